@@ -1,0 +1,61 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+# Needs Python 3.11 or newer and make, nothing else.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint unit acceptance others bench soak format clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.cli  ## an agent that is killed half way, and goes on
+	$(BIN)/python examples/research_agent.py
+
+test: lint unit acceptance others  ## everything CI runs
+
+lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+unit: $(VENV)/.dev  ## all tests but those that kill processes
+	$(BIN)/pytest -q -n 2 -m "not acceptance"
+
+acceptance: $(VENV)/.dev  ## black-box tests with real processes and real kills
+	$(BIN)/pytest -q -n 2 -m acceptance
+
+others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this machine
+	$(BIN)/python tests/other_pythons.py
+
+bench: $(VENV)/.dev  ## our figures beside the machine's raw limits
+	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.dev  ## the acceptance tests with many more kills
+	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance
+
+format: $(VENV)/.dev  ## put the code into its standard form
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format .
+
+clean:  ## remove everything that was set up
+	rm -rf .venv* .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Perdure needs Python 3.11 or newer; set one with: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
+		  apt-get install -y -q python3-venv && $(PYTHON) -m venv $(VENV); }
+
+$(VENV)/.cli: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q -e '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@

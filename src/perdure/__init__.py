@@ -1,0 +1,104 @@
+"""Durable execution for Python: plain asyncio functions that survive crashes.
+
+    import asyncio, perdure
+    from perdure import step, workflow
+
+    @step
+    async def fetch(url: str) -> str: ...
+
+    @workflow
+    async def research(urls: list[str]) -> list[str]:
+        return await asyncio.gather(*(fetch(url) for url in urls))
+
+    perdure.run(research(["https://example.org"]), url="sqlite:///research.db", id="r-1")
+
+Everything public is importable from here; the rest is the engine's own.
+"""
+
+from perdure import errors
+from perdure.api.call import Call
+from perdure.api.context import (
+    ChildHandle,
+    RunContext,
+    idempotency_key,
+    info,
+    log,
+    now,
+    random,
+    sleep,
+    sleep_until,
+    start,
+    step_info,
+    uuid4,
+)
+from perdure.api.decorators import Step, Workflow, step, workflow
+from perdure.api.engine import Engine, run
+from perdure.api.failures import StepFailure, failure
+from perdure.api.handle import Handle, RunInfo
+from perdure.core.retry import Retry
+from perdure.core.status import Status
+from perdure.errors import (
+    NonDeterminismError,
+    NotSerializableError,
+    PerdureError,
+    Permanent,
+    Retryable,
+    RunCancelled,
+    RunConflictError,
+    RunError,
+    RunFailed,
+    RunTerminated,
+    RunTimedOut,
+    StaleWorkerError,
+    StepFailed,
+    StoreError,
+    UnknownRunError,
+)
+from perdure.runtime.stepcontext import StepInfo
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Call",
+    "ChildHandle",
+    "Engine",
+    "Handle",
+    "NonDeterminismError",
+    "NotSerializableError",
+    "PerdureError",
+    "Permanent",
+    "Retry",
+    "Retryable",
+    "RunCancelled",
+    "RunConflictError",
+    "RunContext",
+    "RunError",
+    "RunFailed",
+    "RunInfo",
+    "RunTerminated",
+    "RunTimedOut",
+    "StaleWorkerError",
+    "Status",
+    "Step",
+    "StepFailed",
+    "StepFailure",
+    "StepInfo",
+    "StoreError",
+    "UnknownRunError",
+    "Workflow",
+    "errors",
+    "failure",
+    "idempotency_key",
+    "info",
+    "log",
+    "now",
+    "random",
+    "run",
+    "sleep",
+    "sleep_until",
+    "start",
+    "step",
+    "step_info",
+    "uuid4",
+    "workflow",
+]

@@ -1,0 +1,259 @@
+"""A call of a step or workflow: typed by its function's signature, and not started yet.
+
+Like a coroutine, a Call does nothing until it is awaited, given to `create_task`, or handed to an engine.
+What awaiting it means depends on where that happens:
+
+- inside a run it is durable: a step, or a child run;
+- inside a step it is an error: steps are leaves;
+- anywhere else it runs the function as it stands, so that unit tests need no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import warnings
+from abc import abstractmethod
+from asyncio.events import _get_running_loop
+from collections.abc import Coroutine, Generator, Mapping
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from perdure.codec.values import check_size
+from perdure.core.commands import StartChild
+from perdure.core.loop import Schedulable, WorkflowLoop
+from perdure.core.machine import Machine
+from perdure.core.scope import keyed_operation
+from perdure.errors import DurableCallInStepError, NotSerializableError
+from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
+from perdure.runtime.stepcontext import current_step
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+def current_machine() -> Machine | None:
+    """The machine of the run whose code is executing on this thread, None outside of workflow code."""
+    loop = _get_running_loop()
+    return loop.owner if isinstance(loop, WorkflowLoop) else None
+
+
+class Call(Schedulable, Coroutine[Any, Any, R_co], Generic[R_co]):
+    """A step or workflow with its arguments. Await it, or hand it to an engine."""
+
+    __slots__ = ("_iterator", "_op_id", "_used", "args", "kwargs")
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self._used = False
+        self._op_id: str | None = None
+        self._iterator: Generator[Any, Any, R_co] | None = None
+
+    # -- as an awaitable ----------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, Any, R_co]:
+        if self._iterator is not None:
+            msg = f"cannot reuse already awaited {self!r}"
+            raise RuntimeError(msg)
+        self._used = True
+        loop = _get_running_loop()
+        if isinstance(loop, WorkflowLoop):
+            op_id = self._op_id or self._next_id(loop)
+            self._iterator = self._in_run(loop.owner, op_id)
+        elif (step := current_step.get()) is not None:
+            msg = (
+                f"step {step.step_id!r} of run {step.run_id!r} awaited {self!r}: a step is a leaf, whose inner "
+                "calls couldn't be recorded. Await both from the workflow, one after the other; or call the plain "
+                f"function, {self.name.rpartition('.')[2]}.function(...)"
+            )
+            raise DurableCallInStepError(msg)
+        else:
+            self._iterator = self._plainly().__await__()
+        return self._iterator
+
+    def adopt(self, loop: WorkflowLoop) -> tuple[str, Coroutine[Any, Any, R_co]]:
+        """Called by `create_task` inside a run: take the place under the task that asked."""
+        self._used = True
+        self._op_id = self._next_id(loop)
+        return self._op_id, self._as_coroutine()
+
+    async def _as_coroutine(self) -> R_co:
+        return await self
+
+    # -- as a coroutine -----------------------------------------------------------------------------
+
+    def send(self, value: Any) -> Any:
+        iterator = self._iterator or self.__await__()
+        return iterator.send(value)
+
+    def throw(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+    ) -> Any:
+        if self._iterator is None:
+            self._used = True
+            raise typ
+        if isinstance(typ, BaseException):
+            return self._iterator.throw(typ)
+        return self._iterator.throw(typ, val, tb)  # pragma: no cover - the old three-argument form
+
+    def close(self) -> None:
+        self._used = True
+        if self._iterator is not None:
+            self._iterator.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_used", True):
+            warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
+
+    def __repr__(self) -> str:
+        given = [repr(arg) for arg in self.args] + [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        text = ", ".join(given)
+        return f"<call {self.name}({text if len(text) < 100 else text[:100] + '...'})>"
+
+    def mark_used(self) -> None:
+        """It was handed to an engine; not awaiting it is fine."""
+        self._used = True
+
+    # -- kinds of calls -----------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The durable name of what is called."""
+
+    @abstractmethod
+    def _next_id(self, loop: WorkflowLoop) -> str: ...
+
+    @abstractmethod
+    def _in_run(self, machine: Machine, op_id: str) -> Generator[Any, Any, R_co]: ...
+
+    @abstractmethod
+    def _plainly(self) -> Coroutine[Any, Any, R_co]: ...
+
+
+class StepCall(Call[R_co]):
+    """A step with its arguments and options."""
+
+    __slots__ = ("_copies", "definition", "options")
+
+    def __init__(
+        self, definition: StepDefinition, options: StepOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._used = True  # until the arguments are known to fit, there is nothing to await
+        definition.arguments.check(args, kwargs)
+        super().__init__(args, kwargs)
+        self.definition = definition
+        self.options = options
+        self._copies: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def arguments(self, input: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Fresh copies of the arguments, so that what a step does to them isn't seen by the workflow."""
+        copies, self._copies = self._copies, None
+        return self.definition.arguments.decode(input) if copies is None else copies
+
+    def _next_id(self, loop: WorkflowLoop) -> str:
+        if self.options.key is not None:
+            return keyed_operation(self.definition.name, self.options.key)
+        return loop.scope().operation(self.definition.name)
+
+    def _in_run(self, machine: Machine, op_id: str) -> Generator[Any, Any, R_co]:
+        definition = self.definition
+        unfit = None
+        try:
+            if machine.replaying:  # the checks were passed, or their failure is in the history
+                data = definition.arguments.encode(self.args, self.kwargs)
+            else:
+                data, self._copies = definition.arguments.record(self.args, self.kwargs)
+                check_size(data, machine.max_payload, f"input of step {definition.name}")
+        except NotSerializableError as error:
+            data, unfit = b"", error
+        return machine.step(op_id, definition.name, self, data, definition.result.decode, unfit)
+
+    async def _plainly(self) -> R_co:
+        value = self.definition.function(*self.args, **self.kwargs)
+        if inspect.isawaitable(value):
+            value = await value
+        return value  # type: ignore[no-any-return]
+
+
+class ChildOptions(msgspec.Struct, frozen=True):
+    """How a child run is started."""
+
+    queue: str | None = None
+
+
+class WorkflowCall(Call[R_co]):
+    """A workflow with its arguments."""
+
+    __slots__ = ("definition",)
+
+    def __init__(self, definition: WorkflowDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._used = True
+        definition.arguments.check(args, kwargs)
+        super().__init__(args, kwargs)
+        self.definition = definition
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def input(self, max_payload: int) -> bytes:
+        """The encoded arguments.
+
+        Raises:
+            NotSerializableError, PayloadTooLargeError: they can't be recorded.
+        """
+        data, _ = self.definition.arguments.record(self.args, self.kwargs)
+        check_size(data, max_payload, f"input of workflow {self.definition.name}")
+        return data
+
+    def start_in(
+        self,
+        machine: Machine,
+        op_id: str,
+        *,
+        run_id: str | None = None,
+        queue: str | None = None,
+        on_parent_close: str = "cancel",
+        announce: bool = False,
+    ) -> StartChild:
+        """Ask the machine for a child run of this call."""
+        return machine.child(
+            op_id,
+            run_id=run_id or f"{machine.run_id}/{op_id}",
+            workflow=self.definition.name,
+            call=ChildOptions(queue),
+            input=self.input(machine.max_payload),
+            on_parent_close=on_parent_close,
+            decode=self.definition.result.decode,
+            announce=announce,
+        )
+
+    def _next_id(self, loop: WorkflowLoop) -> str:
+        return loop.scope().operation(self.definition.name)
+
+    def _in_run(self, machine: Machine, op_id: str) -> Generator[Any, Any, R_co]:
+        return machine.wait_child(self.start_in(machine, op_id))
+
+    async def _plainly(self) -> R_co:
+        return await self.definition.function(*self.args, **self.kwargs)  # type: ignore[no-any-return]
+
+
+def plain_task(call: Call[R]) -> asyncio.Task[R]:
+    """Outside of runs: the call as an ordinary task."""
+    return asyncio.get_running_loop().create_task(call)
+
+
+def shown_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Arguments as they would stand in source code."""
+    return ", ".join([repr(arg) for arg in args] + [f"{name}={value!r}" for name, value in kwargs.items()])

@@ -1,0 +1,259 @@
+"""Functions for use inside runs and steps. Outside of any run they do the plain thing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as _random
+import uuid as _uuid
+from collections.abc import MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from perdure.api.call import Call, WorkflowCall, current_machine, plain_task
+from perdure.core.commands import StartChild
+from perdure.core.loop import WorkflowLoop
+from perdure.core.machine import Machine
+from perdure.core.retry import seconds as _seconds
+from perdure.errors import UsageError
+from perdure.runtime.runs import check_run_id
+from perdure.runtime.stepcontext import StepInfo, current_step
+
+R = TypeVar("R")
+
+
+class RunContext:
+    """The run whose code is executing, from `info()`.
+
+    Attributes:
+        id: the run's id.
+        workflow: the workflow's durable name.
+        started_at: when it was created.
+        parent: the parent run's id, None for a top-level run.
+        replaying: the code is being replayed: what it does now, it did before.
+    """
+
+    __slots__ = ("id", "parent", "replaying", "started_at", "workflow")
+
+    def __init__(self, machine: Machine) -> None:
+        assert machine.started is not None
+        self.id = machine.run_id
+        self.workflow = machine.workflow
+        self.started_at = datetime.fromtimestamp(machine.started.at, UTC)
+        self.parent = machine.started.parent
+        self.replaying = machine.replaying
+
+    def __repr__(self) -> str:
+        return f"RunContext(id={self.id!r}, workflow={self.workflow!r})"
+
+
+def _machine(what: str) -> Machine:
+    machine = current_machine()
+    if machine is None:
+        msg = f"{what} works only in workflow code, while a run executes it"
+        raise UsageError(msg)
+    return machine
+
+
+# -- time and chance ----------------------------------------------------------------------------------
+
+
+def now() -> datetime:
+    """The current time, in UTC. Inside a run it is the time of the event that woke it, the same on replay."""
+    machine = current_machine()
+    return datetime.now(UTC) if machine is None else datetime.fromtimestamp(machine.loop.now, UTC)
+
+
+def random() -> float:
+    """A random number in [0, 1). Inside a run the same on replay."""
+    machine = current_machine()
+    return _random.random() if machine is None else machine.random().random()  # noqa: S311 - not for secrets
+
+
+def uuid4() -> _uuid.UUID:
+    """A random UUID. Inside a run the same on replay."""
+    machine = current_machine()
+    return _uuid.uuid4() if machine is None else _uuid.UUID(int=machine.random().getrandbits(128), version=4)
+
+
+async def sleep(seconds: float | timedelta) -> None:
+    """Wait. Inside a run this is a durable timer, as `asyncio.sleep` is, too.
+
+    Args:
+        seconds: a number of seconds >= 0, or a timedelta.
+    """
+    await asyncio.sleep(_seconds(seconds, "sleep()"))
+
+
+async def sleep_until(moment: datetime) -> None:
+    """Wait until a moment; not at all if it has passed.
+
+    Args:
+        moment: with a time zone.
+
+    Raises:
+        UsageError: it has no time zone, and so could mean several moments.
+    """
+    if moment.tzinfo is None:
+        msg = f"sleep_until({moment!r}): give the moment a time zone, such as datetime(..., tzinfo=UTC)"
+        raise UsageError(msg)
+    await asyncio.sleep(max(0.0, moment.timestamp() - now().timestamp()))
+
+
+# -- the run ------------------------------------------------------------------------------------------
+
+
+def info() -> RunContext:
+    """The run whose code is executing.
+
+    Raises:
+        UsageError: outside of workflow code.
+    """
+    return RunContext(_machine("perdure.info()"))
+
+
+class ChildHandle(Generic[R]):
+    """A child run, from `perdure.start`.
+
+    Attributes:
+        id: the child's run id.
+    """
+
+    def __init__(self, id: str, child: StartChild | asyncio.Task[R]) -> None:
+        self.id = id
+        self._child = child
+
+    async def result(self) -> R:
+        """Wait for the child's result. Giving up this wait leaves the child alone.
+
+        Raises:
+            RunFailed, RunCancelled, RunTerminated: the child ended without one.
+        """
+        future = self._child.ended if isinstance(self._child, StartChild) else self._child
+        return cast("R", await asyncio.shield(future))
+
+    async def cancel(self) -> None:
+        """Ask the child to cancel."""
+        if isinstance(self._child, StartChild):
+            _machine("cancelling a child").cancel_child(self._child)
+        else:
+            self._child.cancel()
+
+    def __repr__(self) -> str:
+        return f"<child run {self.id!r}>"
+
+
+class _Started:
+    """Awaits a child's start."""
+
+    def __init__(self, machine: Machine, child: StartChild) -> None:
+        self._machine = machine
+        self._child = child
+
+    def __await__(self) -> Any:
+        return self._machine.wait_started(self._child)
+
+
+async def start(
+    call: Call[R],
+    *,
+    id: str | None = None,
+    queue: str | None = None,
+    on_parent_close: Literal["cancel", "abandon", "terminate"] = "cancel",
+) -> ChildHandle[R]:
+    """Start a child run and go on without waiting for it.
+
+    Args:
+        call: the workflow to run.
+        id: the child's run id; made from the parent's by default.
+        queue: where it runs; the parent's queue by default.
+        on_parent_close: what happens to it when the parent ends first.
+
+    Returns:
+        The child's handle, once the child durably exists.
+
+    Raises:
+        UsageError: it isn't a call of a workflow.
+
+    Example:
+        >>> child = await perdure.start(report("tardigrades"))  # doctest: +SKIP
+        >>> print(child.id, await child.result())  # doctest: +SKIP
+    """
+    if not isinstance(call, WorkflowCall):
+        call.close()
+        msg = f"start() takes the call of a workflow, not {call!r}: await a step, or put it into create_task"
+        raise UsageError(msg)
+    if on_parent_close not in ("cancel", "abandon", "terminate"):
+        msg = f'on_parent_close={on_parent_close!r} must be "cancel", "abandon" or "terminate"'
+        raise UsageError(msg)
+    if id is not None:
+        check_run_id(id)
+    machine = current_machine()
+    if machine is None:
+        return ChildHandle(id or f"plain-{_uuid.uuid4().hex[:12]}", plain_task(call))
+    call.mark_used()
+    loop = machine.loop
+    assert isinstance(loop, WorkflowLoop)
+    child = call.start_in(
+        machine,
+        loop.scope().operation(call.name),
+        run_id=id,
+        queue=queue,
+        on_parent_close=on_parent_close,
+        announce=True,
+    )
+    await _Started(machine, child)
+    return ChildHandle(child.run_id, child)
+
+
+# -- the step -----------------------------------------------------------------------------------------
+
+
+def step_info() -> StepInfo:
+    """The step attempt that is executing.
+
+    Raises:
+        UsageError: outside of a step that an engine executes.
+    """
+    step = current_step.get()
+    if step is None or current_machine() is not None:
+        msg = "step_info() works only inside a step, while an engine executes it"
+        raise UsageError(msg)
+    return step
+
+
+def idempotency_key() -> str:
+    """A key that is the same for every attempt of this step, and different for every other step.
+
+    Give it to services that take one: a repeat after a crash is then recognised there. Outside of an engine
+    it is a fresh random one.
+    """
+    step = current_step.get()
+    return _uuid.uuid4().hex if step is None else step.idempotency_key()
+
+
+# -- the log ------------------------------------------------------------------------------------------
+
+
+class RunLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger that is silent while a run is replayed, and tells which run (and step) speaks."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
+        machine = current_machine()
+        if machine is not None and (machine.replaying or machine.inert):
+            return False
+        return self.logger.isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        machine, step = current_machine(), current_step.get()
+        extra: dict[str, Any] = dict(kwargs.get("extra") or {})
+        if machine is not None:
+            extra |= {"run_id": machine.run_id, "workflow": machine.workflow}
+        elif step is not None:
+            extra |= {"run_id": step.run_id, "step_id": step.step_id, "attempt": step.attempt}
+        kwargs["extra"] = extra
+        return msg, kwargs
+
+
+#: Use it like any logger; the records carry `run_id`, `workflow`, `step_id` and `attempt` where they apply.
+log = RunLogger(logging.getLogger("perdure.run"))

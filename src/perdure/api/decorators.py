@@ -1,0 +1,232 @@
+"""`@step` and `@workflow`: from functions to durable ones, with their types kept.
+
+A decorated function is called as before and returns a Call of the same result type. The plain function
+stays reachable as `.function`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from perdure.api.call import Call, StepCall, WorkflowCall
+from perdure.core.retry import DEFAULT_RETRY, Retry, seconds
+from perdure.errors import ConfigurationError
+from perdure.runtime.definitions import (
+    RECORD_INPUTS_MAX,
+    StepDefinition,
+    StepOptions,
+    WorkflowDefinition,
+    define_step,
+    define_workflow,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Generic[P, R]):
+    """A durable step. Calling it makes a Call; awaiting that in a workflow executes it, once.
+
+    Attributes:
+        name: what histories call it.
+        function: the plain function.
+    """
+
+    def __init__(self, definition: StepDefinition, options: StepOptions) -> None:
+        self.definition = definition
+        self.options = options
+        functools.update_wrapper(self, definition.function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        return StepCall(self.definition, self.options, args, kwargs)
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def function(self) -> Callable[P, Any]:
+        return self.definition.function
+
+    def with_options(
+        self,
+        *,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        deadline: float | timedelta | None = None,
+        record_inputs: int | None = None,
+    ) -> Step[P, R]:
+        """The same step with other options, for the calls made through it.
+
+        Args:
+            key: names the step within its run, instead of its position: use an id that comes with the
+                data (a tool call's, an order's), and the order of calls may change between versions.
+            retry: as for `@step`; the options not given stay as they are.
+            timeout: seconds per attempt.
+            deadline: seconds for all attempts.
+            record_inputs: largest input in bytes that the history keeps whole.
+
+        Raises:
+            ConfigurationError: an option is out of range.
+
+        Example:
+            >>> await fetch.with_options(key="call-7", timeout=5)("https://example.org")  # doctest: +SKIP
+        """
+        changes: dict[str, Any] = {
+            "key": _checked_key(key),
+            "retry": retry,
+            "timeout": None if timeout is None else _positive(timeout, "timeout"),
+            "deadline": None if deadline is None else _positive(deadline, "deadline"),
+            "record_inputs": record_inputs,
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        return Step(self.definition, dataclasses.replace(self.options, **given))
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+
+class Workflow(Generic[P, R]):
+    """A durable workflow. Calling it makes a Call, to hand to an engine or to await as a child run.
+
+    Attributes:
+        name: what histories call it.
+        function: the plain function.
+    """
+
+    def __init__(self, definition: WorkflowDefinition) -> None:
+        self.definition = definition
+        functools.update_wrapper(self, definition.function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        return WorkflowCall(self.definition, args, kwargs)
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def function(self) -> Callable[P, Coroutine[Any, Any, R]]:
+        return self.definition.function
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}>"
+
+
+class _StepDecorator:
+    """What `@step(...)` returns: keeps the types of async and of sync functions apart."""
+
+    def __init__(self, name: str | None, options: StepOptions) -> None:
+        self._name = name
+        self._options = options
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Step[..., Any]:
+        return Step(define_step(function, self._name, self._options), self._options)
+
+
+@overload
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retry: Retry = DEFAULT_RETRY,
+    timeout: float | timedelta | None = None,
+    deadline: float | timedelta | None = None,
+    record_inputs: int = RECORD_INPUTS_MAX,
+) -> _StepDecorator: ...
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: Retry = DEFAULT_RETRY,
+    timeout: float | timedelta | None = None,
+    deadline: float | timedelta | None = None,
+    record_inputs: int = RECORD_INPUTS_MAX,
+) -> Any:
+    """Make a function a durable step: it does I/O, is retried, and its outcome is recorded once.
+
+    An async function runs on the engine's event loop, a sync one in a thread.
+
+    Args:
+        name: durable name; `module.qualname` by default. Give one if the function may move.
+        retry: when a failure is tried again; by default transient errors only, up to 10 attempts.
+        timeout: seconds one attempt may take.
+        deadline: seconds from the first attempt in which attempts may start.
+        record_inputs: largest encoded input in bytes that the history keeps whole; of larger ones it keeps
+            a fingerprint.
+
+    Raises:
+        ConfigurationError: it isn't a plain function, or an option is out of range.
+        DuplicateNameError: another step has this name.
+
+    Example:
+        >>> @step(retry=Retry(max_attempts=3), timeout=30)
+        ... async def fetch(url: str) -> str: ...
+    """
+    options = StepOptions(
+        retry=retry,
+        timeout=None if timeout is None else _positive(timeout, "timeout"),
+        deadline=None if deadline is None else _positive(deadline, "deadline"),
+        record_inputs=record_inputs,
+    )
+    decorator = _StepDecorator(name, options)
+    return decorator if function is None else decorator(function)
+
+
+@overload
+def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    *, name: str | None = None, guard: bool = True
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+def workflow(
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, guard: bool = True
+) -> Any:
+    """Make an async function a durable workflow: orchestration only, no I/O of its own.
+
+    Args:
+        name: durable name; `module.qualname` by default. Give one if the function may move.
+        guard: turn I/O in the workflow's code into ForbiddenInWorkflowError.
+
+    Raises:
+        ConfigurationError: it isn't an async function.
+        DuplicateNameError: another workflow has this name.
+
+    Example:
+        >>> @workflow
+        ... async def greet(name: str) -> str:
+        ...     return f"hello {name}"
+    """
+
+    def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
+        return Workflow(define_workflow(function, name, guard))
+
+    return decorate if function is None else decorate(function)
+
+
+def _positive(value: float | timedelta, what: str) -> float:
+    number = seconds(value, what)
+    if number == 0:
+        msg = f"{what}=0 would fail every attempt before it starts: give a time, or leave it out"
+        raise ConfigurationError(msg)
+    return number
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is not None and (not key or len(key) > 255 or not key.isprintable()):
+        msg = f"key={key!r}: a step's key has 1 to 255 printable characters"
+        raise ConfigurationError(msg)
+    return key

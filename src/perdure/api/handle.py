@@ -1,0 +1,232 @@
+"""One run, as seen from outside: its status, its result, its history, and its off-switch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar, cast
+
+from perdure.codec.events import decode_event, encode_event
+from perdure.codec.values import ValueCodec
+from perdure.core import events as ev
+from perdure.core.retry import seconds
+from perdure.core.status import Status
+from perdure.core.timeline import Wait, waits
+from perdure.errors import RunConflictError, UnknownRunError
+from perdure.runtime.definitions import workflow_named
+from perdure.runtime.outcomes import outcome
+from perdure.runtime.results import Results
+from perdure.runtime.worker import Worker
+from perdure.storage.protocol import Store
+from perdure.storage.records import Delivery, RunRow
+
+R = TypeVar("R")
+
+_ANY = ValueCodec[Any](Any, "result of a workflow this process has no code for")
+_PAGE = 1000  # events fetched at once
+
+
+class Connection:
+    """What an engine and its handles share: the store, the waiters, and the worker if there is one."""
+
+    def __init__(self, store: Store, results: Results, clock: Callable[[], float]) -> None:
+        self.store = store
+        self.results = results
+        self.clock = clock
+        self.worker: Worker | None = None
+        self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
+
+    async def row(self, id: str) -> RunRow:
+        """A run's row. Raises UnknownRunError."""
+        self.check()
+        (row,) = await self.store.get([id])
+        if row is None:
+            msg = f"no run has the id {id!r} in this database: look it up with `perdure ls`, or start it"
+            raise UnknownRunError(msg, run_id=id)
+        return row
+
+    async def history(self, run: int) -> AsyncIterator[ev.Event]:
+        """A run's events, in order."""
+        after = 0
+        while True:
+            page = await self.store.events(run, after=after, limit=_PAGE)
+            for seq, data in page:
+                after = seq
+                yield decode_event(data)
+            if len(page) < _PAGE:
+                return
+
+    def nudge(self) -> None:
+        """What was just written may concern runs driven here."""
+        if self.worker is not None:
+            self.worker.changed()
+        self.results.check_soon()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A run at one moment.
+
+    Attributes:
+        status: where it stands.
+        reason: why it is blocked, or what its cancellation was for.
+        events: how many events its history has.
+        waiting_for: what it waits for, since when, and until when if that is known.
+        recoveries: how often in a row its driver died without recording anything.
+    """
+
+    id: str
+    workflow: str
+    status: Status
+    queue: str
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    ended_at: datetime | None
+    wake_at: datetime | None
+    parent: str | None
+    reason: str | None
+    events: int
+    recoveries: int
+    waiting_for: tuple[Wait, ...] = ()
+
+
+def run_info(row: RunRow, waiting_for: tuple[Wait, ...] = ()) -> RunInfo:
+    """From a store's row to what users see."""
+    return RunInfo(
+        id=row.id,
+        workflow=row.workflow,
+        status=Status(row.status),
+        queue=row.queue,
+        created_at=_moment(row.created_at),
+        started_at=None if row.started_at is None else _moment(row.started_at),
+        updated_at=_moment(row.updated_at),
+        ended_at=None if row.ended_at is None else _moment(row.ended_at),
+        wake_at=None if row.wake_at is None else _moment(row.wake_at),
+        parent=row.parent_id,
+        reason=row.reason,
+        events=row.seq,
+        recoveries=row.recoveries,
+        waiting_for=waiting_for,
+    )
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+class Handle(Generic[R]):
+    """A run by its id. Making one does no I/O; its methods do.
+
+    Attributes:
+        id: the run's id.
+    """
+
+    def __init__(self, connection: Connection, id: str, decode: Callable[[bytes], Any] | None = None) -> None:
+        self.id = id
+        self._connection = connection
+        self._decode = decode
+
+    async def result(self, timeout: float | timedelta | None = None) -> R:
+        """Wait until the run ends and return its result.
+
+        Args:
+            timeout: how long to wait, in seconds. The run goes on, whatever becomes of this wait.
+
+        Raises:
+            RunFailed: an exception left the workflow; it is the `__cause__`, if it can be rebuilt here.
+            RunTimedOut, RunCancelled, RunTerminated: as they say.
+            TimeoutError: it hasn't ended within `timeout`.
+            UnknownRunError: no run has this id.
+        """
+        connection = self._connection
+        connection.check()
+        waiter = connection.results.wait(self.id)  # before the look at the row, so that no end is missed
+        try:
+            row = await connection.row(self.id)
+            if Status(row.status).final:
+                (data,) = await connection.store.last_event([row.run])
+                event = decode_event(data)
+            else:
+                limit = None if timeout is None else seconds(timeout, "timeout")
+                _, event = await asyncio.wait_for(asyncio.shield(waiter), limit)
+        except TimeoutError:
+            msg = f"run {self.id!r} hasn't ended within {timeout} s; it goes on"
+            raise TimeoutError(msg) from None
+        finally:
+            waiter.cancel()
+        return cast("R", outcome(self.id, event, self._decode or _decoder(row.workflow)))
+
+    async def status(self) -> Status:
+        """Where the run stands.
+
+        Raises:
+            UnknownRunError: no run has this id.
+        """
+        return Status((await self._connection.row(self.id)).status)
+
+    async def info(self) -> RunInfo:
+        """All about the run at this moment, what it waits for included.
+
+        Raises:
+            UnknownRunError: no run has this id.
+        """
+        row = await self._connection.row(self.id)
+        events = [event async for event in self._connection.history(row.run)]
+        return run_info(row, tuple(waits(events)))
+
+    async def history(self) -> AsyncIterator[ev.Event]:
+        """The run's events so far, in order.
+
+        Raises:
+            UnknownRunError: no run has this id.
+        """
+        row = await self._connection.row(self.id)
+        async for event in self._connection.history(row.run):
+            yield event
+
+    async def cancel(self, reason: str | None = None) -> None:
+        """Ask the run to cancel; returns once the request is durable.
+
+        CancelledError arrives at the run's current await, once. A run that has ended already, or is being
+        cancelled already, stays as it is.
+
+        Raises:
+            UnknownRunError: no run has this id.
+        """
+        now = self._connection.clock()
+        event = encode_event(ev.CancelRequested(at=now, reason=reason))
+        self._connection.check()
+        self._known(await self._connection.store.send(self.id, event, now=now))
+
+    async def terminate(self, reason: str | None = None) -> None:
+        """End the run at once, without running any of its code.
+
+        Raises:
+            UnknownRunError: no run has this id.
+            RunConflictError: it has ended already.
+        """
+        now = self._connection.clock()
+        event = encode_event(ev.RunTerminated(at=now, reason=reason))
+        self._connection.check()
+        delivery = await self._connection.store.terminate(self.id, event, now=now)
+        self._known(delivery)
+        if delivery is Delivery.RUN_ENDED:
+            msg = f"run {self.id!r} can't be terminated: it has ended already"
+            raise RunConflictError(msg)
+
+    def _known(self, delivery: Delivery) -> None:
+        if delivery is Delivery.UNKNOWN_RUN:
+            msg = f"no run has the id {self.id!r} in this database: look it up with `perdure ls`"
+            raise UnknownRunError(msg, run_id=self.id)
+        self._connection.nudge()
+
+    def __repr__(self) -> str:
+        return f"<run {self.id!r}>"
+
+
+def _decoder(workflow: str) -> Callable[[bytes], Any]:
+    definition = workflow_named(workflow)
+    return _ANY.decode if definition is None else definition.result.decode

@@ -1,0 +1,184 @@
+"""What has happened: the closed union of immutable facts that make up a run's history.
+
+An event is written once and read for ever, so fields are only ever added, with a default. Payloads
+are opaque bytes here; the codec layer gives them meaning. Two kinds of events exist:
+
+- *fed* events (`FED`) are handed to the workflow's code on replay, one at a time, in recorded order;
+- *notes* tell people and operators something; replay only checks that they fit the code.
+
+Operations (steps, timers, children) are named by an op id: `name#position` under the task that asked
+for it, see `core/scope.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+#: Version of the meaning of histories. Stored with each run; an engine refuses runs from its future.
+SEMANTICS_VERSION = 1
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An exception as data. Nothing in it is ever imported or executed.
+
+    Attributes:
+        type: qualified class name, `module.QualName`.
+        message: `str(exc)` when it was raised.
+        args: JSON bytes of the exception's constructor arguments, None if they aren't plain data.
+        state: JSON bytes of its plain instance attributes, None if there are none.
+        traceback: text of the traceback at the place where it was raised.
+        notes: `exc.__notes__`.
+        cause: the exception it was raised from.
+        members: the exceptions of an exception group.
+    """
+
+    type: str
+    message: str
+    args: bytes | None = None
+    state: bytes | None = None
+    traceback: str = ""
+    notes: tuple[str, ...] = ()
+    cause: Failure | None = None
+    members: tuple[Failure, ...] = ()
+
+
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="kind"):
+    at: float  #: wall-clock seconds since the epoch when it happened, never decreasing within a run
+
+
+class RunStarted(_Event, tag="run_started"):
+    """Always the first event. `seed` feeds the run's random numbers."""
+
+    workflow: str
+    input: bytes
+    seed: bytes
+    parent: str | None = None  #: the parent's run id
+    parent_op: str | None = None  #: the op id under which the parent started it
+    deadline: float | None = None  #: wall-clock time at which the run is cancelled as timed out
+
+
+class RunRecovered(_Event, tag="run_recovered"):
+    """A note: another worker, or the same one after a pause, took the run up again."""
+
+    worker: str
+    epoch: int
+
+
+class StepStarted(_Event, tag="step_started"):
+    """A note, written only for steps that take long enough to be worth seeing."""
+
+    step: str
+    attempt: int
+
+
+class StepAttemptFailed(_Event, tag="step_attempt_failed"):
+    """An attempt failed and another will follow, not before `retry_at` (wall-clock seconds)."""
+
+    step: str
+    attempt: int
+    failure: Failure
+    retry_at: float
+    started_at: float
+
+
+class StepCompleted(_Event, tag="step_completed"):
+    """A step's result. Small inputs are kept as `input`, larger ones only as their `fingerprint`."""
+
+    step: str
+    attempt: int
+    started_at: float
+    result: bytes
+    input: bytes | None = None
+    fingerprint: bytes | None = None
+
+
+class StepFailed(_Event, tag="step_failed"):
+    """A step failed for good after `attempt` attempts."""
+
+    step: str
+    attempt: int
+    started_at: float
+    failure: Failure
+    input: bytes | None = None
+    fingerprint: bytes | None = None
+
+
+class TimerStarted(_Event, tag="timer_started"):
+    """A note: the run waits until `due`, wall-clock seconds."""
+
+    timer: str
+    due: float
+
+
+class TimerFired(_Event, tag="timer_fired"):
+    timer: str
+
+
+class ChildStarted(_Event, tag="child_started"):
+    """The child run exists: it was created in the same transaction as this event."""
+
+    child: str
+    run: str
+    workflow: str
+    on_parent_close: str = "cancel"
+    input: bytes | None = None
+    fingerprint: bytes | None = None
+
+
+class ChildEnded(_Event, tag="child_ended"):
+    """A child run reached a final `status`, with its result or its failure."""
+
+    child: str
+    status: str
+    result: bytes | None = None
+    failure: Failure | None = None
+
+
+class CancelRequested(_Event, tag="cancel_requested"):
+    reason: str | None = None
+
+
+class DeadlinePassed(_Event, tag="deadline_passed"):
+    """The run was still going at its deadline; the code is cancelled."""
+
+
+class RunCompleted(_Event, tag="run_completed"):
+    result: bytes
+
+
+class RunFailed(_Event, tag="run_failed"):
+    failure: Failure
+    timed_out: bool = False
+
+
+class RunCancelled(_Event, tag="run_cancelled"):
+    reason: str | None = None
+
+
+class RunTerminated(_Event, tag="run_terminated"):
+    reason: str | None = None
+
+
+Event: TypeAlias = (
+    RunStarted
+    | RunRecovered
+    | StepStarted
+    | StepAttemptFailed
+    | StepCompleted
+    | StepFailed
+    | TimerStarted
+    | TimerFired
+    | ChildStarted
+    | ChildEnded
+    | CancelRequested
+    | DeadlinePassed
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | RunTerminated
+)
+
+Final: TypeAlias = RunCompleted | RunFailed | RunCancelled | RunTerminated
+FINAL = (RunCompleted, RunFailed, RunCancelled, RunTerminated)

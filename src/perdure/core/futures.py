@@ -1,0 +1,44 @@
+"""Futures and tasks whose hash is a running number, not a memory address.
+
+asyncio keeps tasks in sets (`wait`, `as_completed`, `TaskGroup`), and a set's order follows from the
+hashes in it. Numbering the objects in the order of their creation makes that order the same in every
+process, so that `for task in done:` replays as it ran. Equality stays identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    _Future = asyncio.Future[Any]
+    _Task = asyncio.Task[Any]
+else:
+    _Future = asyncio.Future
+    _Task = asyncio.Task
+
+
+class NumberedFuture(_Future):
+    """An asyncio future with a number for its hash."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int, **kwargs: Any) -> None:
+        self.number = number
+        super().__init__(**kwargs)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class NumberedTask(_Task):
+    """An asyncio task with a number for its hash."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int, coro: Any, **kwargs: Any) -> None:
+        self.number = number
+        super().__init__(coro, **kwargs)
+
+    def __hash__(self) -> int:
+        return self.number

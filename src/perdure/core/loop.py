@@ -1,0 +1,448 @@
+"""A small deterministic event loop: plain asyncio, driven by hand.
+
+Each run has one. It has no selector, no threads and no clock: `time()` is what it was last told, a timer
+is handed to its owner (who makes it durable), and `drain()` runs whatever is ready until nothing is. What
+asyncio code does between two drains follows from the code and from the order of events fed in between,
+and from nothing else; that is what makes replay possible.
+
+The loop is entered from a plain callback of the real loop, which it replaces as the running loop for as
+long as it drains. Whatever can't be deterministic (sockets, threads, subprocesses, signals) raises
+ForbiddenInWorkflowError with the name of what to write instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import logging
+import sys
+import weakref
+from abc import ABC, abstractmethod
+from asyncio import events as _events
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from types import CodeType, FrameType
+from typing import Any, NoReturn
+
+from perdure.core.futures import NumberedFuture, NumberedTask
+from perdure.core.scope import Scope
+from perdure.errors import ForbiddenInWorkflowError
+
+_get_running_loop = _events._get_running_loop
+_set_running_loop = _events._set_running_loop
+_current_task = asyncio.current_task
+_copy_context = contextvars.copy_context
+
+logger = logging.getLogger("perdure.workflow")
+
+
+class Schedulable(ABC):
+    """A coroutine-like object that takes its place under the task that hands it to `create_task`.
+
+    `create_task(fetch(u))` and `await fetch(u)` then get the same op id, whatever wrapper task asyncio
+    puts around the coroutine (`wait_for` has one in Python 3.11 and none in 3.12).
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def adopt(self, loop: WorkflowLoop) -> tuple[str, Coroutine[Any, Any, Any]]:
+        """Reserve the op id in the current scope; return it, and the coroutine that does the work."""
+
+
+class Handle:
+    """A callback in the ready queue."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context")
+
+    def __init__(self, callback: Callable[..., Any], args: Sequence[Any], context: contextvars.Context) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def get_context(self) -> contextvars.Context:
+        return self._context
+
+
+class TimerHandle(Handle):
+    """A callback that waits for its time. Its owner hears of it when it is made and when it is cancelled."""
+
+    __slots__ = ("_loop", "_when", "id")
+
+    def __init__(
+        self,
+        id: str,
+        when: float,
+        callback: Callable[..., Any],
+        args: Sequence[Any],
+        context: contextvars.Context,
+        loop: WorkflowLoop,
+    ) -> None:
+        super().__init__(callback, args, context)
+        self.id = id
+        self._when = when
+        self._loop = loop
+
+    def when(self) -> float:
+        return self._when
+
+    def cancel(self) -> None:
+        if not self._cancelled:
+            self._cancelled = True
+            self._loop.timer_cancelled(self)
+
+
+class WorkflowLoop(asyncio.AbstractEventLoop):
+    """The event loop of one run.
+
+    Args:
+        name: name of the root task, shown by asyncio's own tools.
+        timer_started: called with each new timer.
+        timer_cancelled: called with each timer cancelled before it fired.
+
+    Attributes:
+        now: what `time()` returns; wall-clock seconds, set by the owner before each drain.
+        interrupted: set from outside (the turn limit) to end a drain that doesn't end by itself.
+        silent: drop reports of unhandled exceptions (while replaying, and when leaving memory).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        timer_started: Callable[[TimerHandle], None],
+        timer_cancelled: Callable[[TimerHandle], None],
+    ) -> None:
+        self.name = name
+        self.now = 0.0
+        self.interrupted = False
+        self.silent = False
+        self.root_scope = Scope()
+        self.root: asyncio.Task[Any] | None = None
+        self.owner: Any = None  #: the machine whose loop this is; durable calls find it here
+        self._timer_started = timer_started
+        self.timer_cancelled = timer_cancelled
+        self._entered = False
+        self._ready: deque[Handle] = deque()
+        self._numbers = 0
+        self._scopes: dict[asyncio.Task[Any], Scope] | None = None  # of all tasks but the root
+        self._callback_scope: Scope | None = None
+        self._adopted: dict[int, NumberedTask] | None = None
+        self._generators: list[weakref.ref[AsyncGenerator[Any, Any]]] | None = None
+        self._exception_handler: Callable[[Any, dict[str, Any]], object] | None = None
+
+    # -- being driven -------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Run what is ready, and what that makes ready, until nothing is.
+
+        Garbage collection is held off meanwhile: a collection at an arbitrary moment could finalise
+        an async generator there, in one place live and in another on replay.
+        """
+        ready = self._ready
+        with _Entered(self):
+            while ready and not self.interrupted:
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    self._run(handle)
+
+    def abandon(self) -> None:
+        """Unwind every task where it stands, innermost first, running nothing but its `finally` blocks."""
+        self.silent = True
+        with _Entered(self):
+            for task in reversed(self.live_tasks()):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(task.get_coro())
+        self._ready.clear()
+        self.root = self._scopes = None
+
+    def _run(self, handle: Handle) -> None:
+        try:
+            handle._context.run(handle._callback, *handle._args)
+        except Exception as error:  # noqa: BLE001 - as asyncio does: a callback's error ends only the callback
+            self.call_exception_handler({"message": "exception in a callback", "exception": error})
+
+    def start(self, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Make `main` the root task. Its context is empty, whoever starts it."""
+        self.root = self._task(main, self.name, contextvars.Context())
+        return self.root
+
+    def fire(self, timer: TimerHandle) -> None:
+        """A timer's time has come: make its callback ready."""
+        if not timer._cancelled:
+            timer._cancelled = True  # a later cancel() is then nothing, as asyncio has it
+            self._ready.append(Handle(timer._callback, timer._args, timer._context))
+
+    def live_tasks(self) -> list[asyncio.Task[Any]]:
+        """The unfinished tasks, the root first, then in the order of creation."""
+        tasks = [self.root] if self.root is not None else []
+        tasks.extend(self._scopes or ())
+        return [task for task in tasks if not task.done()]
+
+    def live_generators(self) -> list[AsyncGenerator[Any, Any]]:
+        """Async generators that were started and neither finished nor closed, oldest first."""
+        found = [ref() for ref in self._generators or ()]
+        return [agen for agen in found if agen is not None and getattr(agen, "ag_frame", None) is not None]
+
+    # -- scopes -------------------------------------------------------------------------------------
+
+    def scope(self) -> Scope:
+        """The scope of the running task; plain callbacks share one of their own."""
+        task = _current_task(self)
+        if task is None:
+            if self._callback_scope is None:
+                self._callback_scope = Scope("0")
+            return self._callback_scope
+        if task is self.root or self._scopes is None:
+            return self.root_scope
+        return self._scopes.get(task, self.root_scope)
+
+    # -- asyncio: callbacks and time ----------------------------------------------------------------
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Handle:
+        handle = Handle(callback, args, _copy_context() if context is None else context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Handle:
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Handle:
+        context = _copy_context() if context is None else context
+        timer = TimerHandle(self.scope().timer(), when, callback, args, context, self)
+        if when <= self.now:
+            self.fire(timer)
+        elif when != float("inf"):
+            self._timer_started(timer)
+        return timer
+
+    # -- asyncio: futures and tasks -----------------------------------------------------------------
+
+    def create_future(self) -> asyncio.Future[Any]:
+        self._numbers += 1
+        return NumberedFuture(self._numbers, loop=self)
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Any,
+        *,
+        name: object = None,
+        context: contextvars.Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.Task[Any]:
+        """A task in a scope of its own; a Schedulable keeps the scope of its creator for its op id."""
+        if self._adopted is not None and (known := self._adopted.pop(id(coro), None)) is not None:
+            return known
+        if (siblings := _as_completed_siblings(sys._getframe(1))) is not None:
+            # as_completed walks a set of coroutines, whose order is that of memory addresses: make
+            # the tasks for all of them now, in the order of its argument
+            tasks = {id(item): self._new_task(item, None, None) for item in siblings}
+            self._adopted = tasks
+            return tasks.pop(id(coro))
+        return self._new_task(coro, name, context, **kwargs)
+
+    def _new_task(
+        self, coro: Any, name: object, context: contextvars.Context | None, **kwargs: Any
+    ) -> NumberedTask:
+        scope = self.scope()
+        if isinstance(coro, Schedulable):  # takes no number: wait_for makes a task for it or doesn't
+            default, coro = coro.adopt(self)
+        else:
+            scope = scope.child()
+            default = f"Task-{scope.path}"
+        task = self._task(coro, default if name is None else str(name), context, **kwargs)
+        if self._scopes is None:
+            self._scopes = {}
+        self._scopes[task] = scope
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task(self, coro: Any, name: str, context: contextvars.Context | None, **kwargs: Any) -> NumberedTask:
+        self._numbers += 1
+        return NumberedTask(self._numbers, coro, loop=self, name=name, context=context, **kwargs)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        if self._scopes is not None:
+            self._scopes.pop(task, None)
+
+    def get_task_factory(self) -> None:
+        return None
+
+    # -- asyncio: async generators ------------------------------------------------------------------
+
+    def _generator_begins(self, agen: AsyncGenerator[Any, Any]) -> None:
+        if self._generators is None:
+            self._generators = []
+        elif len(self._generators) % 64 == 63:
+            self._generators = [ref for ref in self._generators if ref() is not None]
+        self._generators.append(weakref.ref(agen))
+
+    def _generator_dropped(self, agen: AsyncGenerator[Any, Any]) -> None:
+        if self._entered:  # its last reference went away in workflow code, which replays
+            self._new_task(agen.aclose(), None, None)
+
+    # -- asyncio: errors ----------------------------------------------------------------------------
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self.silent:
+            return
+        if self._exception_handler is not None:
+            self._exception_handler(self, context)
+        else:
+            self.default_exception_handler(context)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        logger.error("run %s: %s", self.name, context.get("message"), exc_info=error if error else None)
+
+    def get_exception_handler(self) -> Any:
+        return self._exception_handler
+
+    def set_exception_handler(self, handler: Any) -> None:
+        self._exception_handler = handler
+
+    # -- asyncio: state -----------------------------------------------------------------------------
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self._entered
+
+    def is_closed(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return f"<WorkflowLoop of run {self.name!r}>"
+
+
+class _Entered:
+    """While this is active, workflow code may run: its loop is the running one."""
+
+    __slots__ = ("_collecting", "_hooks", "_loop", "_outer")
+
+    def __init__(self, loop: WorkflowLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        loop = self._loop
+        self._outer = _get_running_loop()
+        self._hooks = sys.get_asyncgen_hooks()
+        self._collecting = gc.isenabled()
+        gc.disable()
+        _set_running_loop(loop)
+        sys.set_asyncgen_hooks(loop._generator_begins, loop._generator_dropped)
+        loop._entered = True
+
+    def __exit__(self, *error: object) -> None:
+        self._loop._entered = False
+        sys.set_asyncgen_hooks(*self._hooks)
+        _set_running_loop(self._outer)
+        if self._collecting:
+            gc.enable()
+
+
+def _close(coroutine: Any) -> None:
+    """Close a suspended coroutine, however it resists."""
+    for _ in range(3):  # each await in a finally block takes one more
+        try:
+            coroutine.close()
+        except BaseException:  # noqa: BLE001, PERF203 - its run is leaving memory; nothing it says counts
+            continue
+        return
+
+
+def _as_completed_code() -> frozenset[CodeType]:
+    """Code objects of the function in which this Python's as_completed makes its tasks."""
+    iterator = getattr(asyncio.tasks, "_AsCompletedIterator", None)  # Python 3.13 on
+    makers = [asyncio.as_completed] if iterator is None else [iterator.__init__]
+    return frozenset(maker.__code__ for maker in makers)
+
+
+_AS_COMPLETED = _as_completed_code()
+_ENSURE_FUTURE = frozenset(
+    function.__code__
+    for function in (asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None))
+    if function is not None
+)
+
+
+def _as_completed_siblings(frame: FrameType | None) -> list[Any] | None:
+    """If the calling frames are as_completed's, the coroutines it was given, in the order given."""
+    if frame is None or frame.f_code not in _ENSURE_FUTURE:
+        return None
+    for _ in range(3):  # ensure_future may call a helper, and a set comprehension may have its own frame
+        frame = frame.f_back
+        if frame is None:
+            return None
+        if frame.f_code in _AS_COMPLETED:
+            given = frame.f_locals.get("fs", frame.f_locals.get("aws"))
+            if not isinstance(given, list | tuple | dict):
+                msg = (
+                    "as_completed() was given something other than a list, so that its order can't be "
+                    "replayed: write asyncio.as_completed([...])"
+                )
+                raise ForbiddenInWorkflowError(msg)
+            unique = {id(item): item for item in given if asyncio.iscoroutine(item)}
+            return list(unique.values())
+    return None
+
+
+_STEP_ADVICE = "move it into a @step function, and await that in the workflow"
+
+_FORBIDDEN = {
+    "call_soon_threadsafe": "threads can't reach into a workflow: let a step return the value",
+    "run_in_executor": "threads don't replay (asyncio.to_thread, run_in_executor): make the function a "
+    "sync @step, which runs in a thread by itself, and await it",
+    "set_default_executor": "a workflow has no executor: sync @step functions run in threads by themselves",
+    "run_forever": "a workflow can't run an event loop of its own",
+    "run_until_complete": "a workflow can't run an event loop of its own: await the coroutine instead",
+    "stop": "a workflow can't stop its loop: return from the workflow function",
+    "close": "a workflow can't close its loop: return from the workflow function",
+    "set_task_factory": "tasks of a workflow are numbered for replay; a task factory can't be set",
+    "set_debug": "the loop of a workflow has no debug mode",
+    "add_signal_handler": "signals don't replay: handle them outside of the workflow",
+    "remove_signal_handler": "signals don't replay: handle them outside of the workflow",
+    "shutdown_asyncgens": "the engine closes async generators when the workflow ends",
+    "shutdown_default_executor": "a workflow has no executor",
+}
+_NETWORK = (
+    "getaddrinfo getnameinfo create_connection create_server create_unix_connection create_unix_server "
+    "create_datagram_endpoint connect_accepted_socket sendfile start_tls sock_recv sock_recv_into "
+    "sock_recvfrom sock_recvfrom_into sock_sendall sock_sendto sock_connect sock_accept sock_sendfile "
+    "add_reader remove_reader add_writer remove_writer connect_read_pipe connect_write_pipe"
+)
+_FORBIDDEN |= {name: f"network and pipes don't replay: {_STEP_ADVICE}" for name in _NETWORK.split()}
+_FORBIDDEN |= {
+    name: f"subprocesses don't replay: {_STEP_ADVICE}" for name in ("subprocess_exec", "subprocess_shell")
+}
+
+
+def _forbid(name: str, advice: str) -> Callable[..., NoReturn]:
+    def forbidden(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        msg = f"loop.{name}() was called in workflow code of run {self.name!r}: {advice}"
+        raise ForbiddenInWorkflowError(msg)
+
+    forbidden.__name__ = name
+    return forbidden
+
+
+for _name, _advice in _FORBIDDEN.items():
+    setattr(WorkflowLoop, _name, _forbid(_name, _advice))
+del _name, _advice

@@ -1,0 +1,142 @@
+"""Explains to a person how a history and the code that should fit it disagree.
+
+A replay is refused at the first event that the code, as it is now, didn't ask for. The report puts the
+two side by side, with the source line at which each task of the run stands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from perdure.core import events as ev
+from perdure.core.commands import Operation, RunStep, StartChild, StartTimer
+from perdure.core.loop import WorkflowLoop
+from perdure.errors import NonDeterminismError
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ASYNCIO = os.path.dirname(os.path.abspath(os.__file__)) + os.sep + "asyncio" + os.sep
+_SHOWN = 200  # characters of a payload, and
+_LISTED = 6  # operations, in a report
+
+ADVICE = (
+    "The run is blocked and nothing of it is lost. Deploy code that fits its history (the old version, or "
+    "the change made compatible), and it goes on by itself."
+)
+
+
+def location(coroutine: Any) -> str:
+    """`file:line, in function` of the innermost user frame of a suspended coroutine, "" if none is found."""
+    found = ""
+    while coroutine is not None:
+        frame = (
+            getattr(coroutine, "cr_frame", None)
+            or getattr(coroutine, "gi_frame", None)
+            or getattr(coroutine, "ag_frame", None)
+        )
+        if frame is not None:
+            path = frame.f_code.co_filename
+            if not path.startswith((_HERE + os.sep, _ASYNCIO)):
+                found = f"{path}:{frame.f_lineno}, in {frame.f_code.co_name}"
+        coroutine = (
+            getattr(coroutine, "cr_await", None)
+            or getattr(coroutine, "gi_yieldfrom", None)
+            or getattr(coroutine, "ag_await", None)
+        )
+    return found
+
+
+def where(loop: WorkflowLoop) -> list[str]:
+    """Where each unfinished task of a run stands."""
+    return [place for task in loop.live_tasks() if (place := location(task.get_coro()))]
+
+
+def describe_event(event: ev.Event) -> str:
+    """An event as half a sentence: "step 'app.fetch#2' completed"."""
+    match event:
+        case ev.StepCompleted():
+            return f"step {event.step!r} completed"
+        case ev.StepFailed():
+            return f"step {event.step!r} failed with {event.failure.type}"
+        case ev.StepAttemptFailed():
+            return f"attempt {event.attempt} of step {event.step!r} failed with {event.failure.type}"
+        case ev.StepStarted():
+            return f"step {event.step!r} was started"
+        case ev.TimerStarted():
+            return f"timer {event.timer!r} was started"
+        case ev.TimerFired():
+            return f"timer {event.timer!r} fired"
+        case ev.ChildStarted():
+            return f"child run {event.run!r} of {event.workflow} was started ({event.child!r})"
+        case ev.ChildEnded():
+            return f"child {event.child!r} ended ({event.status})"
+        case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated():
+            return f"the run ended ({type(event).__name__})"
+        case _:
+            return type(event).__name__
+
+
+def describe_operation(operation: Operation) -> str:
+    """What the code waits for, as half a sentence."""
+    match operation:
+        case RunStep():
+            return f"step {operation.id!r}"
+        case StartTimer():
+            return f"timer {operation.id!r}"
+        case StartChild():
+            return f"child run {operation.id!r}"
+        case _:
+            return repr(operation.id)
+
+
+def shown(payload: bytes | None) -> str:
+    """A payload, shortened for a report."""
+    if payload is None:
+        return "(not recorded: too large)"
+    text = payload.decode("utf-8", "replace")
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + f"... ({len(text)} characters)"
+
+
+def _report(run_id: str, seq: int, history_says: str, code_says: str, loop: WorkflowLoop, why: str) -> str:
+    lines = [
+        f"run {run_id!r} can't go on: its history and its code disagree at event {seq}",
+        f"  history says: {history_says}",
+        f"  code says:    {code_says}",
+    ]
+    lines += [f"  code is at:   {place}" for place in where(loop)[:_LISTED]]
+    lines += [f"  why:          {why}", f"  what to do:   {ADVICE}"]
+    return "\n".join(lines)
+
+
+def unexpected_event(
+    run_id: str, seq: int, event: ev.Event, open_operations: Iterable[Operation], ended: bool, loop: WorkflowLoop
+) -> NonDeterminismError:
+    """The history holds something that the code didn't ask for."""
+    operations = list(open_operations)
+    if ended:
+        code_says = "the workflow function has ended"
+    elif operations:
+        code_says = "waits for " + ", ".join(describe_operation(op) for op in operations[:_LISTED])
+        code_says += f" and {len(operations) - _LISTED} more" if len(operations) > _LISTED else ""
+    else:
+        code_says = "waits for nothing durable"
+    why = "the workflow's code was changed, or what it does depends on something that isn't recorded"
+    return NonDeterminismError(_report(run_id, seq, describe_event(event), code_says, loop, why))
+
+
+def changed_input(
+    run_id: str, seq: int, event: ev.Event, recorded: bytes | None, asked: bytes, loop: WorkflowLoop
+) -> NonDeterminismError:
+    """The code asks for the same operation with other arguments."""
+    history_says = f"{describe_event(event)}, called with {shown(recorded)}"
+    why = "the arguments come from changed code, or from something that isn't recorded (time, randomness, set order)"
+    return NonDeterminismError(_report(run_id, seq, history_says, f"calls it with {shown(asked)}", loop, why))
+
+
+def changed_workflow(run_id: str, recorded: str, given: str) -> NonDeterminismError:
+    """The history belongs to another workflow than the code it is replayed with."""
+    return NonDeterminismError(
+        f"run {run_id!r} was recorded by workflow {recorded!r} and can't be replayed with {given!r}. {ADVICE}"
+    )
+

@@ -1,0 +1,208 @@
+"""Retry arithmetic: from (policy, error, attempt, clock) to "again at" or "no more".
+
+The delay before attempt n + 1 is `min(max_interval, initial * backoff ** (n - 1))`, times a random
+factor between 0.5 and 1.0 ("equal jitter": it spreads a herd of retries without ever halving the wait
+below half). `Retryable(after=...)` and an HTTP `Retry-After` are minimums on top.
+
+Without an explicit policy only *transient* errors are tried again: the network's and the operating
+system's, and HTTP 408, 425, 429 and 5xx; a programming error fails at once. HTTP errors are recognised
+by their shape (`error.response.status_code`, `error.status`), since no client library is imported here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import email.utils
+from collections.abc import Mapping
+from datetime import UTC, timedelta
+from typing import Any
+
+from perdure.errors import NotSerializableError, Permanent, PerdureError, Retryable, UndecodableError
+
+#: HTTP statuses worth another try: request timeout, too early, too many requests (RFC 9110, 8470, 6585).
+TRANSIENT_HTTP = frozenset({408, 425, 429})
+
+#: OSErrors that describe a mistake and not a moment; they don't go away by waiting.
+LASTING_OS_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+#: Classes by which HTTP clients report trouble on the wire, where they aren't OSErrors.
+_WIRE_ERRORS = frozenset({"TransportError", "ClientConnectionError", "NetworkError", "TimeoutException"})
+_WIRE_CLIENTS = ("httpx", "httpx2", "httpcore", "aiohttp", "requests", "urllib3")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often and when a failed step is tried again.
+
+    An explicit policy retries every Exception but `Permanent`; narrow it with `on` and `never`.
+
+    Args:
+        max_attempts: attempts in all, the first included.
+        initial: seconds before the second attempt.
+        backoff: each further delay is this many times the one before.
+        max_interval: longest delay, in seconds.
+        jitter: take 0.5-1.0 of each delay at random.
+        on: only errors of these classes are tried again.
+        never: errors of these classes are not.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> Retry(max_attempts=3, initial=0.5).delay(attempt=2, chance=1.0)
+        1.0
+    """
+
+    max_attempts: int = 10
+    initial: float = 1.0
+    backoff: float = 2.0
+    max_interval: float = 60.0
+    jitter: bool = True
+    on: tuple[type[BaseException], ...] = (Exception,)
+    never: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            msg = f"Retry(max_attempts={self.max_attempts}): the first attempt counts, so it must be at least 1"
+            raise ValueError(msg)
+        if self.initial < 0 or self.max_interval < 0 or self.backoff < 1:
+            msg = f"{self}: initial and max_interval are seconds >= 0, backoff is a factor >= 1"
+            raise ValueError(msg)
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """Seconds to wait after failed attempt number `attempt`.
+
+        Args:
+            attempt: number of the attempt that failed, from 1.
+            chance: a random number in [0, 1).
+        """
+        try:
+            full = min(self.max_interval, self.initial * self.backoff ** (attempt - 1))
+        except OverflowError:  # backoff ** attempt left the range of floats long after max_interval
+            full = self.max_interval
+        return full * (0.5 + 0.5 * chance) if self.jitter else full
+
+    def covers(self, error: BaseException) -> bool:
+        """Whether errors of this class are tried again under this policy."""
+        return isinstance(error, self.on) and not isinstance(error, self.never)
+
+
+class _TransientOnly(Retry):
+    """The policy of steps that name none."""
+
+    def covers(self, error: BaseException) -> bool:
+        return is_transient(error)
+
+
+DEFAULT_RETRY: Retry = _TransientOnly()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether waiting may make this error go away.
+
+    >>> is_transient(ConnectionResetError()), is_transient(KeyError("x"))
+    (True, False)
+    """
+    status = http_status(error)
+    if status is not None:
+        return status in TRANSIENT_HTTP or 500 <= status < 600
+    if isinstance(error, OSError):  # ConnectionError and TimeoutError are OSErrors
+        return not isinstance(error, LASTING_OS_ERRORS)
+    return any(
+        cls.__name__ in _WIRE_ERRORS and cls.__module__.partition(".")[0] in _WIRE_CLIENTS
+        for cls in type(error).__mro__
+    )
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status an error carries, if it looks like an HTTP client's."""
+    response = getattr(error, "response", None)
+    for holder, name in ((response, "status_code"), (error, "status_code"), (response, "status"), (error, "status")):
+        status = getattr(holder, name, None)
+        if isinstance(status, int) and 100 <= status < 600:
+            return status
+    return None
+
+
+def retry_after(error: BaseException, now: float) -> float | None:
+    """Seconds that the server asked to wait (RFC 9110, 10.2.3), None if it didn't say.
+
+    Args:
+        now: wall-clock seconds, for the form of the header that is a date.
+    """
+    headers: Any = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None)
+    if not isinstance(headers, Mapping) and not hasattr(headers, "get"):
+        return None
+    value = headers.get("retry-after") or headers.get("Retry-After")
+    if not isinstance(value, str | int | float):
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = email.utils.parsedate_to_datetime(str(value))
+        except (ValueError, TypeError):
+            return None
+        seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
+    return max(0.0, seconds) if seconds == seconds and seconds < 1e9 else None  # noqa: PLR0124 - NaN
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows a failed attempt. `retry_at` is wall-clock seconds, None = it failed for good."""
+
+    retry_at: float | None
+    why: str
+
+
+def decide(
+    policy: Retry,
+    error: BaseException,
+    *,
+    attempt: int,
+    now: float,
+    chance: float,
+    deadline: float | None = None,
+) -> Decision:
+    """Whether and when a step is tried again.
+
+    Args:
+        attempt: number of the attempt that failed, from 1.
+        now: wall-clock seconds.
+        chance: a random number in [0, 1).
+        deadline: wall-clock seconds after which no attempt may start.
+    """
+    if isinstance(error, Permanent):
+        return Decision(None, "the step raised Permanent")
+    asked = isinstance(error, Retryable)
+    if not asked and (isinstance(error, NotSerializableError | UndecodableError) or not isinstance(error, Exception)):
+        return Decision(None, "trying again can't mend it")
+    if not asked and not policy.covers(error):
+        return Decision(None, f"{type(error).__name__} isn't tried again under its policy")
+    if attempt >= policy.max_attempts:
+        return Decision(None, f"attempt {attempt} was the last of {policy.max_attempts}")
+    wait = policy.delay(attempt, chance)
+    least = error.after if isinstance(error, Retryable) else retry_after(error, now)
+    retry_at = now + max(wait, least or 0.0)
+    if deadline is not None and retry_at >= deadline:
+        return Decision(None, "the next attempt would start after the step's deadline")
+    return Decision(retry_at, f"attempt {attempt} of {policy.max_attempts} failed")
+
+
+def seconds(value: float | timedelta, what: str) -> float:
+    """A duration given in seconds or as a timedelta, checked.
+
+    Raises:
+        PerdureError: it is negative, or not a number.
+    """
+    result = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not result >= 0:
+        msg = f"{what} is {value!r}: a duration is a number of seconds >= 0, or a timedelta"
+        raise PerdureError(msg)
+    return result

@@ -1,0 +1,60 @@
+"""Names for what a run asks for, equal live and on replay.
+
+Every task of a run has a scope: the root task's path is empty, its first child task is `1`, that one's
+second child `1.2`, and so on in the order in which tasks are created. An operation is named by what it
+is and by how many of that name its task asked for before: `app.fetch#2`, in a child task `1.2/app.fetch#2`,
+a timer `timer:1`. So an operation's id depends only on the code of its own task, and concurrent branches
+don't disturb each other's ids.
+"""
+
+from __future__ import annotations
+
+
+class Scope:
+    """The counters of one task."""
+
+    __slots__ = ("_counts", "_prefix", "_tasks", "_timers", "path")
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+        self._prefix = path + "/" if path else ""
+        self._counts: dict[str, int] = {}
+        self._timers = 0
+        self._tasks = 0
+
+    def operation(self, name: str) -> str:
+        """The id of the next step or child run called `name`."""
+        position = self._counts.get(name, 0) + 1
+        self._counts[name] = position
+        return f"{self._prefix}{name}#{position}"
+
+    def timer(self) -> str:
+        """The id of the next timer."""
+        self._timers += 1
+        return f"{self._prefix}timer:{self._timers}"
+
+    def child(self) -> Scope:
+        """The scope of the next task created here."""
+        self._tasks += 1
+        return Scope(f"{self._prefix.replace('/', '.')}{self._tasks}")
+
+
+def keyed_operation(name: str, key: str) -> str:
+    """The id of an operation that the user's own key identifies, wherever in the run it is asked for."""
+    return f"{name}[{key}]"
+
+
+def operation_name(op_id: str) -> str:
+    """The name inside an op id.
+
+    >>> operation_name("1.2/app.fetch#3"), operation_name("app.fetch[call-7]"), operation_name("2/timer:1")
+    ('app.fetch', 'app.fetch', 'timer')
+    """
+    if op_id.endswith("]"):
+        return op_id.partition("[")[0]
+    path, slash, rest = op_id.partition("/")
+    if slash and path.replace(".", "").isdigit():
+        op_id = rest
+    if "#" in op_id:
+        return op_id.rpartition("#")[0]
+    return op_id.rpartition(":")[0]

@@ -1,0 +1,57 @@
+"""Reads a history the other way round: not to rebuild a run, but to tell people what it is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from perdure.core import events as ev
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Something a run is waiting for.
+
+    Attributes:
+        kind: "step", "retry", "timer" or "child".
+        id: the operation's id within the run.
+        since: wall-clock seconds.
+        until: when it will be over at the latest, if that is known.
+        detail: the child's run id, or the last attempt's error.
+    """
+
+    kind: str
+    id: str
+    since: float
+    until: float | None = None
+    detail: str = ""
+
+
+def waits(history: Iterable[ev.Event]) -> list[Wait]:
+    """What a run waits for, as far as its history tells, oldest first.
+
+    Steps and timers shorter than 100 ms leave no trace before they are over.
+    """
+    waiting: dict[str, Wait] = {}
+    for event in history:
+        match event:
+            case ev.StepStarted():
+                waiting[event.step] = Wait("step", event.step, event.at, detail=f"attempt {event.attempt}")
+            case ev.StepAttemptFailed():
+                told = f"attempt {event.attempt} failed: {event.failure.type}: {event.failure.message}"
+                waiting[event.step] = Wait("retry", event.step, event.at, event.retry_at, told)
+            case ev.StepCompleted() | ev.StepFailed():
+                waiting.pop(event.step, None)
+            case ev.TimerStarted():
+                waiting[event.timer] = Wait("timer", event.timer, event.at, event.due)
+            case ev.TimerFired():
+                waiting.pop(event.timer, None)
+            case ev.ChildStarted():
+                waiting[event.child] = Wait("child", event.child, event.at, detail=event.run)
+            case ev.ChildEnded():
+                waiting.pop(event.child, None)
+            case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated():
+                waiting.clear()
+            case _:
+                pass
+    return list(waiting.values())

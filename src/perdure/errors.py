@@ -1,0 +1,221 @@
+"""Every error Perdure raises, in one tree.
+
+    PerdureError
+    ├── ConfigurationError            the program is set up wrongly
+    │   └── DuplicateNameError        two definitions share one durable name
+    ├── UsageError                    a durable call was made in the wrong place
+    │   ├── ForbiddenInWorkflowError  I/O, threads or sockets inside workflow code
+    │   └── DurableCallInStepError    a workflow or step was awaited inside a step
+    ├── NotSerializableError          a value can't be carried by its declared type
+    │   └── PayloadTooLargeError      a value is larger than the engine's limit
+    ├── UnknownRunError               no run has this id
+    ├── RunConflictError              this id belongs to other work
+    ├── RunError                      a run ended without a result
+    │   ├── RunFailed                 an exception left the workflow function
+    │   │   └── RunTimedOut           the run was past its timeout
+    │   ├── RunCancelled              the run was cancelled
+    │   └── RunTerminated             the run was terminated from outside
+    ├── StepFailed                    a step failed for good; its class can't be rebuilt here
+    ├── NonDeterminismError           history and code disagree (blocks the run)
+    ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
+    ├── TurnLimitError                workflow code span without awaiting (blocks the run)
+    ├── Retryable                     raised by steps: try again
+    ├── Permanent                     raised by steps: don't try again
+    ├── EngineClosedError             the engine isn't open
+    └── StoreError                    the database can't be used
+        ├── StaleWorkerError          another worker drives this run now
+        ├── NotADatabaseError         the file is something else
+        ├── NewerSchemaError          the file was written by a newer Perdure
+        └── StoreUnavailableError     full, read-only, locked or failing disk
+
+Split by what the caller can do about it. Each message says what happened, why, and what to do next.
+Signals the engine uses to unwind workflow code derive from BaseException and live with their users,
+so that `except Exception` in workflow code can't swallow them.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+__all__ = [
+    "ConfigurationError",
+    "DuplicateNameError",
+    "DurableCallInStepError",
+    "EngineClosedError",
+    "ForbiddenInWorkflowError",
+    "NewerSchemaError",
+    "NonDeterminismError",
+    "NotADatabaseError",
+    "NotSerializableError",
+    "PayloadTooLargeError",
+    "PerdureError",
+    "Permanent",
+    "Retryable",
+    "RunCancelled",
+    "RunConflictError",
+    "RunError",
+    "RunFailed",
+    "RunTerminated",
+    "RunTimedOut",
+    "StaleWorkerError",
+    "StepFailed",
+    "StoreError",
+    "StoreUnavailableError",
+    "TurnLimitError",
+    "UndecodableError",
+    "UnknownRunError",
+    "UsageError",
+]
+
+
+class PerdureError(Exception):
+    """Base of every error that Perdure raises."""
+
+
+class ConfigurationError(PerdureError):
+    """The program is set up in a way that can't work; the message names the setting and the mend."""
+
+
+class DuplicateNameError(ConfigurationError):
+    """Two different functions were registered under one durable name."""
+
+
+class UsageError(PerdureError):
+    """A durable call was made in a place where it can't work."""
+
+
+class ForbiddenInWorkflowError(UsageError):
+    """Workflow code did something that can't be replayed: I/O, threads, sockets, subprocesses, sleeping.
+
+    Put it into a `@step` and await that instead.
+    """
+
+
+class DurableCallInStepError(UsageError):
+    """A step awaited a workflow, another step, or a durable wait. Steps are leaves: they do I/O only."""
+
+
+class NotSerializableError(PerdureError):
+    """A value can't be written, or wouldn't come back as what its annotation promises."""
+
+
+class PayloadTooLargeError(NotSerializableError):
+    """An encoded value is larger than the engine's `max_payload`."""
+
+
+class UnknownRunError(PerdureError):
+    """No run has this id.
+
+    Attributes:
+        run_id: the id that was asked for.
+    """
+
+    def __init__(self, message: str, *, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunConflictError(PerdureError):
+    """The id is taken by a run of another workflow, or by one with other input."""
+
+
+class RunError(PerdureError):
+    """A run ended without a result.
+
+    Attributes:
+        run_id: the run that ended.
+    """
+
+    def __init__(self, message: str, *, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunFailed(RunError):
+    """An exception left the workflow function. `__cause__` is that exception as far as it can be rebuilt."""
+
+
+class RunTimedOut(RunFailed):
+    """The run was still going at the end of its `timeout=`, and was cancelled."""
+
+
+class RunCancelled(RunError):
+    """The run was cancelled and let the cancellation through."""
+
+
+class RunTerminated(RunError):
+    """The run was ended from outside without running its code."""
+
+
+class StepFailed(PerdureError):
+    """A step failed for good with an exception whose class can't be rebuilt in this process.
+
+    Attributes:
+        step: the step's id within its run.
+        type: the original exception's qualified class name.
+        attempts: how many attempts were made.
+    """
+
+    def __init__(self, message: str, *, step: str = "", type: str = "", attempts: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
+        self.type = type
+        self.attempts = attempts
+
+
+class NonDeterminismError(PerdureError):
+    """The history says one thing and the code another. Blocks the run before any new effect."""
+
+
+class UndecodableError(PerdureError):
+    """A recorded value can't be read as the type the code declares today. Blocks the run."""
+
+
+class TurnLimitError(PerdureError):
+    """Workflow code ran longer than `turn_limit` without awaiting anything durable. Blocks the run."""
+
+
+class Retryable(PerdureError):
+    """Raise in a step to have it tried again, whatever its retry policy says about the error's class.
+
+    Args:
+        message: what went wrong.
+        after: the least time to wait before the next attempt, in seconds or as a timedelta.
+
+    Example:
+        >>> raise Retryable("the export isn't ready", after=30)
+        Traceback (most recent call last):
+        perdure.errors.Retryable: the export isn't ready
+    """
+
+    def __init__(self, message: str = "try again", *, after: float | timedelta | None = None) -> None:
+        super().__init__(message)
+        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+
+
+class Permanent(PerdureError):
+    """Raise in a step to fail it at once, whatever its retry policy says."""
+
+
+class EngineClosedError(PerdureError):
+    """The engine isn't open: use it inside `async with Engine(...)`."""
+
+
+class StoreError(PerdureError):
+    """The database can't do what was asked."""
+
+
+class StaleWorkerError(StoreError):
+    """Another worker took this run over; this one must drop what it holds of it."""
+
+
+class NotADatabaseError(StoreError):
+    """The file at this path isn't a Perdure database."""
+
+
+class NewerSchemaError(StoreError):
+    """The database was written by a newer version of Perdure than this one."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database can't be reached or written: full disk, read-only file, lock, I/O error."""

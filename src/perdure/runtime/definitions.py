@@ -1,0 +1,188 @@
+"""What was decorated: the steps and workflows this process has code for.
+
+Names are what histories refer to, so they must outlive a process: they default to `module.qualname`, and
+code in a script's `__main__` is named after its file, so that `python app.py` and `perdure worker app`
+mean the same workflow.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from perdure.codec.arguments import Arguments
+from perdure.codec.values import ValueCodec
+from perdure.core.retry import DEFAULT_RETRY, Retry
+from perdure.errors import ConfigurationError, DuplicateNameError
+
+#: Inputs up to this many bytes are recorded whole; of larger ones only a fingerprint.
+RECORD_INPUTS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOptions:
+    """How a step is executed.
+
+    Attributes:
+        retry: which failures are tried again, and when.
+        timeout: seconds one attempt may take, None = any.
+        deadline: seconds from the first attempt's start in which attempts may start, None = any.
+        key: names the step within its run instead of its position.
+        record_inputs: largest input in bytes that the history keeps whole.
+    """
+
+    retry: Retry = DEFAULT_RETRY
+    timeout: float | None = None
+    deadline: float | None = None
+    key: str | None = None
+    record_inputs: int = RECORD_INPUTS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class StepDefinition:
+    """A decorated step."""
+
+    name: str
+    function: Callable[..., Any]
+    options: StepOptions
+    arguments: Arguments = field(compare=False)
+    result: ValueCodec[Any] = field(compare=False)
+    is_async: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowDefinition:
+    """A decorated workflow."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Arguments = field(compare=False)
+    result: ValueCodec[Any] = field(compare=False)
+    guard: bool
+
+
+_workflows: dict[str, WorkflowDefinition] = {}
+_steps: dict[str, StepDefinition] = {}
+
+
+def durable_name(function: Callable[..., Any], name: str | None) -> str:
+    """The name under which histories will know this function.
+
+    Raises:
+        ConfigurationError: the name is empty, too long or holds characters that op ids use.
+    """
+    if name is None:
+        module = function.__module__
+        if module == "__main__":
+            module = _main_module()
+        return f"{module}.{function.__qualname__}"
+    if not name or len(name) > 255 or any(char in name for char in "#[]/\n") or not name.isprintable():
+        msg = (
+            f"{name!r} can't name a workflow or step: a name has 1 to 255 printable characters "
+            "and none of # [ ] /"
+        )
+        raise ConfigurationError(msg)
+    return name
+
+
+def _main_module() -> str:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name.removesuffix(".__main__"))
+    path = getattr(main, "__file__", None)
+    return os.path.splitext(os.path.basename(path))[0] if path else "__main__"
+
+
+def define_step(function: Callable[..., Any], name: str | None, options: StepOptions) -> StepDefinition:
+    """Make and register a step.
+
+    Raises:
+        ConfigurationError: it isn't a plain function, or its options don't fit it.
+        DuplicateNameError: another function has this name.
+    """
+    _check_function(function, "@step")
+    durable = durable_name(function, name)
+    definition = StepDefinition(
+        name=durable,
+        function=function,
+        options=options,
+        arguments=Arguments(function, f"step {durable}"),
+        result=ValueCodec(_returned(function), f"result of step {durable}", owner=function),
+        is_async=inspect.iscoroutinefunction(function),
+    )
+    _register(_steps, definition, "step")
+    return definition
+
+
+def define_workflow(function: Callable[..., Any], name: str | None, guard: bool) -> WorkflowDefinition:
+    """Make and register a workflow.
+
+    Raises:
+        ConfigurationError: it isn't an async function.
+        DuplicateNameError: another function has this name.
+    """
+    _check_function(function, "@workflow")
+    if not inspect.iscoroutinefunction(function):
+        msg = f"@workflow needs an `async def` function; {function.__qualname__} isn't one"
+        raise ConfigurationError(msg)
+    durable = durable_name(function, name)
+    definition = WorkflowDefinition(
+        name=durable,
+        function=function,
+        arguments=Arguments(function, f"workflow {durable}"),
+        result=ValueCodec(_returned(function), f"result of workflow {durable}", owner=function),
+        guard=guard,
+    )
+    _register(_workflows, definition, "workflow")
+    return definition
+
+
+def _returned(function: Callable[..., Any]) -> Any:
+    return inspect.signature(function).return_annotation
+
+
+def _check_function(function: Callable[..., Any], decorator: str) -> None:
+    if not inspect.isfunction(function):
+        msg = (
+            f"{decorator} decorates a plain function; got {function!r}. For a method, decorate a module-level "
+            "function that takes the data it needs"
+        )
+        raise ConfigurationError(msg)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        msg = f"{decorator} can't take the generator {function.__qualname__}: return one value instead of yielding"
+        raise ConfigurationError(msg)
+
+
+def _register(table: dict[str, Any], definition: Any, kind: str) -> None:
+    """Defining the same function again (a reload, a notebook cell) replaces it; another one is refused."""
+    known = table.get(definition.name)
+    if known is not None:
+        old, new = known.function, definition.function
+        if (old.__module__, old.__qualname__) != (new.__module__, new.__qualname__):
+            msg = (
+                f"two {kind}s are named {definition.name!r}: {old.__module__}.{old.__qualname__} and "
+                f"{new.__module__}.{new.__qualname__}. Histories couldn't tell them apart: give one of them "
+                f'another name with @{kind}(name="...")'
+            )
+            raise DuplicateNameError(msg)
+    table[definition.name] = definition
+
+
+def workflow_named(name: str) -> WorkflowDefinition | None:
+    """The workflow this process has under that name."""
+    return _workflows.get(name)
+
+
+def workflow_names() -> list[str]:
+    """All workflows this process has code for."""
+    return sorted(_workflows)
+
+
+def registered() -> int:
+    """How many workflows are registered; it grows when a module with new ones is imported."""
+    return len(_workflows)

@@ -1,0 +1,411 @@
+"""The life of one run on this worker.
+
+A driver holds the run's machine and carries the machine's commands out. Everything that happens to the run
+comes in as an event through `record()`: it is appended to the history, and when that is durable it is fed
+to the machine, whose code then goes on. At most one append of a run is on its way; what happens meanwhile
+is collected and follows in the next.
+
+    record(event) -> buffer -> journal -> durable -> machine -> commands -> steps, timers, children
+        ^                                                                            |
+        +----------------------------------------------------------------------------+
+
+If the append is refused (another worker took over), or history and code disagree, or the code spins, the
+driver lets go: it unwinds the code without effect and leaves the run to its new owner, or blocked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from perdure.codec.events import encode_event
+from perdure.codec.failures import failure_of
+from perdure.codec.values import check_size
+from perdure.core import events as ev
+from perdure.core.commands import CancelOperation, Command, Ending, Finish, Operation, RunStep, StartChild, StartTimer
+from perdure.core.machine import Machine, fingerprint
+from perdure.core.status import Status
+from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
+from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
+from perdure.runtime.journal import Journal
+from perdure.runtime.steps import StepExecutor
+from perdure.runtime.timers import Timers
+from perdure.runtime.turns import TurnInterrupt, Turns
+from perdure.runtime.work import Work
+from perdure.storage.records import Append, Appended, BlockCode, NewRun, RunRow, Stale
+
+_UNSET: Any = object()
+
+#: How long a run past its timeout may take for cleaning up, in seconds.
+CLEANUP_SECONDS = 30.0
+
+
+class Host(Protocol):
+    """What a driver needs of its worker."""
+
+    clock: Callable[[], float]
+    journal: Journal
+    steps: StepExecutor
+    timers: Timers
+    turns: Turns
+    max_payload: int
+
+    def watch(self, driver: Driver, operation: Operation) -> None: ...
+    def child_run(self, driver: Driver, operation: StartChild) -> NewRun: ...
+    def child_created(self, child: NewRun, run: int, epoch: int) -> None: ...
+    def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None: ...
+    def cancel_run(self, id: str, reason: str) -> None: ...
+    def ended(self, driver: Driver, status: Status, event: ev.Final) -> None: ...
+    def handed_back(self, driver: Driver) -> None: ...
+    def lost(self, driver: Driver, why: str) -> None: ...
+    def blocked(self, driver: Driver, reason: str) -> None: ...
+
+
+class Handover(msgspec.Struct, gc=False):
+    """How a driver gives its run up: in which state, and when it needs a driver again."""
+
+    status: Status
+    wake_at: float | None = None
+    reason: str | None = None
+    sent: bool = False
+
+
+class Driver:
+    """Drives one run.
+
+    Args:
+        host: the worker's parts that a driver uses.
+        row: the run as claimed or created; its epoch is what every append names.
+
+    Attributes:
+        gone: this driver drives no more.
+        last_active: wall-clock time of the last turn, for eviction.
+        has_children: it has started child runs, which may have to be told of its end.
+    """
+
+    __slots__ = (
+        "_buffer", "_children", "_consumed", "_ending", "_final_sent", "_handover", "_in_flight", "_last_at",
+        "_last_mail", "_rider", "_state", "definition", "epoch", "gone", "has_children", "host", "id", "last_active",
+        "machine", "parent_op", "queue", "run", "seq", "work",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, row: RunRow, definition: WorkflowDefinition, machine: Machine) -> None:
+        self.host = host
+        self.run = row.run
+        self.id = row.id
+        self.epoch = row.epoch
+        self.seq = row.seq
+        self.queue = row.queue
+        self.parent_op = row.parent_op
+        self.definition = definition
+        self.machine = machine
+        self.work = Work(self)
+        self.gone = False
+        self.has_children = False
+        self.last_active = 0.0
+        self._state = row.status  # what the store has
+        self._rider: ev.Event | None = None  # a note that goes with the next append
+        self._buffer: list[tuple[ev.Event, Any]] = []  # events to append next, with their decoded values
+        self._children: list[NewRun] = []  # runs to create with them
+        self._consumed: list[int] = []  # inbox items taken into them
+        self._last_mail = 0
+        self._in_flight = False
+        self._last_at = row.started_at or row.created_at
+        self._ending: tuple[Status, ev.Final] | None = None
+        self._final_sent = False
+        self._handover: Handover | None = None
+
+    # -- events in ----------------------------------------------------------------------------------
+
+    def replay(self, event: ev.Event) -> None:
+        """Feed one recorded event. Nothing the code asks for is carried out before `proceed()`."""
+        if isinstance(event, ev.RunStarted):
+            if event.deadline is not None:
+                self.work.arm("deadline", event.deadline, self._deadline_passed)
+            self._turn(event, self._last_at)
+        else:
+            self._last_at = max(self._last_at, event.at)
+            self.has_children = self.has_children or isinstance(event, ev.ChildStarted)
+            self._turn(event, _UNSET)
+
+    def recovered(self, worker: str) -> None:
+        """Let the history show that the run's former driver died."""
+        self._rider = ev.RunRecovered(at=self._now(), worker=worker, epoch=self.epoch)
+
+    def record(self, event: ev.Event, value: Any = _UNSET) -> None:
+        """Something happened: append it, and feed it once it is durable."""
+        if self.gone or self._final_sent:
+            return
+        if event.at < self._last_at:  # the wall clock was set back; a run's time isn't
+            event = msgspec.structs.replace(event, at=self._last_at)
+        self._last_at = event.at
+        self._buffer.append((event, value))
+        self.flush()
+
+    def take_mail(self, items: Iterable[tuple[int, ev.Event]]) -> None:
+        """Take inbox items into the history, each once, in the order of their arrival."""
+        for number, event in items:
+            if number > self._last_mail and not self.gone and not self._final_sent:
+                self._last_mail = number
+                self._consumed.append(number)
+                self._last_at = self._now()
+                self._buffer.append((msgspec.structs.replace(event, at=self._last_at), _UNSET))
+        self.flush()
+
+    def proceed(self) -> None:
+        """Carry out what the code has asked for, and write down what that made happen."""
+        if not self.gone:
+            self._carry_out(self.machine.take_commands())
+            self.flush()
+
+    def _turn(self, event: ev.Event, value: Any) -> None:
+        """Let the code go on with one event; block the run if that can't be."""
+        if self.gone:
+            return
+        machine = self.machine
+        try:
+            with self.host.turns.of(machine, self.definition.guard):
+                if isinstance(event, ev.RunStarted):
+                    machine.begin(event, value)
+                elif value is _UNSET:
+                    machine.feed(event)
+                else:
+                    machine.feed(event, value)
+        except TurnInterrupt:
+            self.block(machine.turn_limit_error(), self.host.turns.place)
+        except TurnLimitError as error:
+            self.block(error, self.host.turns.place)
+        except (NonDeterminismError, UndecodableError) as error:
+            self.block(error)
+
+    # -- durable -------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Append what has been collected, unless an append is on its way already."""
+        if self._in_flight:
+            return
+        if self._handover is not None:
+            if not self._handover.sent:
+                self._handover.sent = True
+                self._submit(self._handover.status, release=True)
+        elif self.gone:
+            return
+        elif self._ending is not None:
+            if not self._final_sent:
+                self._final_sent = True
+                self._buffer.append((self._ending[1], _UNSET))
+                self._submit(self._ending[0])
+        elif self._buffer:
+            self._submit(None)
+
+    def note(self, notes: list[ev.Event], status: Status) -> None:
+        """Write down notes for people: a step that takes long, what the run waits for."""
+        if self.busy() or self.gone or self._ending or self._handover:
+            return  # the next append will tell as much
+        self._buffer = [(event, _UNSET) for event in notes]
+        if notes or status != self._state:
+            self._submit(status)
+
+    def release(self, wake_at: float | None) -> None:
+        """Hand the run back, to be driven again at `wake_at` or when something arrives for it."""
+        self._let_go()
+        self._handover = Handover(Status.WAITING, wake_at)
+        self.flush()
+
+    def block(self, error: PerdureError, where: str = "") -> None:
+        """The run can't go on: let go of its code, and tell people why."""
+        self._let_go()
+        reason = f"{error}\n  {where}" if where else str(error)
+        self.host.blocked(self, reason)
+        self._handover = Handover(Status.BLOCKED, reason=reason)
+        self.flush()
+
+    def _submit(self, status: Status | None, *, release: bool = False) -> None:
+        events, self._buffer = self._buffer, []
+        children, self._children = self._children, []
+        consumed, self._consumed = self._consumed, []
+        if self._rider is not None:
+            events.insert(0, (self._rider, _UNSET))
+            self._rider = None
+        handover = self._handover
+        append = Append(
+            run=self.run,
+            expected=self.seq,
+            epoch=self.epoch,
+            attempt=random.getrandbits(63),
+            events=[encode_event(event) for event, _ in events],
+            now=self.host.clock(),
+            status=status,
+            reason=handover.reason if handover else None,
+            block_code=BlockCode.CODE if status is Status.BLOCKED else None,
+            release=release,
+            wake_at=handover.wake_at if handover else None,
+            consumed=consumed,
+            children=children,
+            parent_mail=self._parent_mail(),
+        )
+        if status is not None:
+            self._state = status
+        self._in_flight = True
+        self.host.journal.submit(append, lambda result: self._appended(result, events, children))
+
+    def _appended(
+        self, result: Appended | Stale, events: list[tuple[ev.Event, Any]], children: list[NewRun]
+    ) -> None:
+        self._in_flight = False
+        if isinstance(result, Stale):
+            self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
+            return
+        self.seq = result.seq
+        for child, (run, epoch) in zip(children, result.children, strict=True):
+            self.host.child_created(child, run, epoch)
+        if self._final_sent:
+            assert self._ending is not None
+            self._let_go()
+            self.host.ended(self, *self._ending)
+        elif self._handover is not None and self._handover.sent:
+            self.host.handed_back(self)
+        elif self.gone:
+            self.flush()  # blocked while this append was on its way
+        else:
+            self.last_active = self.host.clock()
+            for event, value in events:
+                self._turn(event, value)
+                if isinstance(event, ev.StepAttemptFailed):
+                    self._try_again(event)
+            self.proceed()
+            if any(not epoch for _, epoch in result.children):
+                self.check_children()
+
+    def _try_again(self, event: ev.StepAttemptFailed) -> None:
+        operation = self.machine.operations.get(event.step)
+        if isinstance(operation, RunStep):
+            self.work.start_step(operation)
+
+    # -- commands out --------------------------------------------------------------------------------
+
+    def check_children(self) -> None:
+        """Make sure that the open children are ours: an id given by the user may be taken already."""
+        children = [
+            operation
+            for operation in self.machine.operations.values()
+            if isinstance(operation, StartChild) and operation.recorded
+        ]
+        if children and not self.gone:
+            self.host.check_children(self, children)
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case RunStep():
+                    self.work.start_step(command)
+                case StartTimer():
+                    self.work.start_timer(command)
+                case StartChild():
+                    self._start_child(command)
+                case CancelOperation():
+                    operation = command.operation
+                    if isinstance(operation, StartChild):
+                        self.host.cancel_run(operation.run_id, f"run {self.id!r} gave up waiting for it")
+                    else:
+                        self.work.cancel(operation)
+                case Finish():
+                    self._finish(command)
+
+    def _start_child(self, operation: StartChild) -> None:
+        data = operation.input
+        whole = len(data) <= RECORD_INPUTS_MAX
+        event = ev.ChildStarted(
+            at=self._now(),
+            child=operation.id,
+            run=operation.run_id,
+            workflow=operation.workflow,
+            on_parent_close=operation.on_parent_close,
+            input=data if whole else None,
+            fingerprint=None if whole else fingerprint(data),
+        )
+        self._buffer.append((event, _UNSET))
+        self._children.append(self.host.child_run(self, operation))
+        self.has_children = True
+
+    def _finish(self, command: Finish) -> None:
+        now = self._now()
+        if self.machine.deadline_passed:
+            self._end(Status.FAILED, self._timed_out(now))
+        elif command.ending is Ending.CANCELLED:
+            self._end(Status.CANCELLED, ev.RunCancelled(at=now, reason=self.machine.cancel_reason))
+        elif command.ending is Ending.RAISED:
+            assert command.error is not None
+            self._end(Status.FAILED, ev.RunFailed(at=now, failure=failure_of(command.error)))
+        else:
+            try:
+                data, _ = self.definition.result.record(command.value)
+                check_size(data, self.host.max_payload, f"result of workflow {self.definition.name}")
+            except Exception as error:  # noqa: BLE001 - a result that can't be kept fails the run
+                self._end(Status.FAILED, ev.RunFailed(at=now, failure=failure_of(error)))
+            else:
+                self._end(Status.COMPLETED, ev.RunCompleted(at=now, result=data))
+
+    def _end(self, status: Status, event: ev.Final) -> None:
+        """The run is over: this is its last event, whatever its steps may still bring."""
+        if self._ending is None:
+            self._ending = (status, event)
+            self.work.drop()
+
+    def _parent_mail(self) -> bytes | None:
+        if self.parent_op is None or self._ending is None:
+            return None
+        status, event = self._ending
+        result = event.result if isinstance(event, ev.RunCompleted) else None
+        failure = event.failure if isinstance(event, ev.RunFailed) else None
+        return encode_event(
+            ev.ChildEnded(at=event.at, child=self.parent_op, status=status, result=result, failure=failure)
+        )
+
+    # -- the run's timeout ---------------------------------------------------------------------------
+
+    def _deadline_passed(self) -> None:
+        self.work.arm("cleanup", self._now() + CLEANUP_SECONDS, self._cleanup_over)
+        if not self.machine.deadline_passed:
+            self.record(ev.DeadlinePassed(at=self._now()))
+
+    def _cleanup_over(self) -> None:
+        self._end(Status.FAILED, self._timed_out(self._now()))
+        self.flush()
+
+    def _timed_out(self, now: float) -> ev.RunFailed:
+        started = self.machine.started
+        assert started is not None
+        assert started.deadline is not None
+        limit = started.deadline - started.at
+        message = f"run {self.id!r} was still going after its timeout of {limit:g} s, and was cancelled"
+        failure = ev.Failure(type="perdure.errors.RunTimedOut", message=message)
+        return ev.RunFailed(at=now, failure=failure, timed_out=True)
+
+    # -- standing ------------------------------------------------------------------------------------
+
+    def busy(self) -> bool:
+        """Whether something of this run is on its way to the log."""
+        return self._in_flight or bool(self._buffer)
+
+    def idle(self) -> bool:
+        """Whether this run only waits: nothing executes, nothing is on its way to the log."""
+        return not (self.busy() or self.work.executing or self.gone or self._ending or self._handover)
+
+    def lose(self, why: str) -> None:
+        """Another worker drives this run now."""
+        self._let_go()
+        self.host.lost(self, why)
+
+    def _let_go(self) -> None:
+        if not self.gone:
+            self.gone = True
+            self.work.drop()
+            with self.host.turns.of(self.machine, guarded=False):
+                self.machine.close()
+
+    def _now(self) -> float:
+        return max(self.host.clock(), self._last_at)

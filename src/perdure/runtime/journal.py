@@ -1,0 +1,112 @@
+"""The journal: one group commit for the appends of many runs.
+
+Runs hand in their appends; everything handed in during one turn of the event loop goes to the store as
+one batch, which makes it durable with one fsync. Each append's owner is called back with its result, in
+the order handed in.
+
+When the store can't be written (disk full, server away) nothing is lost: the batch is kept and offered
+again, unchanged, until the store takes it. An append that did reach the disk the first time recognises
+itself by its attempt number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from perdure.errors import StoreError
+from perdure.storage.protocol import Store
+from perdure.storage.records import Append, Appended, Stale
+
+logger = logging.getLogger("perdure.journal")
+
+RETRY_FIRST = 0.05  #: seconds before a refused batch is offered again, doubling up to
+RETRY_MAX = 2.0
+
+Done = Callable[[Appended | Stale], None]
+_Batch = list[tuple[Append, Done]]
+
+
+class Journal:
+    """Batches appends and sees them through.
+
+    Attributes:
+        trouble: what the store complained of last, None while it works.
+        commits: batches made durable so far.
+    """
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._pending: _Batch = []
+        self._in_flight = 0
+        self._waiting_to_retry: dict[asyncio.TimerHandle, _Batch] = {}
+        self._idle: asyncio.Future[None] | None = None
+        self._closed = False
+        self.trouble: str | None = None
+        self.commits = 0
+
+    def submit(self, append: Append, done: Done) -> None:
+        """Make an append durable and then call `done` with what became of it."""
+        if not self._pending:
+            self._loop.call_soon(self._flush)
+        self._pending.append((append, done))
+
+    async def drain(self) -> None:
+        """Wait until everything submitted is settled, or the store refuses to take it."""
+        while (self._pending or self._in_flight) and not self._closed:
+            self._idle = self._loop.create_future()
+            await self._idle
+
+    def close(self) -> None:
+        """Stop offering what the store refuses. The runs concerned go on elsewhere, from their history."""
+        self._closed = True
+        for handle in self._waiting_to_retry:
+            handle.cancel()
+        self._waiting_to_retry.clear()
+
+    def _flush(self) -> None:
+        batch, self._pending = self._pending, []
+        if batch:
+            self._offer(batch, RETRY_FIRST)
+
+    def _offer(self, batch: _Batch, pause: float) -> None:
+        self._in_flight += 1
+        future = self._store.append([append for append, _ in batch])
+        future.add_done_callback(lambda settled: self._settled(batch, settled, pause))
+
+    def _settled(
+        self, batch: _Batch, future: asyncio.Future[list[Appended | Stale]], pause: float
+    ) -> None:
+        self._in_flight -= 1
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or error is not None:
+            self._refused(batch, error, pause)
+        else:
+            self.commits += 1
+            if self.trouble is not None:
+                logger.warning("the store takes writes again")
+                self.trouble = None
+            for (_, done), result in zip(batch, future.result(), strict=True):
+                done(result)
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _refused(self, batch: _Batch, error: BaseException | None, pause: float) -> None:
+        if self._closed:
+            return
+        if error is not None and not isinstance(error, StoreError):
+            logger.critical("the store failed in a way it shouldn't", exc_info=error)
+        if self.trouble is None:
+            logger.error("the store takes no writes; runs wait, nothing is lost: %s", error)
+        self.trouble = str(error)
+        self._in_flight += 1  # still ours to settle
+
+        def again() -> None:
+            self._waiting_to_retry.pop(handle)
+            self._in_flight -= 1
+            self._offer(batch, min(pause * 2, RETRY_MAX))
+
+        handle = self._loop.call_later(pause, again)
+        self._waiting_to_retry[handle] = batch

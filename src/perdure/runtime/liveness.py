@@ -1,0 +1,64 @@
+"""Tells whether another worker's process still lives, where the system can know that.
+
+A process id means something only on one machine, since one boot, in one process-id space, and only together
+with the process's start time, since ids are used again. Where any of that is unknown, or the worker is on
+another host, only its lease counts.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from perdure.storage.records import WorkerRow
+
+
+def host_identity() -> str:
+    """Names the machine, its boot and this process's id space."""
+    return f"{socket.gethostname()}|{_read('/proc/sys/kernel/random/boot_id')}|{_pid_space()}"
+
+
+def born(pid: int) -> int:
+    """A process's start time in the system's own units; 0 if it doesn't run or the system doesn't say.
+
+    A zombie (killed, not yet waited for) counts as not running.
+    """
+    stat = _read(f"/proc/{pid}/stat")
+    fields = stat.rpartition(")")[2].split()  # the command's name, in brackets, may hold anything
+    if len(fields) < 20 or fields[0] in "ZX":
+        return 0
+    return int(fields[19])
+
+
+def process_gone(worker: WorkerRow, here: str) -> bool:
+    """Whether the worker's process has certainly ended.
+
+    Args:
+        here: this process's host_identity().
+    """
+    if worker.host != here:
+        return False
+    if worker.born:
+        return born(worker.pid) != worker.born
+    try:
+        os.kill(worker.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _pid_space() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

@@ -1,0 +1,123 @@
+"""Which runs are in memory, and what the store is told about those that stay there a while.
+
+A run that only waits leaves memory after `evict_after`, or earlier when room is needed: the one idle longest
+goes first. What it waits for by the clock becomes its wake-up time in the store; replay brings it back.
+
+What takes longer than 100 ms (a step, a timer) is written down as a note, so that people see it from
+outside, and the run's status follows. Shorter ones cost no write at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from perdure.core import events as ev
+from perdure.core.commands import Operation, RunStep, StartTimer
+from perdure.core.status import Status
+from perdure.runtime.driver import Driver
+
+#: What is shorter than this leaves no note, in seconds.
+NOTE_AFTER = 0.1
+
+#: A run whose next wake-up is nearer than this isn't worth evicting, in seconds.
+EVICT_MARGIN = 1.0
+
+
+class Residency:
+    """The drivers of one worker, by run key.
+
+    Args:
+        evict_after: seconds of idleness after which a run leaves memory.
+        max_resident: how many runs may be in memory.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], *, evict_after: float, max_resident: int
+    ) -> None:
+        self.drivers: dict[int, Driver] = {}
+        self._loop = loop
+        self._clock = clock
+        self._evict_after = evict_after
+        self._max_resident = max_resident
+        self._watched: deque[tuple[float, Driver, Operation]] = deque()
+        self._notes: asyncio.TimerHandle | None = None
+        self._evictions = loop.call_later(self._interval(), self._evict_idle)
+
+    # -- room ---------------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many more runs fit in memory."""
+        return max(0, self._max_resident - len(self.drivers))
+
+    def make_room(self) -> None:
+        """Evict the runs idle longest, a tenth of all at a time."""
+        idle = sorted((driver for driver in self.drivers.values() if driver.idle()), key=_last_active)
+        for driver in idle[: max(1, self._max_resident // 10)]:
+            self._evict(driver)
+
+    def _interval(self) -> float:
+        return min(5.0, max(0.05, self._evict_after / 8))
+
+    def _evict_idle(self) -> None:
+        now = self._clock()
+        oldest = now - self._evict_after
+        for driver in list(self.drivers.values()):
+            if driver.last_active <= oldest and driver.idle():
+                due = driver.work.next_due()
+                if due is None or due - now > EVICT_MARGIN:
+                    self._evict(driver)
+        self._evictions = self._loop.call_later(self._interval(), self._evict_idle)
+
+    def _evict(self, driver: Driver) -> None:
+        driver.release(driver.work.next_due())
+
+    # -- notes --------------------------------------------------------------------------------------
+
+    def watch(self, driver: Driver, operation: Operation) -> None:
+        """Write a note about this operation if it is still open in 100 ms."""
+        self._watched.append((self._loop.time() + NOTE_AFTER, driver, operation))
+        if self._notes is None:
+            self._notes = self._loop.call_later(NOTE_AFTER, self._write_notes)
+
+    def _write_notes(self) -> None:
+        self._notes = None
+        now = self._loop.time()
+        lasting: dict[Driver, list[Operation]] = {}
+        while self._watched and self._watched[0][0] <= now:
+            _, driver, operation = self._watched.popleft()
+            if not driver.gone and driver.machine.operations.get(operation.id) is operation:
+                lasting.setdefault(driver, []).append(operation)
+        for driver, operations in lasting.items():
+            if driver.busy():  # the log is being written: look again when that is done
+                for operation in operations:
+                    self.watch(driver, operation)
+            else:
+                driver.note(self._notes_of(driver, operations), _standing(driver))
+        if self._watched and self._notes is None:
+            self._notes = self._loop.call_later(self._watched[0][0] - now, self._write_notes)
+
+    def _notes_of(self, driver: Driver, operations: list[Operation]) -> list[ev.Event]:
+        now = self._clock()
+        notes: list[ev.Event] = []
+        for operation in operations:
+            if isinstance(operation, RunStep) and not operation.noted and driver.work.attempting(operation):
+                notes.append(ev.StepStarted(at=now, step=operation.id, attempt=operation.failed_attempts + 1))
+            elif isinstance(operation, StartTimer) and not operation.noted:
+                notes.append(ev.TimerStarted(at=now, timer=operation.id, due=operation.due))
+        return notes
+
+    def close(self) -> None:
+        self._evictions.cancel()
+        if self._notes is not None:
+            self._notes.cancel()
+        self._watched.clear()
+
+
+def _standing(driver: Driver) -> Status:
+    return Status.RUNNING if driver.work.executing else Status.WAITING
+
+
+def _last_active(driver: Driver) -> float:
+    return driver.last_active

@@ -1,0 +1,77 @@
+"""Makes new runs: what `engine.start` and a parent's await have in common."""
+
+from __future__ import annotations
+
+import os
+
+from perdure.codec.events import encode_event
+from perdure.core import events as ev
+from perdure.core.machine import fingerprint
+from perdure.errors import UsageError
+from perdure.storage.records import NewRun, ParentPolicy
+
+#: Longest run id, in characters. Child ids grow by their op id, so it leaves room for deep families.
+RUN_ID_MAX = 1000
+
+
+def new_run(
+    *,
+    id: str,
+    workflow: str,
+    input: bytes,
+    queue: str,
+    now: float,
+    delay: float = 0.0,
+    timeout: float | None = None,
+    owner: int | None = None,
+    parent_id: str | None = None,
+    parent: int | None = None,
+    parent_op: str | None = None,
+    on_parent_close: str = ParentPolicy.CANCEL,
+) -> NewRun:
+    """A run ready to be created.
+
+    Args:
+        now: wall-clock seconds.
+        delay: seconds before it may be driven.
+        timeout: seconds after its start by which it has to end.
+        owner: the worker that will drive it from the start.
+
+    Raises:
+        UsageError: the id can't be a run's.
+    """
+    check_run_id(id)
+    started = ev.RunStarted(
+        at=now,
+        workflow=workflow,
+        input=input,
+        seed=os.urandom(16),
+        parent=parent_id,
+        parent_op=parent_op,
+        deadline=None if timeout is None else now + delay + timeout,
+    )
+    return NewRun(
+        id=id,
+        workflow=workflow,
+        fingerprint=run_fingerprint(workflow, input),
+        first_event=encode_event(started),
+        queue=queue,
+        created_at=now,
+        wake_at=now + delay,
+        owner=None if delay > 0 else owner,
+        parent=parent,
+        parent_op=parent_op,
+        on_parent_close=ParentPolicy(on_parent_close),
+    )
+
+
+def run_fingerprint(workflow: str, input: bytes) -> bytes:
+    """What tells a repeated start from a conflicting one."""
+    return fingerprint(workflow.encode() + b"\0" + input)
+
+
+def check_run_id(id: str) -> None:
+    """Raises UsageError for ids that would make trouble in logs, shells and URLs."""
+    if not isinstance(id, str) or not 0 < len(id) <= RUN_ID_MAX or not id.isprintable():
+        msg = f"{id!r} can't be a run id: an id is a string of 1 to {RUN_ID_MAX} printable characters"
+        raise UsageError(msg)

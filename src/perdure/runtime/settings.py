@@ -1,0 +1,58 @@
+"""The numbers an engine runs by, in one place, checked once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from perdure.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Limits and intervals of one engine. Times in seconds.
+
+    Attributes:
+        queues: the queues its worker serves; the first is the default for new runs.
+        concurrency: steps executing at once.
+        threads: how many of them may be sync steps, each in a thread.
+        evict_after: a run that only waits leaves memory after this long.
+        max_resident: runs in memory at once.
+        lease: a worker that isn't heard of for this long counts as dead, wherever it is.
+        max_recoveries: a run that takes its worker down more often than this in a row is blocked.
+        turn_limit: longest time workflow code may run without awaiting, None = for ever.
+        max_payload: largest encoded argument list or result, in bytes.
+        grace: how long executing steps may go on when the engine closes.
+        name: the worker's name in listings; by default host and process id.
+        clock: wall-clock seconds since the epoch.
+    """
+
+    queues: Sequence[str] = ("default",)
+    concurrency: int = 1000
+    threads: int = 32
+    evict_after: float = 60.0
+    max_resident: int = 10_000
+    lease: float = 15.0
+    max_recoveries: int = 10
+    turn_limit: float | None = 2.0
+    max_payload: int = 2 * 1024 * 1024
+    grace: float = 5.0
+    name: str | None = None
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        if not self.queues or isinstance(self.queues, str):
+            msg = f"queues={self.queues!r}: an engine needs a tuple of at least one queue name"
+            raise ConfigurationError(msg)
+        for field in ("concurrency", "threads", "max_resident", "max_payload", "lease"):
+            if getattr(self, field) <= 0:
+                msg = f"{field}={getattr(self, field)!r} must be greater than 0"
+                raise ConfigurationError(msg)
+        for field in ("evict_after", "grace", "max_recoveries"):
+            if getattr(self, field) < 0:
+                msg = f"{field}={getattr(self, field)!r} can't be negative"
+                raise ConfigurationError(msg)
+        if self.turn_limit is not None and self.turn_limit <= 0:
+            msg = f"turn_limit={self.turn_limit!r} must be greater than 0 seconds, or None for no limit"
+            raise ConfigurationError(msg)

@@ -1,0 +1,302 @@
+"""Executes steps: async ones as tasks of the event loop, sync ones in a bounded pool of threads.
+
+An attempt ends in exactly one event handed to its run: StepCompleted, StepFailed, or StepAttemptFailed with
+the time of the next attempt. Only when that event is durable does the run hear of it. An attempt nobody
+waits for any more ends in no event at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from perdure.codec.failures import failure_of
+from perdure.codec.values import check_size
+from perdure.core import events as ev
+from perdure.core.commands import RunStep
+from perdure.core.machine import fingerprint
+from perdure.core.retry import decide
+from perdure.runtime.definitions import StepDefinition, StepOptions
+from perdure.runtime.stepcontext import StepInfo, current_step
+
+
+logger = logging.getLogger("perdure.steps")
+
+
+class StepCall(Protocol):
+    """What a step's Call tells its executor."""
+
+    @property
+    def definition(self) -> StepDefinition: ...
+    @property
+    def options(self) -> StepOptions: ...
+    def arguments(self, input: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Fresh copies of the arguments, so that what a step does to them isn't seen by the workflow."""
+        ...
+
+
+class OpenWork(Protocol):
+    """The table of a run's attempts."""
+
+    def attempt_over(self, operation: RunStep) -> None: ...
+
+
+class Recorder(Protocol):
+    """The run that a step belongs to."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def work(self) -> OpenWork: ...
+    def record(self, event: ev.Event, value: Any = ...) -> None: ...
+
+
+class Attempt:
+    """One attempt of one step. Once `dropped`, its end is no event any more."""
+
+    __slots__ = ("dropped", "future", "info", "operation", "run", "started_at")
+
+    def __init__(self, run: Recorder, operation: RunStep, started_at: float) -> None:
+        self.run = run
+        self.operation = operation
+        self.started_at = started_at
+        self.info = StepInfo(run.id, operation.id, operation.name, operation.failed_attempts + 1)
+        self.future: asyncio.Future[Any] | None = None
+        self.dropped = False
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: interrupt an async step, tell a sync one."""
+        self.dropped = self.info.cancelled = True
+        if self.future is not None:
+            self.future.cancel()
+
+
+class StepExecutor:
+    """Runs the steps of one engine.
+
+    Args:
+        clock: wall-clock seconds.
+        concurrency: how many attempts execute at once; more wait in line.
+        threads: how many of them may be sync steps.
+        max_payload: largest encoded result in bytes.
+        chance: random numbers in [0, 1) for the jitter of retries.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        *,
+        concurrency: int,
+        threads: int,
+        max_payload: int,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._concurrency = concurrency
+        self._max_payload = max_payload
+        self._chance = chance
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._line: deque[Attempt] = deque()
+        self._closed = False
+        self.executing: set[Attempt] = set()
+
+    def start(self, run: Recorder, operation: RunStep) -> Attempt:
+        """Begin the next attempt of a step as soon as there is room."""
+        attempt = Attempt(run, operation, self._clock())
+        if len(self.executing) >= self._concurrency or self._closed:
+            self._line.append(attempt)
+        else:
+            self._begin(attempt)
+        return attempt
+
+    async def close(self, grace: float) -> None:
+        """Let executing attempts finish for up to `grace` seconds, then cancel them; begin no more."""
+        self._closed = True
+        self._line.clear()
+        deadline = self._loop.time() + grace
+        while self.executing and (left := deadline - self._loop.time()) > 0:
+            futures = [attempt.future for attempt in self.executing if attempt.future is not None]
+            await asyncio.wait(futures, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        for attempt in list(self.executing):
+            attempt.cancel()
+        tasks = [attempt.future for attempt in self.executing if isinstance(attempt.future, asyncio.Task)]
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)  # time for their finally blocks
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- one attempt --------------------------------------------------------------------------------
+
+    def _begin(self, attempt: Attempt) -> None:
+        if attempt.operation.unfit is not None:
+            self._loop.call_soon(self._failed, attempt, attempt.operation.unfit)
+            return
+        self.executing.add(attempt)
+        attempt.started_at = self._clock()
+        definition: StepDefinition = attempt.operation.call.definition
+        execute = self._execute_async if definition.is_async else self._execute_sync
+        attempt.future = self._loop.create_task(execute(attempt, definition))
+        attempt.future.add_done_callback(_complain)
+
+    async def _execute_async(self, attempt: Attempt, definition: StepDefinition) -> None:
+        current_step.set(attempt.info)
+        operation = attempt.operation
+        try:
+            args, kwargs = operation.call.arguments(operation.input)
+            timeout = operation.call.options.timeout
+            if timeout is None:
+                value = await definition.function(*args, **kwargs)
+            else:
+                async with asyncio.timeout(timeout) as limit:
+                    value = await definition.function(*args, **kwargs)
+                    limit.reschedule(None)
+        except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
+            if isinstance(error, TimeoutError) and operation.call.options.timeout is not None and limit.expired():
+                error = _timeout_error(attempt)
+            self._failed(attempt, error)
+        else:
+            self._returned(attempt, definition, value)
+
+    async def _execute_sync(self, attempt: Attempt, definition: StepDefinition) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="perdure-step")
+        context = contextvars.copy_context()
+        context.run(current_step.set, attempt.info)
+        timeout = attempt.operation.call.options.timeout
+        work = self._loop.run_in_executor(
+            self._pool, context.run, _call_sync, definition, attempt.operation
+        )
+        try:
+            done, _ = await asyncio.wait([work], timeout=timeout)
+        except asyncio.CancelledError as error:
+            attempt.info.cancelled = True
+            work.cancel()
+            self._failed(attempt, error)
+            return
+        if not done:
+            attempt.info.cancelled = True
+            work.cancel()
+            self._failed(attempt, _timeout_error(attempt))
+            return
+        value, error = work.result()
+        if error is not None:
+            self._failed(attempt, error)
+        else:
+            self._returned(attempt, definition, value)
+
+    def _returned(self, attempt: Attempt, definition: StepDefinition, value: Any) -> None:
+        operation = attempt.operation
+        try:
+            data, decoded = definition.result.record(value)
+            check_size(data, self._max_payload, f"result of step {definition.name}")
+        except Exception as error:  # noqa: BLE001 - a result that can't be kept is the step's failure
+            self._failed(attempt, error)
+            return
+        self._over(attempt)
+        if attempt.dropped:
+            return
+        given, digest = _recorded_input(operation)
+        event = ev.StepCompleted(
+            at=self._clock(),
+            step=operation.id,
+            attempt=attempt.info.attempt,
+            started_at=attempt.started_at,
+            result=data,
+            input=given,
+            fingerprint=digest,
+        )
+        attempt.run.record(event, decoded)
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> None:
+        self._over(attempt)
+        if isinstance(error, KeyboardInterrupt) and not attempt.dropped:
+            attempt.dropped = True  # the process is going down: the step is neither done nor failed
+            raise error
+        if attempt.dropped:
+            return
+        operation = attempt.operation
+        options: StepOptions = operation.call.options
+        now = self._clock()
+        number = attempt.info.attempt
+        first_at = operation.first_at or attempt.started_at
+        decision = decide(
+            options.retry,
+            error,
+            attempt=number,
+            now=now,
+            chance=self._chance(),
+            deadline=None if options.deadline is None else first_at + options.deadline,
+        )
+        failure = failure_of(error)
+        if decision.retry_at is not None:
+            attempt.run.record(
+                ev.StepAttemptFailed(
+                    at=now,
+                    step=operation.id,
+                    attempt=number,
+                    failure=failure,
+                    retry_at=decision.retry_at,
+                    started_at=attempt.started_at,
+                )
+            )
+            return
+        given, digest = _recorded_input(operation)
+        attempt.run.record(
+            ev.StepFailed(
+                at=now,
+                step=operation.id,
+                attempt=number,
+                started_at=attempt.started_at,
+                failure=failure,
+                input=given,
+                fingerprint=digest,
+            )
+        )
+
+    def _over(self, attempt: Attempt) -> None:
+        """The attempt's place is free: let the next in line begin."""
+        self.executing.discard(attempt)
+        attempt.run.work.attempt_over(attempt.operation)
+        while self._line and len(self.executing) < self._concurrency and not self._closed:
+            following = self._line.popleft()
+            if not following.dropped:
+                self._begin(following)
+
+
+def _complain(task: asyncio.Future[Any]) -> None:
+    """An error that gets this far is the engine's own, and mustn't go unheard."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("the executor of steps failed", exc_info=error)
+
+
+def _recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:
+    """What the history keeps of a step's input: all of it if it is small, else its fingerprint."""
+    given = operation.input
+    if len(given) <= operation.call.options.record_inputs:
+        return given, None
+    return None, fingerprint(given)
+
+
+def _call_sync(definition: StepDefinition, operation: RunStep) -> tuple[Any, BaseException | None]:
+    """Runs in a thread. Errors are returned, since some (StopIteration) can't travel through a future."""
+    try:
+        args, kwargs = operation.call.arguments(operation.input)
+        return definition.function(*args, **kwargs), None
+    except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
+        return None, error
+
+
+def _timeout_error(attempt: Attempt) -> TimeoutError:
+    seconds = attempt.operation.call.options.timeout
+    return TimeoutError(
+        f"attempt {attempt.info.attempt} of step {attempt.operation.name} took longer than its timeout of {seconds:g} s"
+    )

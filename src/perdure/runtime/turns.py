@@ -1,0 +1,99 @@
+"""The frame around each turn of workflow code: the guard is up, and the turn can't last for ever.
+
+A turn runs on the event loop's thread, so code that never awaits would stop every other run. One watchdog
+thread per engine looks at the clock; past the turn limit it marks the run's loop as interrupted and raises
+TurnInterrupt in the thread (CPython's PyThreadState_SetAsyncExc), which arrives at the next bytecode.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+
+from perdure.core.loop import WorkflowLoop
+from perdure.core.machine import Machine
+from perdure.runtime import guard
+
+logger = logging.getLogger("perdure.turns")
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_set_async_exc.restype = ctypes.c_int
+
+
+class TurnInterrupt(BaseException):
+    """Raised into workflow code that has run past the turn limit."""
+
+
+class Turns:
+    """Opens and closes turns: `with turns.of(machine): machine.feed(...)`.
+
+    Args:
+        limit: longest turn in seconds, None for no limit.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._loop: WorkflowLoop | None = None
+        self._guarded = False
+        self._since = 0.0
+        self._fired = False
+        self._thread = threading.get_ident()
+        self._stop = threading.Event()
+        self.place = ""  #: where the last interrupted code was
+        if limit is not None:
+            threading.Thread(target=self._watch, args=(limit,), name="perdure-turns", daemon=True).start()
+
+    def of(self, machine: Machine, guarded: bool) -> Turns:
+        """Prepare the next turn (there is only one at a time)."""
+        self._loop = machine.loop
+        self._guarded = guarded
+        return self
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+        if self._guarded:
+            guard.enter()
+
+    def __exit__(self, *error: object) -> None:
+        if self._guarded:
+            guard.leave()
+        with self._lock:  # so that the watchdog can't fire at a turn that has just ended
+            self._loop = None
+            if self._fired:
+                self._fired = False
+                _set_async_exc(self._thread, None)  # type: ignore[arg-type]  # take back what hasn't arrived
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _watch(self, limit: float) -> None:
+        pause = limit / 10
+        while not self._stop.wait(pause):
+            if self._loop is None or time.monotonic() - self._since < limit:
+                continue
+            with self._lock:
+                loop = self._loop
+                if loop is None or time.monotonic() - self._since < limit:
+                    continue
+                self.place = _place(self._thread)
+                logger.error("run %s has run for over %s s without awaiting; %s", loop.name, limit, self.place)
+                loop.interrupted = True
+                self._fired = True
+                _set_async_exc(self._thread, ctypes.py_object(TurnInterrupt))
+
+
+def _place(thread: int) -> str:
+    frame = sys._current_frames().get(thread)
+    if frame is None:
+        return ""
+    stack = [entry for entry in traceback.extract_stack(frame) if not entry.filename.startswith(_HERE)]
+    return f"it is at {stack[-1].filename}:{stack[-1].lineno}, in {stack[-1].name}" if stack else ""

@@ -1,0 +1,91 @@
+"""What a run has going on this worker: attempts of steps, and alarms on the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from perdure.core import events as ev
+from perdure.core.commands import Operation, RunStep, StartTimer
+from perdure.runtime.steps import Attempt
+from perdure.runtime.timers import Alarm
+
+if TYPE_CHECKING:
+    from perdure.runtime.driver import Driver
+
+
+class Work:
+    """The open work of one run. Empty most of the time, so its tables are made when needed."""
+
+    __slots__ = ("_alarms", "_attempts", "_run")
+
+    def __init__(self, run: Driver) -> None:
+        self._run = run
+        self._attempts: dict[str, Attempt] | None = None
+        self._alarms: dict[str, Alarm] | None = None
+
+    def start_step(self, operation: RunStep) -> None:
+        """Begin the step's next attempt, now or when its wait is over."""
+        host = self._run.host
+        if operation.retry_at > host.clock():
+            self.arm(operation.id, operation.retry_at, self.start_step, operation)
+            return
+        if self._attempts is None:
+            self._attempts = {}
+        self._attempts[operation.id] = host.steps.start(self._run, operation)
+        host.watch(self._run, operation)
+
+    def attempt_over(self, operation: RunStep) -> None:
+        """The executor is done with the current attempt of this step."""
+        if self._attempts is not None:
+            self._attempts.pop(operation.id, None)
+
+    def start_timer(self, operation: StartTimer) -> None:
+        """Record that the timer fired once its time has come."""
+        self.arm(operation.id, operation.due, self._timer_due, operation)
+        self._run.host.watch(self._run, operation)
+
+    def _timer_due(self, operation: StartTimer) -> None:
+        run = self._run
+        if run.machine.operations.get(operation.id) is operation:
+            run.record(ev.TimerFired(at=run.host.clock(), timer=operation.id))
+
+    def arm(self, name: str, due: float, action: Callable[..., None], *args: Any) -> None:
+        """Call `action(*args)` at `due`, unless this work is dropped before."""
+        if self._alarms is None:
+            self._alarms = {}
+        self._alarms[name] = self._run.host.timers.at(due, self._ring, name, action, args)
+
+    def _ring(self, name: str, action: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if self._alarms is not None:
+            self._alarms.pop(name, None)
+        action(*args)
+
+    def cancel(self, operation: Operation) -> None:
+        """The code doesn't wait for this any more."""
+        if self._alarms is not None and (alarm := self._alarms.pop(operation.id, None)) is not None:
+            alarm.cancel()
+        if self._attempts is not None and (attempt := self._attempts.pop(operation.id, None)) is not None:
+            attempt.cancel()
+
+    def drop(self) -> None:
+        """Cancel everything."""
+        attempts, alarms = self._attempts, self._alarms
+        self._attempts = self._alarms = None
+        for attempt in (attempts or {}).values():
+            attempt.cancel()
+        for alarm in (alarms or {}).values():
+            alarm.cancel()
+
+    @property
+    def executing(self) -> bool:
+        """Whether a step is being attempted."""
+        return bool(self._attempts)
+
+    def attempting(self, operation: RunStep) -> bool:
+        """Whether this step is being attempted right now (and doesn't wait for its next attempt)."""
+        return self._attempts is not None and operation.id in self._attempts
+
+    def next_due(self) -> float | None:
+        """When the clock will next have something for this run."""
+        return min((alarm.due for alarm in (self._alarms or {}).values()), default=None)

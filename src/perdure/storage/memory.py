@@ -1,0 +1,320 @@
+"""MemoryStore: runs in a dictionary, for tests and for `memory:` urls. Nothing survives the process.
+
+It keeps every promise of the protocol but durability: verbs run to their end within one turn of the
+event loop, so each is a transaction by itself. Stores that share a MemoryDatabase act like processes on
+one file: each hears of the others' changes through on_change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from perdure.core.status import Status
+from perdure.errors import StoreUnavailableError, UnknownRunError
+from perdure.storage.memory_database import MemoryDatabase, Run
+from perdure.storage.reasons import no_worker_knows, took_workers_down
+from perdure.storage.records import (
+    Append,
+    Appended,
+    BlockCode,
+    Claimed,
+    Created,
+    Delivery,
+    History,
+    Mail,
+    NewRun,
+    RunFilter,
+    RunRow,
+    Stale,
+    WorkerRow,
+)
+
+__all__ = ["MemoryDatabase", "MemoryStore"]
+
+_STRAND_LIMIT = 1000
+
+
+class MemoryStore:
+    """Runs in memory.
+
+    Args:
+        shared: a database that several stores use at the same time; a new one by default.
+    """
+
+    def __init__(self, shared: MemoryDatabase | None = None) -> None:
+        self._db = MemoryDatabase() if shared is None else shared
+        self._loop: asyncio.AbstractEventLoop
+        self._on_change: Callable[[], None] | None = None
+        self._told = False
+        self._is_open = False
+
+    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_change = on_change
+        self._db.listeners.append(self._hear)
+        self._is_open = True
+
+    async def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._db.listeners.remove(self._hear)
+
+    def _hear(self) -> None:
+        """Another store has changed something."""
+        if self._on_change is not None and not self._told:
+            self._told = True
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._told = False
+        if self._on_change is not None and self._is_open:
+            self._on_change()
+
+    def _open_database(self) -> MemoryDatabase:
+        if not self._is_open:
+            raise StoreUnavailableError(
+                "The memory store can't be used: it isn't open. Await store.open() first, and don't use it "
+                "after store.close()."
+            )
+        return self._db
+
+    def _changed(self) -> None:
+        """Tell the other stores. Only after true changes, or two stores could keep each other busy."""
+        for listener in self._db.listeners:
+            if listener != self._hear:
+                listener()
+
+    # -- clients ------------------------------------------------------------------------------------
+
+    async def create(self, runs: Sequence[NewRun]) -> list[Created]:
+        db = self._open_database()
+        made = [db.create(run, run.parent) is not None for run in runs]
+        if any(made):
+            self._changed()
+        return [Created(db.row(db.runs[db.keys[run.id]]), new) for run, new in zip(runs, made, strict=True)]
+
+    async def send(self, id: str, data: bytes, *, now: float) -> Delivery:
+        db = self._open_database()
+        run = db.find_id(id)
+        if run is None:
+            return Delivery.UNKNOWN_RUN
+        if not db.deliver(run, data, now):
+            return Delivery.RUN_ENDED
+        self._changed()
+        return Delivery.DELIVERED
+
+    async def terminate(self, id: str, event: bytes, *, now: float) -> Delivery:
+        db = self._open_database()
+        run = db.find_id(id)
+        if run is None:
+            return Delivery.UNKNOWN_RUN
+        if run.ended:
+            return Delivery.RUN_ENDED
+        db.terminate(run, event, now)
+        self._changed()
+        return Delivery.DELIVERED
+
+    async def get(self, ids: Sequence[str]) -> list[RunRow | None]:
+        db = self._open_database()
+        return [None if run is None else db.row(run) for run in map(db.find_id, ids)]
+
+    async def find(self, filter: RunFilter) -> list[RunRow]:
+        db = self._open_database()
+        found: list[RunRow] = []
+        for run in reversed(db.runs.values()):
+            if len(found) >= filter.limit:
+                break
+            if _matches(filter, run):
+                found.append(db.row(run))
+        return found
+
+    async def events(self, run: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:
+        db = self._open_database()
+        history = db.runs[run].events if run in db.runs else []
+        return list(enumerate(history[after : after + limit], after + 1))
+
+    async def last_event(self, runs: Sequence[int]) -> list[bytes]:
+        db = self._open_database()
+        unknown = [run for run in runs if run not in db.runs]
+        if unknown:
+            raise UnknownRunError(
+                f"The newest events of {len(runs)} runs were asked for, but {len(unknown)} of them don't "
+                f"exist. Ask only for keys that this database has given."
+            )
+        return [db.runs[run].events[-1] for run in runs]
+
+    # -- drivers ------------------------------------------------------------------------------------
+
+    async def claim(
+        self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+    ) -> Claimed:
+        db = self._open_database()
+        if worker not in db.workers:
+            return Claimed([], None)
+        fitting = [
+            (run.wake_at, run.run)
+            for run in db.runs.values()
+            if run.wake_at is not None and run.workflow in workflows and run.queue in queues
+        ]
+        fitting.sort()
+        due = [key for wake_at, key in fitting[:limit] if wake_at <= now]
+        for key in due:
+            run = db.runs[key]
+            run.owner, run.wake_at = worker, None
+            run.epoch += 1
+            run.status, run.reason, run.block_code = Status.RUNNING.value, None, None
+            run.updated_at = now
+            run.started_at = now if run.started_at is None else run.started_at
+        if due:
+            self._changed()
+        left = fitting[len(due) :]
+        return Claimed([db.row(db.runs[key]) for key in due], left[0][0] if left else None)
+
+    async def load(self, runs: Sequence[int]) -> list[History]:
+        db = self._open_database()
+        return [
+            History(key, tuple(db.runs[key].events), db.mail_of(db.runs[key]))
+            if key in db.runs
+            else History(key, (), ())
+            for key in runs
+        ]
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        db = self._open_database()
+        answers = [db.append(append) for append in batch]
+        if any(isinstance(answer, Appended) for answer in answers):
+            self._changed()
+        future: asyncio.Future[list[Appended | Stale]] = self._loop.create_future()
+        # Never within the call: a caller must not see its answer before it waits for it.
+        self._loop.call_soon(_settle, future, answers)
+        return future
+
+    async def mail(self, worker: int) -> list[Mail]:
+        db = self._open_database()
+        items = [item for run in db.runs.values() if run.owner == worker for item in db.mail_of(run)]
+        return sorted(items, key=lambda item: item.id)
+
+    async def owned(self, worker: int) -> list[tuple[int, int]]:
+        db = self._open_database()
+        return [(run.run, run.epoch) for run in db.runs.values() if run.owner == worker]
+
+    # -- workers ------------------------------------------------------------------------------------
+
+    async def register(self, worker: WorkerRow, *, now: float) -> int:
+        db = self._open_database()
+        db.last_worker += 1
+        db.workers[db.last_worker] = msgspec.structs.replace(worker, id=db.last_worker)
+        _unblock(db, db.workers[db.last_worker], now)
+        self._changed()
+        return db.last_worker
+
+    async def heartbeat(self, worker: int, lease_until: float) -> bool:
+        db = self._open_database()
+        row = db.workers.get(worker)
+        if row is None:
+            return False
+        db.workers[worker] = msgspec.structs.replace(row, lease_until=lease_until)
+        self._changed()
+        return True
+
+    async def announce(self, worker: int, workflows: Sequence[str], *, now: float) -> None:
+        db = self._open_database()
+        row = db.workers.get(worker)
+        if row is not None:
+            db.workers[worker] = msgspec.structs.replace(row, workflows=workflows)
+            _unblock(db, db.workers[worker], now)
+            self._changed()
+
+    async def workers(self) -> list[WorkerRow]:
+        return list(self._open_database().workers.values())
+
+    async def bury(self, worker: int, seen_lease: float, *, now: float, max_recoveries: int) -> int | None:
+        db = self._open_database()
+        row = db.workers.get(worker)
+        if row is None or row.lease_until != seen_lease:
+            return None
+        del db.workers[worker]
+        released = 0
+        for run in _owned(db, worker):
+            run.epoch += 1
+            run.recoveries += 1
+            if run.recoveries > max_recoveries:
+                reason = took_workers_down(run.recoveries)
+                _block(run, reason, BlockCode.POISON, now)
+            else:
+                run.release(now)
+                released += 1
+        self._changed()
+        return released
+
+    async def retire(self, worker: int, *, now: float) -> None:
+        db = self._open_database()
+        db.workers.pop(worker, None)
+        for run in _owned(db, worker):
+            run.epoch += 1
+            run.release(now)
+        self._changed()
+
+    async def strand(self, *, now: float) -> int:
+        db = self._open_database()
+        served = {
+            (queue, workflow)
+            for worker in db.workers.values()
+            for queue in worker.queues
+            for workflow in worker.workflows
+        }
+        stranded = [
+            run
+            for run in db.runs.values()
+            if run.wake_at is not None
+            and run.wake_at <= now
+            and run.status != Status.BLOCKED
+            and (run.queue, run.workflow) not in served
+        ][:_STRAND_LIMIT]
+        for run in stranded:
+            _block(run, no_worker_knows(run.workflow, run.queue), BlockCode.CODE, now)
+        if stranded:
+            self._changed()
+        return len(stranded)
+
+
+def _settle(future: asyncio.Future[list[Appended | Stale]], answers: list[Appended | Stale]) -> None:
+    if not future.done():  # else the caller was cancelled meanwhile
+        future.set_result(answers)
+
+
+def _unblock(db: MemoryDatabase, worker: WorkerRow, now: float) -> None:
+    """Make the runs due that waited for a worker like this one."""
+    for run in db.runs.values():
+        if (
+            run.block_code == BlockCode.CODE
+            and run.status == Status.BLOCKED
+            and run.owner is None
+            and run.workflow in worker.workflows
+            and run.queue in worker.queues
+        ):
+            run.wake_at = now
+
+
+def _owned(db: MemoryDatabase, worker: int) -> list[Run]:
+    return [run for run in db.runs.values() if run.owner == worker]
+
+
+def _block(run: Run, reason: str, code: BlockCode, now: float) -> None:
+    run.release(None)
+    run.status, run.reason, run.block_code = Status.BLOCKED.value, reason, code.value
+    run.updated_at = now
+
+
+def _matches(filter: RunFilter, run: Run) -> bool:
+    return (
+        (filter.before is None or run.run < filter.before)
+        and (not filter.statuses or run.status in filter.statuses)
+        and (filter.workflow is None or filter.workflow in (run.workflow, run.workflow.rpartition(".")[2]))
+        and (filter.parent is None or run.parent == filter.parent)
+        and (filter.text is None or filter.text in run.id)
+        and (filter.since is None or run.created_at >= filter.since)
+    )

@@ -1,0 +1,230 @@
+"""What a memory database holds, and how runs in it come into being, get messages, and end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from perdure.codec.events import encode_event
+from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
+from perdure.core.status import FINAL, Status
+from perdure.storage.reasons import parent_ended
+from perdure.storage.records import (
+    Append,
+    Appended,
+    Mail,
+    NewRun,
+    ParentPolicy,
+    RunRow,
+    Stale,
+    WorkerRow,
+)
+
+HELD = frozenset({Status.BLOCKED.value, Status.PAUSED.value})
+_FINAL = frozenset(status.value for status in FINAL)
+
+
+class Run(msgspec.Struct):
+    """A run with its history and inbox; the fields of RunRow, changeable."""
+
+    run: int
+    id: str
+    workflow: str
+    status: str
+    queue: str
+    fingerprint: bytes
+    epoch: int
+    owner: int | None
+    created_at: float
+    updated_at: float
+    started_at: float | None
+    wake_at: float | None
+    parent: int | None
+    parent_op: str | None
+    on_parent_close: str
+    events: list[bytes]
+    ended_at: float | None = None
+    recoveries: int = 0
+    reason: str | None = None
+    block_code: str | None = None
+    attempt: int | None = None
+    inbox: dict[int, bytes] = {}
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_at is not None
+
+    def release(self, wake_at: float | None) -> None:
+        self.owner = None
+        self.wake_at = wake_at
+
+    def finish(self, status: str, reason: str | None, block_code: str | None, now: float) -> None:
+        self.status, self.reason, self.block_code, self.ended_at = status, reason, block_code, now
+        self.release(None)
+        self.inbox.clear()
+
+
+class MemoryDatabase:
+    """The state that stores of one process can share."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, Run] = {}
+        self.keys: dict[str, int] = {}
+        self.workers: dict[int, WorkerRow] = {}
+        self.last_worker = 0
+        #: One for each open store; a store that changes something calls those of the others.
+        self.listeners: list[Callable[[], None]] = []
+        self._children: dict[int, list[int]] = {}
+        self._last_mail = 0
+
+    def row(self, run: Run) -> RunRow:
+        return RunRow(
+            run=run.run,
+            id=run.id,
+            workflow=run.workflow,
+            status=run.status,
+            queue=run.queue,
+            fingerprint=run.fingerprint,
+            seq=len(run.events),
+            epoch=run.epoch,
+            owner=run.owner,
+            created_at=run.created_at,
+            updated_at=run.updated_at,
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+            wake_at=run.wake_at,
+            mail=len(run.inbox),
+            recoveries=run.recoveries,
+            semantics=SEMANTICS_VERSION,
+            reason=run.reason,
+            block_code=run.block_code,
+            parent=run.parent,
+            parent_id=self.runs[run.parent].id if run.parent in self.runs else None,
+            parent_op=run.parent_op,
+            on_parent_close=run.on_parent_close,
+        )
+
+    def find_id(self, id: str) -> Run | None:
+        key = self.keys.get(id)
+        return None if key is None else self.runs[key]
+
+    def mail_of(self, run: Run) -> list[Mail]:
+        return [Mail(item, run.run, data) for item, data in run.inbox.items()]
+
+    def create(self, new: NewRun, parent: int | None) -> Run | None:
+        """The new run, None if its id exists. A worker that isn't registered (any more) can't own one."""
+        if new.id in self.keys:
+            return None
+        owner = new.owner if new.owner in self.workers else None
+        run = Run(
+            run=len(self.runs) + 1,
+            id=new.id,
+            workflow=new.workflow,
+            status=(Status.QUEUED if owner is None else Status.RUNNING).value,
+            queue=new.queue,
+            fingerprint=new.fingerprint,
+            epoch=0 if owner is None else 1,
+            owner=owner,
+            created_at=new.created_at,
+            updated_at=new.created_at,
+            started_at=None if owner is None else new.created_at,
+            wake_at=new.wake_at if owner is None else None,
+            parent=parent,
+            parent_op=new.parent_op,
+            on_parent_close=new.on_parent_close.value,
+            events=[new.first_event],
+        )
+        self.runs[run.run] = run
+        self.keys[run.id] = run.run
+        if parent is not None:
+            self._children.setdefault(parent, []).append(run.run)
+        return run
+
+    def deliver(self, run: Run, data: bytes, now: float) -> bool:
+        """Put an event into a run's inbox; False if the run has ended."""
+        if run.ended:
+            return False
+        self._last_mail += 1
+        run.inbox[self._last_mail] = data
+        if run.owner is None and run.status not in HELD:
+            run.wake_at = now if run.wake_at is None else min(run.wake_at, now)
+        return True
+
+    # -- appending ----------------------------------------------------------------------------------
+
+    def append(self, append: Append) -> Appended | Stale:
+        run = self.runs.get(append.run)
+        if run is None:
+            return Stale(0, 0)
+        if run.attempt == append.attempt:
+            return Appended(append.expected + len(append.events), self._children_again(run, append))
+        if len(run.events) != append.expected or run.epoch != append.epoch or run.owner is None:
+            return Stale(len(run.events), run.epoch)
+        run.attempt = append.attempt
+        run.updated_at = append.now
+        if append.events:
+            run.events += append.events
+            run.recoveries = 0
+        for item in append.consumed:
+            run.inbox.pop(item, None)
+        children = [self._start_child(child, run) for child in append.children]
+        if append.status in _FINAL:
+            assert append.status is not None
+            run.finish(append.status, append.reason, append.block_code, append.now)
+            self._close_children(run, append.now)
+        else:
+            if append.status is not None:
+                run.status, run.reason, run.block_code = append.status, append.reason, append.block_code
+            if append.release:
+                run.release(append.now if run.inbox and run.status not in HELD else append.wake_at)
+        if append.parent_mail is not None and run.parent is not None:
+            self.deliver(self.runs[run.parent], append.parent_mail, append.now)
+        return Appended(append.expected + len(append.events), children)
+
+    def _start_child(self, new: NewRun, parent: Run) -> tuple[int, int]:
+        child = self.create(new, parent.run)
+        if child is None:
+            return self.keys[new.id], 0
+        return child.run, child.epoch if new.owner == parent.owner else 0
+
+    def _children_again(self, run: Run, append: Append) -> Sequence[tuple[int, int]]:
+        """What the first of two equal appends was told about its children."""
+        answers: list[tuple[int, int]] = []
+        for new in append.children:
+            child = self.runs[self.keys[new.id]]
+            ours = child.owner is not None and child.owner == new.owner and child.parent == run.run
+            answers.append((child.run, 1 if ours and child.epoch == 1 else 0))
+        return answers
+
+    # -- ending -------------------------------------------------------------------------------------
+
+    def terminate(self, run: Run, event: bytes, now: float) -> None:
+        """Terminate a live run: tell its parent, and end its children as they wish it."""
+        self._end_from_outside(run, event, now)
+        if run.parent is not None and run.parent_op is not None:
+            ended = ChildEnded(at=now, child=run.parent_op, status=Status.TERMINATED.value)
+            self.deliver(self.runs[run.parent], encode_event(ended), now)
+        self._close_children(run, now)
+
+    def _end_from_outside(self, run: Run, event: bytes, now: float) -> None:
+        run.events.append(event)
+        run.epoch += 1
+        run.updated_at = now
+        run.finish(Status.TERMINATED.value, None, None, now)
+
+    def _close_children(self, parent: Run, now: float) -> None:
+        """Treat the live children of a run that has ended, and theirs, by their on_parent_close."""
+        ended = [parent]
+        while ended:
+            run = ended.pop()
+            reason = parent_ended(run.id)
+            for child in map(self.runs.__getitem__, self._children.get(run.run, ())):
+                if child.ended:
+                    continue
+                if child.on_parent_close == ParentPolicy.CANCEL:
+                    self.deliver(child, encode_event(CancelRequested(at=now, reason=reason)), now)
+                elif child.on_parent_close == ParentPolicy.TERMINATE:
+                    # Nobody is told: the child's parent has ended.
+                    self._end_from_outside(child, encode_event(RunTerminated(at=now, reason=reason)), now)
+                    ended.append(child)

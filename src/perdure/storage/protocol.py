@@ -1,0 +1,162 @@
+"""The one seam to the outside world: what a store promises.
+
+Every verb is one transaction: when it returns, what it did is durable and visible to everyone, and if
+it raises StoreUnavailableError nothing of it has happened. A store that can't know whether its commit
+succeeded finds out by itself (it repeats the work, recognising appends by their attempt number) before
+it answers. `perdure.testing.conformance` states all of this as tests.
+
+A store object belongs to the event loop that opened it; its verbs are called from that loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from perdure.storage.records import (
+    Append,
+    Appended,
+    Claimed,
+    Created,
+    Delivery,
+    History,
+    Mail,
+    NewRun,
+    RunFilter,
+    RunRow,
+    Stale,
+    WorkerRow,
+)
+
+
+class Store(Protocol):
+    """Runs, their histories and inboxes, and the workers that drive them."""
+
+    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+        """Connect, migrate if needed, check that the database is sound.
+
+        Args:
+            on_change: called in the event loop, coalesced, after somebody *else* (another store
+                object, another process) has committed something. A hint: it may come late or for
+                nothing, and losing it only costs latency.
+
+        Raises:
+            NotADatabaseError, NewerSchemaError, StoreUnavailableError.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was submitted, then disconnect. Closing twice is fine."""
+        ...
+
+    # -- clients ------------------------------------------------------------------------------------
+
+    async def create(self, runs: Sequence[NewRun]) -> list[Created]:
+        """Create runs, all in one commit. An id that exists is left as it is and its row returned."""
+        ...
+
+    async def send(self, id: str, data: bytes, *, now: float) -> Delivery:
+        """Put an encoded event into a run's inbox and make the run due if nobody drives it.
+
+        A blocked or paused run keeps the mail but isn't made due by it.
+        """
+        ...
+
+    async def terminate(self, id: str, event: bytes, *, now: float) -> Delivery:
+        """End a run at once from outside: append `event`, status terminated, fence its driver off.
+
+        Its parent is told, and its own children are treated by their on_parent_close, recursively.
+        """
+        ...
+
+    async def get(self, ids: Sequence[str]) -> list[RunRow | None]:
+        """The rows of these runs, None for unknown ids."""
+        ...
+
+    async def find(self, filter: RunFilter) -> list[RunRow]:
+        """Runs matching the filter, newest first."""
+        ...
+
+    async def events(self, run: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:
+        """(seq, encoded event) of a run's history with seq > after, in order."""
+        ...
+
+    async def last_event(self, runs: Sequence[int]) -> list[bytes]:
+        """The newest encoded event of each of these runs, which must exist."""
+        ...
+
+    # -- drivers ------------------------------------------------------------------------------------
+
+    async def claim(
+        self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+    ) -> Claimed:
+        """Take over up to `limit` unowned, non-final runs with wake_at <= now, the longest due first.
+
+        Each gets this worker as owner, the next epoch, status running, and started_at if it had none.
+        A blocked or paused run is claimed only if its wake_at was set again. A worker that isn't
+        registered (any more) gets nothing.
+        """
+        ...
+
+    async def load(self, runs: Sequence[int]) -> list[History]:
+        """Whole histories and inboxes of these runs, in the order asked."""
+        ...
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        """Write for many runs at once, in order; a stale one fails alone. The hot path.
+
+        The compare-and-set: seq = expected, epoch = epoch, owner not null. updated_at becomes now, and
+        recoveries 0 if there are events. The future raises StoreUnavailableError if nothing was written.
+        """
+        ...
+
+    async def mail(self, worker: int) -> list[Mail]:
+        """All inbox items of the runs this worker owns, oldest first."""
+        ...
+
+    async def owned(self, worker: int) -> list[tuple[int, int]]:
+        """(run, epoch) of every run this worker owns."""
+        ...
+
+    # -- workers ------------------------------------------------------------------------------------
+
+    async def register(self, worker: WorkerRow, *, now: float) -> int:
+        """Add a worker and return its id (never used before in this database).
+
+        Runs blocked for want of fitting code, of a workflow this worker knows and in one of its queues,
+        become due again.
+        """
+        ...
+
+    async def heartbeat(self, worker: int, lease_until: float) -> bool:
+        """Extend a worker's lease. False: it was declared dead, and must drop its runs."""
+        ...
+
+    async def announce(self, worker: int, workflows: Sequence[str], *, now: float) -> None:
+        """Replace the list of workflows a worker has code for, with register's effect on blocked runs."""
+        ...
+
+    async def workers(self) -> list[WorkerRow]:
+        """Every registered worker."""
+        ...
+
+    async def bury(self, worker: int, seen_lease: float, *, now: float, max_recoveries: int) -> int | None:
+        """Declare a worker dead: remove it and make its runs due for others, in their next epoch.
+
+        Does nothing (returns None) if the worker's lease is not `seen_lease` any more, or it is gone.
+        A run that has now lost its driver more than max_recoveries times in a row without recording
+        anything is blocked with code POISON instead. Returns how many runs were released.
+        """
+        ...
+
+    async def retire(self, worker: int, *, now: float) -> None:
+        """A worker leaves in good order: like bury, but it doesn't count against its runs."""
+        ...
+
+    async def strand(self, *, now: float) -> int:
+        """Block due, unowned, unblocked runs whose workflow no registered worker with their queue knows.
+
+        Their reason says so, code CODE. Looks at a bounded number of due runs. Returns how many.
+        """
+        ...

@@ -1,0 +1,25 @@
+"""The texts a store gives as a run's `reason` when it blocks one by itself."""
+
+from __future__ import annotations
+
+
+def no_worker_knows(workflow: str, queue: str) -> str:
+    """For BlockCode.CODE."""
+    return (
+        f"No worker knows the workflow {workflow!r} in queue {queue!r}: none of the running workers has "
+        f"imported its module or serves this queue. Start one that does; the run then goes on by itself."
+    )
+
+
+def took_workers_down(times: int) -> str:
+    """For BlockCode.POISON."""
+    return (
+        f"Its worker died {times} times in a row while driving it, without recording anything new. "
+        f"It was set aside to protect the other runs. Look for crashes or memory exhaustion in its code, "
+        f"then retry the run."
+    )
+
+
+def parent_ended(parent: str) -> str:
+    """For children that are cancelled or terminated with their parent."""
+    return f"the parent run {parent!r} ended"

@@ -1,0 +1,236 @@
+"""The values that cross the storage seam: plain, immutable, without behaviour.
+
+Times are wall-clock seconds since the epoch. Events travel encoded: a store keeps bytes and never
+looks inside a payload. `run` is always the store's own integer key of a run, `id` the public text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+
+class ParentPolicy(StrEnum):
+    """What happens to a child run when its parent ends first."""
+
+    CANCEL = "cancel"
+    ABANDON = "abandon"
+    TERMINATE = "terminate"
+
+
+class BlockCode(StrEnum):
+    """Why a run is blocked, as far as the engine acts on it; `reason` is the text for people."""
+
+    CODE = "code"  #: goes on by itself when a worker with fitting code registers
+    POISON = "poison"  #: took its worker down too often; waits for a person
+
+
+class NewRun(msgspec.Struct, frozen=True, gc=False):
+    """A run to create. Creating is idempotent by `id`.
+
+    Attributes:
+        fingerprint: digest of workflow name and encoded input, to tell a repeat from a conflict.
+        first_event: the encoded RunStarted event, stored as seq 1.
+        wake_at: when it may first be driven (later than created_at for delayed runs).
+        owner: the worker that drives it from the start (it gets epoch 1 and started_at = created_at),
+            or None to leave it to whoever claims it. One that isn't registered counts as None.
+        parent: the parent run's key, None for a top-level run.
+        parent_op: the op id under which the parent waits for it.
+    """
+
+    id: str
+    workflow: str
+    fingerprint: bytes
+    first_event: bytes
+    queue: str
+    created_at: float
+    wake_at: float
+    owner: int | None = None
+    parent: int | None = None
+    parent_op: str | None = None
+    on_parent_close: ParentPolicy = ParentPolicy.CANCEL
+
+
+class RunRow(msgspec.Struct, frozen=True, gc=False):
+    """What the store knows of a run, its history aside.
+
+    Attributes:
+        seq: number of events in its history; the next one gets seq + 1.
+        epoch: how often its ownership has changed; every write by a driver names it.
+        owner: the worker that drives it, None when nobody does.
+        wake_at: when it needs a driver next (only meaningful while owner is None), None = not by time.
+        mail: how many inbox items wait for it.
+        recoveries: how often in a row a driver died without recording anything.
+        semantics: version of the history's meaning (core.events.SEMANTICS_VERSION).
+        parent_id: the parent run's public id.
+    """
+
+    run: int
+    id: str
+    workflow: str
+    status: str
+    queue: str
+    fingerprint: bytes
+    seq: int
+    epoch: int
+    owner: int | None
+    created_at: float
+    updated_at: float
+    started_at: float | None
+    ended_at: float | None
+    wake_at: float | None
+    mail: int
+    recoveries: int
+    semantics: int
+    reason: str | None
+    block_code: str | None
+    parent: int | None
+    parent_id: str | None
+    parent_op: str | None
+    on_parent_close: str
+
+
+class Mail(msgspec.Struct, frozen=True, gc=False):
+    """An inbox item: an encoded event that waits to be taken into a run's history."""
+
+    id: int
+    run: int
+    data: bytes
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """One compare-and-set of a run by its driver: all of it happens, or nothing.
+
+    Attributes:
+        expected: the seq the driver believes the run is at.
+        epoch: the driver's epoch.
+        attempt: random 63-bit number of this append; a repeat of it after an unknown outcome is
+            recognised by it and succeeds without effect.
+        events: encoded events, they get seq expected + 1, ...; may be empty (a change of state only).
+        now: wall-clock time of the append.
+        status: the run's new status, None to leave it. A final one also clears owner and wake_at, sets
+            ended_at, applies each live child's on_parent_close, and drops the run's inbox.
+        reason, block_code: stored whenever status is given.
+        release: give up ownership; wake_at then says when the run needs a driver again. If mail is
+            waiting when the append commits (beyond `consumed`), wake_at becomes `now` instead; but mail
+            doesn't wake a run that is released as blocked or paused.
+        consumed: inbox items taken into this append's events; they are deleted with it.
+        children: child runs to create with it (their parent is this run; one whose id exists already
+            is left as it is).
+        parent_mail: encoded ChildEnded event for this run's parent; put into the parent's inbox if the
+            parent is live, waking it.
+    """
+
+    run: int
+    expected: int
+    epoch: int
+    attempt: int
+    events: Sequence[bytes]
+    now: float
+    status: str | None = None
+    reason: str | None = None
+    block_code: str | None = None
+    release: bool = False
+    wake_at: float | None = None
+    consumed: Sequence[int] = ()
+    children: Sequence[NewRun] = ()
+    parent_mail: bytes | None = None
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """The append is durable.
+
+    Attributes:
+        seq: the run's seq after it.
+        children: keys of the child runs, in the order of Append.children; each with its epoch (0 when
+            the child is not owned by this append's caller, or existed before).
+    """
+
+    seq: int
+    children: Sequence[tuple[int, int]] = ()
+
+
+class Stale(msgspec.Struct, frozen=True, gc=False):
+    """The append was refused: the run is at another seq, epoch or owner. Nothing was written."""
+
+    seq: int
+    epoch: int
+
+
+class Created(msgspec.Struct, frozen=True, gc=False):
+    """What became of a NewRun: the row as it is now, and whether this call made it."""
+
+    row: RunRow
+    new: bool
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """Runs a worker just became owner of.
+
+    Attributes:
+        rows: the rows after the claim (new owner and epoch, started_at set).
+        next_at: the earliest wake_at of the unowned runs this worker could claim later, None if none.
+    """
+
+    rows: Sequence[RunRow]
+    next_at: float | None
+
+
+class History(msgspec.Struct, frozen=True, gc=False):
+    """A run's encoded events in order, and the inbox items waiting for it, oldest first."""
+
+    run: int
+    events: Sequence[bytes]
+    mail: Sequence[Mail]
+
+
+class Delivery(StrEnum):
+    """What became of a message."""
+
+    DELIVERED = "delivered"
+    UNKNOWN_RUN = "unknown_run"
+    RUN_ENDED = "run_ended"
+
+
+class WorkerRow(msgspec.Struct, frozen=True, gc=False):
+    """A process that drives runs.
+
+    Attributes:
+        id: 0 before it is registered.
+        host: identity of the machine, boot and process-id space; pids are comparable only within one.
+        pid, born: the process and its start time in the system's own units (0 = unknown).
+        lease_until: it counts as dead after this moment, wherever it runs.
+        workflows: names of the workflows it has code for.
+    """
+
+    id: int
+    name: str
+    host: str
+    pid: int
+    born: int
+    started_at: float
+    lease_until: float
+    queues: Sequence[str]
+    workflows: Sequence[str]
+
+
+class RunFilter(msgspec.Struct, frozen=True, gc=False):
+    """Which runs to list: newest first, at most `limit`, older than the run with key `before`.
+
+    Attributes:
+        statuses: any of these, empty = all.
+        workflow: exact name, or the part of it after the last dot.
+        parent: key of the parent run.
+        text: part of the id.
+        since: created at or after.
+    """
+
+    statuses: Sequence[str] = ()
+    workflow: str | None = None
+    parent: int | None = None
+    text: str | None = None
+    since: float | None = None
+    before: int | None = None
+    limit: int = 100

@@ -1,0 +1,186 @@
+"""Appending: the compare-and-set of many runs' histories, and what follows from it.
+
+The hot path is one UPDATE and one INSERT for a whole wave of appends to different runs, bound as one
+JSON text and one blob. It doesn't tell who in a wave is stale; as that is rare, the writer then rolls back
+and has the appends applied one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perdure.core.status import FINAL
+from perdure.storage.records import Append, Appended, Stale
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.lifecycle import close_children, create_run, deliver
+from perdure.storage.sqlite.rows import as_json
+
+_FINAL = frozenset(status.value for status in FINAL)
+
+
+class WaveRefusedError(Exception):
+    """Somebody in a wave is stale: roll back, and apply the appends singly."""
+
+
+def apply_appends(db: Database, appends: Sequence[Append], *, singly: bool) -> list[Appended | Stale]:
+    """Apply appends in order within the open transaction; a stale one has no effect.
+
+    Raises:
+        WaveRefusedError: one of them is stale, and not `singly`.
+    """
+    if singly or len(appends) == 1:
+        return [_apply(db, append) for append in appends]
+    answers: list[Appended | Stale] = []
+    wave: list[Append] = []
+    runs: set[int] = set()
+    for append in appends:
+        if append.run in runs:
+            answers += _apply_wave(db, wave)
+            wave = []
+            runs.clear()
+        wave.append(append)
+        runs.add(append.run)
+    return answers + _apply_wave(db, wave)
+
+
+def _apply_wave(db: Database, wave: Sequence[Append]) -> list[Appended | Stale]:
+    """Apply appends to different runs."""
+    ending = [append.run for append in wave if append.status in _FINAL]
+    if len(wave) == 1 or (ending and _would_terminate(db, ending)):
+        # The end of one run may reach into the rows of others in this wave: the order counts.
+        return [_apply(db, append) for append in wave]
+    rows = [(a.run, a.expected, a.epoch, a.attempt, a.expected + len(a.events), a.now) for a in wave]
+    if db.run("advance_many", (as_json(rows),)) != len(wave):
+        raise WaveRefusedError
+    _insert_events(db, wave)
+    return [
+        _follow(db, append) if _has_effects(append) else Appended(append.expected + len(append.events))
+        for append in wave
+    ]
+
+
+def _would_terminate(db: Database, ending: Sequence[int]) -> bool:
+    return bool(db.value("would_terminate", (as_json(ending),)))
+
+
+def _insert_events(db: Database, appends: Sequence[Append]) -> None:
+    places: list[tuple[int, int, int, int]] = []
+    blobs: list[bytes] = []
+    offset = 1
+    for append in appends:
+        seq = append.expected
+        for data in append.events:
+            seq += 1
+            places.append((append.run, seq, offset, len(data)))
+            blobs.append(data)
+            offset += len(data)
+    if places:
+        db.run("insert_events", {"events": as_json(places), "data": b"".join(blobs)})
+
+
+def _apply(db: Database, append: Append) -> Appended | Stale:
+    """Apply one append by plain statements."""
+    run, seq = append.run, append.expected + len(append.events)
+    passed = db.run(
+        "advance",
+        {
+            "run": run,
+            "expected": append.expected,
+            "epoch": append.epoch,
+            "attempt": append.attempt,
+            "seq": seq,
+            "now": append.now,
+        },
+    )
+    if not passed:
+        return _refuse(db, append)
+    for place, data in enumerate(append.events, append.expected + 1):
+        db.run("insert_event", {"run": run, "seq": place, "data": data})
+    return _follow(db, append) if _has_effects(append) else Appended(seq)
+
+
+def _refuse(db: Database, append: Append) -> Appended | Stale:
+    """The answer to an append that didn't pass: it is stale, or it is there already."""
+    standing = db.rows("standing", {"run": append.run})
+    if not standing:
+        return Stale(0, 0)
+    seq, epoch, attempt, _ = standing[0]
+    if attempt != append.attempt:
+        return Stale(seq, epoch)
+    children: list[tuple[int, int]] = []
+    for child in append.children:
+        ((key, epoch, owner, parent),) = db.rows("key_of", {"id": child.id})
+        ours = owner is not None and owner == child.owner and parent == append.run and epoch == 1
+        children.append((key, 1 if ours else 0))
+    return Appended(append.expected + len(append.events), children)
+
+
+def _has_effects(append: Append) -> bool:
+    """Whether an append changes more than its run's seq."""
+    return bool(
+        append.status is not None
+        or append.release
+        or append.consumed
+        or append.children
+        or append.parent_mail
+    )
+
+
+def _follow(db: Database, append: Append) -> Appended:
+    """What follows from an append that has passed."""
+    run, now = append.run, append.now
+    if append.consumed:
+        taken = db.run("take_mail", {"run": run, "ids": as_json(append.consumed)})
+        db.run("less_mail", {"run": run, "taken": taken})
+    children = _start_children(db, append) if append.children else ()
+    if append.status in _FINAL:
+        _finish(db, append)
+    else:
+        if append.status is not None:
+            db.run(
+                "set_status",
+                {
+                    "run": run,
+                    "status": append.status,
+                    "reason": append.reason,
+                    "block_code": append.block_code,
+                },
+            )
+        if append.release:
+            db.run("release", {"run": run, "now": now, "wake_at": append.wake_at})
+    if append.parent_mail is not None:
+        ((parent,),) = db.rows("parent_of", {"run": run})
+        if parent is not None:
+            deliver(db, parent, append.parent_mail, now)
+    return Appended(append.expected + len(append.events), children)
+
+
+def _start_children(db: Database, append: Append) -> list[tuple[int, int]]:
+    """(key, epoch) of each child; the epoch is 0 if the caller doesn't drive it from now on."""
+    ((_, _, _, caller),) = db.rows("standing", {"run": append.run})
+    answers: list[tuple[int, int]] = []
+    for child in append.children:
+        made = create_run(db, child, append.run)
+        if made is not None:
+            key, epoch = made
+            answers.append((key, epoch if child.owner == caller else 0))
+        else:
+            ((key, *_),) = db.rows("key_of", {"id": child.id})
+            answers.append((key, 0))
+    return answers
+
+
+def _finish(db: Database, append: Append) -> None:
+    run = append.run
+    db.run(
+        "finish",
+        {
+            "run": run,
+            "status": append.status,
+            "reason": append.reason,
+            "block_code": append.block_code,
+            "now": append.now,
+        },
+    )
+    db.run("drop_inbox", {"run": run})
+    close_children(db, run, append.now)

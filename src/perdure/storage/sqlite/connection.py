@@ -1,0 +1,224 @@
+"""Opening a SQLite file so that what is acknowledged is on disk, and saying clearly what is wrong if not.
+
+The settings are the ones that measured safe against power loss: a new file is created with
+synchronous=EXTRA before it goes to WAL mode (else a power cut can undo its creation), and afterwards
+every commit is fsynced (FULL). Settings are read back, because SQLite ignores what it can't do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+
+from perdure.errors import (
+    ConfigurationError,
+    NewerSchemaError,
+    NotADatabaseError,
+    StoreError,
+    StoreUnavailableError,
+)
+from perdure.storage.migrate import load_migrations
+from perdure.storage.sql import load_queries
+from perdure.storage.sqlite.database import Database
+
+_HERE = Path(__file__).parent
+_QUERIES = load_queries(_HERE / "queries.sql")
+MIGRATIONS = load_migrations(_HERE / "migrations")
+SCHEMA_VERSION = MIGRATIONS[-1].version
+APPLICATION_ID = 0x50657264  # set by the first migration
+
+#: Older ones can corrupt a WAL file when a checkpoint races with a commit.
+_OLDEST_SQLITE = (3, 51, 3)
+_SYNCHRONOUS_FULL = 2
+_BUSY_STEP = 0.001
+_BUSY_LIMIT = 10.0
+_CACHE_KIB = 32 * 1024
+
+
+class Patience:
+    """A busy handler of short even steps: SQLite's own backs off so far that a busy peer starves us."""
+
+    def __init__(self, limit: float = _BUSY_LIMIT) -> None:
+        self._limit = limit
+        self._deadline = 0.0
+
+    def __call__(self, calls: int) -> bool:
+        now = time.monotonic()
+        if calls == 0:
+            self._deadline = now + self._limit
+        if now >= self._deadline:
+            return False
+        time.sleep(_BUSY_STEP)
+        return True
+
+
+def open_database(path: str, vfs: str | None = None) -> Database:
+    """A connection with every setting checked, to a database with the schema this code needs.
+
+    Raises:
+        ConfigurationError, NotADatabaseError, NewerSchemaError, StoreUnavailableError.
+    """
+    _check_library()
+    deadline = time.monotonic() + _BUSY_LIMIT
+    while True:
+        try:
+            return _open_once(path, vfs)
+        except apsw.BusyError as error:
+            # Another process is creating, recovering or leaving the file; SQLite doesn't always call
+            # the busy handler then.
+            if time.monotonic() >= deadline:
+                raise translate(error, path) from error
+            time.sleep(_BUSY_STEP)
+        except apsw.Error as error:
+            raise translate(error, path) from error
+
+
+def _open_once(path: str, vfs: str | None) -> Database:
+    connection = apsw.Connection(path, vfs=vfs, statementcachesize=256)
+    try:
+        db = Database(connection, _QUERIES)
+        _prepare(db, path)
+    except BaseException:
+        connection.close(force=True)
+        raise
+    return db
+
+
+def _check_library() -> None:
+    version = apsw.sqlite_lib_version()
+    if tuple(int(part) for part in version.split(".")) < _OLDEST_SQLITE:
+        wanted = ".".join(map(str, _OLDEST_SQLITE))
+        raise ConfigurationError(
+            f"The installed apsw brings SQLite {version}, which can corrupt databases in WAL mode (fixed in "
+            f"{wanted}). Upgrade it: pip install -U apsw"
+        )
+
+
+def _prepare(db: Database, path: str) -> None:
+    connection = db.connection
+    connection.set_busy_handler(Patience())
+    version = _schema_version(db, path)
+    if connection.readonly("main"):
+        raise StoreUnavailableError(
+            f"The database {path} can't be written: the file, its directory or the file system is "
+            f"read-only. Make it writable for this user, or use another path."
+        )
+    # In WAL mode EXTRA is FULL; until the file is in WAL mode it also syncs the directory.
+    db.pragma("synchronous", "EXTRA")
+    db.pragma("journal_mode", "WAL")
+    # The writer thread checkpoints by itself, after it has answered.
+    connection.wal_autocheckpoint(0)
+    if version < SCHEMA_VERSION:
+        _migrate(db, path)
+    db.pragma("synchronous", "FULL")
+    if sys.platform == "darwin":
+        # Apple's fsync doesn't reach the disk; this one does.
+        db.pragma("fullfsync", 1)
+        db.pragma("checkpoint_fullfsync", 1)
+    db.pragma("cache_size", -_CACHE_KIB)
+    db.pragma("temp_store", "MEMORY")
+    _check_settings(db, path)
+
+
+def _schema_version(db: Database, path: str) -> int:
+    """The file's schema version, 0 for a new file. Looks before anything is changed."""
+    application = db.pragma("application_id")
+    version = db.pragma("user_version")
+    assert isinstance(application, int)
+    assert isinstance(version, int)
+    if application == 0 and version == 0 and db.value("is_empty"):
+        return 0
+    if application != APPLICATION_ID:
+        raise NotADatabaseError(
+            f"{path} is a SQLite database, but not one of Perdure's; it was left untouched. Perdure "
+            f"keeps its runs in a file of its own: give it another path."
+        )
+    if version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"The database {path} has schema version {version}, and this version of Perdure knows only "
+            f"up to {SCHEMA_VERSION}: a newer one has used it. Upgrade Perdure here, or use another path. "
+            f"(pip install -U perdure)"
+        )
+    return version
+
+
+def _migrate(db: Database, path: str) -> None:
+    db.begin()
+    try:
+        # Again, now that nobody else can: another process may have been faster.
+        version = _schema_version(db, path)
+        for migration in MIGRATIONS[version:]:
+            db.script(migration.sql)
+            assert db.pragma("user_version") == migration.version
+        db.commit()
+    except BaseException:
+        db.roll_back()
+        raise
+
+
+def _check_settings(db: Database, path: str) -> None:
+    mode = db.pragma("journal_mode")
+    synchronous = db.pragma("synchronous")
+    if mode != "wal" or synchronous != _SYNCHRONOUS_FULL:
+        raise StoreUnavailableError(
+            f"The database {path} can't be used safely: SQLite reports journal_mode={mode} and "
+            f"synchronous={synchronous} where 'wal' and {_SYNCHRONOUS_FULL} are needed. This happens on "
+            f"file systems without shared memory, such as network shares; use a local disk."
+        )
+
+
+#: What happened and what to do, by class of SQLite's error; the first match counts.
+_ADVICE: Sequence[tuple[type[apsw.Error], str]] = (
+    (
+        apsw.FullError,
+        "the disk is full. Nothing of this was written; free some space, work goes on by itself",
+    ),
+    (
+        apsw.ReadOnlyError,
+        "the file, its directory or the file system is read-only. Make it writable for this user",
+    ),
+    (
+        apsw.PermissionsError,
+        "permission was refused. Make the file and its directory writable for this user",
+    ),
+    (
+        apsw.BusyError,
+        "another process has held its lock too long. Look for a program that keeps a transaction open",
+    ),
+    (
+        apsw.CantOpenError,
+        "the file can't be opened. Check that its directory exists and is writable, that the path isn't a "
+        "directory itself, and that the process may open more files",
+    ),
+    (
+        apsw.CorruptError,
+        "the file is damaged. Keep a copy of it with its -wal file, then restore a backup or recover what is "
+        "left with the sqlite3 shell's .recover",
+    ),
+    (
+        apsw.IOError,
+        "the disk reported an I/O error, again after reopening the file. Whether the last transaction is on "
+        "disk is unknown; check the disk and the system log",
+    ),
+)
+
+
+def translate(error: apsw.Error, path: str) -> StoreError:
+    """Perdure's error for one of SQLite's."""
+    if isinstance(error, apsw.NotADBError):
+        return NotADatabaseError(
+            f"{path} isn't a SQLite database; it was left untouched. Give Perdure a path of its own."
+        )
+    where = os.path.abspath(path)
+    for kind, advice in _ADVICE:
+        if isinstance(error, kind):
+            return StoreUnavailableError(f"The database {where} can't be used: {advice}. (SQLite: {error})")
+    return StoreError(
+        f"The database {where} refused a statement; nothing of it was written. This is a defect in Perdure "
+        f"or a changed schema, please report it. (SQLite: {error})"
+    )

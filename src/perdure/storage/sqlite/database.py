@@ -1,0 +1,63 @@
+"""A connection as the verbs see it: queries by name, answers as plain rows.
+
+This is also where the types of apsw's answers are dropped: what a column holds is stated by the schema,
+whose tables are STRICT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+import apsw
+
+Value: TypeAlias = int | float | bytes | str | None
+Bindings: TypeAlias = Sequence[Value] | Mapping[str, Value]
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Database:
+    """Runs named queries on one connection, on the thread that opened it."""
+
+    def __init__(self, connection: apsw.Connection, queries: Mapping[str, str]) -> None:
+        self.connection = connection
+        self._queries = queries
+        # apsw's stubs name a class that Python 3.11 lacks, so its signature can't be checked there.
+        self._cursor = cast(Any, connection.cursor())
+        self._changes = connection.changes
+
+    def run(self, query: str, bindings: Bindings = ()) -> int:
+        """Run a statement without rows; returns how many it changed."""
+        self._cursor.execute(self._queries[query], bindings)
+        return self._changes()
+
+    def rows(self, query: str, bindings: Bindings = ()) -> list[Row]:
+        found: list[Row] = self._cursor.execute(self._queries[query], bindings).fetchall()
+        return found
+
+    def value(self, query: str, bindings: Bindings = ()) -> Any:
+        """The one column of the one row; None if there is no row."""
+        return self._cursor.execute(self._queries[query], bindings).get
+
+    def pragma(self, name: str, value: int | str | None = None) -> Any:
+        """Set or ask one of SQLite's settings."""
+        pragma = cast(Any, self.connection).pragma
+        return pragma(name) if value is None else pragma(name, value)
+
+    def script(self, statements: str) -> None:
+        """Run several statements, as in a migration."""
+        self._cursor.execute(statements)
+
+    def begin(self, kind: str = "BEGIN IMMEDIATE") -> None:
+        self._cursor.execute(kind)
+
+    def commit(self) -> None:
+        self._cursor.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """End the open transaction, if there is one: after some errors SQLite has rolled back already."""
+        if self.connection.in_transaction:
+            self._cursor.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self.connection.close(force=True)

@@ -1,0 +1,66 @@
+"""How runs come into being, get messages, and end, inside a transaction of the writer.
+
+A run's end reaches further than its own row: its parent is told, and its children are cancelled,
+terminated or left alone, which in turn can end more runs.
+"""
+
+from __future__ import annotations
+
+from perdure.codec.events import encode_event
+from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
+from perdure.core.status import Status
+from perdure.storage.reasons import parent_ended
+from perdure.storage.records import NewRun, ParentPolicy
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.rows import new_run
+
+
+def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int] | None:
+    """(key, epoch) of a new run, None if its id exists already."""
+    made = db.rows("create", new_run(run, parent, SEMANTICS_VERSION))
+    if not made:
+        return None
+    key, epoch = made[0]
+    db.run("insert_event", {"run": key, "seq": 1, "data": run.first_event})
+    return key, epoch
+
+
+def deliver(db: Database, run: int, data: bytes, now: float) -> bool:
+    """Put an event into a run's inbox; False if the run has ended."""
+    if db.run("more_mail", {"run": run, "now": now}) == 0:
+        return False
+    db.run("put_mail", {"run": run, "data": data})
+    return True
+
+
+def close_children(db: Database, parent: int, now: float) -> None:
+    """Treat the live children of a run that has ended, and theirs, by their on_parent_close."""
+    ended = [parent]
+    while ended:
+        run = ended.pop()
+        children = db.rows("live_children", {"parent": run})
+        for child, policy, parent_id in children:
+            reason = parent_ended(parent_id)
+            if policy == ParentPolicy.CANCEL:
+                deliver(db, child, encode_event(CancelRequested(at=now, reason=reason)), now)
+            elif policy == ParentPolicy.TERMINATE:
+                # Nobody is told: the child's parent has ended.
+                end_from_outside(db, child, encode_event(RunTerminated(at=now, reason=reason)), now)
+                ended.append(child)
+
+
+def end_from_outside(db: Database, run: int, event: bytes, now: float) -> tuple[int | None, str | None]:
+    """Terminate a live run alone; returns its parent and the op under which that waits for it."""
+    ((seq, parent, parent_op),) = db.rows("terminate", {"run": run, "now": now})
+    db.run("insert_event", {"run": run, "seq": seq, "data": event})
+    db.run("drop_inbox", {"run": run})
+    return parent, parent_op
+
+
+def terminate_run(db: Database, run: int, event: bytes, now: float) -> None:
+    """Terminate a live run: tell its parent, and end its children as they wish it."""
+    parent, parent_op = end_from_outside(db, run, event, now)
+    if parent is not None and parent_op is not None:
+        ended = ChildEnded(at=now, child=parent_op, status=Status.TERMINATED.value)
+        deliver(db, parent, encode_event(ended), now)
+    close_children(db, run, now)

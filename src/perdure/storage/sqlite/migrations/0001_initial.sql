@@ -1,0 +1,87 @@
+-- The first schema. 0x50657264 spells "Perd": it tells our files from other people's databases.
+
+PRAGMA application_id = 0x50657264;
+PRAGMA user_version = 1;
+
+-- One row a run, kept small: it is rewritten by every append. The columns an append always changes
+-- (seq, attempt, updated_at, recoveries) are in no index, so the hot UPDATE touches one page only.
+-- Keys are handed out in order of creation, so the events of runs that live together lie together.
+CREATE TABLE runs (
+    run             INTEGER PRIMARY KEY,
+    id              TEXT    NOT NULL UNIQUE,
+    workflow        TEXT    NOT NULL,
+    status          TEXT    NOT NULL,
+    queue           TEXT    NOT NULL,
+    fingerprint     BLOB    NOT NULL,
+    seq             INTEGER NOT NULL CHECK (seq >= 1),
+    epoch           INTEGER NOT NULL CHECK (epoch >= 0),
+    owner           INTEGER,
+    created_at      REAL    NOT NULL,
+    updated_at      REAL    NOT NULL,
+    started_at      REAL,
+    ended_at        REAL,
+    wake_at         REAL,
+    mail            INTEGER NOT NULL DEFAULT 0 CHECK (mail >= 0),
+    recoveries      INTEGER NOT NULL DEFAULT 0 CHECK (recoveries >= 0),
+    semantics       INTEGER NOT NULL,
+    reason          TEXT,
+    block_code      TEXT,
+    parent          INTEGER,
+    parent_op       TEXT,
+    on_parent_close TEXT    NOT NULL CHECK (on_parent_close IN ('cancel', 'abandon', 'terminate')),
+    attempt         INTEGER,  -- number of the newest append, by which a repeat of it is recognised
+    CHECK (owner IS NULL OR wake_at IS NULL),
+    CHECK (owner IS NULL OR epoch >= 1),
+    CHECK (ended_at IS NULL OR (owner IS NULL AND wake_at IS NULL AND mail = 0)),
+    CHECK ((ended_at IS NOT NULL)
+           = (status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued')))
+) STRICT;
+
+-- Runs that need a driver at some time, by what a worker must have to drive them: a worker then finds
+-- its due runs by one seek for each queue and workflow it serves, however many wait for other workers.
+CREATE INDEX runs_due ON runs (queue, workflow, wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL;
+
+CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
+
+CREATE INDEX runs_with_mail ON runs (owner) WHERE mail > 0;
+
+CREATE INDEX runs_children ON runs (parent) WHERE parent IS NOT NULL;
+
+-- Runs that wait for a worker with fitting code.
+CREATE INDEX runs_stranded ON runs (queue, workflow) WHERE block_code = 'code';
+
+CREATE TABLE events (
+    run  INTEGER NOT NULL,
+    seq  INTEGER NOT NULL CHECK (seq >= 1),
+    data BLOB    NOT NULL,
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+-- AUTOINCREMENT here and below: an id is never used twice, even after its row is gone.
+CREATE TABLE inbox (
+    id   INTEGER PRIMARY KEY AUTOINCREMENT,
+    run  INTEGER NOT NULL,
+    data BLOB    NOT NULL
+) STRICT;
+
+CREATE INDEX inbox_of_run ON inbox (run);
+
+CREATE TABLE workers (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    name        TEXT    NOT NULL,
+    host        TEXT    NOT NULL,
+    pid         INTEGER NOT NULL,
+    born        INTEGER NOT NULL,
+    started_at  REAL    NOT NULL,
+    lease_until REAL    NOT NULL,
+    queues      TEXT    NOT NULL CHECK (json_type(queues) = 'array'),
+    workflows   TEXT    NOT NULL CHECK (json_type(workflows) = 'array')
+) STRICT;
+
+-- The newest transaction of each writer thread, written with it: after a commit of unknown outcome the
+-- writer finds out here whether it happened.
+CREATE TABLE commits (
+    writer INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL,
+    at     REAL    NOT NULL
+) STRICT;

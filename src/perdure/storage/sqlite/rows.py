@@ -1,0 +1,56 @@
+"""Between SQLite's rows and the records of the storage seam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from perdure.storage.records import Mail, NewRun, RunRow, WorkerRow
+from perdure.storage.sqlite.database import Row, Value
+
+_encode = msgspec.json.Encoder().encode
+_texts = msgspec.json.Decoder(list[str])
+
+
+def as_json(values: Sequence[Any]) -> str:
+    """A list as the one JSON text by which it is bound to a statement."""
+    return _encode(values).decode()
+
+
+def from_hex(text: str) -> list[bytes]:
+    """Blobs that a statement gave as one JSON list of hex texts."""
+    return [bytes.fromhex(item) for item in _texts.decode(text)]
+
+
+def run_rows(rows: Iterable[Row]) -> list[RunRow]:
+    return [RunRow(*row) for row in rows]
+
+
+def mail_rows(rows: Iterable[Row]) -> list[Mail]:
+    return [Mail(*row) for row in rows]
+
+
+def worker_row(row: Row) -> WorkerRow:
+    key, name, host, pid, born, started_at, lease_until, queues, workflows = row
+    return WorkerRow(
+        key, name, host, pid, born, started_at, lease_until, _texts.decode(queues), _texts.decode(workflows)
+    )
+
+
+def new_run(run: NewRun, parent: int | None, semantics: int) -> dict[str, Value]:
+    """Bindings of the `create` query."""
+    return {
+        "id": run.id,
+        "workflow": run.workflow,
+        "queue": run.queue,
+        "fingerprint": run.fingerprint,
+        "created_at": run.created_at,
+        "wake_at": run.wake_at,
+        "owner": run.owner,
+        "semantics": semantics,
+        "parent": parent,
+        "parent_op": run.parent_op,
+        "on_parent_close": run.on_parent_close.value,
+    }

@@ -1,0 +1,205 @@
+"""SqliteStore: the verbs of the Store protocol, handed to the writer and the reader.
+
+Everything submitted during one turn of the event loop goes to the writer together, so that it lands in
+one transaction even while the writer is idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from perdure.errors import StoreUnavailableError
+from perdure.storage.records import (
+    Append,
+    Appended,
+    Claimed,
+    Created,
+    Delivery,
+    History,
+    Mail,
+    NewRun,
+    RunFilter,
+    RunRow,
+    Stale,
+    WorkerRow,
+)
+from perdure.storage.sqlite import reads, verbs
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.job import Job
+from perdure.storage.sqlite.reader import Reader
+from perdure.storage.sqlite.writer import Writer
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class SqliteStore:
+    """Runs in one SQLite file.
+
+    Args:
+        path: the file; it is created if missing, in a directory that exists.
+        vfs: name of the SQLite VFS to use, for tests that inject faults.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, vfs: str | None = None) -> None:
+        self._path: Final = os.fspath(path)
+        self._vfs: Final = vfs
+        self._loop: asyncio.AbstractEventLoop
+        self._writer: Writer
+        self._reader: Reader
+        self._pending: list[Job] = []
+        self._unusable: str | None = "it isn't open yet: await store.open() first"
+
+    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(self._path, self._vfs, self._loop, on_change or _ignore)
+        await self._writer.open()
+        self._reader = Reader(self._path, self._vfs, self._loop)
+        try:
+            await self._reader.open()
+        except BaseException:
+            await self._writer.close()
+            raise
+        self._unusable = None
+        _OPEN.add(self)
+
+    async def close(self) -> None:
+        if self._unusable is not None:
+            return
+        self._unusable = "it was closed: open another one"
+        _OPEN.discard(self)
+        self._flush()
+        # The writer goes last: the last connection to leave empties and removes the log.
+        await self._reader.close()
+        await self._writer.close()
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        return self._submit(None, batch)
+
+    async def create(self, runs: Sequence[NewRun]) -> list[Created]:
+        return await self._write(verbs.create, runs)
+
+    async def send(self, id: str, data: bytes, *, now: float) -> Delivery:
+        return await self._write(verbs.send, id, data, now)
+
+    async def terminate(self, id: str, event: bytes, *, now: float) -> Delivery:
+        return await self._write(verbs.terminate, id, event, now)
+
+    async def claim(
+        self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+    ) -> Claimed:
+        return await self._write(verbs.claim, worker, workflows, queues, now, limit)
+
+    async def register(self, worker: WorkerRow, *, now: float) -> int:
+        return await self._write(verbs.register, worker, now)
+
+    async def heartbeat(self, worker: int, lease_until: float) -> bool:
+        return await self._write(verbs.heartbeat, worker, lease_until)
+
+    async def announce(self, worker: int, workflows: Sequence[str], *, now: float) -> None:
+        return await self._write(verbs.announce, worker, workflows, now)
+
+    async def bury(self, worker: int, seen_lease: float, *, now: float, max_recoveries: int) -> int | None:
+        return await self._write(verbs.bury, worker, seen_lease, now, max_recoveries)
+
+    async def retire(self, worker: int, *, now: float) -> None:
+        return await self._write(verbs.retire, worker, now)
+
+    async def strand(self, *, now: float) -> int:
+        return await self._write(verbs.strand, now)
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    async def get(self, ids: Sequence[str]) -> list[RunRow | None]:
+        return await self._read(reads.get, ids)
+
+    async def find(self, filter: RunFilter) -> list[RunRow]:
+        return await self._read(reads.find, filter)
+
+    async def events(self, run: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:
+        return await self._read(reads.events, run, after, limit)
+
+    async def last_event(self, runs: Sequence[int]) -> list[bytes]:
+        return await self._read(reads.last_event, runs)
+
+    async def load(self, runs: Sequence[int]) -> list[History]:
+        return await self._read(reads.load, runs)
+
+    async def mail(self, worker: int) -> list[Mail]:
+        return await self._read(reads.mail, worker)
+
+    async def owned(self, worker: int) -> list[tuple[int, int]]:
+        return await self._read(reads.owned, worker)
+
+    async def workers(self) -> list[WorkerRow]:
+        return await self._read(reads.workers)
+
+    # -- handing over -------------------------------------------------------------------------------
+
+    def _submit(self, verb: Callable[..., Any] | None, work: Sequence[Any]) -> asyncio.Future[Any]:
+        if self._unusable is not None:
+            raise self._error()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if not self._pending:
+            self._loop.call_soon(self._flush)
+        self._pending.append(Job(future, verb, work))
+        return future
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._writer.submit(self._pending)
+            self._pending = []
+
+    async def _write(
+        self, verb: Callable[Concatenate[Database, _P], _R], *args: _P.args, **_: _P.kwargs
+    ) -> _R:
+        result: _R = await self._submit(verb, args)
+        return result
+
+    async def _read(
+        self, verb: Callable[Concatenate[Database, _P], _R], *args: _P.args, **_: _P.kwargs
+    ) -> _R:
+        if self._unusable is not None:
+            raise self._error()
+        future: asyncio.Future[_R] = self._loop.create_future()
+        self._reader.submit(Job(future, verb, args))
+        return await future
+
+    def _error(self) -> StoreUnavailableError:
+        return StoreUnavailableError(f"The store on {self._path} can't be used: {self._unusable}.")
+
+    def abandon(self) -> None:
+        """In a forked child: never touch the parent's connections, not even to close them."""
+        self._unusable = (
+            f"this process was forked from the one that opened it (process {os.getppid()}), and SQLite "
+            f"connections can't be shared by forking. Open a store of its own here, or start processes with "
+            f"the 'spawn' method"
+        )
+        for connection in (self._writer.connection, self._reader.connection):
+            if connection is not None:
+                # An extra reference, so that no finaliser ever closes it: that could release the
+                # parent's locks and remove its log.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _ignore() -> None:
+    """For stores opened without on_change."""
+
+
+_OPEN: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for store in list(_OPEN):
+        store.abandon()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which can't fork
+    os.register_at_fork(after_in_child=_abandon_all)

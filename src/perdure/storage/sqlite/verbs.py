@@ -1,0 +1,129 @@
+"""The writing verbs of the Store protocol but append, inside a transaction of the writer.
+
+Each takes the database and the verb's arguments and returns its answer. They needn't recognise a repeat
+of themselves: the writer marks their transactions, and knows after a failed commit whether it happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perdure.storage.reasons import no_worker_knows, took_workers_down
+from perdure.storage.records import Claimed, Created, Delivery, NewRun, RunRow, WorkerRow
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.lifecycle import create_run, deliver, terminate_run
+from perdure.storage.sqlite.rows import as_json, run_rows
+
+#: How many runs `strand` blocks in one go, so that it doesn't hold other commits up.
+_STRAND_LIMIT = 1000
+
+
+def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
+    new = [create_run(db, run, run.parent) is not None for run in runs]
+    rows = rows_by_id(db, [run.id for run in runs])
+    return [Created(rows[run.id], made) for run, made in zip(runs, new, strict=True)]
+
+
+def rows_by_id(db: Database, ids: Sequence[str]) -> dict[str, RunRow]:
+    return {row.id: row for row in run_rows(db.rows("rows_by_id", {"ids": as_json(ids)}))}
+
+
+def send(db: Database, id: str, data: bytes, now: float) -> Delivery:
+    run = _key_of(db, id)
+    if run is None:
+        return Delivery.UNKNOWN_RUN
+    return Delivery.DELIVERED if deliver(db, run, data, now) else Delivery.RUN_ENDED
+
+
+def terminate(db: Database, id: str, event: bytes, now: float) -> Delivery:
+    row = rows_by_id(db, [id]).get(id)
+    if row is None:
+        return Delivery.UNKNOWN_RUN
+    if row.ended_at is not None:
+        return Delivery.RUN_ENDED
+    terminate_run(db, row.run, event, now)
+    return Delivery.DELIVERED
+
+
+def _key_of(db: Database, id: str) -> int | None:
+    for key, *_ in db.rows("key_of", {"id": id}):
+        assert isinstance(key, int)
+        return key
+    return None
+
+
+def claim(
+    db: Database,
+    worker: int,
+    workflows: Sequence[str],
+    queues: Sequence[str],
+    now: float,
+    limit: int,
+) -> Claimed:
+    if not db.value("is_registered", {"worker": worker}):
+        return Claimed([], None)
+    fitting = {"queues": as_json(queues), "workflows": as_json(workflows)}
+    due = db.rows("due", {**fitting, "now": now, "limit": limit})
+    rows: list[RunRow] = []
+    if due:
+        runs = as_json([run for (run,) in due])
+        db.run("claim", {"worker": worker, "now": now, "runs": runs})
+        rows = run_rows(db.rows("rows_by_key", {"runs": runs}))
+    return Claimed(rows, db.value("next_at", fitting))
+
+
+def register(db: Database, worker: WorkerRow, now: float) -> int:
+    fitting = {"queues": as_json(worker.queues), "workflows": as_json(worker.workflows)}
+    ((worker_id,),) = db.rows(
+        "register",
+        {
+            "name": worker.name,
+            "host": worker.host,
+            "pid": worker.pid,
+            "born": worker.born,
+            "started_at": worker.started_at,
+            "lease_until": worker.lease_until,
+            **fitting,
+        },
+    )
+    db.run("unblock", {**fitting, "now": now})
+    assert isinstance(worker_id, int)
+    return worker_id
+
+
+def heartbeat(db: Database, worker: int, lease_until: float) -> bool:
+    return db.run("heartbeat", {"worker": worker, "lease_until": lease_until}) == 1
+
+
+def announce(db: Database, worker: int, workflows: Sequence[str], now: float) -> None:
+    known = as_json(workflows)
+    for (queues,) in db.rows("announce", {"worker": worker, "workflows": known}):
+        db.run("unblock", {"queues": queues, "workflows": known, "now": now})
+
+
+def bury(db: Database, worker: int, seen_lease: float, now: float, max_recoveries: int) -> int | None:
+    if db.run("bury", {"worker": worker, "seen_lease": seen_lease}) == 0:
+        return None
+    poisoned = db.rows("poisoned", {"worker": worker, "max_recoveries": max_recoveries})
+    for run, recoveries in poisoned:
+        reason = took_workers_down(recoveries)
+        db.run("block_poisoned", {"run": run, "recoveries": recoveries, "now": now, "reason": reason})
+    return _release_all(db, worker, now, count=1)
+
+
+def retire(db: Database, worker: int, now: float) -> None:
+    db.run("retire", {"worker": worker})
+    _release_all(db, worker, now, count=0)
+
+
+def _release_all(db: Database, worker: int, now: float, *, count: int) -> int:
+    """Make the runs a worker still owns due; `count` is added to their recoveries."""
+    return db.run("release_all", {"worker": worker, "now": now, "count": count})
+
+
+def strand(db: Database, now: float) -> int:
+    stranded = db.rows("stranded", {"now": now, "limit": _STRAND_LIMIT})
+    for run, workflow, queue in stranded:
+        reason = no_worker_knows(workflow, queue)
+        db.run("block_stranded", {"run": run, "now": now, "reason": reason})
+    return len(stranded)

@@ -1,0 +1,243 @@
+"""The one writer: a thread that takes everything pending into one transaction, so into one fsync.
+
+While a commit is being fsynced, new jobs gather; they make up the next transaction. Whatever the disk
+does, each job gets a true answer:
+
+- A job that SQLite refuses fails alone: the transaction is rolled back and the jobs are done singly.
+- A full disk or a lock that doesn't come means that nothing was written, and the jobs are told so.
+- An I/O error leaves the outcome of a commit unknown, and the connection unusable (after a failed fsync
+  the next one may falsely succeed). The file is reopened and asked: a transaction with more than plain
+  appends carries a mark, and appends recognise themselves. What didn't happen is repeated.
+
+Between jobs the writer watches for commits of other connections and processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+
+from perdure.errors import StoreError
+from perdure.storage.sqlite.checkpoint import Checkpointer
+from perdure.storage.sqlite.connection import open_database, translate
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.job import Failed, Job, answer
+from perdure.storage.sqlite.transaction import Transaction
+
+#: How long the idle writer waits before it looks whether somebody else has committed.
+_LOOK_EVERY = 0.008
+#: Pauses before an I/O error's repair is tried; after the last one the jobs fail.
+_REPAIR_PAUSES = (0.0, 0.01, 0.1, 0.4)
+_RECONNECT_EVERY = 0.5
+
+_OUTCOME_UNKNOWN = (apsw.IOError, apsw.CorruptError)
+_NOTHING_WRITTEN = (
+    apsw.FullError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.ReadOnlyError,
+    apsw.PermissionsError,
+    apsw.CantOpenError,
+    apsw.ProtocolError,
+    apsw.NoMemError,
+)
+
+
+class Writer:
+    """Owns the writing connection. All methods but the private ones are called from the event loop."""
+
+    def __init__(
+        self, path: str, vfs: str | None, loop: asyncio.AbstractEventLoop, on_change: Callable[[], None]
+    ) -> None:
+        self._path = path
+        self._vfs = vfs
+        self._loop = loop
+        self._on_change = on_change
+        self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._db: Database | None = None
+        self._checkpointer: Checkpointer | None = None
+        self._number = 0  # of the newest transaction that was marked
+        self._id = secrets.randbits(63)
+        self._version: object = None  # SQLite's data_version when last looked at
+        self._notified = False
+        self._looked_at = 0.0
+        self._thread = threading.Thread(target=self._main, name="perdure-writer", daemon=True)
+        self._opened = Job(loop.create_future(), None, ())
+        self._closed = Job(loop.create_future(), None, ())
+
+    async def open(self) -> None:
+        self._thread.start()
+        await self._opened.future
+
+    def submit(self, jobs: list[Job]) -> None:
+        self._queue.put(jobs)
+
+    async def close(self) -> None:
+        """Finish what was submitted, then disconnect."""
+        self._queue.put(None)
+        await self._closed.future
+
+    @property
+    def connection(self) -> apsw.Connection | None:
+        return None if self._db is None else self._db.connection
+
+    # -- the thread ---------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            self._connect()
+        except Exception as error:  # noqa: BLE001 - whatever it is, open() raises it
+            answer(self._loop, [self._opened], [Failed(error)])
+            return
+        answer(self._loop, [self._opened], [None])
+        going = True
+        while going and not self._loop.is_closed():
+            jobs, going = self._take()
+            if jobs:
+                answer(self._loop, jobs, self._commit(jobs))
+                self._checkpoint()
+            self._look(idle=not jobs)
+        self._disconnect()
+        answer(self._loop, [self._closed], [None])
+
+    def _take(self) -> tuple[list[Job], bool]:
+        """Everything pending, and whether to go on afterwards. Waits a moment if there is nothing."""
+        jobs: list[Job] = []
+        try:
+            more = self._queue.get(timeout=_LOOK_EVERY)
+            while more is not None:
+                jobs += more
+                more = self._queue.get_nowait()
+        except queue.Empty:
+            return jobs, True
+        return jobs, False
+
+    # -- committing ---------------------------------------------------------------------------------
+
+    def _commit(self, jobs: Sequence[Job]) -> Sequence[Any]:
+        """The answers to all jobs, done in one transaction if possible."""
+        transaction = Transaction(self._id, jobs)
+        error: StoreError | None = None
+        for pause in _REPAIR_PAUSES:
+            if pause:
+                time.sleep(pause)
+            try:
+                db = self._db
+                if db is None:
+                    db = self._repair()
+                    if transaction.has_happened(db):
+                        return transaction.answers
+                self._number += 1
+                transaction.run(db, self._number)
+            except _OUTCOME_UNKNOWN as failure:
+                self._disconnect()
+                error = translate(failure, self._path)
+            except StoreError as failure:  # the file couldn't be reopened
+                error = failure
+            except _NOTHING_WRITTEN as failure:
+                self._roll_back()
+                error = translate(failure, self._path)
+                break
+            except Exception as failure:  # noqa: BLE001 - one job is at fault; whose it is gets it
+                self._roll_back()
+                return self._commit_singly(jobs, failure)
+            else:
+                return transaction.answers
+        assert error is not None
+        return [Failed(type(error)(str(error))) for _ in jobs]
+
+    def _commit_singly(self, jobs: Sequence[Job], failure: Exception) -> Sequence[Any]:
+        if len(jobs) > 1:
+            return [answer for job in jobs for answer in self._commit([job])]
+        return [Failed(translate(failure, self._path) if isinstance(failure, apsw.Error) else failure)]
+
+    def _roll_back(self) -> None:
+        assert self._db is not None
+        try:
+            self._db.roll_back()
+        except apsw.Error:
+            self._disconnect()
+
+    # -- the connection -----------------------------------------------------------------------------
+
+    def _connect(self) -> Database:
+        db = open_database(self._path, self._vfs)
+        try:
+            db.run("forget_commits")
+            self._version = db.value("data_version")
+        except apsw.Error as error:
+            db.close()
+            raise translate(error, self._path) from error
+        self._checkpointer = Checkpointer(db.connection)
+        self._db = db
+        return db
+
+    def _repair(self) -> Database:
+        """Reopen the file after an I/O error, and get everything in the log onto the disk anew.
+
+        What a failed fsync left in the system's cache counts as clean there, so a further fsync wouldn't
+        write it; copying it into the database file does.
+        """
+        db = self._connect()
+        assert self._checkpointer is not None
+        try:
+            self._checkpointer.truncate()
+        except apsw.Error as error:
+            self._disconnect()
+            raise translate(error, self._path) from error
+        self._notify()
+        return db
+
+    def _disconnect(self) -> None:
+        db, self._db, self._checkpointer = self._db, None, None
+        if db is not None:
+            # Whatever it reports: all that was acknowledged is in the log.
+            with contextlib.suppress(apsw.Error):
+                db.close()
+
+    def _checkpoint(self) -> None:
+        if self._checkpointer is not None:
+            try:
+                self._checkpointer.run_if_due()
+            except apsw.Error:
+                self._disconnect()  # the next job or look reopens the file
+
+    # -- watching -----------------------------------------------------------------------------------
+
+    def _look(self, *, idle: bool) -> None:
+        """See whether somebody else has committed; under load not after every transaction."""
+        now = time.monotonic()
+        if not idle and now - self._looked_at < _LOOK_EVERY:
+            return
+        try:
+            if self._db is not None:
+                self._looked_at = now
+                version = self._db.value("data_version")
+                if version != self._version:
+                    self._version = version
+                    self._notify()
+            elif now - self._looked_at >= _RECONNECT_EVERY:
+                self._looked_at = now
+                self._repair()
+        except apsw.Error:
+            self._disconnect()
+        except StoreError:
+            pass  # still out of order; the next job will say so to somebody
+
+    def _notify(self) -> None:
+        if not self._notified:
+            self._notified = True
+            with contextlib.suppress(RuntimeError):  # the loop is gone
+                self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        self._notified = False
+        self._on_change()

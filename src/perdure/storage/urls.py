@@ -1,0 +1,42 @@
+"""From a database url to the store that serves it.
+
+The one place that knows all kinds of stores; each is imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from perdure.errors import ConfigurationError
+from perdure.storage.protocol import Store
+
+FORMS = "sqlite:///agents.db (a file beside the program), sqlite:////var/lib/agents.db (an absolute path), memory:"
+
+
+def store_for(url: str) -> Store:
+    """The store for a url. Nothing is opened yet.
+
+    Raises:
+        ConfigurationError: no store serves such a url.
+    """
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "memory" and rest in ("", "//"):
+        from perdure.storage.memory import MemoryStore
+
+        return MemoryStore()
+    if colon and scheme == "sqlite":
+        from perdure.storage.sqlite.store import SqliteStore
+
+        if not rest.startswith("///") or len(rest) == 3:
+            msg = f"{url!r} doesn't name a SQLite file. Write one of: {FORMS}"
+            raise ConfigurationError(msg)
+        path = unquote(rest[3:])
+        if path == ":memory:":
+            msg = f'{url!r}: SQLite\'s own memory database would be lost with its connection. Use "memory:" for tests'
+            raise ConfigurationError(msg)
+        return SqliteStore(path)
+    if scheme in ("postgres", "postgresql"):
+        msg = f"{scheme}: this version of Perdure has no PostgreSQL store yet. Write one of: {FORMS}"
+        raise ConfigurationError(msg)
+    msg = f"{url!r} isn't a database url that Perdure knows. Write one of: {FORMS}"
+    raise ConfigurationError(msg)

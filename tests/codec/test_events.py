@@ -1,0 +1,220 @@
+"""The bytes of events: they round-trip, never surprise a reader, and are readable for ever.
+
+`tests/golden/events-v1.json` holds what released versions wrote. It is only ever added to: after an event kind or
+a sample is new, run this file as a script to append what is missing. What is there stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perdure.codec import events as codec
+from perdure.codec.events import decode_event, encode_event
+from perdure.core import events as ev
+from perdure.core.events import Event, Failure
+from perdure.errors import NotSerializableError, UndecodableError
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "events-v1.json"
+KINDS: dict[str, type[Any]] = {cls.__struct_config__.tag: cls for cls in get_args(Event)}
+
+_INNER = Failure(type="builtins.OSError", message="[Errno 2] no", args=b'[2,"no"]')
+_FAILURE = Failure(
+    type="app.CardDeclined",
+    message="declined: 51",
+    args=b'["declined: 51"]',
+    state=b'{"code":51}',
+    traceback="Traceback ...",
+    notes=("tried twice",),
+    cause=_INNER,
+    members=(_INNER,),
+)
+
+#: Each kind with all of its fields set, and each that has defaults also without them.
+SAMPLES: list[Event] = [
+    ev.RunStarted(at=1.5, workflow="app.research", input=b'[["x"],{}]', seed=b"\x00\xff"),
+    ev.RunStarted(1.5, "app.research", b"[[],{}]", b"s", parent="r-0", parent_op="app.child#1", deadline=9.0),
+    ev.RunRecovered(at=2.0, worker="host/1", epoch=3),
+    ev.StepStarted(at=2.0, step="app.fetch#1", attempt=1),
+    ev.StepAttemptFailed(3.0, step="app.fetch#1", attempt=1, failure=_FAILURE, retry_at=4.0, started_at=2.0),
+    ev.StepCompleted(at=3.0, step="app.fetch#1", attempt=2, started_at=2.0, result=b'"page"'),
+    ev.StepCompleted(3.0, "app.fetch#1", 2, 2.0, b"1", input=b"[[],{}]", fingerprint=bytes(range(16))),
+    ev.StepFailed(at=3.0, step="app.fetch#1", attempt=2, started_at=2.0, failure=_INNER),
+    ev.StepFailed(3.0, "app.fetch#1", 2, 2.0, _FAILURE, input=b"[[],{}]", fingerprint=bytes(range(16))),
+    ev.TimerStarted(at=3.0, timer="sleep#1", due=63.0),
+    ev.TimerFired(at=63.0, timer="sleep#1"),
+    ev.ChildStarted(at=4.0, child="app.child#1", run="r-1/app.child#1", workflow="app.child"),
+    ev.ChildStarted(
+        4.0, "app.child#1", "r-2", "app.child", "abandon", input=b"[[],{}]", fingerprint=b"f" * 16
+    ),
+    ev.ChildEnded(at=5.0, child="app.child#1", status="completed", result=b"null"),
+    ev.ChildEnded(at=5.0, child="app.child#1", status="failed", failure=_FAILURE),
+    ev.CancelRequested(at=6.0),
+    ev.CancelRequested(at=6.0, reason="no longer needed"),
+    ev.DeadlinePassed(at=7.0),
+    ev.RunCompleted(at=8.0, result=b'{"title":"tardigrades"}'),
+    ev.RunFailed(at=8.0, failure=_FAILURE),
+    ev.RunFailed(at=8.0, failure=_INNER, timed_out=True),
+    ev.RunCancelled(at=8.0),
+    ev.RunCancelled(at=8.0, reason="stop"),
+    ev.RunTerminated(at=8.0),
+    ev.RunTerminated(at=8.0, reason="stop now"),
+]
+
+
+def golden() -> list[dict[str, Any]]:
+    return json.loads(GOLDEN.read_text()) if GOLDEN.exists() else []
+
+
+def add_missing() -> int:
+    """Append the samples that the golden file lacks; what it has is left alone."""
+    entries = golden()
+    known = {entry["hex"] for entry in entries}
+    new = [event for event in SAMPLES if encode_event(event).hex() not in known]
+    entries += [{"event": msgspec.to_builtins(event), "hex": encode_event(event).hex()} for event in new]
+    GOLDEN.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
+    return len(new)
+
+
+def test_what_was_once_written_is_read_as_the_same_for_ever():
+    for entry in golden():
+        assert decode_event(bytes.fromhex(entry["hex"])) == msgspec.convert(entry["event"], Event)
+
+
+def test_every_kind_of_event_has_golden_bytes():
+    written = {entry["event"]["kind"] for entry in golden()}
+    assert written == set(KINDS), f"run `python {Path(__file__).name}` to add the missing ones"
+
+
+def test_every_sample_has_golden_bytes():
+    written = {entry["hex"] for entry in golden()}
+    assert all(encode_event(event).hex() in written for event in SAMPLES)
+
+
+# -- round trips ----------------------------------------------------------------------------------------
+
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_failures = st.recursive(
+    st.builds(Failure, type=_texts, message=_texts, args=st.none() | st.binary(max_size=9)),
+    lambda inner: st.builds(
+        Failure,
+        type=_texts,
+        message=_texts,
+        cause=st.none() | inner,
+        members=st.lists(inner, max_size=2).map(tuple),
+    ),
+    max_leaves=4,
+)
+_fields: dict[Any, st.SearchStrategy[Any]] = {
+    str: _texts,
+    bytes: st.binary(max_size=20),
+    int: st.integers(0, 2**31),
+    float: st.floats(allow_nan=False),
+    bool: st.booleans(),
+    type(None): st.none(),
+    Failure: _failures,
+}
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    cls = draw(st.sampled_from(list(KINDS.values())))
+    values = {}
+    for field in msgspec.structs.fields(cls):
+        types = get_args(field.type) or (field.type,)
+        values[field.name] = draw(st.one_of([_fields[kind] for kind in types]))
+    return cls(**values)
+
+
+@given(events())
+def test_an_event_comes_back_as_it_was(event: Event):
+    data = encode_event(event)
+    assert data[0] == codec.FORMAT_VERSION
+    assert decode_event(data) == event
+    assert type(decode_event(data)) is type(event)
+
+
+def test_a_field_added_later_is_skipped_by_older_code():
+    fields = {"kind": "timer_fired", "at": 1.0, "timer": "sleep#1", "colour": "blue"}
+    assert decode_event(b"\x01" + msgspec.msgpack.encode(fields)) == ev.TimerFired(at=1.0, timer="sleep#1")
+
+
+def test_a_text_that_utf8_cannot_express_is_refused_when_writing():
+    with pytest.raises(NotSerializableError, match=r"CancelRequested.*surrogate.*Repair"):
+        encode_event(ev.CancelRequested(at=1.0, reason="\ud800"))
+
+
+# -- other formats --------------------------------------------------------------------------------------
+
+
+def test_a_newer_format_asks_for_an_upgrade():
+    data = bytes([codec.FORMAT_VERSION + 1]) + encode_event(SAMPLES[0])[1:]
+    with pytest.raises(UndecodableError, match=r"format 2.*up to 1.*newer Perdure.*Upgrade"):
+        decode_event(data)
+
+
+def test_an_unknown_older_format_is_damage():
+    with pytest.raises(UndecodableError, match=r"format 0.*damaged.*backup"):
+        decode_event(b"\x00" + encode_event(SAMPLES[0])[1:])
+
+
+def test_an_upcaster_lifts_an_older_format(monkeypatch: pytest.MonkeyPatch):
+    def name_the_timer(old: dict[str, Any]) -> dict[str, Any]:
+        return {"kind": "timer_fired", "at": old["when_ms"] / 1000, "timer": f"sleep#{old['n']}"}
+
+    monkeypatch.setitem(codec.UPCASTERS, 0, name_the_timer)
+    data = b"\x00" + msgspec.msgpack.encode({"when_ms": 1500, "n": 7})
+    assert decode_event(data) == ev.TimerFired(at=1.5, timer="sleep#7")
+
+
+def test_an_upcaster_that_stumbles_over_damage_is_reported_as_damage(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(codec.UPCASTERS, 0, lambda old: old["missing"])
+    with pytest.raises(UndecodableError, match="damaged"):
+        decode_event(b"\x00\x80")
+
+
+# -- damage ---------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_undecodable_and_nothing_else(data: bytes):
+    with pytest.raises(UndecodableError):
+        decode_event(data)
+    with pytest.raises(UndecodableError):
+        decode_event(b"\x01" + data)
+
+
+@given(st.sampled_from(SAMPLES), st.data())
+def test_damaged_bytes_give_an_event_or_an_undecodable_error(event: Event, data: st.DataObject):
+    damaged = bytearray(encode_event(event))
+    position = data.draw(st.integers(0, len(damaged) - 1))
+    damaged[position] ^= data.draw(st.integers(1, 255))
+    try:
+        decoded = decode_event(bytes(damaged))
+    except UndecodableError:
+        return
+    assert type(decoded) in KINDS.values()
+
+
+@given(st.sampled_from(SAMPLES), st.data())
+def test_truncated_bytes_are_undecodable(event: Event, data: st.DataObject):
+    whole = encode_event(event)
+    with pytest.raises(UndecodableError):
+        decode_event(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+def test_nesting_without_end_is_undecodable():
+    failure = b"\x83\xa4type\xa0\xa7message\xa0\xa5cause"
+    data = b"\x01\x83\xa4kind\xaarun_failed\xa2at\x00\xa7failure" + failure * 100_000
+    with pytest.raises(UndecodableError):
+        decode_event(data)
+
+
+if __name__ == "__main__":
+    print(f"added {add_missing()} events to {GOLDEN.name}")
