@@ -35,6 +35,7 @@ from perdure.api.decorators import Step, Workflow, step, workflow
 from perdure.api.engine import Engine, run
 from perdure.api.failures import StepFailure, failure
 from perdure.api.handle import Handle, RunInfo
+from perdure.core import events
 from perdure.core.retry import Retry
 from perdure.core.status import Status
 from perdure.errors import (
@@ -87,6 +88,7 @@ __all__ = [
     "UnknownRunError",
     "Workflow",
     "errors",
+    "events",
     "failure",
     "idempotency_key",
     "info",

@@ -1,7 +1,7 @@
 """The bytes of events: they round-trip, never surprise a reader, and are readable for ever.
 
-`tests/golden/events-v1.json` holds what released versions wrote. It is only ever added to: after an event kind or
-a sample is new, run this file as a script to append what is missing. What is there stays as it is.
+`tests/golden/events-v1.json` holds what released versions wrote. It is only ever added to: when an event kind
+or a sample is new, run this file as a script to append what is missing. What is there stays as it is.
 """
 
 from __future__ import annotations

@@ -112,7 +112,9 @@ class Call(Schedulable, Coroutine[Any, Any, R_co], Generic[R_co]):
             warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
-        given = [repr(arg) for arg in self.args] + [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        given = [repr(arg) for arg in self.args] + [
+            f"{name}={value!r}" for name, value in self.kwargs.items()
+        ]
         text = ", ".join(given)
         return f"<call {self.name}({text if len(text) < 100 else text[:100] + '...'})>"
 

@@ -139,7 +139,9 @@ class Engine:
             if self._worker is not None:
                 await self._worker.close(self._settings.grace)
         finally:
-            connection.results.close(EngineClosedError("the engine was closed; the run goes on when one is open"))
+            connection.results.close(
+                EngineClosedError("the engine was closed; the run goes on when one is open")
+            )
             await self._store.close()
 
     def _changed(self) -> None:
@@ -221,7 +223,7 @@ class Engine:
         if ids is not None and len(ids) != len(calls):
             msg = f"start_many() got {len(calls)} calls and {len(ids)} ids"
             raise UsageError(msg)
-        given = ids or [None] * len(calls)
+        given: Sequence[str | None] = [None] * len(calls) if ids is None else ids
         items = [
             self._new(call, id=id, queue=queue, delay=delay, timeout=timeout)
             for call, id in zip(calls, given, strict=True)
@@ -245,9 +247,7 @@ class Engine:
         Raises:
             RunFailed, RunCancelled, RunTerminated: it ended without a result. And as `start`.
         """
-        handle = await self.start(
-            call, id=id, queue=queue, delay=delay, timeout=timeout, if_exists=if_exists
-        )
+        handle = await self.start(call, id=id, queue=queue, delay=delay, timeout=timeout, if_exists=if_exists)
         return await handle.result()
 
     def get(self, id: str) -> Handle[Any]:
@@ -381,4 +381,7 @@ def run(
         async with Engine(url) as engine:
             return await engine.run(call, id=id, timeout=timeout)
 
-    return asyncio.run(main())
+    try:
+        return asyncio.run(main())
+    finally:
+        call.close()  # if the database couldn't be opened, that is the error; the unused call isn't another

@@ -37,15 +37,38 @@ class Connection:
         self.clock = clock
         self.worker: Worker | None = None
         self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
+        self._asked: list[tuple[str, asyncio.Future[RunRow | None]]] = []
+        self._lookup: asyncio.Task[None] | None = None
 
     async def row(self, id: str) -> RunRow:
-        """A run's row. Raises UnknownRunError."""
+        """A run's row. Raises UnknownRunError.
+
+        What is asked for in one turn of the event loop is looked up together.
+        """
         self.check()
-        (row,) = await self.store.get([id])
+        if not self._asked:
+            self._lookup = asyncio.ensure_future(self._look_up())
+        found: asyncio.Future[RunRow | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((id, found))
+        row = await found
         if row is None:
             msg = f"no run has the id {id!r} in this database: look it up with `perdure ls`, or start it"
             raise UnknownRunError(msg, run_id=id)
         return row
+
+    async def _look_up(self) -> None:
+        await asyncio.sleep(0)  # whoever else asks in this turn
+        asked, self._asked = self._asked, []
+        try:
+            rows = await self.store.get([id for id, _ in asked])
+        except BaseException as error:  # noqa: BLE001 - it is raised where it was asked
+            for _, found in asked:
+                if not found.done():
+                    found.set_exception(error)
+            return
+        for (_, found), row in zip(asked, rows, strict=True):
+            if not found.done():
+                found.set_result(row)
 
     async def history(self, run: int) -> AsyncIterator[ev.Event]:
         """A run's events, in order."""
@@ -151,12 +174,12 @@ class Handle(Generic[R]):
                 event = decode_event(data)
             else:
                 limit = None if timeout is None else seconds(timeout, "timeout")
-                _, event = await asyncio.wait_for(asyncio.shield(waiter), limit)
+                _, event = await asyncio.wait_for(waiter, limit)
         except TimeoutError:
             msg = f"run {self.id!r} hasn't ended within {timeout} s; it goes on"
             raise TimeoutError(msg) from None
         finally:
-            waiter.cancel()
+            connection.results.forget(self.id, waiter)
         return cast("R", outcome(self.id, event, self._decode or _decoder(row.workflow)))
 
     async def status(self) -> Status:

@@ -104,7 +104,7 @@ class Arguments:
         """
         try:
             args, kwargs = _split(data)
-        except (ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise UndecodableError(
                 f"The recorded input of {self.where} can't be read: {error}. Its bytes are damaged. Restore "
                 "the database from a backup, or start the run again."

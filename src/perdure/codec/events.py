@@ -42,6 +42,7 @@ def encode_event(event: Event) -> bytes:
         NotSerializableError: one of its texts can't be expressed in UTF-8.
 
     Example:
+        >>> from perdure.core.events import TimerFired
         >>> encode_event(TimerFired(at=1.0, timer="sleep#1"))[:1]
         b'\\x01'
     """
@@ -65,6 +66,7 @@ def decode_event(data: bytes) -> Event:
         UndecodableError: the bytes are damaged, or were written by a newer version of Perdure.
 
     Example:
+        >>> from perdure.core.events import TimerFired
         >>> decode_event(encode_event(TimerFired(at=1.0, timer="sleep#1"))).timer
         'sleep#1'
     """
@@ -73,7 +75,7 @@ def decode_event(data: bytes) -> Event:
     try:
         # A view, so that the payload isn't copied to take its first byte off.
         return _decode(memoryview(data)[1:])
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _damaged(data, error) from error
 
 

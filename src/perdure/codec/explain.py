@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from enum import Enum
 from typing import Any, NamedTuple
 
 from perdure.codec.foreign import encode_json, is_model, model_fields
@@ -57,7 +58,7 @@ def describe(value: object) -> str:
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     if value is None:
         return "None"
-    if isinstance(value, str | int | float | Decimal) or cls.__module__ in {"datetime", "uuid", "enum"}:
+    if isinstance(value, (str, int, float, Decimal, Enum)) or cls.__module__ in {"datetime", "uuid"}:
         try:
             text = repr(value)
         except Exception:  # noqa: BLE001 - a broken __repr__ mustn't hide the real error
@@ -133,8 +134,9 @@ def _reason(value: object, error: Exception | None) -> tuple[str, str]:
             "a text holds half of a surrogate pair, which UTF-8 can't express",
             "Repair the text where it enters the program: text.encode(errors='replace').decode().",
         )
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply for JSON", "Use a flat list of parts instead."
+    # Without an error the encoder managed, and some walk over the value didn't.
+    if error is None or isinstance(error, RecursionError):
+        return _NESTED
     if is_dict(value):
         return (
             f"a key of the dict has no JSON form ({error})",

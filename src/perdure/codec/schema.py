@@ -22,7 +22,7 @@ from perdure.codec.foreign import decode_hook, is_model_class
 from perdure.codec.kinds import is_dict, is_sequence, is_set
 from perdure.errors import NotSerializableError
 
-__all__ = ["Schema", "build", "resolve", "show"]
+__all__ = ["Schema", "build", "resolve", "show", "unusable"]
 
 _UNION_ADVICE = (
     "In a union, give msgspec Structs a tag (`class A(msgspec.Struct, tag=True)`), or wrap the union in a "
@@ -62,7 +62,7 @@ def resolve(annotation: Any, owner: Callable[..., Any] | None, names: Mapping[st
     Raises:
         NameError, TypeError, SyntaxError, AttributeError: it can't be resolved.
     """
-    if annotation is inspect.Parameter.empty or isinstance(annotation, ParamSpecArgs | ParamSpecKwargs):
+    if annotation is inspect.Parameter.empty:
         return Any
     function = inspect.unwrap(owner) if owner is not None else None
     known = dict(names or {})
@@ -70,10 +70,22 @@ def resolve(annotation: Any, owner: Callable[..., Any] | None, names: Mapping[st
     if isinstance(function, FunctionType):
         scope = function.__globals__
         known |= {parameter.__name__: parameter for parameter in getattr(function, "__type_params__", ())}
-        known |= inspect.getclosurevars(function).nonlocals
+        known |= _enclosing_names(function)
     # get_type_hints resolves all annotations of an object or none; here one must not fail for another's sake.
     holder = SimpleNamespace(__annotations__={"it": annotation})
-    return get_type_hints(holder, scope, known, include_extras=True)["it"]
+    resolved = get_type_hints(holder, scope, known, include_extras=True)["it"]
+    # `*args: P.args` says as much about the arguments as no annotation does.
+    return Any if isinstance(resolved, ParamSpecArgs | ParamSpecKwargs) else resolved
+
+
+def _enclosing_names(function: FunctionType) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:
+            continue  # not assigned yet
+    return names
 
 
 def build(annotation: Any, where: str) -> Schema:

@@ -110,14 +110,14 @@ class ValueCodec(Generic[T]):
         schema = self._schema or self._build()
         try:
             decoded = schema.decode(data)
-        except Exception as error:
-            raise self._misfit(value, error) from error
-        try:
             problem = None if schema.loose is None else schema.loose(value)
             if problem is None and not (schema.comparable and equal(value, decoded)):
                 problem = difference(value, decoded)
         except RecursionError as error:
             raise cannot_carry(self.where, unwritable(value)) from error
+        # Validators and properties of the value's class are user code, and raise what they like.
+        except Exception as error:
+            raise self._misfit(value, error) from error
         if problem is not None:
             raise cannot_carry(self.where, problem)
         return cast("T", decoded)
@@ -139,9 +139,11 @@ class ValueCodec(Generic[T]):
         return self._schema
 
     def _misfit(self, value: object, error: Exception) -> NotSerializableError:
-        if isinstance(error, RecursionError):
-            return cannot_carry(self.where, unwritable(value))
-        if problem := non_finite(value):
+        try:
+            problem = non_finite(value)
+        except RecursionError:
+            problem = unwritable(value)
+        if problem is not None:
             return cannot_carry(self.where, problem)
         return NotSerializableError(
             f"The {self.where} is declared as `{show(self._annotation)}`, and {describe(value)} doesn't fit: "

@@ -48,7 +48,7 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_fiel
     at: float  #: wall-clock seconds since the epoch when it happened, never decreasing within a run
 
 
-class RunStarted(_Event, tag="run_started"):
+class RunStarted(_Event, frozen=True, tag="run_started"):
     """Always the first event. `seed` feeds the run's random numbers."""
 
     workflow: str
@@ -59,21 +59,21 @@ class RunStarted(_Event, tag="run_started"):
     deadline: float | None = None  #: wall-clock time at which the run is cancelled as timed out
 
 
-class RunRecovered(_Event, tag="run_recovered"):
+class RunRecovered(_Event, frozen=True, tag="run_recovered"):
     """A note: another worker, or the same one after a pause, took the run up again."""
 
     worker: str
     epoch: int
 
 
-class StepStarted(_Event, tag="step_started"):
+class StepStarted(_Event, frozen=True, tag="step_started"):
     """A note, written only for steps that take long enough to be worth seeing."""
 
     step: str
     attempt: int
 
 
-class StepAttemptFailed(_Event, tag="step_attempt_failed"):
+class StepAttemptFailed(_Event, frozen=True, tag="step_attempt_failed"):
     """An attempt failed and another will follow, not before `retry_at` (wall-clock seconds)."""
 
     step: str
@@ -83,7 +83,7 @@ class StepAttemptFailed(_Event, tag="step_attempt_failed"):
     started_at: float
 
 
-class StepCompleted(_Event, tag="step_completed"):
+class StepCompleted(_Event, frozen=True, tag="step_completed"):
     """A step's result. Small inputs are kept as `input`, larger ones only as their `fingerprint`."""
 
     step: str
@@ -94,7 +94,7 @@ class StepCompleted(_Event, tag="step_completed"):
     fingerprint: bytes | None = None
 
 
-class StepFailed(_Event, tag="step_failed"):
+class StepFailed(_Event, frozen=True, tag="step_failed"):
     """A step failed for good after `attempt` attempts."""
 
     step: str
@@ -105,18 +105,18 @@ class StepFailed(_Event, tag="step_failed"):
     fingerprint: bytes | None = None
 
 
-class TimerStarted(_Event, tag="timer_started"):
+class TimerStarted(_Event, frozen=True, tag="timer_started"):
     """A note: the run waits until `due`, wall-clock seconds."""
 
     timer: str
     due: float
 
 
-class TimerFired(_Event, tag="timer_fired"):
+class TimerFired(_Event, frozen=True, tag="timer_fired"):
     timer: str
 
 
-class ChildStarted(_Event, tag="child_started"):
+class ChildStarted(_Event, frozen=True, tag="child_started"):
     """The child run exists: it was created in the same transaction as this event."""
 
     child: str
@@ -127,7 +127,7 @@ class ChildStarted(_Event, tag="child_started"):
     fingerprint: bytes | None = None
 
 
-class ChildEnded(_Event, tag="child_ended"):
+class ChildEnded(_Event, frozen=True, tag="child_ended"):
     """A child run reached a final `status`, with its result or its failure."""
 
     child: str
@@ -136,28 +136,28 @@ class ChildEnded(_Event, tag="child_ended"):
     failure: Failure | None = None
 
 
-class CancelRequested(_Event, tag="cancel_requested"):
+class CancelRequested(_Event, frozen=True, tag="cancel_requested"):
     reason: str | None = None
 
 
-class DeadlinePassed(_Event, tag="deadline_passed"):
+class DeadlinePassed(_Event, frozen=True, tag="deadline_passed"):
     """The run was still going at its deadline; the code is cancelled."""
 
 
-class RunCompleted(_Event, tag="run_completed"):
+class RunCompleted(_Event, frozen=True, tag="run_completed"):
     result: bytes
 
 
-class RunFailed(_Event, tag="run_failed"):
+class RunFailed(_Event, frozen=True, tag="run_failed"):
     failure: Failure
     timed_out: bool = False
 
 
-class RunCancelled(_Event, tag="run_cancelled"):
+class RunCancelled(_Event, frozen=True, tag="run_cancelled"):
     reason: str | None = None
 
 
-class RunTerminated(_Event, tag="run_terminated"):
+class RunTerminated(_Event, frozen=True, tag="run_terminated"):
     reason: str | None = None
 
 

@@ -18,16 +18,17 @@ import gc
 import logging
 import sys
 import weakref
+import zlib
 from abc import ABC, abstractmethod
 from asyncio import events as _events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from types import CodeType, FrameType
-from typing import Any, NoReturn
+from typing import Any
 
+from perdure.core.as_completed import as_completed_siblings
+from perdure.core.forbidden import ForbiddenApi
 from perdure.core.futures import NumberedFuture, NumberedTask
 from perdure.core.scope import Scope
-from perdure.errors import ForbiddenInWorkflowError
 
 _get_running_loop = _events._get_running_loop
 _set_running_loop = _events._set_running_loop
@@ -56,7 +57,9 @@ class Handle:
 
     __slots__ = ("_args", "_callback", "_cancelled", "_context")
 
-    def __init__(self, callback: Callable[..., Any], args: Sequence[Any], context: contextvars.Context) -> None:
+    def __init__(
+        self, callback: Callable[..., Any], args: Sequence[Any], context: contextvars.Context
+    ) -> None:
         self._callback = callback
         self._args = args
         self._context = context
@@ -100,7 +103,7 @@ class TimerHandle(Handle):
             self._loop.timer_cancelled(self)
 
 
-class WorkflowLoop(asyncio.AbstractEventLoop):
+class WorkflowLoop(ForbiddenApi):
     """The event loop of one run.
 
     Args:
@@ -130,8 +133,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._timer_started = timer_started
         self.timer_cancelled = timer_cancelled
         self._entered = False
-        self._ready: deque[Handle] = deque()
-        self._numbers = 0
+        self._ready: deque[Handle] | None = None  # only while something is ready: an empty one is 600 bytes
+        # tasks of all runs meet in asyncio's own tables: without a base of its own for each run, the
+        # first task of every run would have the same hash there
+        self._numbers = zlib.crc32(name.encode("utf-8", "replace")) << 24
         self._scopes: dict[asyncio.Task[Any], Scope] | None = None  # of all tasks but the root
         self._callback_scope: Scope | None = None
         self._adopted: dict[int, NumberedTask] | None = None
@@ -147,21 +152,48 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         an async generator there, in one place live and in another on replay.
         """
         ready = self._ready
-        with _Entered(self):
+        if ready is None:
+            return
+        outer = self._enter()
+        try:
             while ready and not self.interrupted:
                 handle = ready.popleft()
                 if not handle._cancelled:
                     self._run(handle)
+        finally:
+            if not ready:
+                self._ready = None
+            self._leave(*outer)
 
     def abandon(self) -> None:
         """Unwind every task where it stands, innermost first, running nothing but its `finally` blocks."""
         self.silent = True
-        with _Entered(self):
+        outer = self._enter()
+        try:
+            task: Any
             for task in reversed(self.live_tasks()):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False
                 _close(task.get_coro())
-        self._ready.clear()
+        finally:
+            self._leave(*outer)
+        self._ready = None
         self.root = self._scopes = None
+
+    def _enter(self) -> tuple[asyncio.AbstractEventLoop | None, Any, bool]:
+        """From here on workflow code may run: this is the running loop."""
+        outer = (_get_running_loop(), sys.get_asyncgen_hooks(), gc.isenabled())
+        gc.disable()
+        _set_running_loop(self)
+        sys.set_asyncgen_hooks(self._generator_begins, self._generator_dropped)
+        self._entered = True
+        return outer
+
+    def _leave(self, outer: asyncio.AbstractEventLoop | None, hooks: Any, collecting: bool) -> None:
+        self._entered = False
+        sys.set_asyncgen_hooks(*hooks)
+        _set_running_loop(outer)
+        if collecting:
+            gc.enable()
 
     def _run(self, handle: Handle) -> None:
         try:
@@ -178,13 +210,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """A timer's time has come: make its callback ready."""
         if not timer._cancelled:
             timer._cancelled = True  # a later cancel() is then nothing, as asyncio has it
-            self._ready.append(Handle(timer._callback, timer._args, timer._context))
+            self._make_ready(Handle(timer._callback, timer._args, timer._context))
 
     def live_tasks(self) -> list[asyncio.Task[Any]]:
         """The unfinished tasks, the root first, then in the order of creation."""
         tasks = [self.root] if self.root is not None else []
         tasks.extend(self._scopes or ())
         return [task for task in tasks if not task.done()]
+
+    def has_leftovers(self) -> bool:
+        """Whether tasks beside the root, or async generators, may still be alive."""
+        return bool(self._scopes or self._generators)
 
     def live_generators(self) -> list[AsyncGenerator[Any, Any]]:
         """Async generators that were started and neither finished nor closed, oldest first."""
@@ -213,16 +249,29 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> Handle:
         handle = Handle(callback, args, _copy_context() if context is None else context)
-        self._ready.append(handle)
+        self._make_ready(handle)
         return handle
 
+    def _make_ready(self, handle: Handle) -> None:
+        if self._ready is None:
+            self._ready = deque()
+        self._ready.append(handle)
+
     def call_later(  # type: ignore[override]
-        self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+        self,
+        delay: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> Handle:
         return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
-        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> Handle:
         context = _copy_context() if context is None else context
         timer = TimerHandle(self.scope().timer(), when, callback, args, context, self)
@@ -238,7 +287,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._numbers += 1
         return NumberedFuture(self._numbers, loop=self)
 
-    def create_task(  # type: ignore[override]
+    def create_task(
         self,
         coro: Any,
         *,
@@ -249,7 +298,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """A task in a scope of its own; a Schedulable keeps the scope of its creator for its op id."""
         if self._adopted is not None and (known := self._adopted.pop(id(coro), None)) is not None:
             return known
-        if (siblings := _as_completed_siblings(sys._getframe(1))) is not None:
+        if (siblings := as_completed_siblings(sys._getframe(1))) is not None:
             # as_completed walks a set of coroutines, whose order is that of memory addresses: make
             # the tasks for all of them now, in the order of its argument
             tasks = {id(item): self._new_task(item, None, None) for item in siblings}
@@ -332,117 +381,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return f"<WorkflowLoop of run {self.name!r}>"
 
 
-class _Entered:
-    """While this is active, workflow code may run: its loop is the running one."""
-
-    __slots__ = ("_collecting", "_hooks", "_loop", "_outer")
-
-    def __init__(self, loop: WorkflowLoop) -> None:
-        self._loop = loop
-
-    def __enter__(self) -> None:
-        loop = self._loop
-        self._outer = _get_running_loop()
-        self._hooks = sys.get_asyncgen_hooks()
-        self._collecting = gc.isenabled()
-        gc.disable()
-        _set_running_loop(loop)
-        sys.set_asyncgen_hooks(loop._generator_begins, loop._generator_dropped)
-        loop._entered = True
-
-    def __exit__(self, *error: object) -> None:
-        self._loop._entered = False
-        sys.set_asyncgen_hooks(*self._hooks)
-        _set_running_loop(self._outer)
-        if self._collecting:
-            gc.enable()
-
-
 def _close(coroutine: Any) -> None:
     """Close a suspended coroutine, however it resists."""
     for _ in range(3):  # each await in a finally block takes one more
         try:
             coroutine.close()
-        except BaseException:  # noqa: BLE001, PERF203 - its run is leaving memory; nothing it says counts
+        except BaseException:  # noqa: BLE001, S112 - its run is leaving memory; nothing it says counts
             continue
         return
-
-
-def _as_completed_code() -> frozenset[CodeType]:
-    """Code objects of the function in which this Python's as_completed makes its tasks."""
-    iterator = getattr(asyncio.tasks, "_AsCompletedIterator", None)  # Python 3.13 on
-    makers = [asyncio.as_completed] if iterator is None else [iterator.__init__]
-    return frozenset(maker.__code__ for maker in makers)
-
-
-_AS_COMPLETED = _as_completed_code()
-_ENSURE_FUTURE = frozenset(
-    function.__code__
-    for function in (asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None))
-    if function is not None
-)
-
-
-def _as_completed_siblings(frame: FrameType | None) -> list[Any] | None:
-    """If the calling frames are as_completed's, the coroutines it was given, in the order given."""
-    if frame is None or frame.f_code not in _ENSURE_FUTURE:
-        return None
-    for _ in range(3):  # ensure_future may call a helper, and a set comprehension may have its own frame
-        frame = frame.f_back
-        if frame is None:
-            return None
-        if frame.f_code in _AS_COMPLETED:
-            given = frame.f_locals.get("fs", frame.f_locals.get("aws"))
-            if not isinstance(given, list | tuple | dict):
-                msg = (
-                    "as_completed() was given something other than a list, so that its order can't be "
-                    "replayed: write asyncio.as_completed([...])"
-                )
-                raise ForbiddenInWorkflowError(msg)
-            unique = {id(item): item for item in given if asyncio.iscoroutine(item)}
-            return list(unique.values())
-    return None
-
-
-_STEP_ADVICE = "move it into a @step function, and await that in the workflow"
-
-_FORBIDDEN = {
-    "call_soon_threadsafe": "threads can't reach into a workflow: let a step return the value",
-    "run_in_executor": "threads don't replay (asyncio.to_thread, run_in_executor): make the function a "
-    "sync @step, which runs in a thread by itself, and await it",
-    "set_default_executor": "a workflow has no executor: sync @step functions run in threads by themselves",
-    "run_forever": "a workflow can't run an event loop of its own",
-    "run_until_complete": "a workflow can't run an event loop of its own: await the coroutine instead",
-    "stop": "a workflow can't stop its loop: return from the workflow function",
-    "close": "a workflow can't close its loop: return from the workflow function",
-    "set_task_factory": "tasks of a workflow are numbered for replay; a task factory can't be set",
-    "set_debug": "the loop of a workflow has no debug mode",
-    "add_signal_handler": "signals don't replay: handle them outside of the workflow",
-    "remove_signal_handler": "signals don't replay: handle them outside of the workflow",
-    "shutdown_asyncgens": "the engine closes async generators when the workflow ends",
-    "shutdown_default_executor": "a workflow has no executor",
-}
-_NETWORK = (
-    "getaddrinfo getnameinfo create_connection create_server create_unix_connection create_unix_server "
-    "create_datagram_endpoint connect_accepted_socket sendfile start_tls sock_recv sock_recv_into "
-    "sock_recvfrom sock_recvfrom_into sock_sendall sock_sendto sock_connect sock_accept sock_sendfile "
-    "add_reader remove_reader add_writer remove_writer connect_read_pipe connect_write_pipe"
-)
-_FORBIDDEN |= {name: f"network and pipes don't replay: {_STEP_ADVICE}" for name in _NETWORK.split()}
-_FORBIDDEN |= {
-    name: f"subprocesses don't replay: {_STEP_ADVICE}" for name in ("subprocess_exec", "subprocess_shell")
-}
-
-
-def _forbid(name: str, advice: str) -> Callable[..., NoReturn]:
-    def forbidden(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        msg = f"loop.{name}() was called in workflow code of run {self.name!r}: {advice}"
-        raise ForbiddenInWorkflowError(msg)
-
-    forbidden.__name__ = name
-    return forbidden
-
-
-for _name, _advice in _FORBIDDEN.items():
-    setattr(WorkflowLoop, _name, _forbid(_name, _advice))
-del _name, _advice

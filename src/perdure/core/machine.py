@@ -15,16 +15,15 @@ to the log already may still arrive, and is passed over, live and on replay alik
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from hashlib import blake2b
 from typing import Any, Protocol, assert_never
 
 from perdure.core import events as ev
 from perdure.core import mismatch
+from perdure.core.asking import Asking
 from perdure.core.commands import (
     CancelOperation,
-    Command,
     Ending,
     Finish,
     Operation,
@@ -32,16 +31,11 @@ from perdure.core.commands import (
     StartChild,
     StartTimer,
 )
-from perdure.core.loop import TimerHandle, WorkflowLoop
 from perdure.errors import NonDeterminismError, TurnLimitError
 
 _UNSET: Any = object()
 
 FINGERPRINT_BYTES = 16
-
-
-class Suspended(BaseException):
-    """Unwinds workflow code that is leaving memory. A BaseException, so that `except Exception` lets it by."""
 
 
 def fingerprint(data: bytes) -> bytes:
@@ -55,7 +49,7 @@ class StepError(Protocol):
     def __call__(self, failure: ev.Failure, *, step: str, attempts: int) -> BaseException: ...
 
 
-class Machine:
+class Machine(Asking):
     """The state of one run, rebuilt from its events.
 
     Args:
@@ -73,9 +67,8 @@ class Machine:
     """
 
     __slots__ = (
-        "_cancelled", "_child_error", "_closing", "_commands", "_dropped", "_fresh", "_main", "_random",
-        "_step_error", "_timers", "cancel_reason", "deadline_passed", "ended", "inert", "loop", "max_payload", "operations", "replaying",
-        "run_id", "seq", "started", "workflow",
+        "_cancelled", "_child_error", "_closing", "_main", "_step_error", "cancel_reason", "deadline_passed",
+        "ended", "max_payload", "replaying", "seq", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -87,29 +80,19 @@ class Machine:
         child_error: Callable[[ev.ChildEnded, str], BaseException],
         max_payload: int,
     ) -> None:
-        self.run_id = run_id
+        super().__init__(run_id)
         self.workflow = workflow
         self.max_payload = max_payload
-        self.loop = WorkflowLoop(run_id, self._timer_started, self._timer_cancelled)
-        self.loop.owner = self
-        self.operations: dict[str, RunStep | StartTimer | StartChild] = {}
         self.replaying = False
-        self.inert = False
         self.ended = False
         self.deadline_passed = False
         self.cancel_reason: str | None = None
-        self.started: ev.RunStarted | None = None
         self.seq = 0
         self._main = main
         self._step_error = step_error
         self._child_error = child_error
-        self._dropped: dict[str, StartChild | None] = {}
-        self._fresh: dict[str, Command] = {}  # asked for, and not handed out yet
-        self._commands: list[Command] = []
-        self._timers = 0
         self._cancelled = False
         self._closing = False
-        self._random: random.Random | None = None
 
     # -- events in ----------------------------------------------------------------------------------
 
@@ -291,12 +274,8 @@ class Machine:
             loop.drain()
             if not self._closing and loop.root is not None and loop.root.done():
                 self._closing = True
-                for task in loop.live_tasks():  # as asyncio.run does with tasks left over
-                    task.cancel()
-                loop.drain()
-                for agen in loop.live_generators():
-                    loop.create_task(agen.aclose())
-                loop.drain()
+                if loop.has_leftovers():
+                    self._wind_up()
         except SystemExit as error:
             self._finish(Ending.RAISED, error=error)
             return
@@ -304,6 +283,16 @@ class Machine:
             raise self.turn_limit_error()
         if self._closing and not self.ended and not loop.live_tasks():
             self._read_outcome()
+
+    def _wind_up(self) -> None:
+        """Treat what the workflow function left running as asyncio.run does."""
+        loop = self.loop
+        for task in loop.live_tasks():
+            task.cancel()
+        loop.drain()
+        for agen in loop.live_generators():
+            loop.create_task(agen.aclose())
+        loop.drain()
 
     def _read_outcome(self) -> None:
         root = self.loop.root
@@ -331,131 +320,14 @@ class Machine:
             "loops await something; the run is blocked until its code is mended."
         )
 
-    # -- commands out -------------------------------------------------------------------------------
-
-    def take_commands(self) -> list[Command]:
-        """What the code has asked for that isn't in the history. Each command is handed out once."""
-        commands = [*self._fresh.values(), *self._commands] if self._fresh else self._commands
-        self._fresh = {}
-        self._commands = []
-        return commands
-
-    def step(
-        self,
-        op_id: str,
-        name: str,
-        call: Any,
-        input: bytes,
-        decode: Callable[[bytes], Any],
-        unfit: Exception | None = None,
-    ) -> Generator[Any, Any, Any]:
-        """What `await step(...)` runs: ask for the step, wait for its outcome.
-
-        Args:
-            unfit: why it can't be executed at all (its input can't be recorded); becomes its outcome.
-        """
-        self._check_inert()
-        loop = self.loop
-        future: asyncio.Future[Any] = asyncio.Future(loop=loop)
-        operation = RunStep(op_id, loop.now, name=name, call=call, input=input, decode=decode, future=future)
-        operation.unfit = unfit
-        self._open(operation)
-        return self._wait(operation, future)
-
-    def child(
-        self,
-        op_id: str,
-        *,
-        run_id: str,
-        workflow: str,
-        call: Any,
-        input: bytes,
-        on_parent_close: str,
-        decode: Callable[[bytes], Any],
-        announce: bool,
-    ) -> StartChild:
-        """Ask for a child run. With `announce`, `operation.started` tells when it exists."""
-        self._check_inert()
-        operation = StartChild(
-            op_id,
-            self.loop.now,
-            run_id=run_id,
-            workflow=workflow,
-            call=call,
-            input=input,
-            on_parent_close=on_parent_close,
-            decode=decode,
-            started=self.loop.create_future() if announce else None,
-            ended=self.loop.create_future(),
-        )
-        self._open(operation)
-        return operation
-
-    def wait_child(self, operation: StartChild) -> Generator[Any, Any, Any]:
-        """Wait for a child run as one waits for a call: giving up the wait cancels the child."""
-        return self._wait(operation, operation.ended)
-
-    def wait_started(self, operation: StartChild) -> Generator[Any, Any, Any]:
-        """Wait until a child run exists (it was asked for with `announce`)."""
-        assert operation.started is not None
-        return self._wait(operation, operation.started)
-
-    def cancel_child(self, operation: StartChild) -> None:
-        """Ask a started child to cancel, and go on waiting for its end."""
-        self._check_inert()
-        if operation.id in self.operations:
-            self._commands.append(CancelOperation(operation))
-
-    def random(self) -> random.Random:
-        """The run's own source of random numbers, seeded by its first event."""
-        if self._random is None:
-            assert self.started is not None
-            self._random = random.Random(self.started.seed)  # noqa: S311 - replayable, not secret
-        return self._random
-
-    def _open(self, operation: RunStep | StartTimer | StartChild) -> None:
-        if operation.id in self.operations or operation.id in self._dropped:
-            msg = f"two operations of run {self.run_id!r} have the same key: {operation.id!r}"
-            raise NonDeterminismError(msg)
-        self.operations[operation.id] = operation
-        self._fresh[operation.id] = operation
-
-    def _wait(self, operation: RunStep | StartChild, future: asyncio.Future[Any]) -> Generator[Any, Any, Any]:
-        try:
-            return (yield from future)
-        except BaseException:
-            if not self.inert and self.operations.get(operation.id) is operation:
-                self._drop(operation)  # the wait was given up: cancelled, or its task closed
-            raise
-
-    def _drop(self, operation: RunStep | StartTimer | StartChild) -> None:
-        del self.operations[operation.id]
-        fresh = self._fresh.pop(operation.id, None) is not None
-        self._dropped[operation.id] = operation if isinstance(operation, StartChild) else None
-        if not fresh and (not isinstance(operation, StartChild) or operation.recorded):
-            self._commands.append(CancelOperation(operation))
-
-    def _timer_started(self, handle: TimerHandle) -> None:
-        if not self.inert:
-            self._timers += 1
-            self._open(StartTimer(handle.id, self.loop.now, handle, self._timers))
-
-    def _timer_cancelled(self, handle: TimerHandle) -> None:
-        operation = self.operations.get(handle.id)
-        if not self.inert and isinstance(operation, StartTimer):
-            self._drop(operation)
-
-    def _check_inert(self) -> None:
-        if self.inert:
-            raise Suspended
-
     # -- leaving memory -----------------------------------------------------------------------------
 
     def close(self) -> None:
         """Unwind the code without any effect: the run is leaving memory, or its state is void."""
         if not self.inert:
             self.inert = True
-            self.loop.abandon()
+            if not self.ended:
+                self.loop.abandon()
             self.operations.clear()
             self._fresh.clear()
             self._commands.clear()

@@ -110,7 +110,12 @@ def _report(run_id: str, seq: int, history_says: str, code_says: str, loop: Work
 
 
 def unexpected_event(
-    run_id: str, seq: int, event: ev.Event, open_operations: Iterable[Operation], ended: bool, loop: WorkflowLoop
+    run_id: str,
+    seq: int,
+    event: ev.Event,
+    open_operations: Iterable[Operation],
+    ended: bool,
+    loop: WorkflowLoop,
 ) -> NonDeterminismError:
     """The history holds something that the code didn't ask for."""
     operations = list(open_operations)
@@ -139,4 +144,3 @@ def changed_workflow(run_id: str, recorded: str, given: str) -> NonDeterminismEr
     return NonDeterminismError(
         f"run {run_id!r} was recorded by workflow {recorded!r} and can't be replayed with {given!r}. {ADVICE}"
     )
-

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
-from collections.abc import Mapping
 from datetime import UTC, timedelta
 from typing import Any
 
-from perdure.errors import NotSerializableError, Permanent, PerdureError, Retryable, UndecodableError
+from perdure.errors import NotSerializableError, PerdureError, Permanent, Retryable, UndecodableError
 
 #: HTTP statuses worth another try: request timeout, too early, too many requests (RFC 9110, 8470, 6585).
 TRANSIENT_HTTP = frozenset({408, 425, 429})
@@ -69,7 +68,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
-            msg = f"Retry(max_attempts={self.max_attempts}): the first attempt counts, so it must be at least 1"
+            msg = (
+                f"Retry(max_attempts={self.max_attempts}): the first attempt counts, so it must be at least 1"
+            )
             raise ValueError(msg)
         if self.initial < 0 or self.max_interval < 0 or self.backoff < 1:
             msg = f"{self}: initial and max_interval are seconds >= 0, backoff is a factor >= 1"
@@ -123,7 +124,12 @@ def is_transient(error: BaseException) -> bool:
 def http_status(error: BaseException) -> int | None:
     """The HTTP status an error carries, if it looks like an HTTP client's."""
     response = getattr(error, "response", None)
-    for holder, name in ((response, "status_code"), (error, "status_code"), (response, "status"), (error, "status")):
+    for holder, name in (
+        (response, "status_code"),
+        (error, "status_code"),
+        (response, "status"),
+        (error, "status"),
+    ):
         status = getattr(holder, name, None)
         if isinstance(status, int) and 100 <= status < 600:
             return status
@@ -136,10 +142,13 @@ def retry_after(error: BaseException, now: float) -> float | None:
     Args:
         now: wall-clock seconds, for the form of the header that is a date.
     """
-    headers: Any = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None)
-    if not isinstance(headers, Mapping) and not hasattr(headers, "get"):
+    headers: Any = getattr(getattr(error, "response", None), "headers", None) or getattr(
+        error, "headers", None
+    )
+    look_up: Any = getattr(headers, "get", None)
+    if not callable(look_up):
         return None
-    value = headers.get("retry-after") or headers.get("Retry-After")
+    value: Any = look_up("retry-after") or look_up("Retry-After")
     if not isinstance(value, str | int | float):
         return None
     try:
@@ -150,7 +159,7 @@ def retry_after(error: BaseException, now: float) -> float | None:
         except (ValueError, TypeError):
             return None
         seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
-    return max(0.0, seconds) if seconds == seconds and seconds < 1e9 else None  # noqa: PLR0124 - NaN
+    return max(0.0, seconds) if seconds == seconds and seconds < 1e9 else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,7 +190,9 @@ def decide(
     if isinstance(error, Permanent):
         return Decision(None, "the step raised Permanent")
     asked = isinstance(error, Retryable)
-    if not asked and (isinstance(error, NotSerializableError | UndecodableError) or not isinstance(error, Exception)):
+    if not asked and (
+        isinstance(error, NotSerializableError | UndecodableError) or not isinstance(error, Exception)
+    ):
         return Decision(None, "trying again can't mend it")
     if not asked and not policy.covers(error):
         return Decision(None, f"{type(error).__name__} isn't tried again under its policy")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
+from perdure.core.events import RunStarted
 from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.errors import ConfigurationError, DuplicateNameError
 
@@ -63,6 +64,11 @@ class WorkflowDefinition:
     arguments: Arguments = field(compare=False)
     result: ValueCodec[Any] = field(compare=False)
     guard: bool
+
+    def begin(self, started: RunStarted) -> Coroutine[Any, Any, Any]:
+        """The coroutine of a run that starts with this event."""
+        args, kwargs = self.arguments.decode(started.input)
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
 
 _workflows: dict[str, WorkflowDefinition] = {}

@@ -15,8 +15,8 @@ driver lets go: it unwinds the code without effect and leaves the run to its new
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Sequence
+from random import getrandbits
 from typing import Any, Protocol
 
 import msgspec
@@ -25,7 +25,7 @@ from perdure.codec.events import encode_event
 from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
 from perdure.core import events as ev
-from perdure.core.commands import CancelOperation, Command, Ending, Finish, Operation, RunStep, StartChild, StartTimer
+from perdure.core.commands import CancelOperation, Command, Ending, Finish, RunStep, StartChild, StartTimer
 from perdure.core.machine import Machine, fingerprint
 from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
@@ -53,7 +53,7 @@ class Host(Protocol):
     turns: Turns
     max_payload: int
 
-    def watch(self, driver: Driver, operation: Operation) -> None: ...
+    def watch(self, driver: Driver, timer: StartTimer) -> None: ...
     def child_run(self, driver: Driver, operation: StartChild) -> NewRun: ...
     def child_created(self, child: NewRun, run: int, epoch: int) -> None: ...
     def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None: ...
@@ -225,19 +225,27 @@ class Driver:
 
     def _submit(self, status: Status | None, *, release: bool = False) -> None:
         events, self._buffer = self._buffer, []
-        children, self._children = self._children, []
-        consumed, self._consumed = self._consumed, []
+        children = self._children
         if self._rider is not None:
             events.insert(0, (self._rider, _UNSET))
             self._rider = None
+        # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
+        data = [encode_event(event) for event, _ in events]
+        append = Append(self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock())
+        if status is not None or children or self._consumed:
+            append = self._with_effects(append, status, release=release)
+        self._in_flight = True
+        self.host.journal.submit(append, self._appended, events, children)
+
+    def _with_effects(self, append: Append, status: Status | None, *, release: bool) -> Append:
+        """The same append, with what is more than events."""
         handover = self._handover
-        append = Append(
-            run=self.run,
-            expected=self.seq,
-            epoch=self.epoch,
-            attempt=random.getrandbits(63),
-            events=[encode_event(event) for event, _ in events],
-            now=self.host.clock(),
+        consumed, self._consumed = self._consumed, []
+        children, self._children = self._children, []
+        if status is not None:
+            self._state = status
+        return msgspec.structs.replace(
+            append,
             status=status,
             reason=handover.reason if handover else None,
             block_code=BlockCode.CODE if status is Status.BLOCKED else None,
@@ -245,12 +253,8 @@ class Driver:
             wake_at=handover.wake_at if handover else None,
             consumed=consumed,
             children=children,
-            parent_mail=self._parent_mail(),
+            parent_mail=self._parent_mail() if self._final_sent else None,
         )
-        if status is not None:
-            self._state = status
-        self._in_flight = True
-        self.host.journal.submit(append, lambda result: self._appended(result, events, children))
 
     def _appended(
         self, result: Appended | Stale, events: list[tuple[ev.Event, Any]], children: list[NewRun]
@@ -260,8 +264,9 @@ class Driver:
             self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
             return
         self.seq = result.seq
-        for child, (run, epoch) in zip(children, result.children, strict=True):
-            self.host.child_created(child, run, epoch)
+        if children:
+            for child, (run, epoch) in zip(children, result.children, strict=True):
+                self.host.child_created(child, run, epoch)
         if self._final_sent:
             assert self._ending is not None
             self._let_go()

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from perdure.core import events as ev
 from perdure.core.commands import Operation, RunStep, StartTimer
 from perdure.core.status import Status
 from perdure.runtime.driver import Driver
+from perdure.runtime.steps import Attempt
 
 #: What is shorter than this leaves no note, in seconds.
 NOTE_AFTER = 0.1
@@ -29,20 +30,28 @@ class Residency:
     """The drivers of one worker, by run key.
 
     Args:
+        executing: the step attempts that execute right now.
         evict_after: seconds of idleness after which a run leaves memory.
         max_resident: how many runs may be in memory.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], *, evict_after: float, max_resident: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        executing: Collection[Attempt],
+        *,
+        evict_after: float,
+        max_resident: int,
     ) -> None:
         self.drivers: dict[int, Driver] = {}
         self._loop = loop
         self._clock = clock
         self._evict_after = evict_after
         self._max_resident = max_resident
-        self._watched: deque[tuple[float, Driver, Operation]] = deque()
-        self._notes: asyncio.TimerHandle | None = None
+        self._executing = executing
+        self._watched: deque[tuple[float, Driver, StartTimer]] = deque()
+        self._notes = loop.call_later(NOTE_AFTER, self._write_notes)
         self._evictions = loop.call_later(self._interval(), self._evict_idle)
 
     # -- room ---------------------------------------------------------------------------------------
@@ -75,34 +84,38 @@ class Residency:
 
     # -- notes --------------------------------------------------------------------------------------
 
-    def watch(self, driver: Driver, operation: Operation) -> None:
-        """Write a note about this operation if it is still open in 100 ms."""
-        self._watched.append((self._loop.time() + NOTE_AFTER, driver, operation))
-        if self._notes is None:
-            self._notes = self._loop.call_later(NOTE_AFTER, self._write_notes)
+    def watch(self, driver: Driver, timer: StartTimer) -> None:
+        """Write a note about this timer if it is still open in 100 ms."""
+        self._watched.append((self._loop.time() + NOTE_AFTER, driver, timer))
 
     def _write_notes(self) -> None:
-        self._notes = None
-        now = self._loop.time()
+        """Every 100 ms: note the steps and timers that are older than that and have no note yet."""
+        self._notes = self._loop.call_later(NOTE_AFTER, self._write_notes)
         lasting: dict[Driver, list[Operation]] = {}
+        oldest = self._clock() - NOTE_AFTER
+        for attempt in self._executing:
+            if attempt.started_at <= oldest and not attempt.operation.noted and not attempt.dropped:
+                driver = attempt.run
+                assert isinstance(driver, Driver)
+                lasting.setdefault(driver, []).append(attempt.operation)
+        now = self._loop.time()
         while self._watched and self._watched[0][0] <= now:
-            _, driver, operation = self._watched.popleft()
-            if not driver.gone and driver.machine.operations.get(operation.id) is operation:
-                lasting.setdefault(driver, []).append(operation)
+            _, driver, timer = self._watched.popleft()
+            if not driver.gone and driver.machine.operations.get(timer.id) is timer:
+                lasting.setdefault(driver, []).append(timer)
         for driver, operations in lasting.items():
-            if driver.busy():  # the log is being written: look again when that is done
+            if not driver.busy():
+                driver.note(self._notes_of(operations), _standing(driver))
+            else:  # the log is being written: timers have to be looked at again, steps are anyway
                 for operation in operations:
-                    self.watch(driver, operation)
-            else:
-                driver.note(self._notes_of(driver, operations), _standing(driver))
-        if self._watched and self._notes is None:
-            self._notes = self._loop.call_later(self._watched[0][0] - now, self._write_notes)
+                    if isinstance(operation, StartTimer):
+                        self.watch(driver, operation)
 
-    def _notes_of(self, driver: Driver, operations: list[Operation]) -> list[ev.Event]:
+    def _notes_of(self, operations: list[Operation]) -> list[ev.Event]:
         now = self._clock()
         notes: list[ev.Event] = []
         for operation in operations:
-            if isinstance(operation, RunStep) and not operation.noted and driver.work.attempting(operation):
+            if isinstance(operation, RunStep):
                 notes.append(ev.StepStarted(at=now, step=operation.id, attempt=operation.failed_attempts + 1))
             elif isinstance(operation, StartTimer) and not operation.noted:
                 notes.append(ev.TimerStarted(at=now, timer=operation.id, due=operation.due))
@@ -110,8 +123,7 @@ class Residency:
 
     def close(self) -> None:
         self._evictions.cancel()
-        if self._notes is not None:
-            self._notes.cancel()
+        self._notes.cancel()
         self._watched.clear()
 
 

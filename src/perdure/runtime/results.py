@@ -31,13 +31,13 @@ class Results:
         self._again = False
 
     def wait(self, id: str) -> asyncio.Future[Ended]:
-        """A future for how this run ends. Cancel it to stop waiting."""
+        """A future for how this run ends. `forget` it when it isn't needed any more."""
         future: asyncio.Future[Ended] = self._loop.create_future()
         self._waiters.setdefault(id, []).append(future)
-        future.add_done_callback(lambda done: self._forget(id, done))
         return future
 
-    def _forget(self, id: str, future: asyncio.Future[Ended]) -> None:
+    def forget(self, id: str, future: asyncio.Future[Ended]) -> None:
+        """Nobody waits for this future any more."""
         waiting = self._waiters.get(id)
         if waiting is not None and future in waiting:
             waiting.remove(future)
@@ -64,7 +64,9 @@ class Results:
             while True:
                 self._again = False
                 ids = list(self._waiters)
-                rows = [row for row in await self._store.get(ids) if row is not None and Status(row.status).final]
+                rows = [
+                    row for row in await self._store.get(ids) if row is not None and Status(row.status).final
+                ]
                 events = await self._store.last_event([row.run for row in rows]) if rows else []
                 for row, data in zip(rows, events, strict=True):
                     self.ended(row.id, Status(row.status), decode_event(data))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextvars
 from hashlib import blake2b
 
+import msgspec
 
-class StepInfo:
+
+class StepInfo(msgspec.Struct, eq=False):
     """The attempt that is executing, from `step_info()`.
 
     Attributes:
@@ -18,14 +20,11 @@ class StepInfo:
             step, which can't be interrupted, should look at it now and then and return.
     """
 
-    __slots__ = ("attempt", "cancelled", "name", "run_id", "step_id")
-
-    def __init__(self, run_id: str, step_id: str, name: str, attempt: int) -> None:
-        self.run_id = run_id
-        self.step_id = step_id
-        self.name = name
-        self.attempt = attempt
-        self.cancelled = False
+    run_id: str
+    step_id: str
+    name: str
+    attempt: int
+    cancelled: bool = False
 
     def __repr__(self) -> str:
         return f"StepInfo(run_id={self.run_id!r}, step_id={self.step_id!r}, attempt={self.attempt})"

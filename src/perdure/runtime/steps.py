@@ -11,10 +11,13 @@ import asyncio
 import contextvars
 import logging
 import random
+import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
+
+import msgspec
 
 from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
@@ -25,8 +28,10 @@ from perdure.core.retry import decide
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.stepcontext import StepInfo, current_step
 
-
 logger = logging.getLogger("perdure.steps")
+
+_EAGER = sys.version_info >= (3, 12)
+_eager_task: Any = asyncio.Task  # the type checkers look at it as Python 3.11's
 
 
 class StepCall(Protocol):
@@ -57,18 +62,15 @@ class Recorder(Protocol):
     def record(self, event: ev.Event, value: Any = ...) -> None: ...
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One attempt of one step. Once `dropped`, its end is no event any more."""
 
-    __slots__ = ("dropped", "future", "info", "operation", "run", "started_at")
-
-    def __init__(self, run: Recorder, operation: RunStep, started_at: float) -> None:
-        self.run = run
-        self.operation = operation
-        self.started_at = started_at
-        self.info = StepInfo(run.id, operation.id, operation.name, operation.failed_attempts + 1)
-        self.future: asyncio.Future[Any] | None = None
-        self.dropped = False
+    run: Recorder
+    operation: RunStep
+    info: StepInfo
+    started_at: float
+    future: asyncio.Future[Any] | None = None
+    dropped: bool = False
 
     def cancel(self) -> None:
         """Nobody waits for it any more: interrupt an async step, tell a sync one."""
@@ -111,7 +113,8 @@ class StepExecutor:
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
-        attempt = Attempt(run, operation, self._clock())
+        info = StepInfo(run.id, operation.id, operation.name, operation.failed_attempts + 1)
+        attempt = Attempt(run, operation, info, self._clock())
         if len(self.executing) >= self._concurrency or self._closed:
             self._line.append(attempt)
         else:
@@ -144,8 +147,10 @@ class StepExecutor:
         attempt.started_at = self._clock()
         definition: StepDefinition = attempt.operation.call.definition
         execute = self._execute_async if definition.is_async else self._execute_sync
-        attempt.future = self._loop.create_task(execute(attempt, definition))
-        attempt.future.add_done_callback(_complain)
+        if _EAGER:  # a step that doesn't wait for anything is then done already
+            attempt.future = _eager_task(execute(attempt, definition), loop=self._loop, eager_start=True)
+        else:
+            attempt.future = self._loop.create_task(execute(attempt, definition))
 
     async def _execute_async(self, attempt: Attempt, definition: StepDefinition) -> None:
         current_step.set(attempt.info)
@@ -160,11 +165,15 @@ class StepExecutor:
                     value = await definition.function(*args, **kwargs)
                     limit.reschedule(None)
         except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
-            if isinstance(error, TimeoutError) and operation.call.options.timeout is not None and limit.expired():
+            if (
+                isinstance(error, TimeoutError)
+                and operation.call.options.timeout is not None
+                and limit.expired()
+            ):
                 error = _timeout_error(attempt)
-            self._failed(attempt, error)
+            self._settle(attempt, definition, None, error)
         else:
-            self._returned(attempt, definition, value)
+            self._settle(attempt, definition, value, None)
 
     async def _execute_sync(self, attempt: Attempt, definition: StepDefinition) -> None:
         if self._pool is None:
@@ -172,26 +181,33 @@ class StepExecutor:
         context = contextvars.copy_context()
         context.run(current_step.set, attempt.info)
         timeout = attempt.operation.call.options.timeout
-        work = self._loop.run_in_executor(
-            self._pool, context.run, _call_sync, definition, attempt.operation
-        )
+        work = self._loop.run_in_executor(self._pool, context.run, _call_sync, definition, attempt.operation)
         try:
             done, _ = await asyncio.wait([work], timeout=timeout)
         except asyncio.CancelledError as error:
             attempt.info.cancelled = True
             work.cancel()
-            self._failed(attempt, error)
+            self._settle(attempt, definition, None, error)
             return
         if not done:
             attempt.info.cancelled = True
             work.cancel()
-            self._failed(attempt, _timeout_error(attempt))
+            self._settle(attempt, definition, None, _timeout_error(attempt))
             return
-        value, error = work.result()
-        if error is not None:
-            self._failed(attempt, error)
-        else:
-            self._returned(attempt, definition, value)
+        value, raised = work.result()
+        self._settle(attempt, definition, value, raised)
+
+    def _settle(
+        self, attempt: Attempt, definition: StepDefinition, value: Any, error: BaseException | None
+    ) -> None:
+        """The body is done: turn what came of it into an event."""
+        try:
+            if error is None:
+                self._returned(attempt, definition, value)
+            else:
+                self._failed(attempt, error)
+        except Exception:  # the engine's own error: the step stays open, and it mustn't go unheard
+            logger.critical("step %s couldn't be recorded", attempt.operation.id, exc_info=True)
 
     def _returned(self, attempt: Attempt, definition: StepDefinition, value: Any) -> None:
         operation = attempt.operation
@@ -205,15 +221,8 @@ class StepExecutor:
         if attempt.dropped:
             return
         given, digest = _recorded_input(operation)
-        event = ev.StepCompleted(
-            at=self._clock(),
-            step=operation.id,
-            attempt=attempt.info.attempt,
-            started_at=attempt.started_at,
-            result=data,
-            input=given,
-            fingerprint=digest,
-        )
+        number, began = attempt.info.attempt, attempt.started_at
+        event = ev.StepCompleted(self._clock(), operation.id, number, began, data, given, digest)
         attempt.run.record(event, decoded)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
@@ -270,12 +279,6 @@ class StepExecutor:
             following = self._line.popleft()
             if not following.dropped:
                 self._begin(following)
-
-
-def _complain(task: asyncio.Future[Any]) -> None:
-    """An error that gets this far is the engine's own, and mustn't go unheard."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("the executor of steps failed", exc_info=error)
 
 
 def _recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:

@@ -70,22 +70,27 @@ class Turns:
             self._loop = None
             if self._fired:
                 self._fired = False
-                _set_async_exc(self._thread, None)  # type: ignore[arg-type]  # take back what hasn't arrived
+                _set_async_exc(self._thread, None)  # take back what hasn't arrived
 
     def close(self) -> None:
         self._stop.set()
 
+    def _too_long(self, limit: float) -> bool:
+        return self._loop is not None and time.monotonic() - self._since >= limit
+
     def _watch(self, limit: float) -> None:
         pause = limit / 10
         while not self._stop.wait(pause):
-            if self._loop is None or time.monotonic() - self._since < limit:
+            if not self._too_long(limit):
                 continue
             with self._lock:
                 loop = self._loop
-                if loop is None or time.monotonic() - self._since < limit:
+                if loop is None or not self._too_long(limit):
                     continue
                 self.place = _place(self._thread)
-                logger.error("run %s has run for over %s s without awaiting; %s", loop.name, limit, self.place)
+                logger.error(
+                    "run %s has run for over %s s without awaiting; %s", loop.name, limit, self.place
+                )
                 loop.interrupted = True
                 self._fired = True
                 _set_async_exc(self._thread, ctypes.py_object(TurnInterrupt))

@@ -33,7 +33,6 @@ class Work:
         if self._attempts is None:
             self._attempts = {}
         self._attempts[operation.id] = host.steps.start(self._run, operation)
-        host.watch(self._run, operation)
 
     def attempt_over(self, operation: RunStep) -> None:
         """The executor is done with the current attempt of this step."""

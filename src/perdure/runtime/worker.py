@@ -3,46 +3,44 @@
 Taking over is the one way a run comes to a worker: it claims what is due and unowned, loads the history,
 replays it. Recovery after a crash is the same path: a dead worker's runs become unowned, and due.
 
-Three loops: `_claims` (whenever something may be due), `_look` (whenever something may have come by mail),
-and `_supervise` (leases, dead workers, runs that nobody has code for).
+Two loops: `_claims`, whenever something may be due, and `_look`, whenever something may have come by mail.
+The third, which looks after the other workers, is fleet.py's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from perdure.codec.events import decode_event, encode_event
-from perdure.codec.failures import failure_of, step_exception
+from perdure.codec.events import decode_event
+from perdure.codec.failures import step_exception
 from perdure.core import events as ev
-from perdure.core.commands import Operation, StartChild
+from perdure.core.commands import StartChild, StartTimer
 from perdure.core.machine import Machine
 from perdure.core.status import Status
-from perdure.errors import RunConflictError, StoreError, UndecodableError
+from perdure.errors import StoreError, UndecodableError
 from perdure.runtime import guard
-from perdure.runtime.definitions import registered, workflow_named, workflow_names
+from perdure.runtime.definitions import workflow_named, workflow_names
 from perdure.runtime.driver import Driver
+from perdure.runtime.family import Family, row_of
+from perdure.runtime.fleet import Fleet
 from perdure.runtime.journal import Journal
-from perdure.runtime.liveness import born, host_identity, process_gone
 from perdure.runtime.outcomes import child_error
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
-from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Alarm, Timers
 from perdure.runtime.turns import Turns
 from perdure.storage.protocol import Store
-from perdure.storage.records import History, NewRun, RunRow, WorkerRow
+from perdure.storage.records import History, NewRun, RunRow
 
 logger = logging.getLogger("perdure.worker")
 
 CLAIM_MAX = 256  #: runs claimed at a time, so that a backlog doesn't keep the loop from its other work
 REPLAY_SLICE = 500  #: events replayed before other runs get their turn
-SUPERVISE_EVERY = 0.25  #: seconds between looks at the other workers
 
 
 class Worker:
@@ -77,13 +75,17 @@ class Worker:
             max_payload=settings.max_payload,
         )
         self._residency = Residency(
-            loop, self.clock, evict_after=settings.evict_after, max_resident=settings.max_resident
+            loop,
+            self.clock,
+            self.steps.executing,
+            evict_after=settings.evict_after,
+            max_resident=settings.max_resident,
         )
         self.drivers = self._residency.drivers
-        self.id = 0
-        self.name = settings.name or f"{os.uname().nodename}-{os.getpid()}"
-        self._host = host_identity()
-        self._registered = 0  # how many workflows the store knows this worker has code for
+        self._fleet = Fleet(
+            store, loop, settings, lost=self._drop_all, due=self.poke, check=self._check_missed
+        )
+        self._family = Family(store, self.clock, self._errand)
         self._closing = False
         self._poked = asyncio.Event()
         self._next_claim: Alarm | None = None
@@ -97,9 +99,11 @@ class Worker:
 
     async def start(self) -> None:
         """Register, take over what dead workers left, and begin to drive runs."""
-        await self._register()
-        await self._bury_the_dead()
-        self._tasks = [self._loop.create_task(self._claims()), self._loop.create_task(self._supervise())]
+        await self._fleet.join()
+        self._tasks = [
+            self._loop.create_task(self._claims()),
+            self._loop.create_task(self._fleet.supervise()),
+        ]
         self.poke()
 
     async def close(self, grace: float) -> None:
@@ -125,29 +129,12 @@ class Worker:
         self.journal.close()
         self.timers.close()
         self.turns.close()
-        try:
-            await self._store.retire(self.id, now=self.clock())
-        except StoreError as error:
-            logger.warning("couldn't sign off; others take over when the lease ends: %s", error)
+        await self._fleet.leave()
 
-    async def _register(self) -> None:
-        now = self.clock()
-        names = workflow_names()
-        self.id = await self._store.register(
-            WorkerRow(
-                id=0,
-                name=self.name,
-                host=self._host,
-                pid=os.getpid(),
-                born=born(os.getpid()),
-                started_at=now,
-                lease_until=now + self._settings.lease,
-                queues=self._settings.queues,
-                workflows=names,
-            ),
-            now=now,
-        )
-        self._registered = len(names)
+    @property
+    def id(self) -> int:
+        """This worker's id in the store."""
+        return self._fleet.id
 
     # -- runs come in -------------------------------------------------------------------------------
 
@@ -237,7 +224,7 @@ class Worker:
         machine.replaying = False
         self.drivers[row.run] = driver
         if row.recoveries:
-            driver.recovered(self.name)
+            driver.recovered(self._fleet.name)
         driver.check_children()
         if history.mail:
             driver.take_mail((item.id, decode_event(item.data)) for item in history.mail)
@@ -248,11 +235,9 @@ class Worker:
         definition = workflow_named(row.workflow)
         assert definition is not None, "a run is claimed only by a worker with its code"
 
-        def main(started: ev.RunStarted) -> Coroutine[Any, Any, Any]:
-            args, kwargs = definition.arguments.decode(started.input)
-            return definition.function(*args, **kwargs)  # type: ignore[no-any-return]
-
-        machine = Machine(row.id, row.workflow, main, step_exception, child_error, self.max_payload)
+        machine = Machine(
+            row.id, row.workflow, definition.begin, step_exception, child_error, self.max_payload
+        )
         driver = Driver(self, row, definition, machine)
         driver.last_active = self.clock()
         return driver
@@ -290,125 +275,49 @@ class Worker:
         finally:
             self._looking = False
 
-    # -- the other workers --------------------------------------------------------------------------
+    # -- what went unnoticed --------------------------------------------------------------------------
 
-    async def _supervise(self) -> None:
-        lease = self._settings.lease
-        next_beat = self._loop.time() + lease / 3
-        rounds = 0
-        while True:
-            await asyncio.sleep(SUPERVISE_EVERY)
-            rounds += 1
-            try:
-                if self._loop.time() >= next_beat or registered() != self._registered:
-                    next_beat = self._loop.time() + lease / 3
-                    await self._beat()
-                await self._bury_the_dead()
-                if rounds % 4 == 0:
-                    await self._store.strand(now=self.clock())
-                    await self._check_ownership()
-                    self._results.check_soon()
-                    self.look_soon()
-                    self.poke()
-            except StoreError as error:
-                logger.warning("couldn't look after the fleet, will try again: %s", error)
+    def _drop_all(self) -> None:
+        for driver in list(self.drivers.values()):
+            driver.lose("this worker was declared dead")
 
-    async def _beat(self) -> None:
-        alive = await self._store.heartbeat(self.id, self.clock() + self._settings.lease)
-        if alive and registered() == self._registered:
-            return
-        if not alive:
-            logger.error("worker %s was declared dead (paused past its lease?): dropping its runs", self.name)
-            for driver in list(self.drivers.values()):
-                driver.lose("this worker was declared dead")
-            await self._register()
-        else:  # modules with new workflows were imported meanwhile
-            self._registered = registered()
-            await self._store.announce(self.id, workflow_names(), now=self.clock())
-        self.poke()
-
-    async def _bury_the_dead(self) -> None:
-        now = self.clock()
-        for worker in await self._store.workers():
-            if worker.id == self.id or (worker.lease_until >= now and not process_gone(worker, self._host)):
-                continue
-            released = await self._store.bury(
-                worker.id, worker.lease_until, now=now, max_recoveries=self._settings.max_recoveries
-            )
-            if released is not None:
-                logger.warning("worker %s is dead; %d runs go on elsewhere", worker.name, released)
-                self.poke()
+    def _check_missed(self) -> None:
+        """Hints may get lost; losing one must cost no more than a second."""
+        self._results.check_soon()
+        self.changed()
+        if self.drivers:
+            self._errand(self._check_ownership())
 
     async def _check_ownership(self) -> None:
         """Notice runs that were taken away (terminated from outside) before their next append does."""
-        if not self.drivers:
-            return
+        quiet = [driver for driver in self.drivers.values() if not driver.busy()]
         owned = dict(await self._store.owned(self.id))
-        for run, driver in list(self.drivers.items()):
-            if owned.get(run) != driver.epoch and not driver.busy() and driver.last_active < self.clock() - 1.0:
+        for driver in quiet:
+            if owned.get(driver.run) != driver.epoch and self.drivers.get(driver.run) is driver:
                 driver.lose("it was ended or taken over from outside")
 
     # -- what drivers ask of their host --------------------------------------------------------------
 
-    def watch(self, driver: Driver, operation: Operation) -> None:
-        self._residency.watch(driver, operation)
+    def watch(self, driver: Driver, timer: StartTimer) -> None:
+        self._residency.watch(driver, timer)
 
     def child_run(self, driver: Driver, operation: StartChild) -> NewRun:
-        queue = operation.call.queue or driver.queue
-        return new_run(
-            id=operation.run_id,
-            workflow=operation.workflow,
-            input=operation.input,
-            queue=queue,
-            now=self.clock(),
-            owner=self.id if self.takes(operation.workflow, queue) else None,
-            parent_id=driver.id,
-            parent=driver.run,
-            parent_op=operation.id,
-            on_parent_close=operation.on_parent_close,
-        )
+        return self._family.make(driver, operation, self._owner_of)
+
+    def _owner_of(self, workflow: str, queue: str) -> int | None:
+        return self.id if self.takes(workflow, queue) else None
 
     def child_created(self, child: NewRun, run: int, epoch: int) -> None:
         if epoch and child.owner == self.id:
-            self.adopt(_row_of(child, run, epoch), child.first_event)
+            self.adopt(row_of(child, run, epoch), child.first_event)
         else:
             self.poke()
 
     def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None:
-        self._errand(self._check_children(driver, children))
-
-    async def _check_children(self, driver: Driver, children: Sequence[StartChild]) -> None:
-        """Fail children whose run id turned out to belong to somebody else's run."""
-        try:
-            rows = await self._store.get([child.run_id for child in children])
-        except StoreError as error:
-            logger.warning("couldn't check the children of run %s, will try again: %s", driver.id, error)
-            self.timers.at(self.clock() + 0.5, self.check_children, driver, children)
-            return
-        for child, row in zip(children, rows, strict=True):
-            if row is None or (row.parent, row.parent_op) != (driver.run, child.id):
-                error = RunConflictError(
-                    f"child run {child.run_id!r} of run {driver.id!r} couldn't be started: the id belongs to "
-                    "another run. Leave the id out, or choose one that is free"
-                )
-                failed = ev.ChildEnded(
-                    at=self.clock(), child=child.id, status=Status.FAILED, failure=failure_of(error)
-                )
-                driver.record(failed)
+        self._family.check(driver, children)
 
     def cancel_run(self, id: str, reason: str) -> None:
-        self._errand(self._send_cancel(id, reason))
-
-    async def _send_cancel(self, id: str, reason: str) -> None:
-        event = encode_event(ev.CancelRequested(at=self.clock(), reason=reason))
-        while True:
-            try:
-                await self._store.send(id, event, now=self.clock())
-                break
-            except StoreError as error:
-                logger.warning("couldn't cancel run %s, will try again: %s", id, error)
-                await asyncio.sleep(0.5)
-        self.changed()
+        self._family.cancel(id, reason, self.changed)
 
     def ended(self, driver: Driver, status: Status, event: ev.Final) -> None:
         self._forget(driver)
@@ -437,32 +346,3 @@ class Worker:
         task = self._loop.create_task(work)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
-
-
-def _row_of(run: NewRun, key: int, epoch: int) -> RunRow:
-    """The row that creating `run` with an owner has made."""
-    return RunRow(
-        run=key,
-        id=run.id,
-        workflow=run.workflow,
-        status=Status.RUNNING,
-        queue=run.queue,
-        fingerprint=run.fingerprint,
-        seq=1,
-        epoch=epoch,
-        owner=run.owner,
-        created_at=run.created_at,
-        updated_at=run.created_at,
-        started_at=run.created_at,
-        ended_at=None,
-        wake_at=None,
-        mail=0,
-        recoveries=0,
-        semantics=ev.SEMANTICS_VERSION,
-        reason=None,
-        block_code=None,
-        parent=run.parent,
-        parent_id=None,
-        parent_op=run.parent_op,
-        on_parent_close=run.on_parent_close,
-    )

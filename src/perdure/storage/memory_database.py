@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -168,7 +168,7 @@ class MemoryDatabase:
             run.recoveries = 0
         for item in append.consumed:
             run.inbox.pop(item, None)
-        children = [self._start_child(child, run) for child in append.children]
+        children = tuple(self._start_child(child, run) for child in append.children)
         if append.status in _FINAL:
             assert append.status is not None
             run.finish(append.status, append.reason, append.block_code, append.now)
@@ -188,14 +188,14 @@ class MemoryDatabase:
             return self.keys[new.id], 0
         return child.run, child.epoch if new.owner == parent.owner else 0
 
-    def _children_again(self, run: Run, append: Append) -> Sequence[tuple[int, int]]:
+    def _children_again(self, run: Run, append: Append) -> tuple[tuple[int, int], ...]:
         """What the first of two equal appends was told about its children."""
         answers: list[tuple[int, int]] = []
         for new in append.children:
             child = self.runs[self.keys[new.id]]
             ours = child.owner is not None and child.owner == new.owner and child.parent == run.run
             answers.append((child.run, 1 if ours and child.epoch == 1 else 0))
-        return answers
+        return tuple(answers)
 
     # -- ending -------------------------------------------------------------------------------------
 

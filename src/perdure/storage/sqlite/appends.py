@@ -17,6 +17,10 @@ from perdure.storage.sqlite.rows import as_json
 
 _FINAL = frozenset(status.value for status in FINAL)
 
+#: Events of one INSERT, so that a batch of large ones neither meets SQLite's limit for a value (1 GB) nor
+#: is copied as a whole.
+_INSERT_BYTES = 4 * 1024 * 1024
+
 
 class WaveRefusedError(Exception):
     """Somebody in a wave is stale: roll back, and apply the appends singly."""
@@ -68,14 +72,19 @@ def _insert_events(db: Database, appends: Sequence[Append]) -> None:
     blobs: list[bytes] = []
     offset = 1
     for append in appends:
-        seq = append.expected
-        for data in append.events:
-            seq += 1
+        for seq, data in enumerate(append.events, append.expected + 1):
             places.append((append.run, seq, offset, len(data)))
             blobs.append(data)
             offset += len(data)
+            if offset > _INSERT_BYTES:
+                _insert(db, places, blobs)
+                places, blobs, offset = [], [], 1
     if places:
-        db.run("insert_events", {"events": as_json(places), "data": b"".join(blobs)})
+        _insert(db, places, blobs)
+
+
+def _insert(db: Database, places: Sequence[tuple[int, int, int, int]], blobs: Sequence[bytes]) -> None:
+    db.run("insert_events", {"events": as_json(places), "data": b"".join(blobs)})
 
 
 def _apply(db: Database, append: Append) -> Appended | Stale:
@@ -112,7 +121,7 @@ def _refuse(db: Database, append: Append) -> Appended | Stale:
         ((key, epoch, owner, parent),) = db.rows("key_of", {"id": child.id})
         ours = owner is not None and owner == child.owner and parent == append.run and epoch == 1
         children.append((key, 1 if ours else 0))
-    return Appended(append.expected + len(append.events), children)
+    return Appended(append.expected + len(append.events), tuple(children))
 
 
 def _has_effects(append: Append) -> bool:
@@ -155,7 +164,7 @@ def _follow(db: Database, append: Append) -> Appended:
     return Appended(append.expected + len(append.events), children)
 
 
-def _start_children(db: Database, append: Append) -> list[tuple[int, int]]:
+def _start_children(db: Database, append: Append) -> tuple[tuple[int, int], ...]:
     """(key, epoch) of each child; the epoch is 0 if the caller doesn't drive it from now on."""
     ((_, _, _, caller),) = db.rows("standing", {"run": append.run})
     answers: list[tuple[int, int]] = []
@@ -167,7 +176,7 @@ def _start_children(db: Database, append: Append) -> list[tuple[int, int]]:
         else:
             ((key, *_),) = db.rows("key_of", {"id": child.id})
             answers.append((key, 0))
-    return answers
+    return tuple(answers)
 
 
 def _finish(db: Database, append: Append) -> None:

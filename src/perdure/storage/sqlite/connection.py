@@ -102,12 +102,12 @@ def _check_library() -> None:
 def _prepare(db: Database, path: str) -> None:
     connection = db.connection
     connection.set_busy_handler(Patience())
-    version = _schema_version(db, path)
     if connection.readonly("main"):
         raise StoreUnavailableError(
             f"The database {path} can't be written: the file, its directory or the file system is "
             f"read-only. Make it writable for this user, or use another path."
         )
+    version = _schema_version(db, path)
     # In WAL mode EXTRA is FULL; until the file is in WAL mode it also syncs the directory.
     db.pragma("synchronous", "EXTRA")
     db.pragma("journal_mode", "WAL")

@@ -48,8 +48,8 @@ class Reader:
         await self._closed.future
 
     @property
-    def connection(self) -> apsw.Connection | None:
-        return None if self._db is None else self._db.connection
+    def database(self) -> Database | None:
+        return self._db
 
     # -- the thread ---------------------------------------------------------------------------------
 

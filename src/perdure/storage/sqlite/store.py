@@ -47,7 +47,8 @@ class SqliteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, vfs: str | None = None) -> None:
-        self._path: Final = os.fspath(path)
+        # Absolute, because the file may have to be opened again after the program has changed directory.
+        self._path: Final = os.path.abspath(path)
         self._vfs: Final = vfs
         self._loop: asyncio.AbstractEventLoop
         self._writer: Writer
@@ -182,11 +183,10 @@ class SqliteStore:
             f"connections can't be shared by forking. Open a store of its own here, or start processes with "
             f"the 'spawn' method"
         )
-        for connection in (self._writer.connection, self._reader.connection):
-            if connection is not None:
-                # An extra reference, so that no finaliser ever closes it: that could release the
-                # parent's locks and remove its log.
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        for database in (self._writer.database, self._reader.database):
+            # An extra reference, so that no finaliser ever closes it: that could wait for ever for a
+            # thread which doesn't exist here, or remove the parent's log.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(database))
 
 
 def _ignore() -> None:

@@ -1,0 +1,44 @@
+"""All commands, as one Typer application."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import perdure
+from perdure.cli.control import cancel, terminate
+from perdure.cli.demo import demo
+from perdure.cli.ls import ls
+from perdure.cli.run import run
+from perdure.cli.show import show
+from perdure.cli.trouble import Commands
+from perdure.cli.worker import worker
+
+app = typer.Typer(
+    name="perdure",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"perdure {perdure.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Durable execution for Python. The database is given by --url or PERDURE_URL."""
+
+
+for command in (run, worker, ls, show, cancel, terminate, demo):
+    app.command()(command)

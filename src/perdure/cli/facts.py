@@ -1,0 +1,70 @@
+"""Runs and events as plain data, for `--json`: payloads as the JSON they are, moments in ISO 8601."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from perdure.api.handle import RunInfo
+from perdure.cli.output import moment
+from perdure.core.events import Event
+
+_MOMENTS = frozenset({"at", "started_at", "retry_at", "due", "deadline", "since", "until"})
+_DIGESTS = frozenset({"fingerprint", "seed"})
+
+
+def run_facts(run: RunInfo) -> dict[str, Any]:
+    """All that is known of a run, its history aside."""
+    dates = ("created_at", "started_at", "updated_at", "ended_at", "wake_at")
+    moments = {name: None if (at := getattr(run, name)) is None else at.isoformat() for name in dates}
+    return {
+        "id": run.id,
+        "workflow": run.workflow,
+        "status": run.status.value,
+        "reason": run.reason,
+        "queue": run.queue,
+        "parent": run.parent,
+        "events": run.events,
+        "recoveries": run.recoveries,
+        **moments,
+        "waiting_for": [_fields(wait) for wait in run.waiting_for],
+    }
+
+
+def event_facts(history: Iterable[Event]) -> list[dict[str, Any]]:
+    """Every event with its number and kind."""
+    return [
+        {"seq": seq, "kind": type(event).__struct_config__.tag, **_fields(event)}
+        for seq, event in enumerate(history, 1)
+    ]
+
+
+def payload(data: bytes) -> Any:
+    """A recorded value as JSON; as base64 if it is none, which an encrypting codec may cause."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _fields(struct: msgspec.Struct) -> dict[str, Any]:
+    return {name: _plain(name, value) for name, value in msgspec.structs.asdict(struct).items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in _MOMENTS:
+        return moment(value).isoformat()
+    if name in _DIGESTS:
+        return value.hex()
+    if isinstance(value, bytes):
+        return payload(value)
+    if isinstance(value, msgspec.Struct):
+        return _fields(value)
+    if isinstance(value, tuple):
+        return [_plain("", item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value

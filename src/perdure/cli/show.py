@@ -1,0 +1,124 @@
+"""`perdure show`: one run, what it waits for, and everything that happened in it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from perdure.api.handle import RunInfo
+from perdure.cli.database import UrlOption, reader, unknown
+from perdure.cli.facts import event_facts, run_facts
+from perdure.cli.output import (
+    STATUS_STYLES,
+    ago,
+    clock_time,
+    duration,
+    moment,
+    one_line,
+    out,
+    print_json,
+    printable,
+)
+from perdure.cli.timeline import Line, timeline
+from perdure.core.events import Event
+from perdure.core.timeline import Wait
+from perdure.errors import UnknownRunError
+
+
+def show(
+    id: Annotated[str, typer.Argument(help="The run's id.")],
+    full: Annotated[bool, typer.Option("--full", help="Whole values, and tracebacks.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as a JSON object.")] = False,
+    url: UrlOption = None,
+) -> None:
+    """Show a run and its history."""
+    run, history = asyncio.run(_look(url, id))
+    if as_json:
+        print_json({**run_facts(run), "history": event_facts(history)})
+        return
+    console = out()
+    console.print(_header(run, datetime.now(UTC)))
+    console.print()
+    lines = timeline(history, full=full)
+    if full:
+        for line in lines:
+            console.print(_whole(line), soft_wrap=True)
+    else:
+        console.print(_table(lines))
+
+
+async def _look(url: str | None, id: str) -> tuple[RunInfo, list[Event]]:
+    async with reader(url) as engine:
+        handle = engine.get(id)
+        try:
+            # The row first: a history read after it holds all that the row counts, and perhaps more.
+            return await handle.info(), [event async for event in handle.history()]
+        except UnknownRunError as error:
+            raise await unknown(engine, error) from None
+
+
+def _header(run: RunInfo, now: datetime) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("run", Text(printable(run.id), style="bold"))
+    grid.add_row("workflow", Text(printable(run.workflow)))
+    grid.add_row("status", Text(run.status, style=STATUS_STYLES[run.status]))
+    if run.reason:
+        grid.add_row("reason", Text(printable(run.reason)))
+    for wait in run.waiting_for:
+        grid.add_row("waits for", Text(_waiting(wait, now)))
+    if run.wake_at is not None and not run.status.final:
+        grid.add_row("wakes", Text(f"{clock_time(run.wake_at)} ({ago(run.wake_at, now)})"))
+    if run.parent is not None:
+        grid.add_row("parent", Text(printable(run.parent)))
+    grid.add_row("queue", Text(printable(run.queue)))
+    grid.add_row("created", Text(f"{clock_time(run.created_at)} ({ago(run.created_at, now)})"))
+    if run.ended_at is not None and run.started_at is not None:
+        grid.add_row("took", Text(duration((run.ended_at - run.started_at).total_seconds())))
+    recovered = f", worker lost {run.recoveries} times in a row" if run.recoveries else ""
+    grid.add_row("events", Text(f"{run.events}{recovered}"))
+    return grid
+
+
+def _waiting(wait: Wait, now: datetime) -> str:
+    told = f"{wait.kind} {printable(wait.id)}, since {duration((now - moment(wait.since)).total_seconds())}"
+    if wait.until is not None:
+        until = moment(wait.until)
+        told += f", until {clock_time(until)} ({ago(until, now)})"
+    return told + (f": {one_line(wait.detail, 140)}" if wait.detail else "")
+
+
+def _table(lines: list[Line]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", style="dim", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for line in lines:
+        sign = Text(line.sign, style=line.style)
+        grid.add_row(_offset(line), sign, Text(line.what), Text(line.took, style="cyan"), Text(line.detail))
+    return grid
+
+
+def _whole(line: Line) -> Text:
+    """A line whose values may be long, so not in columns."""
+    text = Text(f"{_offset(line):>12}  ", style="dim").append(line.sign, style=line.style)
+    text.append(f" {line.what}", style="default")
+    if line.took:
+        text.append(f"  {line.took}", style="cyan")
+    if line.detail:
+        text.append(f"  {line.detail}", style="default")
+    if line.more:
+        text.append("".join(f"\n{'':16}{part}" for part in line.more.splitlines()), style="default")
+    return text
+
+
+def _offset(line: Line) -> str:
+    return f"+{line.offset:.3f} s"

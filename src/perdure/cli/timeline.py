@@ -1,0 +1,173 @@
+"""A history as lines for people: when, what, and what came of it.
+
+An event is one line. Times are relative to the run's start, since what matters is what took long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from perdure.cli.output import duration, one_line, printable
+from perdure.core import events as ev
+
+
+class Line(NamedTuple):
+    """One line of a timeline.
+
+    Attributes:
+        offset: seconds since the run's start.
+        sign: one character for the eye; its style goes with it.
+        what: the operation, or what happened to the run.
+        took: how long it took, as text.
+        detail: values, errors and reasons.
+        more: the rest of it, one line each, shown only in full.
+    """
+
+    offset: float
+    sign: str
+    style: str
+    what: str
+    took: str = ""
+    detail: str = ""
+    more: str = ""
+
+
+def timeline(history: Iterable[ev.Event], *, full: bool = False) -> list[Line]:
+    """The lines of a history.
+
+    Args:
+        full: values are shown whole, and failures with their tracebacks.
+    """
+    teller = _Teller(full)
+    return [teller.line(event) for event in history]
+
+
+class _Teller:
+    """Turns events into lines, and remembers what was started when."""
+
+    def __init__(self, full: bool) -> None:
+        self._full = full
+        self._start: float | None = None
+        self._since: dict[str, float] = {}
+
+    def line(self, event: ev.Event) -> Line:
+        if self._start is None:
+            self._start = event.at
+        offset = event.at - self._start
+        match event:
+            case ev.StepStarted() | ev.StepAttemptFailed() | ev.StepCompleted() | ev.StepFailed():
+                return self._step(offset, event)
+            case ev.TimerStarted() | ev.TimerFired() | ev.ChildStarted() | ev.ChildEnded():
+                return self._wait(offset, event)
+            case _:
+                return self._run(offset, event)
+
+    def _step(
+        self, offset: float, event: ev.StepStarted | ev.StepAttemptFailed | ev.StepCompleted | ev.StepFailed
+    ) -> Line:
+        number = "" if event.attempt == 1 else f" (attempt {event.attempt})"
+        name = printable(event.step)
+        match event:
+            case ev.StepStarted():
+                return Line(offset, "·", "dim", name, detail=f"attempt {event.attempt} began")
+            case ev.StepCompleted():
+                took = duration(event.at - event.started_at)
+                return Line(
+                    offset, "✓", "green", name + number, took, self._values(event.input, event.result)
+                )
+            case ev.StepAttemptFailed():
+                told = self._failure(event.failure, f"attempt {event.attempt} failed: ")
+                told += f"; again after {duration(event.retry_at - event.at)}"
+                took = duration(event.at - event.started_at)
+                return Line(offset, "↻", "yellow", name, took, told, self._traceback(event.failure))
+            case ev.StepFailed():
+                took = duration(event.at - event.started_at)
+                told = self._failure(event.failure, "failed for good: ")
+                return Line(offset, "✗", "red", name + number, took, told, self._traceback(event.failure))
+
+    def _wait(
+        self, offset: float, event: ev.TimerStarted | ev.TimerFired | ev.ChildStarted | ev.ChildEnded
+    ) -> Line:
+        match event:
+            case ev.TimerStarted():
+                self._since[event.timer] = event.at
+                return Line(
+                    offset, "·", "dim", event.timer, detail=f"fires in {duration(event.due - event.at)}"
+                )
+            case ev.TimerFired():
+                return Line(offset, "✓", "green", event.timer, self._took(event.timer, event.at), "fired")
+            case ev.ChildStarted():
+                self._since[event.child] = event.at
+                told = f"child run {printable(event.run)} of {printable(event.workflow)} started"
+                return Line(offset, "·", "dim", printable(event.child), detail=told)
+            case ev.ChildEnded():
+                took = self._took(event.child, event.at)
+                if event.failure is not None:
+                    told = self._failure(event.failure, "child failed: ")
+                    more = self._traceback(event.failure)
+                    return Line(offset, "✗", "red", printable(event.child), took, told, more)
+                good = event.status == "completed"
+                told = (
+                    self._values(None, event.result) if event.result is not None else f"child {event.status}"
+                )
+                return Line(offset, "✓" if good else "✗", "green" if good else "red", event.child, took, told)
+
+    def _run(self, offset: float, event: ev.Event) -> Line:
+        match event:
+            case ev.RunStarted():
+                return Line(offset, "▶", "bold", "started", detail=self._values(event.input, None))
+            case ev.RunRecovered():
+                told = f"by {printable(event.worker)}, after its worker was lost"
+                return Line(offset, "⟳", "yellow", "taken over", detail=told)
+            case ev.CancelRequested():
+                return Line(
+                    offset, "!", "yellow", "cancel requested", detail=one_line(event.reason or "", None)
+                )
+            case ev.DeadlinePassed():
+                return Line(offset, "!", "yellow", "deadline passed")
+            case ev.RunCompleted():
+                return Line(offset, "■", "bold green", "completed", detail=self._values(None, event.result))
+            case ev.RunFailed():
+                told, more = self._failure(event.failure, ""), self._traceback(event.failure)
+                return Line(offset, "■", "bold red", "failed", detail=told, more=more)
+            case ev.RunCancelled():
+                return Line(
+                    offset, "■", "bold yellow", "cancelled", detail=one_line(event.reason or "", None)
+                )
+            case ev.RunTerminated():
+                return Line(offset, "■", "bold red", "terminated", detail=one_line(event.reason or "", None))
+            case _:
+                return Line(offset, "·", "dim", type(event).__name__)
+
+    def _took(self, operation: str, at: float) -> str:
+        since = self._since.pop(operation, None)
+        return "" if since is None else duration(at - since)
+
+    def _values(self, given: bytes | None, result: bytes | None) -> str:
+        limit = None if self._full else 60
+        told = "" if given is None else one_line(_arguments(given), limit)
+        if result is not None:
+            shown = one_line(result.decode(errors="replace"), limit)
+            told = f"{told} → {shown}" if told else f"→ {shown}"
+        return told
+
+    def _failure(self, failure: ev.Failure, prefix: str) -> str:
+        name = failure.type.removeprefix("builtins.")
+        return one_line(f"{prefix}{name}: {failure.message}", None if self._full else 140)
+
+    def _traceback(self, failure: ev.Failure) -> str:
+        return printable(failure.traceback.rstrip()) if self._full else ""
+
+
+def _arguments(data: bytes) -> str:
+    """`[["x", 1], {"y": 2}]` as `("x", 1, y=2)`. What isn't of that form is shown as it is."""
+    try:
+        args, kwargs = msgspec.json.decode(data, type=tuple[list[msgspec.Raw], dict[str, msgspec.Raw]])
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        return data.decode(errors="replace")
+    shown = [bytes(raw).decode() for raw in args]
+    shown += [f"{name}={bytes(raw).decode()}" for name, raw in kwargs.items()]
+    return f"({', '.join(shown)})"

@@ -1,0 +1,65 @@
+"""`perdure worker`: drives the runs of some modules' workflows until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Annotated
+
+import typer
+
+from perdure.api.engine import Engine
+from perdure.cli.database import UrlOption, chosen
+from perdure.cli.loading import load_module
+from perdure.cli.output import log_to_stderr, tell
+from perdure.cli.stopping import StopRequest, end_process
+from perdure.cli.trouble import Trouble
+from perdure.runtime.definitions import workflow_names
+
+
+def worker(
+    modules: Annotated[list[str], typer.Argument(metavar="MODULE...", help="Modules that hold workflows.")],
+    queues: Annotated[str, typer.Option("--queues", metavar="A,B", help="The queues to serve.")] = "default",
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Steps executing at once.")] = 1000,
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace", metavar="SECONDS", min=0, help="How long steps may go on after the first signal."
+        ),
+    ] = 5.0,
+    url: UrlOption = None,
+) -> None:
+    """Drive runs until Ctrl-C or SIGTERM, then hand them back. A second signal ends it at once."""
+    where = chosen(url)
+    names = tuple(name.strip() for name in queues.split(",") if name.strip())
+    if not names:
+        raise Trouble(
+            f"--queues {queues!r} names no queue: give names with commas between, such as default,slow."
+        )
+    for module in modules:
+        load_module(module)
+    if not workflow_names():
+        raise Trouble(
+            f"There is no workflow in {', '.join(modules)}: decorate an async function with @workflow."
+        )
+    log_to_stderr(logging.INFO)
+    asyncio.run(_serve(where, names, concurrency, grace))
+    end_process(0)
+
+
+async def _serve(url: str, queues: tuple[str, ...], concurrency: int, grace: float) -> None:
+    stop = StopRequest(
+        lambda: tell(
+            f"Stopping: steps have {grace:g} s to finish, runs are handed back. Once more, and it ends."
+        )
+    )
+    async with Engine(url, queues=queues, concurrency=concurrency, grace=grace):
+        tell(
+            f"Worker {os.getpid()} serves {url}\n"
+            f"  queues     {', '.join(queues)}\n"
+            f"  workflows  {', '.join(workflow_names())}\n"
+            "Ctrl-C or SIGTERM stops it in good order."
+        )
+        await stop.made.wait()
+    tell("Stopped; all runs were handed back.")

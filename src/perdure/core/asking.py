@@ -1,0 +1,162 @@
+"""The code's side of a run: what it asks for, and the tables in which that is kept.
+
+Operations the code asked for are *open* until their outcome is fed. Those it asked for since the last
+`take_commands()` are *fresh*. An operation the code stopped waiting for (it was cancelled) is *dropped*: an
+outcome that was on its way to the log already may still arrive, and is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Generator
+from typing import Any
+
+from perdure.core.commands import CancelOperation, Command, RunStep, StartChild, StartTimer
+from perdure.core.events import RunStarted
+from perdure.core.loop import TimerHandle, WorkflowLoop
+from perdure.errors import NonDeterminismError
+
+
+class Suspended(BaseException):
+    """Unwinds workflow code that is leaving memory. A BaseException, so that `except Exception` lets it by."""
+
+
+class Asking:
+    """What workflow code, and the loop it runs on, ask of their run.
+
+    Attributes:
+        operations: the open operations by op id.
+        inert: the run is leaving memory; durable calls unwind instead of doing anything.
+        started: the run's first event, once it has been fed.
+    """
+
+    __slots__ = (
+        "_commands", "_dropped", "_fresh", "_random", "inert", "loop", "operations", "run_id", "started"
+    )  # fmt: skip
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.loop = WorkflowLoop(run_id, self._timer_started, self._timer_cancelled)
+        self.loop.owner = self
+        self.operations: dict[str, RunStep | StartTimer | StartChild] = {}
+        self.inert = False
+        self.started: RunStarted | None = None
+        self._dropped: dict[str, StartChild | None] = {}
+        self._fresh: dict[str, RunStep | StartTimer | StartChild] = {}
+        self._commands: list[Command] = []
+        self._random: random.Random | None = None
+
+    def take_commands(self) -> list[Command]:
+        """What the code has asked for that isn't in the history. Each command is handed out once."""
+        commands = [*self._fresh.values(), *self._commands] if self._fresh else self._commands
+        self._fresh = {}
+        self._commands = []
+        return commands
+
+    def step(
+        self,
+        op_id: str,
+        name: str,
+        call: Any,
+        input: bytes,
+        decode: Callable[[bytes], Any],
+        unfit: Exception | None = None,
+    ) -> Generator[Any, Any, Any]:
+        """What `await step(...)` runs: ask for the step, wait for its outcome.
+
+        Args:
+            unfit: why it can't be executed at all (its input can't be recorded); becomes its outcome.
+        """
+        self._check_inert()
+        loop = self.loop
+        future: asyncio.Future[Any] = asyncio.Future(loop=loop)
+        operation = RunStep(op_id, loop.now, name, call, input, decode, future, unfit)
+        self._open(operation)
+        return self._wait(operation, future)
+
+    def child(
+        self,
+        op_id: str,
+        *,
+        run_id: str,
+        workflow: str,
+        call: Any,
+        input: bytes,
+        on_parent_close: str,
+        decode: Callable[[bytes], Any],
+        announce: bool,
+    ) -> StartChild:
+        """Ask for a child run. With `announce`, `operation.started` tells when it exists."""
+        self._check_inert()
+        operation = StartChild(
+            op_id,
+            self.loop.now,
+            run_id=run_id,
+            workflow=workflow,
+            call=call,
+            input=input,
+            on_parent_close=on_parent_close,
+            decode=decode,
+            started=self.loop.create_future() if announce else None,
+            ended=self.loop.create_future(),
+        )
+        self._open(operation)
+        return operation
+
+    def wait_child(self, operation: StartChild) -> Generator[Any, Any, Any]:
+        """Wait for a child run as one waits for a call: giving up the wait cancels the child."""
+        return self._wait(operation, operation.ended)
+
+    def wait_started(self, operation: StartChild) -> Generator[Any, Any, Any]:
+        """Wait until a child run exists (it was asked for with `announce`)."""
+        assert operation.started is not None
+        return self._wait(operation, operation.started)
+
+    def cancel_child(self, operation: StartChild) -> None:
+        """Ask a started child to cancel, and go on waiting for its end."""
+        self._check_inert()
+        if operation.id in self.operations:
+            self._commands.append(CancelOperation(operation))
+
+    def random(self) -> random.Random:
+        """The run's own source of random numbers, seeded by its first event."""
+        if self._random is None:
+            assert self.started is not None
+            self._random = random.Random(self.started.seed)  # noqa: S311 - replayable, not secret
+        return self._random
+
+    def _open(self, operation: RunStep | StartTimer | StartChild) -> None:
+        if operation.id in self.operations or operation.id in self._dropped:
+            msg = f"two operations of run {self.run_id!r} have the same key: {operation.id!r}"
+            raise NonDeterminismError(msg)
+        self.operations[operation.id] = operation
+        self._fresh[operation.id] = operation
+
+    def _wait(self, operation: RunStep | StartChild, future: asyncio.Future[Any]) -> Generator[Any, Any, Any]:
+        try:
+            return (yield from future)
+        except BaseException:
+            if not self.inert and self.operations.get(operation.id) is operation:
+                self._drop(operation)  # the wait was given up: cancelled, or its task closed
+            raise
+
+    def _drop(self, operation: RunStep | StartTimer | StartChild) -> None:
+        del self.operations[operation.id]
+        fresh = self._fresh.pop(operation.id, None) is not None
+        self._dropped[operation.id] = operation if isinstance(operation, StartChild) else None
+        if not fresh and (not isinstance(operation, StartChild) or operation.recorded):
+            self._commands.append(CancelOperation(operation))
+
+    def _timer_started(self, handle: TimerHandle) -> None:
+        if not self.inert:
+            self._open(StartTimer(handle.id, self.loop.now, handle, handle.when()))
+
+    def _timer_cancelled(self, handle: TimerHandle) -> None:
+        operation = self.operations.get(handle.id)
+        if not self.inert and isinstance(operation, StartTimer):
+            self._drop(operation)
+
+    def _check_inert(self) -> None:
+        if self.inert:
+            raise Suspended

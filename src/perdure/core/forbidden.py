@@ -1,0 +1,83 @@
+"""The part of the event loop's interface that can't be deterministic: each call says what to write instead."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NoReturn
+
+from perdure.errors import ForbiddenInWorkflowError
+
+_STEP = "move it into a @step function, and await that in the workflow"
+_NETWORK = f"network and pipes don't replay: {_STEP}"
+_PROCESS = f"subprocesses don't replay: {_STEP}"
+_THREAD = (
+    "threads don't replay (asyncio.to_thread, run_in_executor): make the function a sync @step, which runs in "
+    "a thread by itself, and await it"
+)
+_SIGNAL = "signals don't replay: handle them outside of the workflow"
+_NO_EXECUTOR = "a workflow has no executor: sync @step functions run in threads by themselves"
+_NO_INNER_LOOP = "a workflow can't run an event loop of its own: await the coroutine instead"
+
+
+def _forbid(name: str, advice: str) -> Any:
+    def forbidden(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        msg = f"loop.{name}() was called in workflow code of run {self.name!r}: {advice}"
+        raise ForbiddenInWorkflowError(msg)
+
+    forbidden.__name__ = name
+    return forbidden
+
+
+class ForbiddenApi(asyncio.AbstractEventLoop):
+    """An event loop on which nothing works yet."""
+
+    call_soon_threadsafe = _forbid(
+        "call_soon_threadsafe", "threads can't reach into a workflow: let a step return the value"
+    )
+    run_in_executor = _forbid("run_in_executor", _THREAD)
+    set_default_executor = _forbid("set_default_executor", _NO_EXECUTOR)
+    shutdown_default_executor = _forbid("shutdown_default_executor", _NO_EXECUTOR)
+    shutdown_asyncgens = _forbid(
+        "shutdown_asyncgens", "the engine closes async generators when the workflow ends"
+    )
+
+    run_forever = _forbid("run_forever", _NO_INNER_LOOP)
+    run_until_complete = _forbid("run_until_complete", _NO_INNER_LOOP)
+    stop = _forbid("stop", "a workflow can't stop its loop: return from the workflow function")
+    close = _forbid("close", "a workflow can't close its loop: return from the workflow function")
+    set_debug = _forbid("set_debug", "the loop of a workflow has no debug mode")
+    set_task_factory = _forbid(
+        "set_task_factory", "tasks of a workflow are numbered for replay; a task factory can't be set"
+    )
+
+    add_signal_handler = _forbid("add_signal_handler", _SIGNAL)
+    remove_signal_handler = _forbid("remove_signal_handler", _SIGNAL)
+
+    subprocess_exec = _forbid("subprocess_exec", _PROCESS)
+    subprocess_shell = _forbid("subprocess_shell", _PROCESS)
+
+    getaddrinfo = _forbid("getaddrinfo", _NETWORK)
+    getnameinfo = _forbid("getnameinfo", _NETWORK)
+    create_connection = _forbid("create_connection", _NETWORK)
+    create_server = _forbid("create_server", _NETWORK)
+    create_unix_connection = _forbid("create_unix_connection", _NETWORK)
+    create_unix_server = _forbid("create_unix_server", _NETWORK)
+    create_datagram_endpoint = _forbid("create_datagram_endpoint", _NETWORK)
+    connect_accepted_socket = _forbid("connect_accepted_socket", _NETWORK)
+    connect_read_pipe = _forbid("connect_read_pipe", _NETWORK)
+    connect_write_pipe = _forbid("connect_write_pipe", _NETWORK)
+    sendfile = _forbid("sendfile", _NETWORK)
+    start_tls = _forbid("start_tls", _NETWORK)
+    sock_recv = _forbid("sock_recv", _NETWORK)
+    sock_recv_into = _forbid("sock_recv_into", _NETWORK)
+    sock_recvfrom = _forbid("sock_recvfrom", _NETWORK)
+    sock_recvfrom_into = _forbid("sock_recvfrom_into", _NETWORK)
+    sock_sendall = _forbid("sock_sendall", _NETWORK)
+    sock_sendto = _forbid("sock_sendto", _NETWORK)
+    sock_connect = _forbid("sock_connect", _NETWORK)
+    sock_accept = _forbid("sock_accept", _NETWORK)
+    sock_sendfile = _forbid("sock_sendfile", _NETWORK)
+    add_reader = _forbid("add_reader", _NETWORK)
+    remove_reader = _forbid("remove_reader", _NETWORK)
+    add_writer = _forbid("add_writer", _NETWORK)
+    remove_writer = _forbid("remove_writer", _NETWORK)

@@ -1,0 +1,239 @@
+"""Appending: the compare-and-set chain of a run's history."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from perdure.storage.records import Appended, BlockCode, Stale
+from perdure.testing.conformance.bench import LEASE, NOW, Bench, Check
+
+
+async def events_follow_on(bench: Bench) -> None:
+    """They get seq expected + 1 and so on; updated_at becomes now."""
+    worker = await bench.worker()
+    row = await bench.make("r", owner=worker)
+    assert await bench.append(row, b"2", b"3", now=NOW + 7) == Appended(3)
+    row = await bench.row("r")
+    assert (row.seq, row.updated_at, row.status, row.owner) == (3, NOW + 7, "running", worker)
+    assert await bench.append(row, b"4") == Appended(4)
+    assert list(await bench.history(row)) == [b"first", b"2", b"3", b"4"]
+
+
+async def bytes_come_back_as_they_were(bench: Bench) -> None:
+    """Empty, binary and large events alike, together and alone."""
+    worker = await bench.worker()
+    blobs = [b"", b"\x00", bytes(range(256)) * 40, bytes(range(256)) * 1200, b"'\"\\;--"]
+    row = await bench.make("r", owner=worker, first_event=blobs[2])
+    row = await bench.put(row, *blobs)
+    other = await bench.make("other", owner=worker)
+    await bench.store.append([bench.change(row, *blobs), bench.change(other, b"", blobs[3])])
+    assert list(await bench.history(row)) == [blobs[2], *blobs, *blobs]
+    assert list(await bench.history(other)) == [b"first", b"", blobs[3]]
+
+
+async def a_wrong_seq_is_stale(bench: Bench) -> None:
+    """The refusal says where the run is, and nothing was written."""
+    worker = await bench.worker()
+    row = await bench.make("r", owner=worker)
+    row = await bench.put(row, b"2")
+    for expected in (1, 3):
+        assert await bench.append(row, b"x", expected=expected, status="failed") == Stale(2, 1)
+    assert await bench.row("r") == row
+    assert list(await bench.history(row)) == [b"first", b"2"]
+
+
+async def a_wrong_epoch_is_stale(bench: Bench) -> None:
+    """A driver that was replaced can't write, even at the right seq."""
+    old, new = await bench.worker(), await bench.worker()
+    row = await bench.make("r", owner=old)
+    await bench.store.retire(old, now=NOW)
+    (taken,) = await bench.claim(new)
+    assert taken.epoch > row.epoch
+    assert await bench.append(row, b"x") == Stale(1, taken.epoch)
+    assert await bench.append(taken, b"y") == Appended(2)
+    assert await bench.append(row, b"x", expected=2) == Stale(2, taken.epoch)
+
+
+async def nobodys_run_takes_no_appends(bench: Bench) -> None:
+    """Neither one that was never claimed, nor one that was released, nor one that doesn't exist."""
+    worker = await bench.worker()
+    queued = await bench.make("queued")
+    assert await bench.append(queued, b"x") == Stale(1, 0)
+    row = await bench.make("r", owner=worker)
+    row = await bench.put(row, b"2", release=True, status="waiting")
+    assert await bench.append(row, b"x") == Stale(2, 1)
+    nowhere = msgspec.structs.replace(bench.change(row, b"x"), run=999_999)
+    assert await bench.store.append([nowhere]) == [Stale(0, 0)]
+
+
+async def a_repeat_recognises_itself(bench: Bench) -> None:
+    """By its attempt: it succeeds without effect, also after the run was released or has ended."""
+    worker = await bench.worker()
+    for name, fields in (
+        ("plain", {}),
+        ("released", {"release": True, "status": "waiting", "wake_at": NOW + 9}),
+        ("ended", {"status": "completed"}),
+    ):
+        row = await bench.make(name, owner=worker)
+        change = bench.change(row, b"2", b"3", **fields)
+        assert await bench.store.append([change]) == [Appended(3)]
+        after = await bench.row(name)
+        assert await bench.store.append([change]) == [Appended(3)]
+        assert await bench.row(name) == after
+        assert list(await bench.history(row)) == [b"first", b"2", b"3"]
+
+
+async def a_repeat_after_a_takeover_has_no_effect(bench: Bench) -> None:
+    """The new driver's ownership stands."""
+    old, new = await bench.worker(), await bench.worker()
+    row = await bench.make("r", owner=old)
+    change = bench.change(row, release=True, status="waiting", wake_at=NOW)
+    await bench.store.append([change])
+    (taken,) = await bench.claim(new)
+    assert await bench.store.append([change]) == [Appended(1)]
+    assert await bench.row("r") == taken
+
+
+async def a_repeat_in_one_batch_recognises_itself(bench: Bench) -> None:
+    worker = await bench.worker()
+    row, other = await bench.make("r", owner=worker), await bench.make("other", owner=worker)
+    change = bench.change(row, b"2")
+    batch = [change, bench.change(other, b"y"), change]
+    assert await bench.store.append(batch) == [Appended(2), Appended(2), Appended(2)]
+    assert await bench.store.append(batch[:2]) == [Appended(2), Appended(2)]
+    assert list(await bench.history(row)) == [b"first", b"2"]
+
+
+async def another_attempt_is_no_repeat(bench: Bench) -> None:
+    """Even with the same content."""
+    worker = await bench.worker()
+    row = await bench.make("r", owner=worker)
+    assert await bench.append(row, b"2") == Appended(2)
+    assert await bench.append(row, b"2") == Stale(2, 1)
+
+
+async def a_stale_append_fails_alone(bench: Bench) -> None:
+    """Wherever it stands in the batch; the others are written, and answers keep their order."""
+    worker = await bench.worker()
+    rows = [await bench.make(f"r{n}", owner=worker) for n in range(9)]
+    for place in (0, 4, 8):
+        rows = [await bench.row(row.id) for row in rows]
+        batch = [bench.change(row, b"x", b"y") for row in rows]
+        batch[place] = bench.change(rows[place], b"wrong", expected=77)
+        answers = await bench.store.append(batch)
+        for row, answer in zip(rows, answers, strict=True):
+            expected = Stale(row.seq, 1) if row is rows[place] else Appended(row.seq + 2)
+            assert answer == expected
+    for row in rows:
+        assert set(await bench.history(row)) == {b"first", b"x", b"y"}
+
+
+async def one_run_can_be_appended_to_twice_in_a_batch(bench: Bench) -> None:
+    """In order: the second goes on from the first, and is stale if it doesn't know of it."""
+    worker = await bench.worker()
+    row, other = await bench.make("r", owner=worker), await bench.make("other", owner=worker)
+    answers = await bench.store.append(
+        [
+            bench.change(row, b"2"),
+            bench.change(other, b"y"),
+            bench.change(row, b"3", b"4", expected=2),
+            bench.change(row, b"late", expected=2),
+            bench.change(row, b"5", expected=4),
+        ]
+    )
+    assert answers == [Appended(2), Appended(2), Appended(4), Stale(4, 1), Appended(5)]
+    assert list(await bench.history(row)) == [b"first", b"2", b"3", b"4", b"5"]
+
+
+async def appends_of_one_turn_are_all_answered(bench: Bench) -> None:
+    """Many calls at once; each answer comes later than its call."""
+    worker = await bench.worker()
+    created = await bench.store.create([bench.new(f"r{n}", owner=worker) for n in range(200)])
+    futures = [bench.store.append([bench.change(one.row, b"x")]) for one in created]
+    assert not any(future.done() for future in futures)
+    assert await asyncio.gather(*futures) == [[Appended(2)]] * 200
+    assert await bench.store.append([]) == []
+
+
+async def a_cancelled_waiter_harms_nobody(bench: Bench) -> None:
+    """The append is written all the same, and the other waiters get their answers."""
+    worker = await bench.worker()
+    rows = [await bench.make(name, owner=worker) for name in ("a", "b")]
+    first, second = (bench.store.append([bench.change(row, b"x")]) for row in rows)
+    first.cancel()
+    assert await second == [Appended(2)]
+    assert (await bench.row("a")).seq == 2
+
+
+async def a_state_can_change_without_events(bench: Bench) -> None:
+    """status goes with reason and block_code; without a status all three stay."""
+    worker = await bench.worker()
+    row = await bench.make("r", owner=worker)
+    row = await bench.put(row, status="waiting", reason="for rain")
+    assert (row.seq, row.status, row.reason, row.block_code) == (1, "waiting", "for rain", None)
+    row = await bench.put(row, b"2", reason="ignored", block_code=BlockCode.CODE)
+    assert (row.seq, row.status, row.reason, row.block_code) == (2, "waiting", "for rain", None)
+    row = await bench.put(row, status="blocked", reason="no code", block_code=BlockCode.CODE, release=True)
+    assert (row.status, row.reason, row.block_code, row.owner) == ("blocked", "no code", "code", None)
+
+
+async def release_gives_the_run_up(bench: Bench) -> None:
+    """wake_at says when it needs a driver again; the epoch stays."""
+    worker = await bench.worker()
+    row = await bench.make("r", owner=worker)
+    row = await bench.put(row, b"2", status="waiting", release=True, wake_at=NOW + 60)
+    assert (row.owner, row.wake_at, row.epoch, row.status) == (None, NOW + 60, 1, "waiting")
+    assert await bench.claim(worker, now=NOW + 59) == []
+    (row,) = await bench.claim(worker, now=NOW + 60)
+    row = await bench.put(row, release=True)
+    assert (row.owner, row.wake_at, row.status) == (None, None, "running")
+
+
+async def recording_something_clears_recoveries(bench: Bench) -> None:
+    """An append without events doesn't."""
+    row = await bench.make("r", owner=await bench.worker())
+    for deaths in (1, 2):
+        assert row.owner is not None
+        await bench.store.bury(row.owner, LEASE, now=NOW, max_recoveries=9)
+        (row,) = await bench.claim(await bench.worker())
+        assert row.recoveries == deaths
+        row = await bench.put(row, status="running")
+        assert row.recoveries == deaths
+    row = await bench.put(row, b"progress")
+    assert row.recoveries == 0
+
+
+async def load_answers_in_order(bench: Bench) -> None:
+    """Whole histories, in the order asked, also long ones."""
+    worker = await bench.worker()
+    short, long = await bench.make("short"), await bench.make("long", owner=worker)
+    await bench.put(long, *(b"%d" % n for n in range(2, 2502)))
+    first, second, third = await bench.store.load([long.run, short.run, long.run])
+    assert (first.run, second.run) == (long.run, short.run)
+    assert list(first.events) == [b"first", *(b"%d" % n for n in range(2, 2502))]
+    assert list(second.events) == [b"first"]
+    assert first == third
+    assert list(second.mail) == []
+
+
+CHECKS: tuple[Check, ...] = (
+    events_follow_on,
+    bytes_come_back_as_they_were,
+    a_wrong_seq_is_stale,
+    a_wrong_epoch_is_stale,
+    nobodys_run_takes_no_appends,
+    a_repeat_recognises_itself,
+    a_repeat_after_a_takeover_has_no_effect,
+    a_repeat_in_one_batch_recognises_itself,
+    another_attempt_is_no_repeat,
+    a_stale_append_fails_alone,
+    one_run_can_be_appended_to_twice_in_a_batch,
+    appends_of_one_turn_are_all_answered,
+    a_cancelled_waiter_harms_nobody,
+    a_state_can_change_without_events,
+    release_gives_the_run_up,
+    recording_something_clears_recoveries,
+    load_answers_in_order,
+)

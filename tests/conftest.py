@@ -1,0 +1,26 @@
+"""What all tests share: no environment of the developer's machine, and one Hypothesis profile.
+
+This file's folder is on the path of every test, so that `from helpers...` works.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # throw-away environments may lack it
+    pass
+else:
+    settings.register_profile(
+        "perdure", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+    )
+    settings.load_profile("perdure")
+
+
+@pytest.fixture(autouse=True)
+def no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    if "PERDURE_URL" in os.environ:
+        monkeypatch.delenv("PERDURE_URL")

@@ -1,0 +1,99 @@
+"""The queries use the indexes that were made for them, so that they stay fast with millions of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perdure.storage.sqlite import connection
+from perdure.storage.sqlite.connection import open_database
+from perdure.storage.sqlite.database import Database
+
+QUERIES = connection._QUERIES
+
+#: Which index must serve which query.
+EXPECTED = {
+    "due": "runs_due",
+    "next_at": "runs_due",
+    "stranded": "runs_due",
+    "unblock": "runs_stranded",
+    "mail": "runs_with_mail",
+    "owned": "runs_owned",
+    "poisoned": "runs_owned",
+    "release_all": "runs_owned",
+    "live_children": "runs_children",
+    "find_children": "runs_children",
+    "would_terminate": "runs_children",
+    "inbox": "inbox_of_run",
+    "drop_inbox": "inbox_of_run",
+    "mail ": "inbox_of_run",  # both
+}
+
+#: Tables that grow with use. Listing (`find`) may walk through runs, newest first; nothing else may.
+LARGE = ("runs", "events", "inbox", "r", "c", "d", "n")
+WALKS = {"find"}
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    db = open_database(str(tmp_path / "test.db"))
+    yield db
+    db.close()
+
+
+def plan(db: Database, query: str) -> list[str]:
+    text = QUERIES[query]
+    # A query is planned without its values, as for a table of which nothing is known.
+    return [row[3] for row in db.connection.execute("EXPLAIN QUERY PLAN " + text, Nulls())]
+
+
+class Nulls(dict[str, None]):
+    """Bindings that have every name."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize(("query", "index"), EXPECTED.items())
+def test_index_is_used(db: Database, query: str, index: str) -> None:
+    assert any(index in step for step in plan(db, query.strip())), plan(db, query.strip())
+
+
+@pytest.mark.parametrize("query", sorted(QUERIES))
+def test_no_large_table_is_walked_through(db: Database, query: str) -> None:
+    steps = plan(db, query)
+    walks = [step for step in steps if step.startswith("SCAN") and step.split()[1] in LARGE]
+    # The first of an index, for `ORDER BY ... LIMIT 1`, is no walk.
+    walks = [step for step in walks if "INDEX runs_due" not in step]
+    assert not walks or query in WALKS, steps
+
+
+def test_claiming_needs_no_sorting_of_what_is_due(db: Database) -> None:
+    """However many are due, a claim reads its limit of each queue and workflow from the index, in order."""
+    db.connection.execute("BEGIN")
+    db.connection.execute(
+        """
+        WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000)
+        INSERT INTO runs (id, workflow, status, queue, fingerprint, seq, epoch, created_at, updated_at,
+                          wake_at, semantics, on_parent_close)
+        SELECT 'r' || n, 'w' || (n % 3), 'queued', 'q' || (n % 2), x'', 1, 0, 0, 0, n, 1, 'cancel' FROM n
+        """
+    )
+    db.commit()
+    steps = 0
+
+    def count() -> bool:
+        nonlocal steps
+        steps += 1
+        return False
+
+    db.connection.set_progress_handler(count, 10)
+    bindings = {"queues": '["q0","q1"]', "workflows": '["w0","w1"]', "now": 19_000, "limit": 10}
+    assert [run for (run,) in db.rows("due", bindings)] == [1, 3, 4, 6, 7, 9, 10, 12, 13, 15]
+    assert db.value("next_at", {"queues": '["q1"]', "workflows": '["w2"]'}) == 5
+    assert db.value("next_at", {"queues": '["q1"]', "workflows": '["nobody"]'}) is None
+    assert db.rows("stranded", {"now": 20_000, "limit": 5})
+    # 10 operations of SQLite's machine each; going through all rows takes more than 20,000.
+    assert steps < 500
