@@ -45,7 +45,7 @@ def as_completed_siblings(frame: FrameType | None) -> list[Any] | None:
                     "replayed: write asyncio.as_completed([...])"
                 )
                 raise ForbiddenInWorkflowError(msg)
-            items = cast("list[Any]", list(given))
+            items: Any = list(cast("Any", given))
             unique = {id(item): item for item in items if asyncio.iscoroutine(item)}
             return list(unique.values())
     return None

@@ -155,9 +155,10 @@ class StepExecutor:
     async def _execute_async(self, attempt: Attempt, definition: StepDefinition) -> None:
         current_step.set(attempt.info)
         operation = attempt.operation
+        timeout = operation.call.options.timeout
+        limit = None
         try:
             args, kwargs = operation.call.arguments(operation.input)
-            timeout = operation.call.options.timeout
             if timeout is None:
                 value = await definition.function(*args, **kwargs)
             else:
@@ -165,11 +166,7 @@ class StepExecutor:
                     value = await definition.function(*args, **kwargs)
                     limit.reschedule(None)
         except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
-            if (
-                isinstance(error, TimeoutError)
-                and operation.call.options.timeout is not None
-                and limit.expired()
-            ):
+            if limit is not None and limit.expired() and isinstance(error, TimeoutError):
                 error = _timeout_error(attempt)
             self._settle(attempt, definition, None, error)
         else:
@@ -181,7 +178,9 @@ class StepExecutor:
         context = contextvars.copy_context()
         context.run(current_step.set, attempt.info)
         timeout = attempt.operation.call.options.timeout
-        work = self._loop.run_in_executor(self._pool, context.run, _call_sync, definition, attempt.operation)
+        work = self._loop.run_in_executor(
+            self._pool, lambda: context.run(_call_sync, definition, attempt.operation)
+        )
         try:
             done, _ = await asyncio.wait([work], timeout=timeout)
         except asyncio.CancelledError as error:
