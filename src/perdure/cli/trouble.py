@@ -22,7 +22,7 @@ USAGE = 2
 INTERRUPTED = 130
 
 
-class Trouble(Exception):  # noqa: N818 - it is about the user's command, not about a fault in the program
+class Trouble(Exception):
     """A command that can't go on.
 
     Args:

@@ -122,6 +122,15 @@ class ValueCodec(Generic[T]):
             raise cannot_carry(self.where, problem)
         return cast("T", decoded)
 
+    def exact_type(self) -> type | None:
+        """The declared type, if it is one whose values JSON carries unchanged and nobody can change."""
+        try:
+            annotation = resolve(self._annotation, self._owner, self._names)
+        # Evaluating an annotation can raise whatever the expression in it does; the first use will say so.
+        except Exception:  # noqa: BLE001
+            return None
+        return annotation if annotation in (int, str, bool) else None
+
     def _build(self) -> Schema:
         try:
             annotation = resolve(self._annotation, self._owner, self._names)

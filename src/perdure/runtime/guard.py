@@ -61,7 +61,8 @@ _EXEMPT = frozenset(
     }
 )
 
-_guarded: dict[int, bool] = {}  # thread ids in whose frames workflow code runs right now
+#: The threads in whose frames workflow code runs right now, by thread id.
+guarded: dict[int, bool] = {}
 _installed = False
 
 
@@ -73,18 +74,8 @@ def install() -> None:
         sys.addaudithook(_hook)
 
 
-def enter() -> None:
-    """Guard the calling thread."""
-    _guarded[threading.get_ident()] = True
-
-
-def leave() -> None:
-    """Stop guarding the calling thread."""
-    _guarded.pop(threading.get_ident(), None)
-
-
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    if not _guarded or event not in _FORBIDDEN or threading.get_ident() not in _guarded:
+    if not guarded or event not in _FORBIDDEN or threading.get_ident() not in guarded:
         return
     frame: FrameType | None = sys._getframe(1)
     place = ""

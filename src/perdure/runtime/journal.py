@@ -61,7 +61,7 @@ class Journal:
 
     async def drain(self) -> None:
         """Wait until everything submitted is settled, or the store refuses to take it."""
-        while (self._pending or self._in_flight) and not self._closed:
+        while (self._pending or self._in_flight) and self.trouble is None:
             self._idle = self._loop.create_future()
             await self._idle
 

@@ -150,7 +150,7 @@ class StepExecutor:
         if _EAGER:  # a step that doesn't wait for anything is then done already
             attempt.future = _eager_task(execute(attempt, definition), loop=self._loop, eager_start=True)
         else:
-            attempt.future = self._loop.create_task(execute(attempt, definition))
+            attempt.future = asyncio.Task(execute(attempt, definition), loop=self._loop)
 
     async def _execute_async(self, attempt: Attempt, definition: StepDefinition) -> None:
         current_step.set(attempt.info)

@@ -61,16 +61,16 @@ class Turns:
     def __enter__(self) -> None:
         self._since = time.monotonic()
         if self._guarded:
-            guard.enter()
+            guard.guarded[self._thread] = True
 
     def __exit__(self, *error: object) -> None:
         if self._guarded:
-            guard.leave()
+            guard.guarded.pop(self._thread, None)
         with self._lock:  # so that the watchdog can't fire at a turn that has just ended
             self._loop = None
             if self._fired:
                 self._fired = False
-                _set_async_exc(self._thread, None)  # take back what hasn't arrived
+                _set_async_exc(self._thread, ctypes.py_object())  # NULL takes back what hasn't arrived
 
     def close(self) -> None:
         self._stop.set()

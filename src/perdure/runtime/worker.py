@@ -122,8 +122,7 @@ class Worker:
         now = self.clock()
         for driver in list(self.drivers.values()):
             driver.release(now if driver.work.executing else driver.work.next_due())
-        if self.journal.trouble is None:
-            await self.journal.drain()
+        await self.journal.drain()
         for errand in list(self._errands):
             errand.cancel()
         self.journal.close()

@@ -7,11 +7,12 @@ and has the appends applied one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from perdure.core.status import FINAL
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.events import insert_events
 from perdure.storage.sqlite.lifecycle import close_children, create_run, deliver
 from perdure.storage.sqlite.rows import as_json
 
@@ -56,7 +57,7 @@ def _apply_wave(db: Database, wave: Sequence[Append]) -> list[Appended | Stale]:
     rows = [(a.run, a.expected, a.epoch, a.attempt, a.expected + len(a.events), a.now) for a in wave]
     if db.run("advance_many", (as_json(rows),)) != len(wave):
         raise WaveRefusedError
-    _insert_events(db, wave)
+    insert_events(db, _numbered(wave))
     return [
         _follow(db, append) if _has_effects(append) else Appended(append.expected + len(append.events))
         for append in wave
@@ -67,24 +68,10 @@ def _would_terminate(db: Database, ending: Sequence[int]) -> bool:
     return bool(db.value("would_terminate", (as_json(ending),)))
 
 
-def _insert_events(db: Database, appends: Sequence[Append]) -> None:
-    places: list[tuple[int, int, int, int]] = []
-    blobs: list[bytes] = []
-    offset = 1
+def _numbered(appends: Sequence[Append]) -> Iterator[tuple[int, int, bytes]]:
     for append in appends:
         for seq, data in enumerate(append.events, append.expected + 1):
-            places.append((append.run, seq, offset, len(data)))
-            blobs.append(data)
-            offset += len(data)
-            if offset > _INSERT_BYTES:
-                _insert(db, places, blobs)
-                places, blobs, offset = [], [], 1
-    if places:
-        _insert(db, places, blobs)
-
-
-def _insert(db: Database, places: Sequence[tuple[int, int, int, int]], blobs: Sequence[bytes]) -> None:
-    db.run("insert_events", {"events": as_json(places), "data": b"".join(blobs)})
+            yield append.run, seq, data
 
 
 def _apply(db: Database, append: Append) -> Appended | Stale:

@@ -6,13 +6,16 @@ terminated or left alone, which in turn can end more runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import NewRun, ParentPolicy
 from perdure.storage.sqlite.database import Database
-from perdure.storage.sqlite.rows import new_run
+from perdure.storage.sqlite.events import insert_events
+from perdure.storage.sqlite.rows import new_run, new_runs
 
 
 def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int] | None:
@@ -23,6 +26,22 @@ def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int]
     key, epoch = made[0]
     db.run("insert_event", {"run": key, "seq": 1, "data": run.first_event})
     return key, epoch
+
+
+def create_runs(db: Database, runs: Sequence[NewRun]) -> list[bool]:
+    """Create many runs by two statements; tells for each whether it is new."""
+    keys: dict[str, int] = dict(
+        db.rows("create_many", {"runs": new_runs(runs), "semantics": SEMANTICS_VERSION})
+    )
+    new: list[bool] = []
+    events: list[tuple[int, int, bytes]] = []
+    for run in runs:
+        key = keys.pop(run.id, None)  # popped, since of two runs with one id only the first is new
+        new.append(key is not None)
+        if key is not None:
+            events.append((key, 1, run.first_event))
+    insert_events(db, events)
+    return new
 
 
 def deliver(db: Database, run: int, data: bytes, now: float) -> bool:

@@ -103,6 +103,22 @@ WHERE true
 ON CONFLICT (id) DO NOTHING
 RETURNING run, epoch;
 
+-- name: create_many
+-- The same for many runs: [[id, workflow, queue, fingerprint in hex, created_at, wake_at, owner, parent,
+-- parent_op, on_parent_close], ...]. Tells which ids are new.
+INSERT INTO runs (
+    id, workflow, status, queue, fingerprint, seq, epoch, owner, created_at, updated_at, started_at,
+    wake_at, semantics, parent, parent_op, on_parent_close
+)
+SELECT n.value ->> 0, n.value ->> 1, iif(w.id IS NULL, 'queued', 'running'), n.value ->> 2,
+       unhex(n.value ->> 3), 1, iif(w.id IS NULL, 0, 1), w.id, n.value ->> 4, n.value ->> 4,
+       iif(w.id IS NULL, NULL, n.value ->> 4), iif(w.id IS NULL, n.value ->> 5, NULL), :semantics,
+       n.value ->> 7, n.value ->> 8, n.value ->> 9
+FROM json_each(:runs) AS n LEFT JOIN workers AS w ON w.id = n.value ->> 6
+WHERE true
+ON CONFLICT (id) DO NOTHING
+RETURNING id, run;
+
 -- name: key_of
 SELECT run, epoch, owner, parent FROM runs WHERE id = :id;
 

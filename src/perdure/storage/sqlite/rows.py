@@ -39,6 +39,27 @@ def worker_row(row: Row) -> WorkerRow:
     )
 
 
+def new_runs(runs: Iterable[NewRun]) -> str:
+    """The binding of the `create_many` query."""
+    return as_json(
+        [
+            (
+                run.id,
+                run.workflow,
+                run.queue,
+                run.fingerprint.hex(),
+                run.created_at,
+                run.wake_at,
+                run.owner,
+                run.parent,
+                run.parent_op,
+                run.on_parent_close,
+            )
+            for run in runs
+        ]
+    )
+
+
 def new_run(run: NewRun, parent: int | None, semantics: int) -> dict[str, Value]:
     """Bindings of the `create` query."""
     return {

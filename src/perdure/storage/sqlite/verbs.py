@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewRun, RunRow, WorkerRow
 from perdure.storage.sqlite.database import Database
-from perdure.storage.sqlite.lifecycle import create_run, deliver, terminate_run
+from perdure.storage.sqlite.lifecycle import create_run, create_runs, deliver, terminate_run
 from perdure.storage.sqlite.rows import as_json, run_rows
 
 #: How many runs `strand` blocks in one go, so that it doesn't hold other commits up.
@@ -19,7 +19,10 @@ _STRAND_LIMIT = 1000
 
 
 def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
-    new = [create_run(db, run, run.parent) is not None for run in runs]
+    if len(runs) == 1:
+        new = [create_run(db, run, run.parent) is not None for run in runs]
+    else:
+        new = create_runs(db, runs)
     rows = rows_by_id(db, [run.id for run in runs])
     return [Created(rows[run.id], made) for run, made in zip(runs, new, strict=True)]
 
