@@ -429,7 +429,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._virtual = START
-        self._clock_resolution = 1e-9
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self._virtual

@@ -58,9 +58,9 @@ def disk() -> FaultyDisk:
     return FaultyDisk()
 
 
-async def attempt(bench: Bench, row: RunRow, event: bytes) -> bool:
-    """Append one event and create a child of that name with it; whether it was acknowledged."""
-    change = bench.change(row, event, children=[bench.new(event.decode())])
+async def attempt(bench: Bench, row: RunRow, event: bytes, *, child: bool = True) -> bool:
+    """Append one event, and with it create a child of that name; whether it was acknowledged."""
+    change = bench.change(row, event, children=[bench.new(event.decode())] if child else ())
     try:
         (answer,) = await bench.store.append([change])
     except StoreUnavailableError:
@@ -99,6 +99,38 @@ def test_what_is_acknowledged_is_kept(
         assert list(await bench.history(row)) == acknowledged
         rows = await bench.store.get([event.decode() for event in acknowledged[1:]])
         assert None not in rows
+
+    on_disk(disk, tmp_path / "test.db", test)
+
+
+@pytest.mark.parametrize("times", [1, 1_000_000], ids=["once", "for-ever"])
+@pytest.mark.parametrize("nth", [1, 2, 7])
+@pytest.mark.parametrize(("operation", "error"), [("write", FULL), ("write", WRITE), ("sync", FSYNC)])
+def test_a_lone_append_is_kept(
+    disk: FaultyDisk, tmp_path: Path, operation: str, error: int, nth: int, times: int
+) -> None:
+    """The event loop commits it itself; what goes wrong there, the writer thread sees through."""
+
+    async def test(bench: Bench) -> None:
+        row = await bench.make("r", owner=await bench.worker())
+        acknowledged = [b"first"]
+        failures = 0
+        with disk.failing(operation, error, nth=nth, times=times):
+            for n in range(10):
+                if failures < 2:
+                    if await attempt(bench, row, b"during-%d" % n, child=False):
+                        acknowledged.append(b"during-%d" % n)
+                        row = await bench.row("r")
+                    else:
+                        failures += 1
+        assert disk.faults > 0
+        if times > 1:
+            assert failures == 2
+        else:  # a full disk is reported if the append happened to go by the thread at once
+            assert failures <= (error == FULL)
+        row = await bench.row("r")
+        assert await attempt(bench, row, b"after", child=False)
+        assert list(await bench.history(row)) == [*acknowledged, b"after"]
 
     on_disk(disk, tmp_path / "test.db", test)
 

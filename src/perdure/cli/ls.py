@@ -84,8 +84,8 @@ def _table(runs: list[RunInfo]) -> Table:
     now = datetime.now(UTC)
     table = Table(box=None, pad_edge=False)
     for title in ("id", "workflow", "status", "created", "took", "events"):
-        table.add_column(title, justify="right" if title in ("took", "events") else "left", overflow="fold")
-    table.add_column("reason", no_wrap=True, overflow="ellipsis")
+        table.add_column(title, justify="right" if title in ("took", "events") else "left", no_wrap=True)
+    table.add_column("reason")
     for run in runs:
         table.add_row(*map(_cell, _row(run, now)))
     return table
@@ -100,7 +100,7 @@ def _row(run: RunInfo, now: datetime) -> tuple[Any, ...]:
         ago(run.created_at, now),
         duration((end - run.started_at).total_seconds()) if run.started_at else "",
         str(run.events),
-        one_line(run.reason or "", 100),
+        one_line(run.reason or "", 60),
     )
 
 

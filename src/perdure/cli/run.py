@@ -26,7 +26,7 @@ from perdure.cli.output import complain, log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import RUN_FAILED, Trouble
 from perdure.core.status import Status
-from perdure.errors import RunError
+from perdure.errors import EngineClosedError, RunError
 
 _LOOK_EVERY = 0.5  # seconds between looks at whether the run is blocked
 
@@ -89,30 +89,32 @@ async def _drive(
     )
     async with Engine(url) as engine:
         handle = await engine.start(call, id=id, timeout=timeout)
-        ended = asyncio.create_task(_ended(handle))
+        ended = asyncio.create_task(handle.result())
+        blocked = asyncio.create_task(_blocked(handle))
         stopped = asyncio.create_task(stop.made.wait())
-        await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            stopped.cancel()
-            return _report(workflow, id, ended)
-        ended.cancel()
+        await asyncio.wait([ended, blocked, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        blocked.cancel()
+    # The engine is closed now, and the wait is over: by the run's end, perhaps only just, or for good.
+    await asyncio.wait([ended, blocked])
+    if not isinstance(ended.exception(), EngineClosedError):
+        return _report(workflow, id, ended)
+    if not blocked.cancelled():
+        raise Trouble(
+            f"Run {id} is blocked. {blocked.result()}\nNothing is lost: when that is mended, the same command "
+            "goes on with it.",
+            RUN_FAILED,
+        )
     tell(f"Run {id} was handed back. Nothing is lost; go on with it:\n  {again} --url {shlex.quote(url)}")
     return stop.exit_code
 
 
-async def _ended(handle: Handle[Any]) -> Any:
-    """The run's result, or Trouble if it is blocked: it would be waited for in vain."""
+async def _blocked(handle: Handle[Any]) -> str:
+    """Returns when the run is blocked, and would be waited for in vain: the reason."""
     while True:
-        try:
-            return await handle.result(timeout=_LOOK_EVERY)
-        except TimeoutError:
-            info = await handle.info()
-        if info.status is Status.BLOCKED:
-            raise Trouble(
-                f"Run {handle.id} is blocked. {info.reason}\nNothing is lost: when that is mended, the same "
-                "command goes on with it.",
-                RUN_FAILED,
-            )
+        await asyncio.sleep(_LOOK_EVERY)
+        if await handle.status() is Status.BLOCKED:
+            return (await handle.info()).reason or "No reason is recorded."
 
 
 def _report(workflow: Workflow[..., Any], id: str, ended: asyncio.Task[Any]) -> int:

@@ -32,9 +32,14 @@ class Checkpointer:
         self._pages = pages
         return apsw.SQLITE_OK
 
+    @property
+    def due(self) -> bool:
+        """Whether the log is long."""
+        return self._pages >= self._next
+
     def run_if_due(self) -> None:
         """Checkpoint if the log is long; raises apsw.Error if the disk fails."""
-        if self._pages < self._next:
+        if not self.due:
             return
         # If readers hold this one up, the next isn't tried with every commit.
         self._next = self._pages + _PASSIVE_PAGES

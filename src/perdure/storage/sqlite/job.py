@@ -43,10 +43,11 @@ def answer(loop: asyncio.AbstractEventLoop, jobs: Sequence[Job], answers: Sequen
     """From a thread: settle the futures of all these jobs with one wake-up of the loop."""
     # The loop may be gone if the program ends without closing the store; nobody waits then.
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(_settle, jobs, answers)
+        loop.call_soon_threadsafe(settle, jobs, answers)
 
 
-def _settle(jobs: Sequence[Job], answers: Sequence[Any]) -> None:
+def settle(jobs: Sequence[Job], answers: Sequence[Any]) -> None:
+    """In the loop: give the futures of these jobs their answers."""
     for job, value in zip(jobs, answers, strict=True):
         future = job.future
         if future.done():  # the caller was cancelled meanwhile

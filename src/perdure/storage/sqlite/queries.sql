@@ -110,11 +110,11 @@ INSERT INTO runs (
     id, workflow, status, queue, fingerprint, seq, epoch, owner, created_at, updated_at, started_at,
     wake_at, semantics, parent, parent_op, on_parent_close
 )
-SELECT n.value ->> 0, n.value ->> 1, iif(w.id IS NULL, 'queued', 'running'), n.value ->> 2,
-       unhex(n.value ->> 3), 1, iif(w.id IS NULL, 0, 1), w.id, n.value ->> 4, n.value ->> 4,
-       iif(w.id IS NULL, NULL, n.value ->> 4), iif(w.id IS NULL, n.value ->> 5, NULL), :semantics,
-       n.value ->> 7, n.value ->> 8, n.value ->> 9
-FROM json_each(:runs) AS n LEFT JOIN workers AS w ON w.id = n.value ->> 6
+SELECT fresh.value ->> 0, fresh.value ->> 1, iif(w.id IS NULL, 'queued', 'running'), fresh.value ->> 2,
+       unhex(fresh.value ->> 3), 1, iif(w.id IS NULL, 0, 1), w.id, fresh.value ->> 4, fresh.value ->> 4,
+       iif(w.id IS NULL, NULL, fresh.value ->> 4), iif(w.id IS NULL, fresh.value ->> 5, NULL), :semantics,
+       fresh.value ->> 7, fresh.value ->> 8, fresh.value ->> 9
+FROM json_each(:runs) AS fresh LEFT JOIN workers AS w ON w.id = fresh.value ->> 6
 WHERE true
 ON CONFLICT (id) DO NOTHING
 RETURNING id, run;

@@ -30,7 +30,7 @@ from perdure.storage.records import (
 )
 from perdure.storage.sqlite import reads, verbs
 from perdure.storage.sqlite.database import Database
-from perdure.storage.sqlite.job import Job
+from perdure.storage.sqlite.job import Job, settle
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.writer import Writer
 
@@ -154,9 +154,14 @@ class SqliteStore:
         return future
 
     def _flush(self) -> None:
-        if self._pending:
-            self._writer.submit(self._pending)
-            self._pending = []
+        jobs, self._pending = self._pending, []
+        if len(jobs) == 1 and jobs[0].verb is None and len(jobs[0].appends) == 1:
+            answers = self._writer.commit_here(jobs[0])
+            if answers is not None:
+                settle(jobs, answers)
+                return
+        if jobs:
+            self._writer.submit(jobs)
 
     async def _write(
         self, verb: Callable[Concatenate[Database, _P], _R], *args: _P.args, **_: _P.kwargs

@@ -43,7 +43,7 @@ class Transaction:
         db.begin()
         before = db.connection.total_changes()
         self.answers = self._do_jobs(db, singly=singly)
-        if db.connection.total_changes() != before and any(_needs_mark(job) for job in self._jobs):
+        if db.connection.total_changes() != before and any(needs_mark(job) for job in self._jobs):
             db.run("mark_commit", {"writer": self._writer, "number": number})
             self._mark = number
         db.commit()
@@ -71,7 +71,7 @@ class Transaction:
         return answers
 
 
-def _needs_mark(job: Job) -> bool:
+def needs_mark(job: Job) -> bool:
     """Whether a repeat of the job couldn't tell that it is one, or what the answer was."""
     return job.verb is not None or any(append.children for append in job.appends)
 
