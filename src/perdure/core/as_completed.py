@@ -1,8 +1,11 @@
-"""Lets asyncio.as_completed replay.
+"""Knows the two asyncio functions whose ways with tasks don't replay by themselves.
 
-It puts the coroutines it is given into a set, and makes their tasks in the set's order: that of memory
+as_completed puts the coroutines it is given into a set, and makes their tasks in the set's order: that of memory
 addresses. The loop asks here, when `ensure_future` wants a task, whether as_completed is behind it; if so
 the tasks are made in the order of as_completed's argument, which has to be a list for that.
+
+wait_for makes a task of a coroutine in Python 3.11 and awaits it where it stands in 3.12. So that histories
+move between the two, such a task shares the scope of the task that waits.
 """
 
 from __future__ import annotations
@@ -22,17 +25,30 @@ def _as_completed_code() -> frozenset[CodeType]:
 
 
 _AS_COMPLETED = _as_completed_code()
-_ENSURE_FUTURE = frozenset(
-    function.__code__
-    for function in (asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None))
-    if function is not None
-)
+_ENSURE_FUTURE = asyncio.ensure_future.__code__
+_HELPER = getattr(getattr(asyncio.tasks, "_ensure_future", None), "__code__", None)  # up to Python 3.12
+_WAIT_FOR = asyncio.wait_for.__code__
+
+
+def _by_ensure_future(frame: FrameType | None) -> bool:
+    return frame is not None and (frame.f_code is _ENSURE_FUTURE or frame.f_code is _HELPER)
+
+
+def made_by_wait_for(frame: FrameType | None) -> bool:
+    """Whether the calling frames are ensure_future's on behalf of wait_for."""
+    if not _by_ensure_future(frame):
+        return False
+    while _by_ensure_future(frame):
+        assert frame is not None
+        frame = frame.f_back
+    return frame is not None and frame.f_code is _WAIT_FOR
 
 
 def as_completed_siblings(frame: FrameType | None) -> list[Any] | None:
     """If the calling frames are as_completed's, the coroutines it was given, in the order given."""
-    if frame is None or frame.f_code not in _ENSURE_FUTURE:
+    if not _by_ensure_future(frame):
         return None
+    assert frame is not None
     for _ in range(3):  # ensure_future may call a helper, and a set comprehension may have its own frame
         frame = frame.f_back
         if frame is None:
@@ -46,6 +62,12 @@ def as_completed_siblings(frame: FrameType | None) -> list[Any] | None:
                 )
                 raise ForbiddenInWorkflowError(msg)
             items: Any = list(cast("Any", given))
+            if not all(asyncio.iscoroutine(item) or asyncio.isfuture(item) for item in items):
+                msg = (
+                    "as_completed() was given an awaitable that is neither a coroutine nor a task, so that its "
+                    "order can't be replayed: wrap it with asyncio.ensure_future(...)"
+                )
+                raise ForbiddenInWorkflowError(msg)
             unique = {id(item): item for item in items if asyncio.iscoroutine(item)}
             return list(unique.values())
     return None

@@ -14,8 +14,9 @@ from typing import Any
 
 from perdure.core.commands import CancelOperation, Command, RunStep, StartChild, StartTimer
 from perdure.core.events import RunStarted
-from perdure.core.loop import TimerHandle, WorkflowLoop
-from perdure.errors import NonDeterminismError
+from perdure.core.handles import TimerHandle
+from perdure.core.loop import WorkflowLoop
+from perdure.errors import UsageError
 
 
 class Suspended(BaseException):
@@ -128,8 +129,11 @@ class Asking:
 
     def _open(self, operation: RunStep | StartTimer | StartChild) -> None:
         if operation.id in self.operations or operation.id in self._dropped:
-            msg = f"two operations of run {self.run_id!r} have the same key: {operation.id!r}"
-            raise NonDeterminismError(msg)
+            msg = (
+                f"run {self.run_id!r} asks for {operation.id!r} again, while its first call is still open or was "
+                "given up: their outcomes couldn't be told apart. Give each call a key of its own"
+            )
+            raise UsageError(msg)
         self.operations[operation.id] = operation
         self._fresh[operation.id] = operation
 

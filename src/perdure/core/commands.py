@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from perdure.core.events import Failure
-from perdure.core.loop import TimerHandle
+from perdure.core.handles import TimerHandle
 
 
 class Operation(msgspec.Struct, eq=False):

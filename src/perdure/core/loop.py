@@ -17,17 +17,18 @@ import contextvars
 import gc
 import logging
 import sys
-import weakref
 import zlib
 from abc import ABC, abstractmethod
 from asyncio import events as _events
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
-from perdure.core.as_completed import as_completed_siblings
+from perdure.core.as_completed import as_completed_siblings, made_by_wait_for
 from perdure.core.forbidden import ForbiddenApi
 from perdure.core.futures import NumberedFuture, NumberedTask
+from perdure.core.generators import Generators
+from perdure.core.handles import Handle, TimerHandle
 from perdure.core.scope import Scope
 
 _get_running_loop = _events._get_running_loop
@@ -50,57 +51,6 @@ class Schedulable(ABC):
     @abstractmethod
     def adopt(self, loop: WorkflowLoop) -> tuple[str, Coroutine[Any, Any, Any]]:
         """Reserve the op id in the current scope; return it, and the coroutine that does the work."""
-
-
-class Handle:
-    """A callback in the ready queue."""
-
-    __slots__ = ("_args", "_callback", "_cancelled", "_context")
-
-    def __init__(
-        self, callback: Callable[..., Any], args: Sequence[Any], context: contextvars.Context
-    ) -> None:
-        self._callback = callback
-        self._args = args
-        self._context = context
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        self._cancelled = True
-
-    def cancelled(self) -> bool:
-        return self._cancelled
-
-    def get_context(self) -> contextvars.Context:
-        return self._context
-
-
-class TimerHandle(Handle):
-    """A callback that waits for its time. Its owner hears of it when it is made and when it is cancelled."""
-
-    __slots__ = ("_loop", "_when", "id")
-
-    def __init__(
-        self,
-        id: str,
-        when: float,
-        callback: Callable[..., Any],
-        args: Sequence[Any],
-        context: contextvars.Context,
-        loop: WorkflowLoop,
-    ) -> None:
-        super().__init__(callback, args, context)
-        self.id = id
-        self._when = when
-        self._loop = loop
-
-    def when(self) -> float:
-        return self._when
-
-    def cancel(self) -> None:
-        if not self._cancelled:
-            self._cancelled = True
-            self._loop.timer_cancelled(self)
 
 
 class WorkflowLoop(ForbiddenApi):
@@ -140,7 +90,9 @@ class WorkflowLoop(ForbiddenApi):
         self._scopes: dict[asyncio.Task[Any], Scope] | None = None  # of all tasks but the root
         self._callback_scope: Scope | None = None
         self._adopted: dict[int, NumberedTask] | None = None
-        self._generators: list[weakref.ref[AsyncGenerator[Any, Any]]] | None = None
+        self._generators: Generators | None = None
+        self._context: contextvars.Context | None = None  # the root task's
+        self._abandoned = False
         self._exception_handler: Callable[[Any, dict[str, Any]], object] | None = None
 
     # -- being driven -------------------------------------------------------------------------------
@@ -167,7 +119,7 @@ class WorkflowLoop(ForbiddenApi):
 
     def abandon(self) -> None:
         """Unwind every task where it stands, innermost first, running nothing but its `finally` blocks."""
-        self.silent = True
+        self.silent = self._abandoned = True
         outer = self._enter()
         try:
             task: Any
@@ -203,14 +155,15 @@ class WorkflowLoop(ForbiddenApi):
 
     def start(self, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Make `main` the root task. Its context is empty, whoever starts it."""
-        self.root = self._task(main, self.name, contextvars.Context())
+        self._context = contextvars.Context()
+        self.root = self._task(main, self.name, self._context)
         return self.root
 
     def fire(self, timer: TimerHandle) -> None:
         """A timer's time has come: make its callback ready."""
         if not timer._cancelled:
-            timer._cancelled = True  # a later cancel() is then nothing, as asyncio has it
-            self._make_ready(Handle(timer._callback, timer._args, timer._context))
+            timer._fired = True
+            self._make_ready(timer)
 
     def live_tasks(self) -> list[asyncio.Task[Any]]:
         """The unfinished tasks, the root first, then in the order of creation."""
@@ -222,10 +175,11 @@ class WorkflowLoop(ForbiddenApi):
         """Whether tasks beside the root, or async generators, may still be alive."""
         return bool(self._scopes or self._generators)
 
-    def live_generators(self) -> list[AsyncGenerator[Any, Any]]:
-        """Async generators that were started and neither finished nor closed, oldest first."""
-        found = [ref() for ref in self._generators or ()]
-        return [agen for agen in found if agen is not None and getattr(agen, "ag_frame", None) is not None]
+    def close_generators(self) -> list[asyncio.Task[Any]]:
+        """Begin to close the async generators that are still open, oldest first, each in a task."""
+        found = self._generators.take_open() if self._generators else []
+        context = self._context or contextvars.Context()
+        return [self._new_task(agen.aclose(), None, context.copy()) for agen in found]
 
     # -- scopes -------------------------------------------------------------------------------------
 
@@ -273,8 +227,11 @@ class WorkflowLoop(ForbiddenApi):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> Handle:
+        if when != when:
+            msg = "a timer was asked for at the time NaN: give a number of seconds"
+            raise ValueError(msg)
         context = _copy_context() if context is None else context
-        timer = TimerHandle(self.scope().timer(), when, callback, args, context, self)
+        timer = TimerHandle(self.scope().timer(), when, callback, args, context, self.timer_cancelled)
         if when <= self.now:
             self.fire(timer)
         elif when != float("inf"):
@@ -298,20 +255,23 @@ class WorkflowLoop(ForbiddenApi):
         """A task in a scope of its own; a Schedulable keeps the scope of its creator for its op id."""
         if self._adopted is not None and (known := self._adopted.pop(id(coro), None)) is not None:
             return known
-        if (siblings := as_completed_siblings(sys._getframe(1))) is not None:
+        caller = sys._getframe(1)
+        if (siblings := as_completed_siblings(caller)) is not None:
             # as_completed walks a set of coroutines, whose order is that of memory addresses: make
             # the tasks for all of them now, in the order of its argument
             tasks = {id(item): self._new_task(item, None, None) for item in siblings}
             self._adopted = tasks
             return tasks.pop(id(coro))
-        return self._new_task(coro, name, context, **kwargs)
+        return self._new_task(coro, name, context, made_by_wait_for(caller), **kwargs)
 
     def _new_task(
-        self, coro: Any, name: object, context: contextvars.Context | None, **kwargs: Any
+        self, coro: Any, name: object, context: contextvars.Context | None, same: bool = False, **kwargs: Any
     ) -> NumberedTask:
         scope = self.scope()
         if isinstance(coro, Schedulable):  # takes no number: wait_for makes a task for it or doesn't
             default, coro = coro.adopt(self)
+        elif same:  # the same in Python 3.11, where wait_for makes a task, as in 3.12, where it doesn't
+            default = self.name
         else:
             scope = scope.child()
             default = f"Task-{scope.path}"
@@ -337,14 +297,16 @@ class WorkflowLoop(ForbiddenApi):
 
     def _generator_begins(self, agen: AsyncGenerator[Any, Any]) -> None:
         if self._generators is None:
-            self._generators = []
-        elif len(self._generators) % 64 == 63:
-            self._generators = [ref for ref in self._generators if ref() is not None]
-        self._generators.append(weakref.ref(agen))
+            self._generators = Generators()
+        self._generators.begins(agen)
 
     def _generator_dropped(self, agen: AsyncGenerator[Any, Any]) -> None:
+        if self._abandoned:
+            return
         if self._entered:  # its last reference went away in workflow code, which replays
             self._new_task(agen.aclose(), None, None)
+        elif self._generators is not None:
+            self._generators.keep(agen)
 
     # -- asyncio: errors ----------------------------------------------------------------------------
 

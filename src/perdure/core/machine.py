@@ -67,8 +67,8 @@ class Machine(Asking):
     """
 
     __slots__ = (
-        "_cancelled", "_child_error", "_closing", "_main", "_step_error", "cancel_reason", "deadline_passed",
-        "ended", "max_payload", "replaying", "seq", "workflow",
+        "_cancelled", "_child_error", "_main", "_step_error", "_told", "cancel_reason", "deadline_passed", "ended",
+        "max_payload", "replaying", "seq", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +92,7 @@ class Machine(Asking):
         self._step_error = step_error
         self._child_error = child_error
         self._cancelled = False
-        self._closing = False
+        self._told: set[asyncio.Task[Any]] | None = None  # tasks that know the run is winding up
 
     # -- events in ----------------------------------------------------------------------------------
 
@@ -268,31 +268,43 @@ class Machine(Asking):
 
     def _settle(self) -> None:
         """Drain the loop; when the workflow function is done, wind up what it left running."""
+        if self.ended:  # what its last turn was recorded with, and of no more concern
+            return
         loop = self.loop
+        root = loop.root
+        assert root is not None
         loop.silent = self.replaying
         try:
             loop.drain()
-            if not self._closing and loop.root is not None and loop.root.done():
-                self._closing = True
-                if loop.has_leftovers():
-                    self._wind_up()
+            while root.done() and loop.has_leftovers() and self._wind_up() and not loop.interrupted:
+                loop.drain()
         except SystemExit as error:
             self._finish(Ending.RAISED, error=error)
             return
         if loop.interrupted:
             raise self.turn_limit_error()
-        if self._closing and not self.ended and not loop.live_tasks():
+        if root.done() and not loop.live_tasks():
             self._read_outcome()
 
-    def _wind_up(self) -> None:
-        """Treat what the workflow function left running as asyncio.run does."""
-        loop = self.loop
-        for task in loop.live_tasks():
-            task.cancel()
-        loop.drain()
-        for agen in loop.live_generators():
-            loop.create_task(agen.aclose())
-        loop.drain()
+    def _wind_up(self) -> bool:
+        """Treat what the workflow function left running as asyncio.run does. Returns whether that goes on.
+
+        Tasks are cancelled, each once, also those made by the cleaning of others; when all have ended,
+        the async generators that are still open are closed.
+        """
+        if self._told is None:
+            self._told = set()
+        alive = self.loop.live_tasks()
+        if new := [task for task in alive if task not in self._told]:
+            for task in new:
+                task.cancel()
+            self._told.update(new)
+            return True
+        if alive:
+            return False
+        closing = self.loop.close_generators()
+        self._told.update(closing)
+        return bool(closing)
 
     def _read_outcome(self) -> None:
         root = self.loop.root
@@ -326,7 +338,7 @@ class Machine(Asking):
         """Unwind the code without any effect: the run is leaving memory, or its state is void."""
         if not self.inert:
             self.inert = True
-            if not self.ended:
+            if not self.ended or self.loop.has_leftovers():
                 self.loop.abandon()
             self.operations.clear()
             self._fresh.clear()

@@ -58,8 +58,13 @@ def _apply_wave(db: Database, wave: Sequence[Append]) -> list[Appended | Stale]:
     if db.run("advance_many", (as_json(rows),)) != len(wave):
         raise WaveRefusedError
     insert_events(db, _numbered(wave))
+    ending_plainly = [append for append in wave if _only_ends(append)]
+    if ending_plainly:
+        _finish_many(db, ending_plainly)
     return [
-        _follow(db, append) if _has_effects(append) else Appended(append.expected + len(append.events))
+        Appended(append.expected + len(append.events))
+        if _only_ends(append) or not _has_effects(append)
+        else _follow(db, append)
         for append in wave
     ]
 
@@ -120,6 +125,21 @@ def _has_effects(append: Append) -> bool:
         or append.children
         or append.parent_mail
     )
+
+
+def _only_ends(append: Append) -> bool:
+    """Whether it is the end of a run and nothing besides."""
+    return append.status in _FINAL and not (append.consumed or append.children or append.parent_mail)
+
+
+def _finish_many(db: Database, appends: Sequence[Append]) -> None:
+    ends = [(a.run, a.status, a.reason, a.block_code, a.now) for a in appends]
+    runs = as_json([append.run for append in appends])
+    db.run("finish_many", {"ends": as_json(ends)})
+    db.run("drop_inboxes", {"runs": runs})
+    now = appends[-1].now
+    for (parent,) in db.rows("live_parents", {"runs": runs}):
+        close_children(db, parent, now)
 
 
 def _follow(db: Database, append: Append) -> Appended:

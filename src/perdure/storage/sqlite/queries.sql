@@ -60,6 +60,18 @@ SET status = :status, reason = :reason, block_code = :block_code, ended_at = :no
     owner = NULL, wake_at = NULL, mail = 0
 WHERE run = :run;
 
+-- name: finish_many
+-- The same for many runs: [[run, status, reason, block_code, now], ...].
+UPDATE runs
+SET status = a.status, reason = a.reason, block_code = a.block_code, ended_at = a.now,
+    owner = NULL, wake_at = NULL, mail = 0
+FROM (
+    SELECT value ->> 0 AS run, value ->> 1 AS status, value ->> 2 AS reason, value ->> 3 AS block_code,
+           value ->> 4 AS now
+    FROM json_each(:ends)
+) AS a
+WHERE runs.run = a.run;
+
 -- name: terminate
 -- A run's end from outside: one event more, and an epoch in which its driver can't write.
 UPDATE runs
@@ -70,6 +82,14 @@ RETURNING seq, parent, parent_op;
 
 -- name: drop_inbox
 DELETE FROM inbox WHERE run = :run;
+
+-- name: drop_inboxes
+DELETE FROM inbox WHERE run IN (SELECT value FROM json_each(:runs));
+
+-- name: live_parents
+-- Which of these runs have children that haven't ended.
+SELECT DISTINCT c.parent FROM json_each(:runs) AS p CROSS JOIN runs AS c ON c.parent = p.value
+WHERE c.ended_at IS NULL;
 
 -- name: parent_of
 SELECT parent FROM runs WHERE run = :run;

@@ -43,7 +43,7 @@ _REPAIR_PAUSES = (0.0, 0.01, 0.1, 0.4)
 _RECONNECT_EVERY = 0.5
 #: After a commit that took longer than this, the event loop commits nothing itself for a while.
 _SLOW_COMMIT = 0.002
-_SLOW_PAUSE = 1.0
+_SLOW_PAUSE = 0.1
 
 _OUTCOME_UNKNOWN = (apsw.IOError, apsw.CorruptError)
 _NOTHING_WRITTEN = (

@@ -1,0 +1,50 @@
+"""Keeps track of a run's async generators, so that each is closed at the same point on every replay.
+
+One that loses its last reference while the code runs is closed there and then, as asyncio does it. One that
+only the garbage collector finds (it is part of a cycle) would be closed at some arbitrary moment, in one place
+live and in another on replay: it is kept instead, and closed when the workflow function is done.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncGenerator
+from typing import Any, TypeAlias
+
+_Generator: TypeAlias = AsyncGenerator[Any, Any]
+
+
+class Generators:
+    """The async generators that were started and may still be open, in the order in which they began."""
+
+    __slots__ = ("_begun", "_kept", "_prune_at")
+
+    def __init__(self) -> None:
+        self._begun: dict[int, weakref.ref[_Generator]] = {}
+        self._kept: dict[int, _Generator] = {}
+        self._prune_at = 64
+
+    def begins(self, agen: _Generator) -> None:
+        """Its first item was asked for."""
+        key = id(agen)
+        self._begun.pop(key, None)  # of one that is gone: addresses are used again
+        self._begun[key] = weakref.ref(agen)
+        if len(self._begun) >= self._prune_at:
+            self._begun = {
+                key: ref for key, ref in self._begun.items() if ref() is not None or key in self._kept
+            }
+            self._prune_at = 64 + 2 * len(self._begun)
+
+    def keep(self, agen: _Generator) -> None:
+        """The garbage collector found it."""
+        self._kept[id(agen)] = agen
+
+    def take_open(self) -> list[_Generator]:
+        """Those neither finished nor closed, oldest first; they are tracked no longer."""
+        found = [self._kept.get(key) or ref() for key, ref in self._begun.items()]
+        self._begun.clear()
+        self._kept.clear()
+        return [agen for agen in found if agen is not None and getattr(agen, "ag_frame", None) is not None]
+
+    def __bool__(self) -> bool:
+        return bool(self._begun)

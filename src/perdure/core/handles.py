@@ -1,0 +1,60 @@
+"""What call_soon and call_later return: callbacks in the ready queue, and callbacks that wait for their time."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Handle:
+    """A callback in the ready queue."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context")
+
+    def __init__(
+        self, callback: Callable[..., Any], args: Sequence[Any], context: contextvars.Context
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def get_context(self) -> contextvars.Context:
+        return self._context
+
+
+class TimerHandle(Handle):
+    """A callback that waits for its time. Its owner hears of it when it is made and when it is cancelled."""
+
+    __slots__ = ("_fired", "_on_cancel", "_when", "id")
+
+    def __init__(
+        self,
+        id: str,
+        when: float,
+        callback: Callable[..., Any],
+        args: Sequence[Any],
+        context: contextvars.Context,
+        on_cancel: Callable[[TimerHandle], None],
+    ) -> None:
+        super().__init__(callback, args, context)
+        self.id = id
+        self._when = when
+        self._on_cancel = on_cancel
+        self._fired = False
+
+    def when(self) -> float:
+        return self._when
+
+    def cancel(self) -> None:
+        if not self._cancelled:
+            self._cancelled = True
+            if not self._fired:
+                self._on_cancel(self)
