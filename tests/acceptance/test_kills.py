@@ -23,6 +23,7 @@ pytestmark = pytest.mark.acceptance
 
 KILLS = 600 if SOAK else 35
 AT_ONCE = 12  # runs at a time
+UNFINISHED = [status for status in perdure.Status if not status.final]
 
 
 def seeded(number: int) -> random.Random:
@@ -56,7 +57,7 @@ class Attack:
 
     async def keep_busy(self) -> None:
         """Start the next runs when the last ones are nearly done."""
-        live = [run async for run in self.client.runs(limit=None) if not run.status.final and not run.parent]
+        live = [run async for run in self.client.runs(status=UNFINISHED, limit=None) if not run.parent]
         if len(live) <= 2:
             first = len(self.handles)
             calls = [program.mixed(number) for number in range(first, first + AT_ONCE)]
@@ -66,11 +67,14 @@ class Attack:
         at: float = worker.kill()
         self.kills += 1
         lines = self.world.lines()
-        if any(line.pid == worker.pid for line in lines):
-            live = [run async for run in self.client.runs(limit=AT_ONCE * 4) if not run.status.final]
-            self.hits += bool(live)
-            self.inside += unfinished_bodies(lines, worker.pid) > 0
+        inside = unfinished_bodies(lines, worker.pid) > 0
+        began = any(line.pid == worker.pid for line in lines)
+        self.hits += inside or (began and await self.unfinished())
+        self.inside += inside
         return at
+
+    async def unfinished(self) -> bool:
+        return bool([run async for run in self.client.runs(status=UNFINISHED, limit=1)])
 
     async def finish(self, monkeypatch: pytest.MonkeyPatch) -> Findings:
         """Wait for all runs, compare with uninterrupted ones, check the books."""

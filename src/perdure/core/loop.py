@@ -150,7 +150,9 @@ class WorkflowLoop(ForbiddenApi):
     def _run(self, handle: Handle) -> None:
         try:
             handle._context.run(handle._callback, *handle._args)
-        except Exception as error:  # noqa: BLE001 - as asyncio does: a callback's error ends only the callback
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as asyncio does: a callback's error ends only the callback
             self.call_exception_handler({"message": "exception in a callback", "exception": error})
 
     def start(self, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

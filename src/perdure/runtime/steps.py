@@ -71,6 +71,7 @@ class Attempt(msgspec.Struct, eq=False):
     started_at: float
     future: asyncio.Future[Any] | None = None
     dropped: bool = False
+    over: bool = False
 
     def cancel(self) -> None:
         """Nobody waits for it any more: interrupt an async step, tell a sync one."""
@@ -272,6 +273,7 @@ class StepExecutor:
 
     def _over(self, attempt: Attempt) -> None:
         """The attempt's place is free: let the next in line begin."""
+        attempt.over = True
         self.executing.discard(attempt)
         attempt.run.work.attempt_over(attempt.operation)
         while self._line and len(self.executing) < self._concurrency and not self._closed:

@@ -30,9 +30,11 @@ class Work:
         if operation.retry_at > host.clock():
             self.arm(operation.id, operation.retry_at, self.start_step, operation)
             return
-        if self._attempts is None:
-            self._attempts = {}
-        self._attempts[operation.id] = host.steps.start(self._run, operation)
+        attempt = host.steps.start(self._run, operation)
+        if not attempt.over:  # eager tasks may be done already
+            if self._attempts is None:
+                self._attempts = {}
+            self._attempts[operation.id] = attempt
 
     def attempt_over(self, operation: RunStep) -> None:
         """The executor is done with the current attempt of this step."""
