@@ -3,11 +3,15 @@
 asyncio keeps tasks in sets (`wait`, `as_completed`, `TaskGroup`), and a set's order follows from the
 hashes in it. Numbering the objects in the order of their creation makes that order the same in every
 process, so that `for task in done:` replays as it ran. Equality stays identity.
+
+anyio keeps the cancel scopes of a task group's tasks in a set, too, and those are no objects of ours: what
+it cancels in one go is therefore put in the order of the tasks' numbers here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,3 +46,9 @@ class NumberedTask(_Task):
 
     def __hash__(self) -> int:
         return self.number
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if sys._getframe(1).f_code.co_name == "_deliver_cancellation":  # of anyio's cancel scopes
+            loop: Any = self.get_loop()
+            return bool(loop.cancel_in_order(self.number, super().cancel, msg))
+        return super().cancel(msg)

@@ -30,6 +30,16 @@ class Handle:
         return self._context
 
 
+class OrderedHandle(Handle):
+    """A callback that keeps its place among others of its kind."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int, handle: Handle) -> None:
+        super().__init__(handle._callback, handle._args, handle._context)
+        self.number = number
+
+
 class TimerHandle(Handle):
     """A callback that waits for its time. Its owner hears of it when it is made and when it is cancelled."""
 

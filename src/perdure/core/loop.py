@@ -28,7 +28,7 @@ from perdure.core.as_completed import as_completed_siblings, made_by_wait_for
 from perdure.core.forbidden import ForbiddenApi
 from perdure.core.futures import NumberedFuture, NumberedTask
 from perdure.core.generators import Generators
-from perdure.core.handles import Handle, TimerHandle
+from perdure.core.handles import Handle, OrderedHandle, TimerHandle
 from perdure.core.scope import Scope
 
 _get_running_loop = _events._get_running_loop
@@ -287,6 +287,21 @@ class WorkflowLoop(ForbiddenApi):
     def _task(self, coro: Any, name: str, context: contextvars.Context | None, **kwargs: Any) -> NumberedTask:
         self._numbers += 1
         return NumberedTask(self._numbers, coro, loop=self, name=name, context=context, **kwargs)
+
+    def cancel_in_order(self, number: int, cancel: Callable[[Any], bool], msg: Any) -> bool:
+        """Cancel a task; what that makes ready comes before the like of tasks with a higher number."""
+        if self._ready is None:
+            self._ready = deque()
+        ready = self._ready
+        before = len(ready)
+        done = cancel(msg)
+        made = [OrderedHandle(number, ready.pop()) for _ in range(len(ready) - before)]
+        later: list[Handle] = []
+        while ready and isinstance(last := ready[-1], OrderedHandle) and last.number > number:
+            later.append(ready.pop())
+        ready.extend(reversed(made))
+        ready.extend(reversed(later))
+        return done
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         if self._scopes is not None:

@@ -22,14 +22,13 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.codec.events import encode_event
-from perdure.codec.failures import failure_of
-from perdure.codec.values import check_size
 from perdure.core import events as ev
-from perdure.core.commands import CancelOperation, Command, Ending, Finish, RunStep, StartChild, StartTimer
+from perdure.core.commands import CancelOperation, Command, Finish, RunStep, StartChild, StartTimer
 from perdure.core.machine import Machine, fingerprint
 from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
 from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
+from perdure.runtime.endings import Last, last_event, timed_out, told_to_parent
 from perdure.runtime.journal import Journal
 from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Timers
@@ -53,7 +52,7 @@ class Host(Protocol):
     turns: Turns
     max_payload: int
 
-    def watch(self, driver: Driver, timer: StartTimer) -> None: ...
+    def watch(self, driver: Driver, operation: Operation) -> None: ...
     def child_run(self, driver: Driver, operation: StartChild) -> NewRun: ...
     def child_created(self, child: NewRun, run: int, epoch: int) -> None: ...
     def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None: ...
@@ -114,7 +113,7 @@ class Driver:
         self._last_mail = 0
         self._in_flight = False
         self._last_at = row.started_at or row.created_at
-        self._ending: tuple[Status, ev.Final] | None = None
+        self._ending: Last | None = None
         self._final_sent = False
         self._handover: Handover | None = None
 
@@ -240,6 +239,9 @@ class Driver:
     def _with_effects(self, append: Append, status: Status | None, *, release: bool) -> Append:
         """The same append, with what is more than events."""
         handover = self._handover
+        parent_mail = None
+        if self._final_sent and self._ending is not None and self.parent_op is not None:
+            parent_mail = told_to_parent(self._ending, self.parent_op)
         consumed, self._consumed = self._consumed, []
         children, self._children = self._children, []
         if status is not None:
@@ -253,7 +255,7 @@ class Driver:
             wake_at=handover.wake_at if handover else None,
             consumed=consumed,
             children=children,
-            parent_mail=self._parent_mail() if self._final_sent else None,
+            parent_mail=parent_mail,
         )
 
     def _appended(
@@ -318,7 +320,15 @@ class Driver:
                     else:
                         self.work.cancel(operation)
                 case Finish():
-                    self._finish(command)
+                    self._end(
+                        last_event(
+                            command,
+                            self.machine,
+                            self.definition,
+                            now=self._now(),
+                            max_payload=self.host.max_payload,
+                        )
+                    )
 
     def _start_child(self, operation: StartChild) -> None:
         data = operation.input
@@ -334,41 +344,14 @@ class Driver:
         )
         self._buffer.append((event, _UNSET))
         self._children.append(self.host.child_run(self, operation))
+        self.host.watch(self, operation)
         self.has_children = True
 
-    def _finish(self, command: Finish) -> None:
-        now = self._now()
-        if self.machine.deadline_passed:
-            self._end(Status.FAILED, self._timed_out(now))
-        elif command.ending is Ending.CANCELLED:
-            self._end(Status.CANCELLED, ev.RunCancelled(at=now, reason=self.machine.cancel_reason))
-        elif command.ending is Ending.RAISED:
-            assert command.error is not None
-            self._end(Status.FAILED, ev.RunFailed(at=now, failure=failure_of(command.error)))
-        else:
-            try:
-                data, _ = self.definition.result.record(command.value)
-                check_size(data, self.host.max_payload, f"result of workflow {self.definition.name}")
-            except Exception as error:  # noqa: BLE001 - a result that can't be kept fails the run
-                self._end(Status.FAILED, ev.RunFailed(at=now, failure=failure_of(error)))
-            else:
-                self._end(Status.COMPLETED, ev.RunCompleted(at=now, result=data))
-
-    def _end(self, status: Status, event: ev.Final) -> None:
+    def _end(self, last: Last) -> None:
         """The run is over: this is its last event, whatever its steps may still bring."""
         if self._ending is None:
-            self._ending = (status, event)
+            self._ending = last
             self.work.drop()
-
-    def _parent_mail(self) -> bytes | None:
-        if self.parent_op is None or self._ending is None:
-            return None
-        status, event = self._ending
-        result = event.result if isinstance(event, ev.RunCompleted) else None
-        failure = event.failure if isinstance(event, ev.RunFailed) else None
-        return encode_event(
-            ev.ChildEnded(at=event.at, child=self.parent_op, status=status, result=result, failure=failure)
-        )
 
     # -- the run's timeout ---------------------------------------------------------------------------
 
@@ -378,17 +361,8 @@ class Driver:
             self.record(ev.DeadlinePassed(at=self._now()))
 
     def _cleanup_over(self) -> None:
-        self._end(Status.FAILED, self._timed_out(self._now()))
+        self._end(timed_out(self.machine, self._now()))
         self.flush()
-
-    def _timed_out(self, now: float) -> ev.RunFailed:
-        started = self.machine.started
-        assert started is not None
-        assert started.deadline is not None
-        limit = started.deadline - started.at
-        message = f"run {self.id!r} was still going after its timeout of {limit:g} s, and was cancelled"
-        failure = ev.Failure(type="perdure.errors.RunTimedOut", message=message)
-        return ev.RunFailed(at=now, failure=failure, timed_out=True)
 
     # -- standing ------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Residency:
         self._evict_after = evict_after
         self._max_resident = max_resident
         self._executing = executing
-        self._watched: deque[tuple[float, Driver, StartTimer]] = deque()
+        self._watched: deque[tuple[float, Driver, Operation]] = deque()
         self._notes = loop.call_later(NOTE_AFTER, self._write_notes)
         self._evictions = loop.call_later(self._interval(), self._evict_idle)
 
@@ -84,9 +84,9 @@ class Residency:
 
     # -- notes --------------------------------------------------------------------------------------
 
-    def watch(self, driver: Driver, timer: StartTimer) -> None:
-        """Write a note about this timer if it is still open in 100 ms."""
-        self._watched.append((self._loop.time() + NOTE_AFTER, driver, timer))
+    def watch(self, driver: Driver, operation: Operation) -> None:
+        """Let the store know what the run waits for, if this is still open in 100 ms."""
+        self._watched.append((self._loop.time() + NOTE_AFTER, driver, operation))
 
     def _write_notes(self) -> None:
         """Every 100 ms: note the steps and timers that are older than that and have no note yet."""
@@ -100,22 +100,21 @@ class Residency:
                 lasting.setdefault(driver, []).append(attempt.operation)
         now = self._loop.time()
         while self._watched and self._watched[0][0] <= now:
-            _, driver, timer = self._watched.popleft()
-            if not driver.gone and driver.machine.operations.get(timer.id) is timer:
-                lasting.setdefault(driver, []).append(timer)
+            _, driver, operation = self._watched.popleft()
+            if not driver.gone and driver.machine.operations.get(operation.id) is operation:
+                lasting.setdefault(driver, []).append(operation)
         for driver, operations in lasting.items():
             if not driver.busy():
-                driver.note(self._notes_of(operations), _standing(driver))
-            else:  # the log is being written: timers have to be looked at again, steps are anyway
+                driver.note(self._notes_of(driver, operations), _standing(driver))
+            else:  # the log is being written: look again when that is done
                 for operation in operations:
-                    if isinstance(operation, StartTimer):
-                        self.watch(driver, operation)
+                    self.watch(driver, operation)
 
-    def _notes_of(self, operations: list[Operation]) -> list[ev.Event]:
+    def _notes_of(self, driver: Driver, operations: list[Operation]) -> list[ev.Event]:
         now = self._clock()
         notes: list[ev.Event] = []
         for operation in operations:
-            if isinstance(operation, RunStep):
+            if isinstance(operation, RunStep) and driver.work.attempting(operation) and not operation.noted:
                 notes.append(ev.StepStarted(at=now, step=operation.id, attempt=operation.failed_attempts + 1))
             elif isinstance(operation, StartTimer) and not operation.noted:
                 notes.append(ev.TimerStarted(at=now, timer=operation.id, due=operation.due))

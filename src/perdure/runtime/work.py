@@ -29,6 +29,7 @@ class Work:
         host = self._run.host
         if operation.retry_at > host.clock():
             self.arm(operation.id, operation.retry_at, self.start_step, operation)
+            host.watch(self._run, operation)
             return
         attempt = host.steps.start(self._run, operation)
         if not attempt.over:  # eager tasks may be done already

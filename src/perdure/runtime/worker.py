@@ -17,7 +17,7 @@ from typing import Any
 from perdure.codec.events import decode_event
 from perdure.codec.failures import step_exception
 from perdure.core import events as ev
-from perdure.core.commands import StartChild, StartTimer
+from perdure.core.commands import Operation, StartChild
 from perdure.core.machine import Machine
 from perdure.core.status import Status
 from perdure.errors import StoreError, UndecodableError
@@ -297,8 +297,8 @@ class Worker:
 
     # -- what drivers ask of their host --------------------------------------------------------------
 
-    def watch(self, driver: Driver, timer: StartTimer) -> None:
-        self._residency.watch(driver, timer)
+    def watch(self, driver: Driver, operation: Operation) -> None:
+        self._residency.watch(driver, operation)
 
     def child_run(self, driver: Driver, operation: StartChild) -> NewRun:
         return self._family.make(driver, operation, self._owner_of)

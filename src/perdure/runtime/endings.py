@@ -1,0 +1,55 @@
+"""From how a workflow's code ended to the run's last event."""
+
+from __future__ import annotations
+
+from perdure.codec.events import encode_event
+from perdure.codec.failures import failure_of
+from perdure.codec.values import check_size
+from perdure.core import events as ev
+from perdure.core.commands import Ending, Finish
+from perdure.core.machine import Machine
+from perdure.core.status import Status
+from perdure.runtime.definitions import WorkflowDefinition
+
+#: A final status and the event that goes with it.
+Last = tuple[Status, ev.Final]
+
+
+def last_event(
+    finish: Finish, machine: Machine, definition: WorkflowDefinition, *, now: float, max_payload: int
+) -> Last:
+    """The end of a run whose code is done."""
+    if machine.deadline_passed:
+        return timed_out(machine, now)
+    if finish.ending is Ending.CANCELLED:
+        return Status.CANCELLED, ev.RunCancelled(at=now, reason=machine.cancel_reason)
+    if finish.ending is Ending.RAISED:
+        assert finish.error is not None
+        return Status.FAILED, ev.RunFailed(at=now, failure=failure_of(finish.error))
+    try:
+        data, _ = definition.result.record(finish.value)
+        check_size(data, max_payload, f"result of workflow {definition.name}")
+    except Exception as error:  # noqa: BLE001 - a result that can't be kept fails the run
+        return Status.FAILED, ev.RunFailed(at=now, failure=failure_of(error))
+    return Status.COMPLETED, ev.RunCompleted(at=now, result=data)
+
+
+def timed_out(machine: Machine, now: float) -> Last:
+    """The end of a run that was still going after its timeout."""
+    started = machine.started
+    assert started is not None
+    assert started.deadline is not None
+    limit = started.deadline - started.at
+    message = f"run {machine.run_id!r} was still going after its timeout of {limit:g} s, and was cancelled"
+    failure = ev.Failure(type="perdure.errors.RunTimedOut", message=message)
+    return Status.FAILED, ev.RunFailed(at=now, failure=failure, timed_out=True)
+
+
+def told_to_parent(last: Last, parent_op: str) -> bytes:
+    """The encoded event by which a parent hears of its child's end."""
+    status, event = last
+    result = event.result if isinstance(event, ev.RunCompleted) else None
+    failure = event.failure if isinstance(event, ev.RunFailed) else None
+    return encode_event(
+        ev.ChildEnded(at=event.at, child=parent_op, status=status, result=result, failure=failure)
+    )
