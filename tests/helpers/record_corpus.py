@@ -29,7 +29,7 @@ def corpus(*, anyio: bool = True) -> dict[str, dict[str, Any]]:
         live = simulate(shape)
         found[name] = {
             "asked": live.asked,
-            "events": [encode_event(event).decode() for event in live.history],
+            "events": [encode_event(event).hex() for event in live.history],
             "sights": repr(live.sights),
             "outcome": repr(live.outcome),
         }

@@ -23,7 +23,15 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.commands import CancelOperation, Command, Finish, RunStep, StartChild, StartTimer
+from perdure.core.commands import (
+    CancelOperation,
+    Command,
+    Finish,
+    Operation,
+    RunStep,
+    StartChild,
+    StartTimer,
+)
 from perdure.core.machine import Machine, fingerprint
 from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
