@@ -92,6 +92,7 @@ class WorkflowLoop(ForbiddenApi):
         self._adopted: dict[int, NumberedTask] | None = None
         self._generators: Generators | None = None
         self._context: contextvars.Context | None = None  # the root task's
+        self._told: set[asyncio.Task[Any]] | None = None  # tasks that wind_up() has no more to say to
         self._abandoned = False
         self._exception_handler: Callable[[Any, dict[str, Any]], object] | None = None
 
@@ -177,11 +178,32 @@ class WorkflowLoop(ForbiddenApi):
         """Whether tasks beside the root, or async generators, may still be alive."""
         return bool(self._scopes or self._generators)
 
-    def close_generators(self) -> list[asyncio.Task[Any]]:
-        """Begin to close the async generators that are still open, oldest first, each in a task."""
-        found = self._generators.take_open() if self._generators else []
-        context = self._context or contextvars.Context()
-        return [self._new_task(agen.aclose(), None, context.copy()) for agen in found]
+    def wind_up(self) -> bool:
+        """Treat what the root task left running as asyncio.run does. Returns whether there is more to drain.
+
+        Tasks are cancelled, each once, also those made by the cleaning of others; when all have ended,
+        the async generators that are still open are closed, oldest first.
+        """
+        told = self._told = self._told or set()
+        alive = self.live_tasks()
+        if new := [task for task in alive if task not in told]:
+            for task in new:
+                task.cancel()
+            told.update(new)
+            return True
+        if alive or not self._generators:
+            return False
+        found = self._generators.take_open()
+        for agen in found:
+            self._close_generator(agen)
+        return bool(found)
+
+    def _close_generator(self, agen: AsyncGenerator[Any, Any]) -> None:
+        context = None if self._entered or self._context is None else self._context.copy()
+        task = self._new_task(agen.aclose(), None, context)
+        self._told = self._told or set()
+        self._told.add(task)  # the run's end waits for it, and doesn't cancel it
+        task.add_done_callback(self._told.discard)
 
     # -- scopes -------------------------------------------------------------------------------------
 
@@ -321,7 +343,7 @@ class WorkflowLoop(ForbiddenApi):
         if self._abandoned:
             return
         if self._entered:  # its last reference went away in workflow code, which replays
-            self._new_task(agen.aclose(), None, None)
+            self._close_generator(agen)
         elif self._generators is not None:
             self._generators.keep(agen)
 

@@ -67,7 +67,7 @@ class Machine(Asking):
     """
 
     __slots__ = (
-        "_cancelled", "_child_error", "_main", "_step_error", "_told", "cancel_reason", "deadline_passed", "ended",
+        "_cancelled", "_child_error", "_main", "_step_error", "cancel_reason", "deadline_passed", "ended",
         "max_payload", "replaying", "seq", "workflow",
     )  # fmt: skip
 
@@ -92,7 +92,6 @@ class Machine(Asking):
         self._step_error = step_error
         self._child_error = child_error
         self._cancelled = False
-        self._told: set[asyncio.Task[Any]] | None = None  # tasks that know the run is winding up
 
     # -- events in ----------------------------------------------------------------------------------
 
@@ -276,7 +275,7 @@ class Machine(Asking):
         loop.silent = self.replaying
         try:
             loop.drain()
-            while root.done() and loop.has_leftovers() and self._wind_up() and not loop.interrupted:
+            while root.done() and loop.has_leftovers() and loop.wind_up() and not loop.interrupted:
                 loop.drain()
         except SystemExit as error:
             self._finish(Ending.RAISED, error=error)
@@ -285,26 +284,6 @@ class Machine(Asking):
             raise self.turn_limit_error()
         if root.done() and not loop.live_tasks():
             self._read_outcome()
-
-    def _wind_up(self) -> bool:
-        """Treat what the workflow function left running as asyncio.run does. Returns whether that goes on.
-
-        Tasks are cancelled, each once, also those made by the cleaning of others; when all have ended,
-        the async generators that are still open are closed.
-        """
-        if self._told is None:
-            self._told = set()
-        alive = self.loop.live_tasks()
-        if new := [task for task in alive if task not in self._told]:
-            for task in new:
-                task.cancel()
-            self._told.update(new)
-            return True
-        if alive:
-            return False
-        closing = self.loop.close_generators()
-        self._told.update(closing)
-        return bool(closing)
 
     def _read_outcome(self) -> None:
         root = self.loop.root

@@ -19,20 +19,28 @@ NAP_MAX = 10.0
 #: Shortest nap, in seconds: below it `call_later` would only spin.
 NAP_MIN = 0.0005
 
+#: So many cancelled alarms may stay in the heap before it is looked through.
+HEAP_SLACK = 256
+
 
 class Alarm:
     """Something that will happen at `due`, unless cancelled."""
 
-    __slots__ = ("action", "args", "due")
+    __slots__ = ("_timers", "action", "args", "due")
 
-    def __init__(self, due: float, action: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, timers: Timers, due: float, action: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
+        self._timers = timers
         self.due = due
         self.action: Callable[..., None] | None = action
         self.args = args
 
     def cancel(self) -> None:
-        self.action = None
-        self.args = ()
+        if self.action is not None:
+            self.action = None
+            self.args = ()
+            self._timers.forgotten()
 
 
 class Timers:
@@ -47,17 +55,27 @@ class Timers:
         self._clock = clock
         self._heap: list[tuple[float, int, Alarm]] = []
         self._number = 0
+        self._cancelled = 0  # alarms in the heap that won't ring
         self._nap: asyncio.TimerHandle | None = None
         self._nap_until = float("inf")
 
     def at(self, due: float, action: Callable[..., None], *args: Any) -> Alarm:
         """Call `action(*args)` once the wall clock shows `due`; those of one moment in the order asked."""
-        alarm = Alarm(due, action, args)
+        alarm = Alarm(self, due, action, args)
         self._number += 1
         heapq.heappush(self._heap, (due, self._number, alarm))
         if due < self._nap_until:
             self._sleep()
         return alarm
+
+    def forgotten(self) -> None:
+        """An alarm was cancelled. When most of the heap is of that kind, what is left moves into a new one:
+        a run that left memory until next year mustn't leave its alarm behind."""
+        self._cancelled += 1
+        if self._cancelled > HEAP_SLACK and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].action is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
 
     def close(self) -> None:
         """Forget every alarm."""
@@ -73,6 +91,7 @@ class Timers:
             self._nap = None
         while self._heap and self._heap[0][2].action is None:
             heapq.heappop(self._heap)
+            self._cancelled -= 1
         if not self._heap:
             self._nap_until = float("inf")
             return
@@ -86,7 +105,12 @@ class Timers:
         heap = self._heap
         while heap and heap[0][0] <= now:
             alarm = heapq.heappop(heap)[2]
-            if alarm.action is not None:
-                alarm.action(*alarm.args)
+            if alarm.action is None:
+                self._cancelled -= 1
+                continue
+            action, args = alarm.action, alarm.args
+            alarm.action = None  # cancelling it from here on is nothing
+            action(*args)
+            heap = self._heap
         if self._nap is None:
             self._sleep()

@@ -1,0 +1,79 @@
+"""A full disk, on a real file system of a few megabytes: runs wait, say so, and go on when there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import program
+import pytest
+from world import World, check_books, results, until
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"can't mount a small disk here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_runs_wait_while_the_disk_is_full(world: World, small_disk: Path) -> None:
+    world.database = small_disk / "runs.db"
+
+    async def scenario() -> None:
+        async with world.client() as client:
+            worker = world.start_worker()
+            worker.wait_ready()
+            ballast = small_disk / "ballast"
+            ballast.write_bytes(b"x" * 3_500_000)
+            handle = await client.start(program.hoard(20, 100), id="hoard")
+            await until(lambda: complains(worker.log, "disk is full"))
+            assert not (await handle.status()).final
+            recorded = [event async for event in handle.history()]
+            ballast.unlink()
+            assert await handle.result(timeout=30) == 20 * 100 * 1024
+            after = [event async for event in handle.history()]
+            assert after[: len(recorded)] == recorded, "what was recorded stays"
+            findings = await check_books(world, client)
+            assert findings.steps == 20
+            assert findings.repeated == 0, "the refused result was kept in memory and offered again"
+            assert "takes writes again" in worker.log.read_text()
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_killed_on_a_full_disk_loses_nothing(world: World, small_disk: Path) -> None:
+    world.database = small_disk / "runs.db"
+
+    async def scenario() -> None:
+        async with world.client() as client:
+            worker = world.start_worker()
+            worker.wait_ready()
+            ballast = small_disk / "ballast"
+            ballast.write_bytes(b"x" * 3_500_000)
+            handle = await client.start(program.hoard(20, 100), id="hoard")
+            await until(lambda: complains(worker.log, "disk is full"))
+            worker.kill()
+            ballast.unlink()
+            world.start_worker()
+            assert await results([handle]) == [20 * 100 * 1024]
+            await check_books(world, client)
+
+    asyncio.run(scenario())
+
+
+async def complains(log: Path, text: str) -> bool:
+    return text in log.read_text()

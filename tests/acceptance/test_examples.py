@@ -1,0 +1,113 @@
+"""The examples run as they stand, and the demo's own table says that it worked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from world import PERDURE, REPOSITORY
+
+pytestmark = pytest.mark.acceptance
+
+NO_MODEL = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**NO_MODEL, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def table_of(output: str) -> dict[str, str]:
+    """The rows of the demo's final table."""
+    return {key.strip(): value.strip() for key, value in re.findall(r"^│(.+?)│(.+?)│$", output, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(sys.executable, str(REPOSITORY / "examples" / "research_agent.py")), (*PERDURE, "demo")],
+    ids=["example", "perdure demo"],
+)
+def test_the_demo_survives_its_own_death(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = run(tmp_path, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[0].startswith("You will see an agent")
+    table = table_of(done.stdout)
+    assert table["documents analysed"] == "10"
+    assert table["steps executed before the crash"] == "8"
+    assert table["steps executed after the crash"] == "14"
+    assert table["steps skipped by replay"] == "8"
+    assert table["steps that ran twice"] == "0"
+    assert table["verdict"] == "every recorded step ran exactly once"
+    lines = [json.loads(line) for line in (tmp_path / ".demo" / "ledger.jsonl").read_text().splitlines()]
+    assert len(lines) == len({line["step"] for line in lines}) == 22
+    assert len({line["pid"] for line in lines}) == 2
+    assert (tmp_path / ".demo" / "report.md").read_text().count("## ") == 10
+    again = run(tmp_path, *command)
+    assert again.returncode == 0, "a second demo starts afresh"
+
+
+class FakeModel(BaseHTTPRequestHandler):
+    """Answers like both model services; every fifth request is told to come back later."""
+
+    requests = 0
+
+    def do_POST(self) -> None:
+        FakeModel.requests += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if FakeModel.requests % 5 == 0:
+            self.send_response(429)
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            return
+        answer = {"choices": [{"message": {"content": "In short."}}], "content": [{"text": "In short."}]}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def model_server() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeModel)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("service", ["OPENAI", "ANTHROPIC"])
+def test_the_demo_asks_a_model_and_waits_when_told_to(
+    tmp_path: Path, model_server: str, service: str
+) -> None:
+    script = str(REPOSITORY / "examples" / "research_agent.py")
+    settings = {f"{service}_API_KEY": "none", f"{service}_BASE_URL": model_server}
+    done = run(tmp_path, sys.executable, script, **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert table_of(done.stdout)["verdict"] == "every recorded step ran exactly once"
+    assert "In short." in (tmp_path / ".demo" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["hello.py", "order.py"])
+def test_the_other_examples(tmp_path: Path, name: str) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / name))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    wanted = {"hello.py": "['hello ada', 'hello grace', 'hello everybody']", "order.py": "changed my mind"}
+    assert wanted[name] in done.stdout

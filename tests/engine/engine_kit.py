@@ -1,0 +1,255 @@
+"""What the engine's tests share: databases that several engines open, faults, crashes, histories, steps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import perdure
+from perdure import Engine, Handle, Status, events, step
+from perdure.codec.events import decode_event
+from perdure.errors import StoreUnavailableError
+from perdure.runtime import definitions
+from perdure.storage.memory import MemoryDatabase, MemoryStore
+from perdure.storage.protocol import Store
+from perdure.storage.records import Append, Appended, Stale
+from perdure.storage.sqlite.store import SqliteStore
+
+#: Longest wait for anything that has to happen; only a hanging test ever waits so long.
+PATIENCE = 20.0
+
+
+class Place:
+    """One database, for any number of engines."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.shared = MemoryDatabase()
+
+    def store(self) -> Store:
+        """Another connection to it."""
+        return MemoryStore(self.shared) if self.path is None else SqliteStore(self.path)
+
+    def engine(self, wrap: Callable[[Store], Any] | None = None, **options: Any) -> Engine:
+        """Another engine on it, with its store wrapped."""
+        engine = Engine("memory:" if self.path is None else f"sqlite:///{self.path}", **options)
+        engine._store = self.store() if wrap is None else wrap(self.store())
+        return engine
+
+
+# -- stores with faults -------------------------------------------------------------------------------
+
+
+class Wrapped:
+    """A store that passes everything on."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class Refusing(Wrapped):
+    """Refuses the appends for which `refuse(number)` is true; numbers count all calls from 1."""
+
+    def __init__(self, inner: Store, refuse: Callable[[int], bool]) -> None:
+        super().__init__(inner)
+        self.refuse = refuse
+        self.calls = 0
+        self.refused = 0
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        self.calls += 1
+        if not self.refuse(self.calls):
+            return self.inner.append(batch)
+        self.refused += 1
+        future: asyncio.Future[list[Appended | Stale]] = asyncio.get_running_loop().create_future()
+        future.set_exception(StoreUnavailableError("the disk is full (a test says so)"))
+        return future
+
+
+class Mortal(Wrapped):
+    """Dies at its n-th append, before or after that is durable: from then on nothing answers."""
+
+    def __init__(self, inner: Store, dies_at: int, commits: bool, ledger: Ledger) -> None:
+        super().__init__(inner)
+        self.left = dies_at
+        self.commits = commits
+        self.ledger = ledger
+        self.dead = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self.inner, name)
+        if name in ("open", "close"):
+            return verb
+
+        async def answer(*args: Any, **options: Any) -> Any:
+            if not self.dead.is_set():
+                result = await verb(*args, **options)
+                if not self.dead.is_set():
+                    return result
+            await asyncio.get_running_loop().create_future()
+
+        return answer
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        silence: asyncio.Future[list[Appended | Stale]] = asyncio.get_running_loop().create_future()
+        if self.dead.is_set():
+            return silence
+        self.left -= 1
+        dies = self.left == 0
+        if dies and not self.commits:
+            self.dead.set()
+            return silence
+        done = self.inner.append(batch)
+        done.add_done_callback(lambda settled: self._settled(settled, batch, dies))
+        return silence if dies else done
+
+    def _settled(self, settled: asyncio.Future[Any], batch: Sequence[Append], dies: bool) -> None:
+        for append, result in zip(batch, settled.result(), strict=True):
+            if isinstance(result, Appended):
+                self.ledger.committed(append)
+        if dies:
+            self.dead.set()
+
+
+class Ledger:
+    """Which steps are recorded, and whether any body began after that."""
+
+    def __init__(self) -> None:
+        self.recorded: set[str] = set()
+        self.bodies: Counter[str] = Counter()
+        self.repeated: list[str] = []
+
+    def committed(self, append: Append) -> None:
+        for data in append.events:
+            event = decode_event(data)
+            if isinstance(event, events.StepCompleted | events.StepFailed):
+                self.recorded.add(f"{append.run}:{event.step}")
+
+    def begins(self, run: int, step_id: str) -> None:
+        key = f"{run}:{step_id}"
+        self.bodies[key] += 1
+        if key in self.recorded:
+            self.repeated.append(key)
+
+
+async def crash(engine: Engine) -> None:
+    """Drop an engine as a killed process drops it: nothing more is written, nothing handed back."""
+    worker = engine._worker
+    assert worker is not None
+    assert engine._loop is not None
+    engine._connection = None
+    worker._closing = True
+    for task in [*worker._tasks, *worker._errands]:
+        task.cancel()
+    for attempt in list(worker.steps.executing):
+        attempt.cancel()
+    worker._residency.close()
+    worker.timers.close()
+    worker.turns.close()
+    worker.journal._offer = lambda batch, pause: None  # type: ignore[method-assign]
+    for driver in list(worker.drivers.values()):
+        driver._let_go()
+    await asyncio.sleep(0)
+    await asyncio.gather(*worker._tasks, *worker._errands, return_exceptions=True)
+    store: Any = engine._store
+    await getattr(store, "inner", store).close()
+
+
+async def bury(place: Place, *, max_recoveries: int = 10) -> None:
+    """Declare every worker dead, as another one does when their leases have run out."""
+    store = place.store()
+    await store.open()
+    try:
+        for worker in await store.workers():
+            await store.bury(
+                worker.id, worker.lease_until, now=time.time(), max_recoveries=max_recoveries
+            )
+    finally:
+        await store.close()
+
+
+# -- looking ------------------------------------------------------------------------------------------
+
+
+def run(main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a test's body, which mustn't hang."""
+
+    async def bounded() -> Any:
+        async with asyncio.timeout(PATIENCE):
+            return await main()
+
+    return asyncio.run(bounded())
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        seen = condition()
+        if asyncio.iscoroutine(seen):
+            seen = await seen
+        if seen:
+            return
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.005)
+
+
+async def reaches(handle: Handle[Any], *statuses: str) -> None:
+    """Wait until a run has one of these statuses."""
+
+    async def there() -> bool:
+        return await handle.status() in statuses
+
+    await until(there)
+
+
+async def history(handle: Handle[Any]) -> list[events.Event]:
+    return [event async for event in handle.history()]
+
+
+async def recorded(handle: Handle[Any]) -> list[str]:
+    """The ids of the steps whose outcome is recorded, in order; none may be there twice."""
+    ended = (events.StepCompleted, events.StepFailed)
+    found = [event.step for event in await history(handle) if isinstance(event, ended)]
+    assert len(found) == len(set(found)), f"recorded twice: {found}"
+    return found
+
+
+async def of_kind(handle: Handle[Any], *kinds: Any) -> list[Any]:
+    return [event for event in await history(handle) if isinstance(event, kinds)]
+
+
+async def works(engine: Engine) -> None:
+    """The engine still does what it is there for."""
+    assert await engine.run(greets("you")) == "hello you"
+
+
+async def status_of(engine: Engine, id: str) -> Status:
+    return await engine.get(id).status()
+
+
+# -- definitions --------------------------------------------------------------------------------------
+
+
+def redefine(name: str, function: Callable[..., Any]) -> perdure.Workflow[..., Any]:
+    """Register other code under a workflow's name, as the next version of a program does."""
+    definitions._workflows.pop(name, None)
+    return perdure.workflow(name=name)(function)
+
+
+@step
+async def says(word: str) -> str:
+    """Returns its argument."""
+    return word
+
+
+@perdure.workflow
+async def greets(name: str) -> str:
+    return f"hello {await says(name)}"
