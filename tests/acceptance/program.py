@@ -86,6 +86,7 @@ async def late(number: int) -> int:
 @step
 def blob(kilobytes: int) -> str:
     with in_the_books():
+        time.sleep(0.03)
         return "x" * (kilobytes * 1024)
 
 

@@ -1,8 +1,9 @@
-"""A full disk, on a real file system of a few megabytes: runs wait, say so, and go on when there is room."""
+"""A full disk, on a real file system of some megabytes: runs wait, say so, and go on when there is room."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)],
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)],
         capture_output=True,
         text=True,
         check=False,
@@ -38,17 +39,18 @@ def test_runs_wait_while_the_disk_is_full(world: World, small_disk: Path) -> Non
             worker = world.start_worker()
             worker.wait_ready()
             ballast = small_disk / "ballast"
-            ballast.write_bytes(b"x" * 3_500_000)
-            handle = await client.start(program.hoard(20, 100), id="hoard")
+            handle = await client.start(program.hoard(30, 100), id="hoard")
+            await until(lambda: has_begun(world))
+            fill(ballast)
             await until(lambda: complains(worker.log, "disk is full"))
             assert not (await handle.status()).final
             recorded = [event async for event in handle.history()]
             ballast.unlink()
-            assert await handle.result(timeout=30) == 20 * 100 * 1024
+            assert await handle.result(timeout=30) == 30 * 100 * 1024
             after = [event async for event in handle.history()]
             assert after[: len(recorded)] == recorded, "what was recorded stays"
             findings = await check_books(world, client)
-            assert findings.steps == 20
+            assert findings.steps == 30
             assert findings.repeated == 0, "the refused result was kept in memory and offered again"
             assert "takes writes again" in worker.log.read_text()
 
@@ -63,16 +65,28 @@ def test_a_worker_killed_on_a_full_disk_loses_nothing(world: World, small_disk: 
             worker = world.start_worker()
             worker.wait_ready()
             ballast = small_disk / "ballast"
-            ballast.write_bytes(b"x" * 3_500_000)
-            handle = await client.start(program.hoard(20, 100), id="hoard")
+            handle = await client.start(program.hoard(30, 100), id="hoard")
+            await until(lambda: has_begun(world))
+            fill(ballast)
             await until(lambda: complains(worker.log, "disk is full"))
             worker.kill()
             ballast.unlink()
             world.start_worker()
-            assert await results([handle]) == [20 * 100 * 1024]
+            assert await results([handle]) == [30 * 100 * 1024]
             await check_books(world, client)
 
     asyncio.run(scenario())
+
+
+async def has_begun(world: World) -> bool:
+    return len(world.lines()) > 4
+
+
+def fill(ballast: Path) -> None:
+    """Take all the room there is."""
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
 
 
 async def complains(log: Path, text: str) -> bool:

@@ -25,8 +25,6 @@ def test_sigterm_hands_runs_back_and_lets_steps_finish(world: World) -> None:
                 await until(lambda before=20 * (stops + 1): begun(world, before))  # type: ignore[misc]
                 worker.signal(signal.SIGTERM)
                 assert worker.wait() == 0
-                owners = [run.status async for run in client.runs(status="running")]
-                assert not owners, "a worker that has left drives nothing"
             world.start_worker()
             await results(handles)
             findings = await check_books(world, client)

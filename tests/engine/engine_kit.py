@@ -93,7 +93,7 @@ class Mortal(Wrapped):
                 result = await verb(*args, **options)
                 if not self.dead.is_set():
                     return result
-            await asyncio.get_running_loop().create_future()
+            return await asyncio.get_running_loop().create_future()
 
         return answer
 
@@ -168,9 +168,7 @@ async def bury(place: Place, *, max_recoveries: int = 10) -> None:
     await store.open()
     try:
         for worker in await store.workers():
-            await store.bury(
-                worker.id, worker.lease_until, now=time.time(), max_recoveries=max_recoveries
-            )
+            await store.bury(worker.id, worker.lease_until, now=time.time(), max_recoveries=max_recoveries)
     finally:
         await store.close()
 

@@ -28,6 +28,7 @@ from perdure.core.machine import Machine
 from perdure.core.scope import keyed_operation
 from perdure.errors import DurableCallInStepError, NotSerializableError
 from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
+from perdure.runtime.runs import child_run_id
 from perdure.runtime.stepcontext import current_step
 
 R = TypeVar("R")
@@ -232,7 +233,7 @@ class WorkflowCall(Call[R_co]):
         """Ask the machine for a child run of this call."""
         return machine.child(
             op_id,
-            run_id=run_id or f"{machine.run_id}/{op_id}",
+            run_id=run_id or child_run_id(machine.run_id, op_id),
             workflow=self.definition.name,
             call=ChildOptions(queue),
             input=self.input(machine.max_payload),

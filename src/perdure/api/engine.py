@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from asyncio.events import _get_running_loop
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -18,7 +19,7 @@ from perdure.runtime.results import Results
 from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
 from perdure.runtime.worker import Worker
-from perdure.storage.records import Created, NewRun, RunFilter
+from perdure.storage.records import Created, NewRun, RunFilter, RunRow
 from perdure.storage.urls import store_for
 
 R = TypeVar("R")
@@ -205,8 +206,7 @@ class Engine:
             >>> handle = await engine.start(research("tardigrades"), id="r-1")  # doctest: +SKIP
         """
         item = self._new(call, id=id, queue=queue, delay=delay, timeout=timeout)
-        (created,) = await self._open().store.create([item])
-        self._settle(item, created, if_exists)
+        await self._create([item], if_exists)
         return self._handle(call, item.id)
 
     async def start_many(
@@ -220,16 +220,16 @@ class Engine:
         if_exists: Literal["attach", "fail"] = "attach",
     ) -> list[Handle[R]]:
         """Start many runs in one commit. Arguments as for `start`; `ids` in the order of `calls`."""
+        for call in calls:
+            call.mark_used()
         if ids is not None and len(ids) != len(calls):
             msg = f"start_many() got {len(calls)} calls and {len(ids)} ids"
             raise UsageError(msg)
-        given: Sequence[str | None] = [None] * len(calls) if ids is None else ids
         items = [
             self._new(call, id=id, queue=queue, delay=delay, timeout=timeout)
-            for call, id in zip(calls, given, strict=True)
+            for call, id in zip(calls, ids or [None] * len(calls), strict=True)
         ]
-        for item, created in zip(items, await self._open().store.create(items), strict=True):
-            self._settle(item, created, if_exists)
+        await self._create(items, if_exists)
         return [self._handle(call, item.id) for call, item in zip(calls, items, strict=True)]
 
     async def run(
@@ -306,13 +306,12 @@ class Engine:
         delay: float | timedelta | None,
         timeout: float | timedelta | None,
     ) -> NewRun:
+        if isinstance(call, Call):
+            call.mark_used()
         if not isinstance(call, WorkflowCall):
-            if isinstance(call, Call):
-                call.mark_used()
             msg = f"an engine runs the call of a workflow, as in engine.run(research('x')); got {call!r}"
             raise UsageError(msg)
         self._check()
-        call.mark_used()
         where = queue or self._settings.queues[0]
         worker = self._worker
         return new_run(
@@ -326,31 +325,43 @@ class Engine:
             owner=worker.id if worker is not None and worker.takes(call.name, where) else None,
         )
 
-    def _settle(self, item: NewRun, created: Created, if_exists: str) -> None:
-        """What follows from what the store made of a new run."""
-        row = created.row
-        if not created.new:
-            if if_exists == "fail":
-                msg = f'run {item.id!r} exists already ({row.status}), and if_exists="fail" was given'
-                raise RunConflictError(msg)
-            if row.workflow != item.workflow:
-                msg = f"the id {item.id!r} belongs to a run of {row.workflow}, not of {item.workflow}: use another id"
-                raise RunConflictError(msg)
-            if row.fingerprint != item.fingerprint:
-                msg = (
-                    f"run {item.id!r} of {row.workflow} was started with other input. An id stands for one piece "
-                    "of work: use another id for this one, or engine.get(id) for the old one"
-                )
-                raise RunConflictError(msg)
-        elif self._worker is not None:
-            if row.owner is not None and row.owner == item.owner:
-                self._worker.adopt(row, item.first_event)
-            else:
-                self._worker.poke()
+    async def _create(self, items: list[NewRun], if_exists: str) -> None:
+        if if_exists not in ("attach", "fail"):
+            msg = f'if_exists={if_exists!r} must be "attach" or "fail"'
+            raise UsageError(msg)
+        # shielded: a caller who stops waiting mustn't leave runs behind that are ours, but not driven
+        created = await asyncio.shield(asyncio.ensure_future(self._make(items)))
+        for item, made in zip(items, created, strict=True):
+            if not made.new:
+                _check_same(item, made.row, if_exists)
+
+    async def _make(self, items: list[NewRun]) -> list[Created]:
+        """Create runs and begin to drive them."""
+        created = await self._store.create(items)
+        for item, made in zip(items, created, strict=True):
+            if made.new and (worker := self._worker) is not None:
+                if made.row.owner is not None and made.row.owner == item.owner:
+                    worker.adopt(made.row, item.first_event)
+                else:
+                    worker.poke()
+        return created
 
     def _handle(self, call: Call[R], id: str) -> Handle[R]:
         assert isinstance(call, WorkflowCall)
         return Handle(self._open(), id, call.definition.result.decode)
+
+
+def _check_same(item: NewRun, row: RunRow, if_exists: str) -> None:
+    """Raise RunConflictError unless starting `item` may mean the run that has its id already."""
+    if if_exists == "fail":
+        msg = f'run {item.id!r} exists already ({row.status}), and if_exists="fail" was given'
+    elif row.workflow != item.workflow:
+        msg = f"the id {item.id!r} belongs to a run of {row.workflow}, not of {item.workflow}: use another id"
+    elif row.fingerprint != item.fingerprint:
+        msg = f"run {item.id!r} was started with other input: use another id, or engine.get(id) for the old one"
+    else:
+        return
+    raise RunConflictError(msg)
 
 
 def run(
@@ -381,7 +392,8 @@ def run(
         async with Engine(url) as engine:
             return await engine.run(call, id=id, timeout=timeout)
 
-    try:
-        return asyncio.run(main())
-    finally:
-        call.close()  # if the database couldn't be opened, that is the error; the unused call isn't another
+    call.mark_used()  # if the database can't be opened, that is the error; the unused call isn't another
+    if _get_running_loop() is not None:
+        msg = "perdure.run() was called in a running event loop: use `await engine.run(call)` there"
+        raise UsageError(msg)
+    return asyncio.run(main())

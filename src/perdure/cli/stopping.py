@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+_LEAVING = 0.1  # seconds that an idle thread may need to end
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -46,7 +47,10 @@ class StopRequest:
 
 def end_process(code: int) -> None:
     """Exit; at once if a step still executes in a thread, for which Python itself would wait."""
-    if any(thread.name.startswith("perdure-step") for thread in threading.enumerate()):
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("perdure-step")]
+    for thread in threads:
+        thread.join(_LEAVING)
+    if any(thread.is_alive() for thread in threads):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

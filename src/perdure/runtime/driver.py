@@ -15,6 +15,7 @@ driver lets go: it unwinds the code without effect and leaves the run to its new
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from random import getrandbits
 from typing import Any, Protocol
@@ -130,8 +131,6 @@ class Driver:
     def replay(self, event: ev.Event) -> None:
         """Feed one recorded event. Nothing the code asks for is carried out before `proceed()`."""
         if isinstance(event, ev.RunStarted):
-            if event.deadline is not None:
-                self.work.arm("deadline", event.deadline, self._deadline_passed)
             self._turn(event, self._last_at)
         else:
             self._last_at = max(self._last_at, event.at)
@@ -187,6 +186,8 @@ class Driver:
             self.block(error, self.host.turns.place)
         except (NonDeterminismError, UndecodableError) as error:
             self.block(error)
+        except Exception:  # noqa: BLE001 - the engine's own: no other run may suffer from it
+            self.block(PerdureError(f"the engine itself failed on this run:\n{traceback.format_exc()}"))
 
     # -- durable -------------------------------------------------------------------------------------
 
@@ -363,7 +364,7 @@ class Driver:
 
     # -- the run's timeout ---------------------------------------------------------------------------
 
-    def _deadline_passed(self) -> None:
+    def deadline_passed(self) -> None:
         self.work.arm("cleanup", self._now() + CLEANUP_SECONDS, self._cleanup_over)
         if not self.machine.deadline_passed:
             self.record(ev.DeadlinePassed(at=self._now()))

@@ -31,6 +31,7 @@ class Fleet:
 
     Args:
         lost: called when this worker was declared dead, before it signs up again under a new id.
+        held_until: called with the moment up to which its runs are certainly nobody else's.
         due: called when runs may have become due.
         check: called about once a second, for whatever a lost hint would leave undone.
 
@@ -45,6 +46,7 @@ class Fleet:
         settings: Settings,
         *,
         lost: Callable[[], None],
+        held_until: Callable[[float], None],
         due: Callable[[], None],
         check: Callable[[], None],
     ) -> None:
@@ -52,6 +54,7 @@ class Fleet:
         self._loop = loop
         self._settings = settings
         self._lost = lost
+        self._held_until = held_until
         self._due = due
         self._check = check
         self._host = host_identity()
@@ -108,6 +111,7 @@ class Fleet:
             now=now,
         )
         self._announced = len(names)
+        self._held_until(now + self._settings.lease)
 
     async def _beat(self) -> None:
         now = self._settings.clock()
@@ -116,7 +120,9 @@ class Fleet:
             self._lost()
             await self._register()
             self._due()
-        elif registered() != self._announced:  # modules with new workflows were imported meanwhile
+            return
+        self._held_until(now + self._settings.lease)
+        if registered() != self._announced:  # modules with new workflows were imported meanwhile
             self._announced = registered()
             await self._store.announce(self.id, workflow_names(), now=now)
             self._due()

@@ -101,8 +101,11 @@ class Journal:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            for (_, done, args), result in zip(batch, results, strict=True):
-                done(result, *args)
+            for (append, done, args), result in zip(batch, results, strict=True):
+                try:
+                    done(result, *args)
+                except Exception:  # the engine's own: the other runs of the batch mustn't suffer from it
+                    logger.critical("run key %s made the engine fail", append.run, exc_info=True)
         finally:
             if collecting:
                 gc.enable()

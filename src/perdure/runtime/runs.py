@@ -10,7 +10,7 @@ from perdure.core.machine import fingerprint
 from perdure.errors import UsageError
 from perdure.storage.records import NewRun, ParentPolicy
 
-#: Longest run id, in characters. Child ids grow by their op id, so it leaves room for deep families.
+#: Longest run id, in characters.
 RUN_ID_MAX = 1000
 
 
@@ -63,6 +63,14 @@ def new_run(
         parent_op=parent_op,
         on_parent_close=ParentPolicy(on_parent_close),
     )
+
+
+def child_run_id(parent: str, op_id: str) -> str:
+    """The id of a child that was given none; in deep families the path is cut, with a digest for the rest."""
+    path = f"{parent}/{op_id}"
+    if len(path) <= RUN_ID_MAX:
+        return path
+    return f"{path[: RUN_ID_MAX // 2]}~{fingerprint(path.encode()).hex()}"
 
 
 def run_fingerprint(workflow: str, input: bytes) -> bytes:

@@ -46,13 +46,13 @@ class Settings:
             msg = f"queues={self.queues!r}: an engine needs a tuple of at least one queue name"
             raise ConfigurationError(msg)
         for field in ("concurrency", "threads", "max_resident", "max_payload", "lease"):
-            if getattr(self, field) <= 0:
+            if not getattr(self, field) > 0:  # NaN isn't, either
                 msg = f"{field}={getattr(self, field)!r} must be greater than 0"
                 raise ConfigurationError(msg)
         for field in ("evict_after", "grace", "max_recoveries"):
-            if getattr(self, field) < 0:
+            if not getattr(self, field) >= 0:
                 msg = f"{field}={getattr(self, field)!r} can't be negative"
                 raise ConfigurationError(msg)
-        if self.turn_limit is not None and self.turn_limit <= 0:
+        if self.turn_limit is not None and not self.turn_limit > 0:
             msg = f"turn_limit={self.turn_limit!r} must be greater than 0 seconds, or None for no limit"
             raise ConfigurationError(msg)

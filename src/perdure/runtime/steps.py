@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import random
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -110,17 +112,27 @@ class StepExecutor:
         self._pool: ThreadPoolExecutor | None = None
         self._line: deque[Attempt] = deque()
         self._closed = False
+        self._sure_until = math.inf
         self.executing: set[Attempt] = set()
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
         info = StepInfo(run.id, operation.id, operation.name, operation.failed_attempts + 1)
         attempt = Attempt(run, operation, info, self._clock())
-        if len(self.executing) >= self._concurrency or self._closed:
+        if len(self.executing) >= self._concurrency or self._closed or attempt.started_at >= self._sure_until:
             self._line.append(attempt)
         else:
             self._begin(attempt)
         return attempt
+
+    def sure_until(self, moment: float) -> None:
+        """The runs here are nobody else's until then (wall clock); later, no attempt begins.
+
+        A process that slept past its lease wakes up believing that the next attempts are its own to make. They
+        wait in line until a heartbeat has told whether they are, or the runs are dropped.
+        """
+        self._sure_until = moment
+        self._begin_next()
 
     async def close(self, grace: float) -> None:
         """Let executing attempts finish for up to `grace` seconds, then cancel them; begin no more."""
@@ -165,7 +177,8 @@ class StepExecutor:
             else:
                 async with asyncio.timeout(timeout) as limit:
                     value = await definition.function(*args, **kwargs)
-                    limit.reschedule(None)
+                    if not limit.expired():  # else the body has swallowed its cancellation, and has a result
+                        limit.reschedule(None)
         except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
             if limit is not None and limit.expired() and isinstance(error, TimeoutError):
                 error = _timeout_error(attempt)
@@ -180,7 +193,7 @@ class StepExecutor:
         context.run(current_step.set, attempt.info)
         timeout = attempt.operation.call.options.timeout
         work = self._loop.run_in_executor(
-            self._pool, lambda: context.run(_call_sync, definition, attempt.operation)
+            self._pool, lambda: context.run(self._call_sync, definition, attempt)
         )
         try:
             done, _ = await asyncio.wait([work], timeout=timeout)
@@ -196,6 +209,18 @@ class StepExecutor:
             return
         value, raised = work.result()
         self._settle(attempt, definition, value, raised)
+
+    def _call_sync(self, definition: StepDefinition, attempt: Attempt) -> tuple[Any, BaseException | None]:
+        """Runs in a thread. Errors are returned, since some (StopIteration) can't travel through a future."""
+        while self._clock() >= self._sure_until and not attempt.info.cancelled:
+            time.sleep(0.02)  # the process slept while this waited for a thread: see sure_until
+        if attempt.info.cancelled:
+            return None, asyncio.CancelledError()
+        try:
+            args, kwargs = attempt.operation.call.arguments(attempt.operation.input)
+            return definition.function(*args, **kwargs), None
+        except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
+            return None, error
 
     def _settle(
         self, attempt: Attempt, definition: StepDefinition, value: Any, error: BaseException | None
@@ -276,6 +301,12 @@ class StepExecutor:
         attempt.over = True
         self.executing.discard(attempt)
         attempt.run.work.attempt_over(attempt.operation)
+        if self._line:
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        if self._clock() >= self._sure_until:
+            return
         while self._line and len(self.executing) < self._concurrency and not self._closed:
             following = self._line.popleft()
             if not following.dropped:
@@ -288,15 +319,6 @@ def _recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:
     if len(given) <= operation.call.options.record_inputs:
         return given, None
     return None, fingerprint(given)
-
-
-def _call_sync(definition: StepDefinition, operation: RunStep) -> tuple[Any, BaseException | None]:
-    """Runs in a thread. Errors are returned, since some (StopIteration) can't travel through a future."""
-    try:
-        args, kwargs = operation.call.arguments(operation.input)
-        return definition.function(*args, **kwargs), None
-    except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
-        return None, error
 
 
 def _timeout_error(attempt: Attempt) -> TimeoutError:

@@ -52,6 +52,12 @@ class Work:
         if run.machine.operations.get(operation.id) is operation:
             run.record(ev.TimerFired(at=run.host.clock(), timer=operation.id))
 
+    def watch_deadline(self) -> None:
+        """Look at the run's timeout from now on. Not earlier: an alarm mustn't ring amid a replay."""
+        started = self._run.machine.started
+        if started is not None and started.deadline is not None and not self._run.gone:
+            self.arm("deadline", started.deadline, self._run.deadline_passed)
+
     def arm(self, name: str, due: float, action: Callable[..., None], *args: Any) -> None:
         """Call `action(*args)` at `due`, unless this work is dropped before."""
         if self._alarms is None:

@@ -83,7 +83,13 @@ class Worker:
         )
         self.drivers = self._residency.drivers
         self._fleet = Fleet(
-            store, loop, settings, lost=self._drop_all, due=self.poke, check=self._check_missed
+            store,
+            loop,
+            settings,
+            lost=self._drop_all,
+            held_until=self.steps.sure_until,
+            due=self.poke,
+            check=self._check_missed,
         )
         self._family = Family(store, self.clock, self._errand)
         self._closing = False
@@ -149,12 +155,14 @@ class Worker:
 
     def adopt(self, row: RunRow, first_event: bytes) -> None:
         """Drive a run that was just created with this worker as its owner."""
-        self._loop.call_soon(self._first_turn, row, first_event)
+        if not self._closing:
+            self._loop.call_soon(self._first_turn, row, first_event)
 
     def _first_turn(self, row: RunRow, first_event: bytes) -> None:
         driver = self._driver(row)
         self.drivers[row.run] = driver
         driver.replay(decode_event(first_event))
+        driver.work.watch_deadline()
         driver.proceed()
 
     def poke(self) -> None:
@@ -186,7 +194,7 @@ class Worker:
             limit=limit,
         )
         if claimed.rows:
-            histories = await self._store.load([row.run for row in claimed.rows])
+            histories = await self._load(claimed.rows)
             for row, history in zip(claimed.rows, histories, strict=True):
                 await self._resume(row, history)
             self.look_soon()
@@ -194,6 +202,15 @@ class Worker:
             self.poke()
         elif claimed.next_at is not None:
             self.claim_at(claimed.next_at)
+
+    async def _load(self, rows: Sequence[RunRow]) -> list[History]:
+        """The histories of claimed runs. They are ours by now: if we gave up, nobody would drive them."""
+        while True:
+            try:
+                return await self._store.load([row.run for row in rows])
+            except StoreError as error:
+                logger.warning("couldn't read claimed runs, will try again: %s", error)
+                await asyncio.sleep(0.5)
 
     def claim_at(self, due: float) -> None:
         """Claim again at `due`, or earlier if that is planned already."""
@@ -222,6 +239,7 @@ class Worker:
                 await asyncio.sleep(0)
         machine.replaying = False
         self.drivers[row.run] = driver
+        driver.work.watch_deadline()
         if row.recoveries:
             driver.recovered(self._fleet.name)
         driver.check_children()

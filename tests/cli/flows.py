@@ -1,0 +1,91 @@
+"""Workflows for the tests of the command line to run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+import perdure
+from perdure import Retry, step, workflow
+
+
+@dataclass
+class Order:
+    item: str
+    price: Decimal
+
+
+@step
+async def add(left: int, right: int) -> int:
+    return left + right
+
+
+@step(retry=Retry(max_attempts=2, initial=0.01))
+async def flaky() -> str:
+    if perdure.step_info().attempt == 1:
+        raise ConnectionError("the line is \x1b[31mred")
+    return "fine"
+
+
+@step
+def doze(seconds: float) -> str:
+    time.sleep(seconds)
+    return "awake"
+
+
+@workflow
+async def total(numbers: list[int], scale: int = 1) -> int:
+    result = 0
+    for number in numbers:
+        result = await add(result, number)
+    return result * scale
+
+
+@workflow
+async def echo(text: str) -> str:
+    return text
+
+
+@workflow
+async def nothing() -> None:
+    pass
+
+
+@workflow
+async def buy(order: Order) -> Order:
+    return order
+
+
+@workflow
+async def wait(how_long: timedelta) -> str:
+    await asyncio.sleep(how_long.total_seconds())
+    return "done"
+
+
+@workflow
+async def parent(text: str) -> str:
+    return await echo(text) + await flaky()
+
+
+@workflow
+async def fail(number: int) -> float:
+    try:
+        return 1 / number
+    except ZeroDivisionError as error:
+        raise ValueError("no zero, please") from error
+
+
+@workflow
+async def sleepy(seconds: float) -> str:
+    return await doze(seconds)
+
+
+@workflow
+async def refused() -> None:
+    open("/dev/null")  # noqa: SIM115 - the guard forbids it
+
+
+NOT_A_WORKFLOW = 42
