@@ -85,7 +85,7 @@ async def sleepy(seconds: float) -> str:
 
 @workflow
 async def refused() -> None:
-    open("/dev/null")  # noqa: SIM115 - the guard forbids it
+    open("/dev/null")  # which the guard forbids
 
 
 NOT_A_WORKFLOW = 42

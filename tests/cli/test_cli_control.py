@@ -47,7 +47,7 @@ def test_show_says_what_a_run_waits_for(waiting):
                 await perdure.sleep(0.02)
 
     waiting.within(drive)
-    assert re.search(r"waits for\s+timer .*since .*until .*\(in 59 min", waiting("show", "open").out)
+    assert re.search(r"waits for\s+timer .*since .*until .*\(in (1 h|59 min)", waiting("show", "open").out)
     (wait,) = waiting("show", "open", "--json").json["waiting_for"]
     assert wait["kind"] == "timer"
 

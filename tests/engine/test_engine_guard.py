@@ -69,7 +69,7 @@ def test_io_in_workflow_code_fails_the_run_with_the_line_and_what_to_do(memory: 
 
     async def main() -> None:
         async with memory.engine() as engine:
-            with pytest.raises(RunFailed, match="@?step") as info:
+            with pytest.raises(RunFailed, match=r"@?step") as info:
                 await engine.run(does(what), id="a")
             assert isinstance(info.value.__cause__, ForbiddenInWorkflowError)
             if what != "to_thread":
@@ -125,7 +125,9 @@ async def looks_like_io() -> list[str]:
     return [colorsys.__name__, text]
 
 
-def test_imports_logging_to_a_file_and_tracebacks_work_in_workflow_code(memory: Place, tmp_path: Path) -> None:
+def test_imports_logging_to_a_file_and_tracebacks_work_in_workflow_code(
+    memory: Place, tmp_path: Path
+) -> None:
     handler = logging.FileHandler(tmp_path / "log.txt", delay=True)  # opens its file at the first record
     LOG.addHandler(handler)
 

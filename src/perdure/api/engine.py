@@ -226,8 +226,8 @@ class Engine:
             msg = f"start_many() got {len(calls)} calls and {len(ids)} ids"
             raise UsageError(msg)
         items = [
-            self._new(call, id=id, queue=queue, delay=delay, timeout=timeout)
-            for call, id in zip(calls, ids or [None] * len(calls), strict=True)
+            self._new(call, id=ids[index] if ids else None, queue=queue, delay=delay, timeout=timeout)
+            for index, call in enumerate(calls)
         ]
         await self._create(items, if_exists)
         return [self._handle(call, item.id) for call, item in zip(calls, items, strict=True)]

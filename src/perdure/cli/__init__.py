@@ -17,6 +17,9 @@ def main() -> None:
     if missing:
         sys.stderr.write(f"The perdure command needs {' and '.join(missing)}: pip install 'perdure[cli]'\n")
         sys.exit(2)
-    from perdure.cli.app import app
+    try:
+        from perdure.cli.app import app
 
-    app()
+        app()
+    except KeyboardInterrupt:  # before a command has begun to listen for it
+        sys.exit(130)
