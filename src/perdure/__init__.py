@@ -32,9 +32,10 @@ from perdure.api.context import (
     uuid4,
 )
 from perdure.api.decorators import Step, Workflow, step, workflow
-from perdure.api.engine import Engine, run
+from perdure.api.engine import Engine
 from perdure.api.failures import StepFailure, failure
 from perdure.api.handle import Handle, RunInfo
+from perdure.api.oneshot import run
 from perdure.core import events
 from perdure.core.retry import Retry
 from perdure.core.status import Status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,7 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import flows
 import pytest
+
+import perdure
 
 HERE = Path(__file__).parent
 PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
@@ -83,20 +87,17 @@ def test_a_second_signal_ends_a_run_in_the_middle_of_a_step(environment):
 
 def test_a_step_that_outlasts_the_grace_does_not_hold_the_process(environment):
     command = [*PERDURE, "worker", "flows", "--grace", "0.1"]
-    run(environment, "run", "flows:nothing")
-    with subprocess.Popen(
-        [*PERDURE, "run", "flows:sleepy", "--input", "60", "--id", "s"],
-        env=environment,
-        stderr=subprocess.PIPE,
-    ) as client:
-        while "step_started" not in run(environment, "show", "s", "--json").stdout:
-            time.sleep(0.1)
-        client.kill()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as worker:
         while "Ctrl-C" not in worker.stderr.readline():
             pass
-        while "run_recovered" not in run(environment, "show", "s", "--json").stdout:
+        asyncio.run(start_sleepy(environment["PERDURE_URL"]))
+        while "step_started" not in run(environment, "show", "s", "--json").stdout:
             time.sleep(0.1)
         worker.terminate()
-        worker.stderr.read()
+        assert "handed back" in worker.stderr.read()
         assert worker.wait(30) == 0
+
+
+async def start_sleepy(url):
+    async with perdure.Engine(url, worker=False) as engine:
+        await engine.start(flows.sleepy(60), id="s")

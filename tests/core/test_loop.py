@@ -59,6 +59,8 @@ def test_what_can_not_replay_says_what_to_write_instead(name: str) -> None:
 
 def test_nothing_of_the_event_loops_interface_is_left_unanswered() -> None:
     for name, member in inspect.getmembers(asyncio.AbstractEventLoop, inspect.isfunction):
+        if name.startswith("_"):
+            continue
         assert getattr(WorkflowLoop, name) is not member, f"{name} would raise NotImplementedError"
 
 
@@ -131,7 +133,7 @@ def test_a_cancelled_timer_asks_for_its_end() -> None:
             await do("a")
         await do("b")
 
-    assert simulate(main).cancelled == ["timer:1"]
+    assert simulate(main).cancelled == ["timeout:1"]
 
 
 def test_an_error_in_a_callback_ends_only_the_callback(caplog: pytest.LogCaptureFixture) -> None:
@@ -236,59 +238,74 @@ def test_the_outer_loop_and_the_collector_are_as_before() -> None:
 
 
 def test_unwinding_runs_finally_blocks_without_effect() -> None:
-    sights: list[str] = []
+    unwound: list[str] = []
 
     async def branch(name: str) -> None:
         try:
             await asyncio.sleep(1000)
         finally:
-            sights.append(name)
+            unwound.append(name)
             await do("never asked for")
-            sights.append("never")
+            unwound.append("never")
 
     async def pages() -> Any:
         try:
             yield await do("a")
+            yield await do("b", 1000.0)
         finally:
             await do("never asked for either")
 
     async def main() -> None:
         asyncio.create_task(branch("a"))
         asyncio.create_task(branch("b"))
-        async for _ in pages():
+        try:
+            async for _ in pages():
+                pass
+        finally:
             await branch("root")
 
-    simulation = Simulation(main)
+    simulation = Simulation(main, notes=False, limit=2)
     simulation.begin()
-    simulation._carry_out()
-    while len(simulation.history) < 2:
-        simulation.finish = None
-        event = None
-        while event is None:
-            event = __import__("heapq").heappop(simulation._heap)[-1]()
-        simulation.feed(event)
+    with pytest.raises(AssertionError, match="doesn't end"):
+        simulation.go_on()
     simulation.machine.close()
-    assert sights == ["b", "a", "root"]
+    assert unwound == ["b", "a"]
     assert simulation.machine.take_commands() == []
 
 
-def test_code_that_resists_unwinding_is_left_behind() -> None:
-    async def main() -> None:
+def _resists(kind: str) -> Any:
+    async def sleeping() -> None:
         while True:
             try:
                 await asyncio.sleep(1000)
             except BaseException:
                 pass
 
-    simulation = Simulation(main)
+    async def calling() -> None:
+        while True:
+            try:
+                await do("a", 1000.0)
+            except BaseException:
+                pass
+
+    async def sleeping_between() -> None:
+        while True:
+            try:
+                await do("a", 1000.0)
+            except BaseException:
+                await asyncio.sleep(1000)
+
+    return {"sleeping": sleeping, "calling": calling, "sleeping between": sleeping_between}[kind]
+
+
+@pytest.mark.parametrize("kind", ["sleeping", "calling", "sleeping between"])
+def test_code_that_catches_everything_can_not_hold_up_the_process(kind: str) -> None:
+    """The collector closes coroutines, too: this one must not come to life again there."""
+    simulation = Simulation(_resists(kind))
     simulation.begin()
-    with pytest.warns() if False else _nothing():
-        simulation.machine.close()
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *error: object) -> None: ...
+    simulation.machine.close()
+    del simulation
+    gc.collect()
 
 
 def test_a_run_that_left_memory_is_collected() -> None:

@@ -183,6 +183,7 @@ async def start(
         call.close()
         msg = f"start() takes the call of a workflow, not {call!r}: await a step, or put it into create_task"
         raise UsageError(msg)
+    call.mark_used()
     if on_parent_close not in ("cancel", "abandon", "terminate"):
         msg = f'on_parent_close={on_parent_close!r} must be "cancel", "abandon" or "terminate"'
         raise UsageError(msg)
@@ -191,7 +192,6 @@ async def start(
     machine = current_machine()
     if machine is None:
         return ChildHandle(id or f"plain-{_uuid.uuid4().hex[:12]}", plain_task(call))
-    call.mark_used()
     loop = machine.loop
     assert isinstance(loop, WorkflowLoop)
     child = call.start_in(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from asyncio.events import _get_running_loop
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -25,6 +24,11 @@ from perdure.storage.urls import store_for
 R = TypeVar("R")
 
 _PAGE = 200  # runs fetched at once
+
+_IN_WORKFLOW = (
+    "an engine was used in workflow code, which can't be replayed. Await the call itself, or start it with "
+    "`await perdure.start(call)`: it becomes a child run"
+)
 
 
 class Engine:
@@ -72,6 +76,8 @@ class Engine:
         grace: float = 5.0,
         name: str | None = None,
     ) -> None:
+        if current_machine() is not None:
+            raise UsageError(_IN_WORKFLOW)
         chosen = url or os.environ.get("PERDURE_URL")
         if not chosen:
             msg = 'no database: pass one, as in Engine("sqlite:///agents.db"), or set PERDURE_URL'
@@ -157,11 +163,7 @@ class Engine:
 
     def _check(self) -> None:
         if current_machine() is not None:
-            msg = (
-                "an engine was used in workflow code, which can't be replayed. Await the call itself, or start "
-                "it with `await perdure.start(call)`: it becomes a child run"
-            )
-            raise UsageError(msg)
+            raise UsageError(_IN_WORKFLOW)
         if self._connection is None:
             msg = "the engine isn't open: use it inside `async with Engine(...) as engine:`"
             raise EngineClosedError(msg)
@@ -358,42 +360,9 @@ def _check_same(item: NewRun, row: RunRow, if_exists: str) -> None:
     elif row.workflow != item.workflow:
         msg = f"the id {item.id!r} belongs to a run of {row.workflow}, not of {item.workflow}: use another id"
     elif row.fingerprint != item.fingerprint:
-        msg = f"run {item.id!r} was started with other input: use another id, or engine.get(id) for the old one"
+        msg = (
+            f"run {item.id!r} was started with other input: use another id, or engine.get(id) for the old one"
+        )
     else:
         return
     raise RunConflictError(msg)
-
-
-def run(
-    call: Call[R],
-    *,
-    url: str | None = None,
-    id: str | None = None,
-    timeout: float | timedelta | None = None,
-) -> R:
-    """Run a workflow to its end, from sync code: like `asyncio.run`, but durable.
-
-    Run it again with the same id after a crash, and it goes on where it stood; after its end, and it
-    returns the recorded result.
-
-    Args:
-        url: the database; by default the environment's PERDURE_URL.
-        id: the run's id; a random one by default.
-        timeout: seconds after which the run is cancelled.
-
-    Raises:
-        RunFailed, RunCancelled, RunTerminated: it ended without a result. And as `Engine.start`.
-
-    Example:
-        >>> perdure.run(research("tardigrades"), url="sqlite:///agents.db", id="r-1")  # doctest: +SKIP
-    """
-
-    async def main() -> R:
-        async with Engine(url) as engine:
-            return await engine.run(call, id=id, timeout=timeout)
-
-    call.mark_used()  # if the database can't be opened, that is the error; the unused call isn't another
-    if _get_running_loop() is not None:
-        msg = "perdure.run() was called in a running event loop: use `await engine.run(call)` there"
-        raise UsageError(msg)
-    return asyncio.run(main())

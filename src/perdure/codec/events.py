@@ -83,7 +83,7 @@ def _decode_other_format(data: bytes) -> Event:
     if not data:
         raise UndecodableError(
             "A recorded event is empty: its bytes were lost, perhaps with a damaged disk. "
-            "Restore the database from a backup, or fork the run at an earlier event."
+            "Restore the database from a backup, or terminate the run and start it anew."
         )
     version = data[0]
     if version > FORMAT_VERSION:
@@ -95,7 +95,7 @@ def _decode_other_format(data: bytes) -> Event:
     if version not in UPCASTERS:
         raise UndecodableError(
             f"A recorded event says it has format {version}, which no version of Perdure ever wrote: its "
-            "bytes are damaged. Restore the database from a backup, or fork the run at an earlier event."
+            "bytes are damaged. Restore the database from a backup, or terminate the run and start it anew."
         )
     try:
         plain = msgspec.msgpack.decode(memoryview(data)[1:])
@@ -111,5 +111,5 @@ def _decode_other_format(data: bytes) -> Event:
 def _damaged(data: bytes, error: Exception) -> UndecodableError:
     return UndecodableError(
         f"A recorded event of {len(data)} bytes can't be read: {error}. Its bytes are damaged, or weren't "
-        "written by Perdure. Restore the database from a backup, or fork the run at an earlier event."
+        "written by Perdure. Restore the database from a backup, or terminate the run and start it anew."
     )

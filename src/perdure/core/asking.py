@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 from perdure.core.commands import CancelOperation, Command, RunStep, StartChild, StartTimer
 from perdure.core.events import RunStarted
@@ -18,9 +18,20 @@ from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
 from perdure.errors import UsageError
 
+#: After so many durable calls while being unwound, code will never end.
+RESISTANCE_MAX = 100
+
 
 class Suspended(BaseException):
     """Unwinds workflow code that is leaving memory. A BaseException, so that `except Exception` lets it by."""
+
+
+class Supervisor(Protocol):
+    """Whoever drives a run. Called from any thread."""
+
+    def intruded(self, error: Exception) -> None:
+        """A thread tried to reach into the run's loop: it can't go on."""
+        ...
 
 
 class Asking:
@@ -30,10 +41,12 @@ class Asking:
         operations: the open operations by op id.
         inert: the run is leaving memory; durable calls unwind instead of doing anything.
         started: the run's first event, once it has been fed.
+        supervisor: told of what happens to the run from outside of its code.
     """
 
     __slots__ = (
-        "_commands", "_dropped", "_fresh", "_random", "inert", "loop", "operations", "run_id", "started"
+        "_commands", "_dropped", "_fresh", "_keyed", "_random", "_resisted", "inert", "loop", "operations", "run_id",
+        "started", "supervisor",
     )  # fmt: skip
 
     def __init__(self, run_id: str) -> None:
@@ -46,7 +59,10 @@ class Asking:
         self._dropped: dict[str, StartChild | None] = {}
         self._fresh: dict[str, RunStep | StartTimer | StartChild] = {}
         self._commands: list[Command] = []
+        self._keyed: set[str] | None = None  # ids made of the user's own keys, which mustn't come twice
         self._random: random.Random | None = None
+        self._resisted = 0
+        self.supervisor: Supervisor | None = None
 
     def take_commands(self) -> list[Command]:
         """What the code has asked for that isn't in the history. Each command is handed out once."""
@@ -69,7 +85,8 @@ class Asking:
         Args:
             unfit: why it can't be executed at all (its input can't be recorded); becomes its outcome.
         """
-        self._check_inert()
+        if self.inert:
+            return self._unwound()
         loop = self.loop
         future: asyncio.Future[Any] = asyncio.Future(loop=loop)
         operation = RunStep(op_id, loop.now, name, call, input, decode, future, unfit)
@@ -128,14 +145,21 @@ class Asking:
         return self._random
 
     def _open(self, operation: RunStep | StartTimer | StartChild) -> None:
-        if operation.id in self.operations or operation.id in self._dropped:
-            msg = (
-                f"run {self.run_id!r} asks for {operation.id!r} again, while its first call is still open or was "
-                "given up: their outcomes couldn't be told apart. Give each call a key of its own"
-            )
-            raise UsageError(msg)
+        if operation.id[-1] == "]":
+            self._check_key(operation.id)
         self.operations[operation.id] = operation
         self._fresh[operation.id] = operation
+
+    def _check_key(self, op_id: str) -> None:
+        if self._keyed is None:
+            self._keyed = set()
+        if op_id in self._keyed:
+            msg = (
+                f"run {self.run_id!r} asks for {op_id!r} a second time: the two calls' outcomes, and their "
+                "idempotency keys, couldn't be told apart. Give each call a key of its own"
+            )
+            raise UsageError(msg)
+        self._keyed.add(op_id)
 
     def _wait(self, operation: RunStep | StartChild, future: asyncio.Future[Any]) -> Generator[Any, Any, Any]:
         try:
@@ -164,3 +188,10 @@ class Asking:
     def _check_inert(self) -> None:
         if self.inert:
             raise Suspended
+
+    def _unwound(self) -> Generator[Any, Any, Any]:
+        """A durable call of code that is leaving memory."""
+        self._resisted += 1
+        while self._resisted > RESISTANCE_MAX:
+            yield  # it catches everything and tries again: this hands it back to whoever unwinds it
+        raise Suspended

@@ -28,12 +28,17 @@ def _forbid(name: str, advice: str) -> Any:
     return forbidden
 
 
+def thread_error(run_id: str) -> ForbiddenInWorkflowError:
+    """What a thread is told that tries to reach into a run, and what the run is told of it."""
+    return ForbiddenInWorkflowError(
+        f"a thread tried to reach into the workflow code of run {run_id!r} (call_soon_threadsafe): threads don't "
+        "replay. Make what it does a sync @step, which runs in a thread by itself, and await it"
+    )
+
+
 class ForbiddenApi(asyncio.AbstractEventLoop):
     """An event loop on which nothing works yet."""
 
-    call_soon_threadsafe = _forbid(
-        "call_soon_threadsafe", "threads can't reach into a workflow: let a step return the value"
-    )
     run_in_executor = _forbid("run_in_executor", _THREAD)
     set_default_executor = _forbid("set_default_executor", _NO_EXECUTOR)
     shutdown_default_executor = _forbid("shutdown_default_executor", _NO_EXECUTOR)

@@ -6,6 +6,21 @@ import contextvars
 from collections.abc import Callable, Sequence
 from typing import Any
 
+# What a timer is for, told by the callback that asyncio and anyio give it. Python's versions differ in how
+# `wait_for` is made; its timer is a time-out in all of them.
+_TIMER_KINDS = {
+    "_set_result_unless_cancelled": "sleep",
+    "_on_timeout": "timeout",
+    "_release_waiter": "timeout",
+    "_handle_timeout": "timeout",
+    "_timeout": "timeout",
+}
+
+
+def timer_kind(callback: Callable[..., Any]) -> str:
+    """What a timer is for: "sleep", "timeout", or "timer" for any other callback."""
+    return _TIMER_KINDS.get(getattr(callback, "__name__", ""), "timer")
+
 
 class Handle:
     """A callback in the ready queue."""

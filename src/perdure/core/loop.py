@@ -22,14 +22,15 @@ from abc import ABC, abstractmethod
 from asyncio import events as _events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from perdure.core.as_completed import as_completed_siblings, made_by_wait_for
-from perdure.core.forbidden import ForbiddenApi
+from perdure.core.forbidden import ForbiddenApi, thread_error
 from perdure.core.futures import NumberedFuture, NumberedTask
 from perdure.core.generators import Generators
-from perdure.core.handles import Handle, OrderedHandle, TimerHandle
+from perdure.core.handles import Handle, OrderedHandle, TimerHandle, timer_kind
 from perdure.core.scope import Scope
+from perdure.core.unwinding import unwind
 
 _get_running_loop = _events._get_running_loop
 _set_running_loop = _events._set_running_loop
@@ -126,7 +127,7 @@ class WorkflowLoop(ForbiddenApi):
             task: Any
             for task in reversed(self.live_tasks()):
                 task._log_destroy_pending = False
-                _close(task.get_coro())
+                unwind(task.get_coro(), self.name)
         finally:
             self._leave(*outer)
         self._ready = None
@@ -255,12 +256,23 @@ class WorkflowLoop(ForbiddenApi):
             msg = "a timer was asked for at the time NaN: give a number of seconds"
             raise ValueError(msg)
         context = _copy_context() if context is None else context
-        timer = TimerHandle(self.scope().timer(), when, callback, args, context, self.timer_cancelled)
+        name = self.scope().timer(timer_kind(callback))
+        timer = TimerHandle(name, when, callback, args, context, self.timer_cancelled)
         if when <= self.now:
             self.fire(timer)
         elif when != float("inf"):
             self._timer_started(timer)
         return timer
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> NoReturn:
+        """Raises; and as nobody may be looking at the thread that called it, the run's driver is told, too."""
+        error = thread_error(self.name)
+        supervisor = getattr(self.owner, "supervisor", None)
+        if supervisor is not None and _get_running_loop() is not self:
+            supervisor.intruded(error)
+        raise error
 
     # -- asyncio: futures and tasks -----------------------------------------------------------------
 
@@ -380,13 +392,3 @@ class WorkflowLoop(ForbiddenApi):
 
     def __repr__(self) -> str:
         return f"<WorkflowLoop of run {self.name!r}>"
-
-
-def _close(coroutine: Any) -> None:
-    """Close a suspended coroutine, however it resists."""
-    for _ in range(3):  # each await in a finally block takes one more
-        try:
-            coroutine.close()
-        except BaseException:  # noqa: BLE001, S112 - its run is leaving memory; nothing it says counts
-            continue
-        return

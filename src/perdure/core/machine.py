@@ -278,6 +278,7 @@ class Machine(Asking):
             while root.done() and loop.has_leftovers() and loop.wind_up() and not loop.interrupted:
                 loop.drain()
         except SystemExit as error:
+            loop.silent = True  # it is the run's outcome now: asyncio needn't report it as unheard
             self._finish(Ending.RAISED, error=error)
             return
         if loop.interrupted:
@@ -317,6 +318,7 @@ class Machine(Asking):
         """Unwind the code without any effect: the run is leaving memory, or its state is void."""
         if not self.inert:
             self.inert = True
+            self.supervisor = None
             if not self.ended or self.loop.has_leftovers():
                 self.loop.abandon()
             self.operations.clear()

@@ -3,7 +3,7 @@
 Every task of a run has a scope: the root task's path is empty, its first child task is `1`, that one's
 second child `1.2`, and so on in the order in which tasks are created. An operation is named by what it
 is and by how many of that name its task asked for before: `app.fetch#2`, in a child task `1.2/app.fetch#2`,
-a timer `timer:1`. So an operation's id depends only on the code of its own task, and concurrent branches
+a timer `sleep:1` or `timeout:1`. So an operation's id depends only on the code of its own task, and concurrent branches
 don't disturb each other's ids.
 """
 
@@ -13,13 +13,12 @@ from __future__ import annotations
 class Scope:
     """The counters of one task."""
 
-    __slots__ = ("_counts", "_prefix", "_tasks", "_timers", "path")
+    __slots__ = ("_counts", "_prefix", "_tasks", "path")
 
     def __init__(self, path: str = "") -> None:
         self.path = path
         self._prefix = path + "/" if path else ""
         self._counts: dict[str, int] = {}
-        self._timers = 0
         self._tasks = 0
 
     def operation(self, name: str) -> str:
@@ -28,10 +27,11 @@ class Scope:
         self._counts[name] = position
         return f"{self._prefix}{name}#{position}"
 
-    def timer(self) -> str:
-        """The id of the next timer."""
-        self._timers += 1
-        return f"{self._prefix}timer:{self._timers}"
+    def timer(self, kind: str = "timer") -> str:
+        """The id of the next timer of this kind: a time-out that is added moves no sleep."""
+        position = self._counts.get(kind + ":", 0) + 1  # no name holds a colon at its end
+        self._counts[kind + ":"] = position
+        return f"{self._prefix}{kind}:{position}"
 
     def child(self) -> Scope:
         """The scope of the next task created here."""

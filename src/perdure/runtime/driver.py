@@ -16,9 +16,9 @@ driver lets go: it unwinds the code without effect and leaves the run to its new
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from random import getrandbits
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -28,7 +28,6 @@ from perdure.core.commands import (
     CancelOperation,
     Command,
     Finish,
-    Operation,
     RunStep,
     StartChild,
     StartTimer,
@@ -38,10 +37,8 @@ from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
 from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
 from perdure.runtime.endings import Last, last_event, timed_out, told_to_parent
-from perdure.runtime.journal import Journal
-from perdure.runtime.steps import StepExecutor
-from perdure.runtime.timers import Timers
-from perdure.runtime.turns import TurnInterrupt, Turns
+from perdure.runtime.host import Host
+from perdure.runtime.turns import TurnInterrupt
 from perdure.runtime.work import Work
 from perdure.storage.records import Append, Appended, BlockCode, NewRun, RunRow, Stale
 
@@ -49,27 +46,6 @@ _UNSET: Any = object()
 
 #: How long a run past its timeout may take for cleaning up, in seconds.
 CLEANUP_SECONDS = 30.0
-
-
-class Host(Protocol):
-    """What a driver needs of its worker."""
-
-    clock: Callable[[], float]
-    journal: Journal
-    steps: StepExecutor
-    timers: Timers
-    turns: Turns
-    max_payload: int
-
-    def watch(self, driver: Driver, operation: Operation) -> None: ...
-    def child_run(self, driver: Driver, operation: StartChild) -> NewRun: ...
-    def child_created(self, child: NewRun, run: int, epoch: int) -> None: ...
-    def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None: ...
-    def cancel_run(self, id: str, reason: str) -> None: ...
-    def ended(self, driver: Driver, status: Status, event: ev.Final) -> None: ...
-    def handed_back(self, driver: Driver) -> None: ...
-    def lost(self, driver: Driver, why: str) -> None: ...
-    def blocked(self, driver: Driver, reason: str) -> None: ...
 
 
 class Handover(msgspec.Struct, gc=False):
@@ -100,7 +76,9 @@ class Driver:
         "machine", "parent_op", "queue", "run", "seq", "work",
     )  # fmt: skip
 
-    def __init__(self, host: Host, row: RunRow, definition: WorkflowDefinition, machine: Machine) -> None:
+    def __init__(
+        self, host: Host[Driver], row: RunRow, definition: WorkflowDefinition, machine: Machine
+    ) -> None:
         self.host = host
         self.run = row.run
         self.id = row.id
@@ -110,6 +88,7 @@ class Driver:
         self.parent_op = row.parent_op
         self.definition = definition
         self.machine = machine
+        machine.supervisor = self
         self.work = Work(self)
         self.gone = False
         self.has_children = False
@@ -223,13 +202,21 @@ class Driver:
         self._handover = Handover(Status.WAITING, wake_at)
         self.flush()
 
-    def block(self, error: PerdureError, where: str = "") -> None:
+    def block(self, error: Exception, where: str = "") -> None:
         """The run can't go on: let go of its code, and tell people why."""
         self._let_go()
         reason = f"{error}\n  {where}" if where else str(error)
         self.host.blocked(self, reason)
         self._handover = Handover(Status.BLOCKED, reason=reason)
         self.flush()
+
+    def intruded(self, error: Exception) -> None:
+        """A thread tried to reach into the run's loop: what it brings can't be waited for."""
+        self.host.call_from_thread(self._block_if_here, error)
+
+    def _block_if_here(self, error: Exception) -> None:
+        if not self.gone and self._ending is None:
+            self.block(error)
 
     def _submit(self, status: Status | None, *, release: bool = False) -> None:
         events, self._buffer = self._buffer, []

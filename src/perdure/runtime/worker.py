@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from perdure.codec.events import decode_event
@@ -314,6 +314,9 @@ class Worker:
                 driver.lose("it was ended or taken over from outside")
 
     # -- what drivers ask of their host --------------------------------------------------------------
+
+    def call_from_thread(self, call: Callable[..., None], *args: Any) -> None:
+        self._loop.call_soon_threadsafe(call, *args)
 
     def watch(self, driver: Driver, operation: Operation) -> None:
         self._residency.watch(driver, operation)

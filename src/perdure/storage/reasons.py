@@ -16,7 +16,7 @@ def took_workers_down(times: int) -> str:
     return (
         f"Its worker died {times} times in a row while driving it, without recording anything new. "
         f"It was set aside to protect the other runs. Look for crashes or memory exhaustion in its code, "
-        f"then retry the run."
+        f"then terminate the run and start it anew."
     )
 
 

@@ -1,0 +1,44 @@
+"""Takes suspended coroutines apart without letting them do anything.
+
+Closing a coroutine raises GeneratorExit where it stands. Code that catches everything (`except:`) in a loop
+goes on regardless, and would do so again when the garbage collector closes it, outside of any run: it could
+never be got rid of, or would do its work there. Such a coroutine is left where it stands, for as long as the
+process lives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from typing import Any
+
+logger = logging.getLogger("perdure.workflow")
+
+#: How often a coroutine is told to end; each await in a finally block takes one more.
+ATTEMPTS = 3
+
+_keep_for_ever = ctypes.pythonapi.Py_IncRef
+_keep_for_ever.argtypes = (ctypes.py_object,)
+_keep_for_ever.restype = None
+
+
+def unwind(coroutine: Any, run: str) -> None:
+    """Close a suspended coroutine, however it resists.
+
+    Args:
+        run: whose it is, for the log.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            coroutine.close()
+        except BaseException:  # noqa: BLE001, S112 - its run is leaving memory; nothing it says counts
+            continue
+        return
+    if getattr(coroutine, "cr_frame", None) is not None:
+        _keep_for_ever(coroutine)
+        logger.warning(
+            "code of run %s can't be unwound, because it catches every exception and awaits again: it stays in "
+            "memory. Use `except Exception` in the place of a bare `except` in workflows (it is in %s)",
+            run,
+            coroutine.__qualname__,
+        )

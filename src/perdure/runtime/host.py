@@ -1,0 +1,39 @@
+"""What a driver needs of the worker it lives in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from perdure.core import events as ev
+from perdure.core.commands import Operation, StartChild
+from perdure.core.status import Status
+from perdure.runtime.journal import Journal
+from perdure.runtime.steps import StepExecutor
+from perdure.runtime.timers import Timers
+from perdure.runtime.turns import Turns
+from perdure.storage.records import NewRun
+
+D_contra = TypeVar("D_contra", contravariant=True)
+
+
+class Host(Protocol[D_contra]):
+    """What a driver needs of its worker."""
+
+    clock: Callable[[], float]
+    journal: Journal
+    steps: StepExecutor
+    timers: Timers
+    turns: Turns
+    max_payload: int
+
+    def call_from_thread(self, call: Callable[..., None], *args: Any) -> None: ...
+    def watch(self, driver: D_contra, operation: Operation) -> None: ...
+    def child_run(self, driver: D_contra, operation: StartChild) -> NewRun: ...
+    def child_created(self, child: NewRun, run: int, epoch: int) -> None: ...
+    def check_children(self, driver: D_contra, children: Sequence[StartChild]) -> None: ...
+    def cancel_run(self, id: str, reason: str) -> None: ...
+    def ended(self, driver: D_contra, status: Status, event: ev.Final) -> None: ...
+    def handed_back(self, driver: D_contra) -> None: ...
+    def lost(self, driver: D_contra, why: str) -> None: ...
+    def blocked(self, driver: D_contra, reason: str) -> None: ...

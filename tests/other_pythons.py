@@ -1,0 +1,81 @@
+"""Runs the unit tests on the other supported Pythons of this machine: `make others`.
+
+Looks for each version on the PATH and among pyenv's; makes a virtual environment beside the main one, and runs
+everything there but the acceptance tests. Where no other Python is installed, there is nothing to do, and it
+says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+
+#: What the unit tests import; the type checkers of the `dev` extra aren't needed twice.
+REQUIREMENTS = (
+    "-e",
+    ".[cli]",
+    "anyio>=4.6",
+    "hypothesis>=6.100",
+    "pydantic>=2.10",
+    "pytest>=8.3",
+    "pytest-xdist>=3.6",
+)
+
+
+def main() -> int:
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = {version: python for version in VERSIONS if version != here and (python := find(version))}
+    if not found:
+        say(f"No other Python than this {here} is installed here (looked for {', '.join(VERSIONS)}).")
+        return 0
+    say(f"Found: {', '.join(f'{version} ({python})' for version, python in found.items())}")
+    failed = [version for version, python in found.items() if not passes(version, python)]
+    say(f"Failed on: {', '.join(failed)}" if failed else f"All tests pass on {', '.join(found)}.")
+    return 1 if failed else 0
+
+
+def find(version: str) -> str | None:
+    """An interpreter of that version which really runs: a shim of pyenv may exist for none."""
+    installed = sorted(PYENV.glob(f"versions/{version}*/bin/python{version}"), reverse=True)
+    candidates = [shutil.which(f"python{version}"), *map(str, installed)]
+    return next((python for python in candidates if python and answers(python, version)), None)
+
+
+def answers(python: str, version: str) -> bool:
+    try:
+        told = subprocess.run([python, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except OSError:
+        return False
+    return told.returncode == 0 and told.stdout.startswith(f"Python {version}.")
+
+
+def passes(version: str, python: str) -> bool:
+    folder = ROOT / f".venv-{version}"
+    own = str(folder / "bin" / "python")
+    say(f"\nPython {version}")
+    if not answers(own, version):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not ran([python, "-m", "venv", str(folder)]):
+            return False
+    install = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
+    tests = [own, "-m", "pytest", "-q", "-n", "2", "-m", "not acceptance"]
+    return ran(install) and ran(tests)
+
+
+def ran(command: list[str]) -> bool:
+    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
