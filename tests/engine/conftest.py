@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,13 @@ from engine_kit import Place
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """One database, of each kind in turn."""
     return Place(tmp_path / "runs.db" if request.param == "sqlite" else None)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Place]:
+    """Makes new databases, of each kind in turn."""
+    numbers = count()
+    return lambda: Place(tmp_path / f"{next(numbers)}.db" if request.param == "sqlite" else None)
 
 
 @pytest.fixture

@@ -96,6 +96,8 @@ class Mortal(Wrapped):
         async def answer(*args: Any, **options: Any) -> Any:
             if not self.dead.is_set():
                 result = await verb(*args, **options)
+                if name == "create":
+                    self.ledger.ids.update((made.row.run, made.row.id) for made in result)
                 if not self.dead.is_set():
                     return result
             return await asyncio.get_running_loop().create_future()
@@ -118,6 +120,8 @@ class Mortal(Wrapped):
     def _settled(self, settled: asyncio.Future[Any], batch: Sequence[Append], dies: bool) -> None:
         for append, result in zip(batch, settled.result(), strict=True):
             if isinstance(result, Appended):
+                for child, (key, _) in zip(append.children, result.children, strict=True):
+                    self.ledger.ids[key] = child.id
                 self.ledger.committed(append)
         if dies:
             self.dead.set()
@@ -127,6 +131,7 @@ class Ledger:
     """Which steps are recorded, and whether any body began after that."""
 
     def __init__(self) -> None:
+        self.ids: dict[int, str] = {}  #: run keys to ids
         self.recorded: set[str] = set()
         self.bodies: Counter[str] = Counter()
         self.repeated: list[str] = []
@@ -135,10 +140,11 @@ class Ledger:
         for data in append.events:
             event = decode_event(data)
             if isinstance(event, events.StepCompleted | events.StepFailed):
-                self.recorded.add(f"{append.run}:{event.step}")
+                self.recorded.add(f"{self.ids[append.run]}:{event.step}")
 
-    def begins(self, run: int, step_id: str) -> None:
-        key = f"{run}:{step_id}"
+    def begins(self, run_id: str, step_id: str) -> None:
+        """A body begins. Runs of one id are one run."""
+        key = f"{run_id}:{step_id}"
         self.bodies[key] += 1
         if key in self.recorded:
             self.repeated.append(key)

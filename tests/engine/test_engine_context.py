@@ -233,7 +233,7 @@ async def waits() -> None:
 
 def test_info_tells_what_a_run_waits_for(place: Place) -> None:
     async def main() -> None:
-        async with place.engine() as engine:
+        async with place.engine(grace=0.05) as engine:
             handle = await engine.start(waits_for_much(), id="a")
 
             async def all_noted() -> bool:

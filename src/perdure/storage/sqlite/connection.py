@@ -107,7 +107,11 @@ def _prepare(db: Database, path: str) -> None:
             f"The database {path} can't be written: the file, its directory or the file system is "
             f"read-only. Make it writable for this user, or use another path."
         )
-    version = _schema_version(db, path)
+    db.begin("BEGIN")  # one snapshot: another process may be creating the schema right now
+    try:
+        version = _schema_version(db, path)
+    finally:
+        db.roll_back()
     # In WAL mode EXTRA is FULL; until the file is in WAL mode it also syncs the directory.
     db.pragma("synchronous", "EXTRA")
     db.pragma("journal_mode", "WAL")
