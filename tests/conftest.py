@@ -15,7 +15,11 @@ except ImportError:  # throw-away environments may lack it
     pass
 else:
     settings.register_profile(
-        "perdure", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+        "perdure",
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+        database=None,
     )
     settings.load_profile("perdure")
 
@@ -24,3 +28,11 @@ else:
 def no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     if "PERDURE_URL" in os.environ:
         monkeypatch.delenv("PERDURE_URL")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests have counted or measured (see tests/acceptance/conftest.py)."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figure" and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")

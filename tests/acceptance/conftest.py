@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from world import World
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Tells what was counted or measured: in the test's output, and in the summary of all tests."""
+
+    def tell(text: str) -> None:
+        print(text)
+        record_property("figure", text)
+
+    return tell
 
 
 @pytest.fixture

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import program
 import pytest
-from world import World, check_books, results, until
+from world import World, bodies_begun, check_books, logged, results
+
+import perdure
 
 pytestmark = pytest.mark.acceptance
 
@@ -40,9 +43,9 @@ def test_runs_wait_while_the_disk_is_full(world: World, small_disk: Path) -> Non
             worker.wait_ready()
             ballast = small_disk / "ballast"
             handle = await client.start(program.hoard(30, 100), id="hoard")
-            await until(lambda: has_begun(world))
+            await bodies_begun(world, 4)
             fill(ballast)
-            await until(lambda: complains(worker.log, "disk is full"))
+            await logged(worker, "disk is full")
             assert not (await handle.status()).final
             recorded = [event async for event in handle.history()]
             ballast.unlink()
@@ -66,9 +69,9 @@ def test_a_worker_killed_on_a_full_disk_loses_nothing(world: World, small_disk: 
             worker.wait_ready()
             ballast = small_disk / "ballast"
             handle = await client.start(program.hoard(30, 100), id="hoard")
-            await until(lambda: has_begun(world))
+            await bodies_begun(world, 4)
             fill(ballast)
-            await until(lambda: complains(worker.log, "disk is full"))
+            await logged(worker, "disk is full")
             worker.kill()
             ballast.unlink()
             world.start_worker()
@@ -78,8 +81,32 @@ def test_a_worker_killed_on_a_full_disk_loses_nothing(world: World, small_disk: 
     asyncio.run(scenario())
 
 
-async def has_begun(world: World) -> bool:
-    return len(world.lines()) > 4
+def test_a_worker_on_a_full_disk_stops_when_told_and_clients_are_refused(
+    world: World, small_disk: Path
+) -> None:
+    world.database = small_disk / "runs.db"
+
+    async def scenario() -> None:
+        async with world.client() as client:
+            worker = world.start_worker()
+            worker.wait_ready()
+            ballast = small_disk / "ballast"
+            handle = await client.start(program.hoard(30, 100), id="hoard")
+            await bodies_begun(world, 4)
+            fill(ballast)
+            await logged(worker, "disk is full")
+            worker.signal(signal.SIGTERM)
+            assert worker.wait() == 0
+            with pytest.raises(perdure.StoreError, match="disk is full"):
+                await client.start(program.echo("x" * 1_000_000), id="refused")
+            ballast.unlink()
+            with pytest.raises(perdure.UnknownRunError):
+                await client.get("refused").status()
+            world.start_worker()
+            assert await results([handle]) == [30 * 100 * 1024]
+            await check_books(world, client)
+
+    asyncio.run(scenario())
 
 
 def fill(ballast: Path) -> None:
@@ -87,7 +114,3 @@ def fill(ballast: Path) -> None:
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"x" * 4096):
             pass
-
-
-async def complains(log: Path, text: str) -> bool:
-    return text in log.read_text()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 
 import program
 import pytest
-from world import World, results, until
+from world import World, logged, results
+
+import perdure
+from perdure import Engine
 
 pytestmark = pytest.mark.acceptance
 
 
-def test_results_reach_a_client_that_drives_nothing(world: World) -> None:
+def test_results_reach_a_client_that_drives_nothing(world: World, figure: Callable[[str], None]) -> None:
     """What a web server does: starts runs, waits for results; a worker elsewhere does the work."""
 
     async def scenario() -> None:
@@ -28,26 +32,25 @@ def test_results_reach_a_client_that_drives_nothing(world: World) -> None:
                 taken.append((time.perf_counter() - began) * 1000)
             many = await client.start_many([program.leaf(number) for number in range(100)])
             assert await results(many) == [2 * n + n * n for n in range(100)]
-            arrival = await arrival_times(world, many)
+            arrival = await arrival_times(client)
             taken.sort()
-            print(
-                f"\nstart to result across processes: {taken[30]:.1f} ms (median), {taken[-1]:.1f} ms (longest); "
+            figure(
+                f"start to result across processes: {taken[30]:.1f} ms (median), {taken[-1]:.1f} ms (longest); "
                 f"a result seen after its run's end: {arrival[len(arrival) // 2]:.1f} ms, {arrival[-1]:.1f} ms"
             )
 
     asyncio.run(scenario())
 
 
-async def arrival_times(world: World, handles: object) -> list[float]:
+async def arrival_times(client: Engine) -> list[float]:
     """Milliseconds from a run's end, by its own history, to the moment a client has the result; sorted."""
     found: list[float] = []
-    async with world.client() as client:
-        for number in range(30):
-            handle = await client.start(program.leaf(number), id=f"arrival-{number}")
-            await handle.result(timeout=30)
-            seen = time.time()
-            last = [event async for event in handle.history()][-1]
-            found.append((seen - last.at) * 1000)
+    for number in range(30):
+        handle = await client.start(program.leaf(number), id=f"arrival-{number}")
+        await handle.result(timeout=30)
+        seen = time.time()
+        last = [event async for event in handle.history()][-1]
+        found.append((seen - last.at) * 1000)
     return sorted(found)
 
 
@@ -55,14 +58,15 @@ def test_the_command_line_beside_a_worker_and_a_client(world: World) -> None:
     async def scenario() -> None:
         async with world.client() as client:
             worker = world.perdure("worker", "program")
-            await until(lambda: serves(world))
+            await logged(worker, "serves")
             long = await client.start(program.chain(1000, 0.05), id="long")
             done = world.perdure("run", "program:leaf", "--input", "3", "--id", "leaf-3")
             assert json.loads(done.output()) == 15
             listed = json.loads(world.perdure("ls", "--json").output())
             assert {run["id"] for run in listed} == {"long", "leaf-3"}
             assert world.perdure("cancel", "long", "--reason", "enough").output() == ""
-            await until(lambda: ended(client, "long"))
+            with pytest.raises(perdure.RunCancelled, match="enough"):
+                await long.result(timeout=30)
             shown = json.loads(world.perdure("show", "long", "--json").output())
             assert (shown["status"], shown["history"][-1]["reason"]) == ("cancelled", "enough")
             assert await long.status() == "cancelled"
@@ -71,11 +75,3 @@ def test_the_command_line_beside_a_worker_and_a_client(world: World) -> None:
             assert "handed back" in worker.log.read_text()
 
     asyncio.run(scenario())
-
-
-async def serves(world: World) -> bool:
-    return any("serves" in process.log.read_text() for process in world.processes)
-
-
-async def ended(client: object, id: str) -> bool:
-    return (await client.get(id).status()).final  # type: ignore[attr-defined]

@@ -10,11 +10,11 @@ import asyncio
 import os
 import random
 import time
-from typing import Any
+from collections.abc import Callable
 
 import program
 import pytest
-from world import SOAK, Findings, World, check_books, results, unfinished_bodies
+from world import SOAK, Findings, Process, World, check_books, results, unfinished_bodies
 
 import perdure
 from perdure import Engine, Handle
@@ -48,10 +48,13 @@ class Attack:
         inside: those of them that came while a step's body was executing.
     """
 
-    def __init__(self, world: World, client: Engine, chance: random.Random) -> None:
+    def __init__(
+        self, world: World, client: Engine, chance: random.Random, figure: Callable[[str], None]
+    ) -> None:
         self.world = world
         self.client = client
         self.chance = chance
+        self.figure = figure
         self.handles: list[Handle[int]] = []
         self.kills = self.hits = self.inside = 0
 
@@ -63,8 +66,8 @@ class Attack:
             calls = [program.mixed(number) for number in range(first, first + AT_ONCE)]
             self.handles += await self.client.start_many(calls, ids=[f"m{first + i}" for i in range(AT_ONCE)])
 
-    async def kill_one(self, worker: Any) -> float:
-        at: float = worker.kill()
+    async def kill_one(self, worker: Process) -> float:
+        at = worker.kill()
         self.kills += 1
         lines = self.world.lines()
         inside = unfinished_bodies(lines, worker.pid) > 0
@@ -90,13 +93,13 @@ class Attack:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_one_worker_killed_again_and_again(
-    world: World, number: int, monkeypatch: pytest.MonkeyPatch
+    world: World, number: int, figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = seeded(number)
 
     async def scenario() -> None:
         async with world.client() as client:
-            attack = Attack(world, client, chance)
+            attack = Attack(world, client, chance, figure)
             while attack.hits < KILLS:
                 await attack.keep_busy()
                 worker = world.start_worker()
@@ -112,14 +115,16 @@ def test_one_worker_killed_again_and_again(
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_survivors_take_over(world: World, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_survivors_take_over(
+    world: World, workers: int, figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Several workers on one file; one after the other is killed, and another one started in its place."""
     chance = seeded(workers)
     kills = KILLS if SOAK else 10
 
     async def scenario() -> None:
         async with world.client() as client:
-            attack = Attack(world, client, chance)
+            attack = Attack(world, client, chance, figure)
             fleet = [world.start_worker() for _ in range(workers)]
             for worker in fleet:
                 worker.wait_ready()
@@ -134,7 +139,7 @@ def test_survivors_take_over(world: World, workers: int, monkeypatch: pytest.Mon
             findings = await attack.finish(monkeypatch)
             assert findings.taken_over > 0
             latencies = await take_over_times(client, moments)
-            print(
+            figure(
                 f"{workers} workers: a victim's runs recorded again after "
                 f"{latencies[len(latencies) // 2]:.0f} ms (median), {latencies[-1]:.0f} ms (longest)"
             )

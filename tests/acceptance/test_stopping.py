@@ -6,15 +6,16 @@ import asyncio
 import json
 import signal
 import time
+from collections.abc import Callable
 
 import program
 import pytest
-from world import PATIENCE, World, check_books, results, until
+from world import PATIENCE, World, bodies_begun, check_books, results
 
 pytestmark = pytest.mark.acceptance
 
 
-def test_sigterm_hands_runs_back_and_lets_steps_finish(world: World) -> None:
+def test_sigterm_hands_runs_back_and_lets_steps_finish(world: World, figure: Callable[[str], None]) -> None:
     async def scenario() -> None:
         async with world.client() as client:
             handles = await client.start_many([program.mixed(number) for number in range(10)])
@@ -22,13 +23,13 @@ def test_sigterm_hands_runs_back_and_lets_steps_finish(world: World) -> None:
             for stops in range(3):
                 worker = world.start_worker()
                 worker.wait_ready()
-                await until(lambda before=20 * (stops + 1): begun(world, before))  # type: ignore[misc]
+                await bodies_begun(world, 20 * (stops + 1))
                 worker.signal(signal.SIGTERM)
                 assert worker.wait() == 0
             world.start_worker()
             await results(handles)
             findings = await check_books(world, client)
-            print(f"\n{findings}")
+            figure(str(findings))
             assert findings.repeated == 0, "steps had time to finish, so none was cut off"
             assert findings.taken_over == 0, "leaving in good order is no crash"
 
@@ -93,10 +94,6 @@ def test_kill_in_the_middle_of_perdure_run_and_the_same_command_again(world: Wor
             assert (findings.runs, findings.steps) == (1, 40)
 
     asyncio.run(check())
-
-
-async def begun(world: World, bodies: int) -> bool:
-    return sum(line.what == "begin" for line in world.lines()) >= bodies
 
 
 def wait_for_lines(world: World, count: int) -> None:

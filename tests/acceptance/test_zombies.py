@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
+from collections.abc import Callable
 
 import program
 import pytest
-from world import World, check_books, results, until
+from world import World, bodies_begun, check_books, logged, results
 
 from perdure import events
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.acceptance
 LEASE = "1.0"
 
 
-def test_a_zombies_writes_are_refused(world: World) -> None:
+def test_a_zombies_writes_are_refused(world: World, figure: Callable[[str], None]) -> None:
     async def scenario() -> None:
         async with world.client() as client:
             zombie = world.start_worker("--lease", LEASE)
@@ -28,23 +29,25 @@ def test_a_zombies_writes_are_refused(world: World) -> None:
             calls = [program.chain(30, 0.05) for _ in range(5)]
             handles = await client.start_many(calls, ids=[f"c{number}" for number in range(5)])
             handles += await client.start_many([program.retried(n) for n in range(5)])
-            await until(lambda: has_begun(world, 20))
+            await bodies_begun(world, 20)
             zombie.signal(signal.SIGSTOP)
             survivor = world.start_worker("--lease", LEASE)
             survivor.wait_ready()
-            await until(lambda: has_begun(world, 15, survivor.pid))
+            await bodies_begun(world, 15, survivor.pid)
             zombie.signal(signal.SIGCONT)
             expected = [sum(2 * n for n in range(30))] * 5 + [2 * n + 1 for n in range(5)]
             assert await results(handles) == expected
             findings = await check_books(world, client)
-            print(f"\n{findings}")
+            figure(str(findings))
             assert findings.taken_over > 0
-            await until(lambda: says(zombie, "declared dead"))
+            await logged(zombie, "declared dead")
 
     asyncio.run(scenario())
 
 
-def test_workers_that_stop_and_wake_at_random_lose_nothing(world: World) -> None:
+def test_workers_that_stop_and_wake_at_random_lose_nothing(
+    world: World, figure: Callable[[str], None]
+) -> None:
     """Both workers are zombies in turn, again and again."""
 
     async def scenario() -> None:
@@ -66,14 +69,6 @@ def test_workers_that_stop_and_wake_at_random_lose_nothing(world: World) -> None
                     if isinstance(event, events.StepCompleted):
                         outcomes[run.id, event.step] += 1
             assert set(outcomes.values()) == {1}
-            print(f"\n{await check_books(world, client)}")
+            figure(str(await check_books(world, client)))
 
     asyncio.run(scenario())
-
-
-async def has_begun(world: World, bodies: int, pid: int | None = None) -> bool:
-    return sum(line.what == "begin" and pid in (None, line.pid) for line in world.lines()) >= bodies
-
-
-async def says(process: object, text: str) -> bool:
-    return text in process.log.read_text()  # type: ignore[attr-defined]

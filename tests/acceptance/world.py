@@ -202,6 +202,24 @@ async def results(handles: Sequence[Handle[Any]]) -> list[Any]:
         return await asyncio.gather(*(handle.result() for handle in handles))
 
 
+async def bodies_begun(world: World, count: int, pid: int | None = None) -> None:
+    """Wait until so many bodies have begun, in all or in one process."""
+
+    async def enough() -> bool:
+        return sum(line.what == "begin" and pid in (None, line.pid) for line in world.lines()) >= count
+
+    await until(enough)
+
+
+async def logged(process: Process, text: str) -> None:
+    """Wait until a process has said something on stderr."""
+
+    async def said() -> bool:
+        return text in process.log.read_text()
+
+    await until(said)
+
+
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(PATIENCE):

@@ -155,10 +155,13 @@ async def crash(engine: Engine) -> None:
     worker = engine._worker
     assert worker is not None
     assert engine._loop is not None
+    assert engine._connection is not None
+    tasks = [*worker._tasks, *worker._errands, engine._connection._lookup, engine._connection.results._check]
     engine._connection = None
     worker._closing = True
-    for task in [*worker._tasks, *worker._errands]:
-        task.cancel()
+    for task in tasks:
+        if task is not None:
+            task.cancel()
     for attempt in list(worker.steps.executing):
         attempt.cancel()
     worker._residency.close()
@@ -168,7 +171,7 @@ async def crash(engine: Engine) -> None:
     for driver in list(worker.drivers.values()):
         driver._let_go()
     await asyncio.sleep(0)
-    await asyncio.gather(*worker._tasks, *worker._errands, return_exceptions=True)
+    await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
     store: Any = engine._store
     await getattr(store, "inner", store).close()
 

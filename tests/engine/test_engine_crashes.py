@@ -64,12 +64,16 @@ async def gathered() -> list[str]:
     return await asyncio.gather(does("a"), does_in_a_thread("b"), comes_third("c"), does("d"))
 
 
+async def does_and_fails() -> None:
+    await does("a")
+    await fails("b")
+
+
 @workflow
 async def group_fails() -> str:
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(does("a"))
-            group.create_task(fails("b"))
+            group.create_task(does_and_fails())
             group.create_task(asyncio.sleep(60))
     except ExceptionGroup as errors:
         return await does(str(errors.exceptions[0]))

@@ -5,6 +5,8 @@ Looking must not create: a mistyped path is told, and leaves no file behind.
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote
@@ -34,6 +36,11 @@ def chosen(url: str | None) -> str:
     if not url:
         raise Trouble("No database: give one with --url sqlite:///agents.db, or set PERDURE_URL.")
     return url
+
+
+def url_again(url: str) -> str:
+    """What a command that is to be typed again needs for the same database, with a space before."""
+    return "" if os.environ.get("PERDURE_URL") == url else f" --url {shlex.quote(url)}"
 
 
 def reader(url: str | None) -> Engine:

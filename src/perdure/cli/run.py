@@ -19,7 +19,7 @@ from perdure.api.call import Call
 from perdure.api.decorators import Workflow
 from perdure.api.engine import Engine
 from perdure.api.handle import Handle
-from perdure.cli.database import UrlOption, chosen
+from perdure.cli.database import UrlOption, chosen, url_again
 from perdure.cli.inputs import call_with
 from perdure.cli.loading import load_workflow
 from perdure.cli.output import complain, log_to_stderr, tell
@@ -98,14 +98,14 @@ async def _drive(
     # The engine is closed now, and the wait is over: by the run's end, perhaps only just, or for good.
     await asyncio.wait([ended, blocked])
     if not isinstance(ended.exception(), EngineClosedError):
-        return _report(workflow, id, ended)
+        return _report(workflow, id, url, ended)
     if not blocked.cancelled():
         raise Trouble(
             f"Run {id} is blocked. {blocked.result()}\nNothing is lost: when that is mended, the same command "
             "goes on with it.",
             RUN_FAILED,
         )
-    tell(f"Run {id} was handed back. Nothing is lost; go on with it:\n  {again} --url {shlex.quote(url)}")
+    tell(f"Run {id} was handed back. Nothing is lost; go on with it:\n  {again}{url_again(url)}")
     return stop.exit_code
 
 
@@ -117,7 +117,7 @@ async def _blocked(handle: Handle[Any]) -> str:
             return (await handle.info()).reason or "No reason is recorded."
 
 
-def _report(workflow: Workflow[..., Any], id: str, ended: asyncio.Task[Any]) -> int:
+def _report(workflow: Workflow[..., Any], id: str, url: str, ended: asyncio.Task[Any]) -> int:
     error = ended.exception()
     if error is None:
         sys.stdout.write(workflow.definition.result.encode(ended.result()).decode() + "\n")
@@ -125,5 +125,5 @@ def _report(workflow: Workflow[..., Any], id: str, ended: asyncio.Task[Any]) -> 
     if not isinstance(error, RunError):
         raise error
     notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
-    complain(f"{error}{notes}\nIts history: perdure show {shlex.quote(id)}")
+    complain(f"{error}{notes}\nIts history: perdure show {shlex.quote(id)}{url_again(url)}")
     return RUN_FAILED

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from perdure.core import events as ev
 from perdure.core.commands import Operation, RunStep, StartTimer
+from perdure.core.machine import Machine
+from perdure.runtime.host import Host
 from perdure.runtime.steps import Attempt
 from perdure.runtime.timers import Alarm
 
-if TYPE_CHECKING:
-    from perdure.runtime.driver import Driver
+
+class Owner(Protocol):
+    """The run that the work belongs to."""
+
+    id: str
+    machine: Machine
+    gone: bool
+
+    @property
+    def host(self) -> Host[Any]: ...
+    @property
+    def work(self) -> Work: ...
+    def record(self, event: ev.Event, value: Any = ...) -> None: ...
+    def deadline_passed(self) -> None: ...
 
 
 class Work:
@@ -19,7 +33,7 @@ class Work:
 
     __slots__ = ("_alarms", "_attempts", "_run")
 
-    def __init__(self, run: Driver) -> None:
+    def __init__(self, run: Owner) -> None:
         self._run = run
         self._attempts: dict[str, Attempt] | None = None
         self._alarms: dict[str, Alarm] | None = None
