@@ -17,14 +17,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import perdure
 from perdure import Engine, Retry, step, workflow
 
 
 @contextlib.contextmanager
-def in_the_books() -> Iterator[None]:
+def in_the_books() -> Generator[None, None, None]:
     write_line("begin")
     yield
     write_line("end")
@@ -128,6 +128,27 @@ async def chain(length: int, seconds: float = 0.01) -> int:
 @workflow
 async def retried(number: int) -> int:
     return await late(await fetch(number))
+
+
+@workflow
+async def undoing(number: int) -> None:
+    """Does things until it is cancelled, then undoes each of them."""
+    done: list[int] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(waiting(number))
+            for index in range(1000):
+                done.append(await fetch(index, 0.02))
+    except asyncio.CancelledError:
+        for one in reversed(done):
+            await compute(one, 0.002)
+        raise
+
+
+@workflow
+async def waiting(number: int) -> int:
+    await asyncio.sleep(3600)
+    return number
 
 
 @workflow

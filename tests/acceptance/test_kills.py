@@ -85,7 +85,7 @@ class Attack:
         expected = await reference(range(len(self.handles)), self.world, monkeypatch)
         assert found == expected
         findings = await check_books(self.world, self.client)
-        print(
+        self.figure(
             f"{self.kills} kills, {self.hits} while work was in progress, {self.inside} inside a step; {findings}"
         )
         return findings

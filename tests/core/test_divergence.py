@@ -232,7 +232,9 @@ def test_a_result_of_another_type_blocks() -> None:
     history = simulate(main).history
     completed = history[1]
     assert isinstance(completed, ev.StepCompleted)
-    broken = ev.StepCompleted(at=completed.at, step="do#1", attempt=1, started_at=0.0, result=b'{"no": "string"}')
+    broken = ev.StepCompleted(
+        at=completed.at, step="do#1", attempt=1, started_at=0.0, result=b'{"no": "string"}'
+    )
     with pytest.raises(UndecodableError):
         replayed(main, [history[0], broken])
 

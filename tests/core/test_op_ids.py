@@ -63,7 +63,9 @@ def test_positions_count_by_name_and_by_task() -> None:
     assert first.child().operation("a") == "1.2/a#1"
 
 
-@pytest.mark.parametrize("name", ["a", "app.fetch", "app.make.<locals>.fetch", "a:b", "1.2", "timer", "two words"])
+@pytest.mark.parametrize(
+    "name", ["a", "app.fetch", "app.make.<locals>.fetch", "a:b", "1.2", "timer", "two words"]
+)
 def test_the_name_can_be_read_from_an_op_id(name: str) -> None:
     deep = Scope().child().child()
     assert operation_name(Scope().operation(name)) == name

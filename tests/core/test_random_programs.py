@@ -35,7 +35,9 @@ def _grow(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.tuples(st.just("sequence"), some),
         st.tuples(st.just("gather"), some, st.booleans()),
         st.tuples(st.just("group"), some),
-        st.tuples(st.just("wait"), some, st.sampled_from(["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"])),
+        st.tuples(
+            st.just("wait"), some, st.sampled_from(["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"])
+        ),
         st.tuples(st.just("as_completed"), some),
         st.tuples(st.just("timeout"), _takes, inner),
         st.tuples(st.just("wait_for"), _takes, inner),

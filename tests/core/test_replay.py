@@ -43,7 +43,9 @@ def test_a_shape_replays_from_every_prefix_of_its_history(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_without_notes_a_history_has_the_same_outcomes(name: str) -> None:
     def fed(recorded: Recorded) -> list[ev.Event]:
-        return [event for event in recorded.history if not isinstance(event, ev.StepStarted | ev.TimerStarted)]
+        return [
+            event for event in recorded.history if not isinstance(event, ev.StepStarted | ev.TimerStarted)
+        ]
 
     noted, bare = simulate(ALL[name]), simulate(ALL[name], notes=False)
     assert fed(noted) == fed(bare) == bare.history

@@ -67,7 +67,9 @@ async def retried_step() -> str:
 @shape
 async def keyed_steps() -> list[str]:
     return await asyncio.gather(
-        do.with_options(key="x")("a", 2.0), do.with_options(key="y")("b", 1.0), do.with_options(key="z")("c", 3.0)
+        do.with_options(key="x")("a", 2.0),
+        do.with_options(key="y")("b", 1.0),
+        do.with_options(key="z")("c", 3.0),
     )
 
 
@@ -101,7 +103,9 @@ async def gather_native_coroutines() -> list[str]:
 
 @shape
 async def gather_exceptions_returned() -> list[str]:
-    found = await asyncio.gather(do("a", fails="Boom"), do("b", 2.0), do("c", fails="Bang"), return_exceptions=True)
+    found = await asyncio.gather(
+        do("a", fails="Boom"), do("b", 2.0), do("c", fails="Bang"), return_exceptions=True
+    )
     return [str(item) for item in found]
 
 
@@ -283,7 +287,9 @@ async def as_completed_native_coroutines() -> list[str]:
     async def branch(name: str, takes: float) -> str:
         return await do(name, takes) + await do(name + "'", 1.0)
 
-    return [await one for one in asyncio.as_completed([branch(name, 5.0 - i) for i, name in enumerate("abcd")])]
+    return [
+        await one for one in asyncio.as_completed([branch(name, 5.0 - i) for i, name in enumerate("abcd")])
+    ]
 
 
 @shape
@@ -887,7 +893,11 @@ async def task_names() -> list[str]:
         assert task is not None
         return task.get_name()
 
-    tasks = [asyncio.create_task(branch()), asyncio.create_task(branch(), name="mine"), asyncio.create_task(do("a"))]
+    tasks = [
+        asyncio.create_task(branch()),
+        asyncio.create_task(branch(), name="mine"),
+        asyncio.create_task(do("a")),
+    ]
     return [*(await asyncio.gather(*tasks)), tasks[2].get_name(), asyncio.current_task().get_name()]  # type: ignore[union-attr]
 
 

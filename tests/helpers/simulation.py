@@ -252,9 +252,11 @@ class Simulation:
             self._at(
                 began + 0.1,
                 operation.id,
-                lambda: ev.StepStarted(at=began + 0.1, step=operation.id, attempt=attempt)
-                if self._open(operation)
-                else None,
+                lambda: (
+                    ev.StepStarted(at=began + 0.1, step=operation.id, attempt=attempt)
+                    if self._open(operation)
+                    else None
+                ),
             )
         due = began + takes
 
@@ -282,7 +284,12 @@ class Simulation:
                 )
             data, _ = operation.call.definition.result.record(value)
             return ev.StepCompleted(
-                at=due, step=operation.id, attempt=attempt, started_at=began, result=data, input=operation.input
+                at=due,
+                step=operation.id,
+                attempt=attempt,
+                started_at=began,
+                result=data,
+                input=operation.input,
             )
 
         def act() -> ev.Event | None:
@@ -303,9 +310,11 @@ class Simulation:
             self._at(
                 at,
                 operation.id,
-                lambda: ev.TimerStarted(at=at, timer=operation.id, due=operation.due)
-                if self._open(operation)
-                else None,
+                lambda: (
+                    ev.TimerStarted(at=at, timer=operation.id, due=operation.due)
+                    if self._open(operation)
+                    else None
+                ),
             )
         self._at(
             operation.due,
@@ -409,7 +418,9 @@ def check_replay(make: Callable[[], Any], live: Recorded, *, prefixes: bool = Tr
     for cut in cuts:
         again = replayed(make(), live.history[:cut], **options)
         where = f"after event {cut} of {len(live.history)}: {live.history[cut - 1]}"
-        assert [encode_event(event) for event in again.history] == [encode_event(event) for event in live.history], where
+        assert [encode_event(event) for event in again.history] == [
+            encode_event(event) for event in live.history
+        ], where
         assert again.sights == live.sights, where
         assert (again.ending, again.outcome) == (live.ending, live.outcome), where
         assert set(again.asked) <= set(live.asked), where

@@ -98,7 +98,7 @@ async def sleeps_for_ages(seconds: float) -> None:
 @pytest.mark.parametrize("seconds", [1e10, 1e12, 1e18, 1e300])
 def test_a_sleep_beyond_the_calendar_hurts_nobody(database: Database, seconds: float) -> None:
     async def main() -> None:
-        async with database.engine(evict_after=0.05) as engine:
+        async with database.engine(evict_after=0.3) as engine:
             handle = await engine.start(sleeps_for_ages(seconds), id="ages")
             await until(lambda: residents(engine) == 0)
             (info,) = [info async for info in engine.runs()]
@@ -163,7 +163,9 @@ def test_a_step_that_asks_for_an_odd_wait_leaves_a_readable_history(database: Da
     run(main)
 
 
-@pytest.mark.parametrize("options", [{"initial": float("inf")}, {"initial": float("nan")}, {"backoff": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"initial": float("inf")}, {"initial": float("nan")}, {"backoff": float("nan")}]
+)
 def test_a_policy_with_odd_numbers_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="Retry"):
         Retry(**options)  # type: ignore[arg-type]

@@ -137,7 +137,10 @@ def run_info(row: RunRow, waiting_for: tuple[Wait, ...] = ()) -> RunInfo:
 
 
 def _moment(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):  # a sleep may end after the calendar does
+        return datetime.max.replace(tzinfo=UTC)
 
 
 class Handle(Generic[R]):

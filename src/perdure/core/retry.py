@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
+import math
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -72,8 +73,9 @@ class Retry:
                 f"Retry(max_attempts={self.max_attempts}): the first attempt counts, so it must be at least 1"
             )
             raise ValueError(msg)
-        if self.initial < 0 or self.max_interval < 0 or self.backoff < 1:
-            msg = f"{self}: initial and max_interval are seconds >= 0, backoff is a factor >= 1"
+        numbers = (self.initial, self.max_interval, self.backoff)
+        if not (all(map(math.isfinite, numbers)) and min(numbers) >= 0 and self.backoff >= 1):
+            msg = f"{self}: initial and max_interval are seconds >= 0, backoff is a factor >= 1, all finite"
             raise ValueError(msg)
 
     def delay(self, attempt: int, chance: float) -> float:

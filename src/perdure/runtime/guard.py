@@ -58,6 +58,8 @@ _EXEMPT = frozenset(
         "logging.handlers",
         "traceback",
         "zipimport",
+        "zoneinfo._common",
+        "zoneinfo._tzpath",
     }
 )
 
@@ -88,6 +90,8 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
         if module.startswith("perdure.core.loop"):
             break
         frame = frame.f_back
+    if event == "open" and _is_time_zone(args[0]):
+        return
     what = _FORBIDDEN[event].format(*args[:1]) if args else _FORBIDDEN[event].replace(" ({0!r})", "")
     msg = (
         f"workflow code {what}{place}: that can't be replayed. Put it into a @step function and await that; "
@@ -102,3 +106,9 @@ _LIBRARY = tuple({sys.prefix, sys.base_prefix, sys.exec_prefix})
 def _is_library(frame: FrameType) -> bool:
     path = frame.f_code.co_filename
     return path.startswith("<frozen") or (path.startswith(_LIBRARY) and "lib" in path)
+
+
+def _is_time_zone(path: object) -> bool:
+    """Whether it is a file of the system's time zone database, which zoneinfo opens without a frame of its own."""
+    zoneinfo = sys.modules.get("zoneinfo")
+    return isinstance(path, str) and path.startswith(tuple(getattr(zoneinfo, "TZPATH", ())) or ("\0",))

@@ -62,7 +62,14 @@ class Residency:
 
     def make_room(self) -> None:
         """Evict the runs idle longest, a tenth of all at a time."""
-        idle = sorted((driver for driver in self.drivers.values() if driver.idle()), key=_last_active)
+        now = self._clock()
+        idle = [
+            driver
+            for driver in self.drivers.values()
+            # what is due goes on in a moment; evicted now, it would be claimed and evicted again, for ever
+            if driver.idle() and ((due := driver.work.next_due()) is None or due > now)
+        ]
+        idle.sort(key=_last_active)
         for driver in idle[: max(1, self._max_resident // 10)]:
             self._evict(driver)
 

@@ -113,6 +113,7 @@ class StepExecutor:
         self._line: deque[Attempt] = deque()
         self._closed = False
         self._sure_until = math.inf
+        self._context = contextvars.copy_context()  # what steps see: the engine's, and nothing of each other
         self.executing: set[Attempt] = set()
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
@@ -160,10 +161,11 @@ class StepExecutor:
         attempt.started_at = self._clock()
         definition: StepDefinition = attempt.operation.call.definition
         execute = self._execute_async if definition.is_async else self._execute_sync
+        body, context = execute(attempt, definition), self._context.copy()
         if _EAGER:  # a step that doesn't wait for anything is then done already
-            attempt.future = _eager_task(execute(attempt, definition), loop=self._loop, eager_start=True)
+            attempt.future = _eager_task(body, loop=self._loop, context=context, eager_start=True)
         else:
-            attempt.future = asyncio.Task(execute(attempt, definition), loop=self._loop)
+            attempt.future = asyncio.Task(body, loop=self._loop, context=context)
 
     async def _execute_async(self, attempt: Attempt, definition: StepDefinition) -> None:
         current_step.set(attempt.info)
@@ -315,6 +317,8 @@ class StepExecutor:
 
 def _recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:
     """What the history keeps of a step's input: all of it if it is small, else its fingerprint."""
+    if operation.unfit is not None:
+        return None, None  # there is none, and code that encodes without the checks mustn't be held to it
     given = operation.input
     if len(given) <= operation.call.options.record_inputs:
         return given, None

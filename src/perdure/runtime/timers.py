@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable
 from typing import Any
+
+logger = logging.getLogger("perdure.timers")
 
 #: Longest single nap in seconds: how late an alarm can be after the wall clock was set forward.
 NAP_MAX = 10.0
@@ -110,7 +113,10 @@ class Timers:
                 continue
             action, args = alarm.action, alarm.args
             alarm.action = None  # cancelling it from here on is nothing
-            action(*args)
+            try:
+                action(*args)
+            except Exception:  # the engine's own: the other alarms mustn't suffer from it
+                logger.critical("an alarm made the engine fail", exc_info=True)
             heap = self._heap
         if self._nap is None:
             self._sleep()

@@ -104,6 +104,11 @@ class Work:
         """Whether a step is being attempted."""
         return bool(self._attempts)
 
+    def unfinished(self, now: float) -> bool:
+        """Whether a step is to be attempted at once: it executes, stands in line, or was interrupted."""
+        operations = self._run.machine.operations.values()
+        return any(isinstance(operation, RunStep) and operation.retry_at <= now for operation in operations)
+
     def attempting(self, operation: RunStep) -> bool:
         """Whether this step is being attempted right now (and doesn't wait for its next attempt)."""
         return self._attempts is not None and operation.id in self._attempts

@@ -35,7 +35,7 @@ from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Alarm, Timers
 from perdure.runtime.turns import Turns
 from perdure.storage.protocol import Store
-from perdure.storage.records import History, NewRun, RunRow
+from perdure.storage.records import History, Mail, NewRun, RunRow
 
 logger = logging.getLogger("perdure.worker")
 
@@ -127,8 +127,10 @@ class Worker:
         self._residency.close()
         now = self.clock()
         for driver in list(self.drivers.values()):
-            driver.release(now if driver.work.executing else driver.work.next_due())
+            driver.release(now if driver.work.unfinished(now) else driver.work.next_due())
         await self.journal.drain()
+        if self._errands:  # a child is being cancelled, say
+            await asyncio.wait(list(self._errands), timeout=1.0)
         for errand in list(self._errands):
             errand.cancel()
         self.journal.close()
@@ -184,7 +186,7 @@ class Worker:
             self._residency.make_room()
         limit = min(CLAIM_MAX, self._residency.room())
         if limit == 0:
-            self.timers.at(self.clock() + 0.05, self.poke)
+            self.claim_at(self.clock() + 0.05)
             return
         claimed = await self._store.claim(
             self.id,
@@ -226,13 +228,19 @@ class Worker:
     async def _resume(self, row: RunRow, history: History) -> None:
         """Bring a run back into memory by replaying its history."""
         driver = self._driver(row)
+        try:
+            await self._replay(driver, row, history)
+        except UndecodableError as error:
+            driver.block(error)
+        except Exception as error:  # the engine's own: the other runs mustn't suffer from it
+            logger.critical("run %s made the engine fail", row.id, exc_info=True)
+            driver.block(error)
+
+    async def _replay(self, driver: Driver, row: RunRow, history: History) -> None:
         machine = driver.machine
         machine.replaying = True
         for number, data in enumerate(history.events, 1):
-            try:
-                driver.replay(decode_event(data))
-            except UndecodableError as error:
-                driver.block(error)
+            driver.replay(decode_event(data))
             if driver.gone:
                 return
             if number % REPLAY_SLICE == 0:
@@ -244,7 +252,7 @@ class Worker:
             driver.recovered(self._fleet.name)
         driver.check_children()
         if history.mail:
-            driver.take_mail((item.id, decode_event(item.data)) for item in history.mail)
+            _deliver(driver, history.mail)
         else:
             driver.proceed()
 
@@ -278,12 +286,12 @@ class Worker:
         try:
             while True:
                 self._look_again = False
-                by_run: dict[int, list[tuple[int, ev.Event]]] = {}
+                by_run: dict[int, list[Mail]] = {}
                 for item in await self._store.mail(self.id):
-                    by_run.setdefault(item.run, []).append((item.id, decode_event(item.data)))
+                    by_run.setdefault(item.run, []).append(item)
                 for run, items in by_run.items():
                     if (driver := self.drivers.get(run)) is not None:
-                        driver.take_mail(items)
+                        _deliver(driver, items)
                 if not self._look_again:
                     return
         except StoreError as error:
@@ -366,3 +374,13 @@ class Worker:
         task = self._loop.create_task(work)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+
+
+def _deliver(driver: Driver, items: Sequence[Mail]) -> None:
+    """Hand a run its mail; mail that can't be read blocks the run it is for, and no other."""
+    try:
+        events = [(item.id, decode_event(item.data)) for item in items]
+    except UndecodableError as error:
+        driver.block(error)
+    else:
+        driver.take_mail(events)

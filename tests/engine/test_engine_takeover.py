@@ -1,0 +1,283 @@
+"""Engines that take runs over from each other: by crash, by age, by closing. Nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from engine_kit import (
+    Place,
+    Wrapped,
+    bury,
+    crash,
+    greets,
+    of_kind,
+    reaches,
+    recorded,
+    run,
+    says,
+    until,
+    works,
+)
+
+import perdure
+from perdure import events, step, workflow
+from perdure.errors import StoreUnavailableError
+
+BODIES: Counter[str] = Counter()
+GATES: dict[str, asyncio.Event] = {}
+
+
+@step
+async def does(label: str) -> str:
+    BODIES[label] += 1
+    return label
+
+
+@step
+async def waits_at(gate: str) -> str:
+    BODIES[gate] += 1
+    await GATES[gate].wait()
+    return gate
+
+
+@step
+def works_in_a_thread(label: str, seconds: float) -> str:
+    BODIES[label] += 1
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not perdure.step_info().cancelled:
+        time.sleep(0.005)
+    return label
+
+
+@workflow
+async def passes(gate: str) -> list[str]:
+    return [await does("before"), await waits_at(gate), await does("after")]
+
+
+def test_a_stale_driver_drops_its_run_and_writes_nothing_more(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        BODIES.clear()
+        GATES["g"] = asyncio.Event()
+        async with place.engine(lease=0.6) as first:
+            handle = await first.start(passes("g"), id="a")
+            await until(lambda: BODIES["g"] == 1)
+            assert first._worker is not None
+            await bury(place)  # behind its back, as when it was paused past its lease
+            async with place.engine() as second:
+                await until(lambda: BODIES["g"] == 2)
+                GATES["g"].set()
+                assert await second.get("a").result() == ["before", "g", "after"]
+                await until(lambda: first._worker.id != 1)  # type: ignore[union-attr]
+                assert not first._worker.drivers
+                assert len(await recorded(handle)) == 3
+                assert await handle.result() == ["before", "g", "after"]
+                await works(first)
+        assert BODIES == {"before": 1, "g": 2, "after": 1}
+
+    with caplog.at_level(logging.WARNING):
+        run(main)
+    assert any("no longer driven here" in record.getMessage() for record in caplog.records)
+
+
+def test_a_worker_that_was_declared_dead_signs_up_again(place: Place) -> None:
+    async def main() -> None:
+        BODIES.clear()
+        GATES["g"] = asyncio.Event()
+        async with place.engine(lease=0.6) as engine:
+            handle = await engine.start(passes("g"), id="a")
+            await until(lambda: BODIES["g"] == 1)
+            await bury(place)
+            await until(lambda: BODIES["g"] == 2)  # by itself, under its new id
+            GATES["g"].set()
+            assert await handle.result() == ["before", "g", "after"]
+            assert BODIES["before"] == BODIES["after"] == 1
+            assert len(await of_kind(handle, events.RunRecovered)) == 1
+
+    run(main)
+
+
+def test_a_run_that_takes_its_workers_down_again_and_again_is_blocked(place: Place) -> None:
+    async def main() -> None:
+        BODIES.clear()
+        GATES["never"] = asyncio.Event()
+        async with place.engine(worker=False) as client:
+            handle = await client.start(passes("never"), id="a")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("perdure.runtime.residency.NOTE_AFTER", 1000.0)  # so that nothing is recorded
+                for number in (1, 2, 3, 4):
+                    async with place.engine(max_recoveries=2) as engine:
+                        if number < 4:
+                            await until(lambda n=number: BODIES["never"] == n)
+                            await crash(engine)
+                    await bury(place, max_recoveries=2)
+            await reaches(handle, "blocked")
+            info = await handle.info()
+            assert "3" in (info.reason or ""), info.reason
+            async with place.engine() as engine:
+                await works(engine)
+                assert await handle.status() == "blocked"  # it waits for a person
+        assert BODIES["before"] == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("grace", [5.0, 0.05])
+def test_closing_lets_steps_finish_or_hands_them_back(place: Place, grace: float) -> None:
+    @workflow(name="takeover.two_kinds")
+    async def two_kinds() -> list[str]:
+        return [
+            await does("before"),
+            *await asyncio.gather(waits_at("g"), works_in_a_thread("thread", 0.2)),
+            await does("after"),
+        ]
+
+    async def main() -> None:
+        BODIES.clear()
+        GATES["g"] = asyncio.Event()
+        async with place.engine(grace=grace) as engine:
+            await engine.start(two_kinds(), id="a")
+            await until(lambda: BODIES["g"] == BODIES["thread"] == 1)
+            if grace > 1:
+                asyncio.get_running_loop().call_later(0.05, GATES["g"].set)
+        GATES["g"].set()
+        async with place.engine() as engine:
+            handle = engine.get("a")
+            assert await handle.result() == ["before", "g", "thread", "after"]
+            assert len(await recorded(handle)) == 4
+            assert await of_kind(handle, events.RunRecovered) == []
+        assert BODIES["before"] == BODIES["after"] == 1
+        assert BODIES["g"] == BODIES["thread"] == (1 if grace > 1 else 2)
+
+    run(main)
+
+
+@workflow
+async def works_a_little(number: int) -> int:
+    for index in range(4):
+        await does(f"{number}.{index}")
+        await asyncio.sleep(0.01)
+    return number
+
+
+def test_engines_on_one_database_share_its_runs(place: Place) -> None:
+    async def main() -> None:
+        BODIES.clear()
+        async with place.engine(worker=False) as client:
+            handles = await client.start_many([works_a_little(number) for number in range(100)])
+            engines = [place.engine(max_resident=30) for _ in range(3)]
+            for engine in engines:
+                await engine.__aenter__()
+            await asyncio.sleep(0.03)
+            await crash(engines[0])
+            await engines[1].close()
+            await bury_the_crashed(engines[0])
+            assert [await handle.result() for handle in handles] == list(range(100))
+            await engines[2].close()
+            for handle in handles:
+                assert len(await recorded(handle)) == 4
+        assert len(BODIES) == 400
+        assert sum(BODIES.values()) <= 400 + 100  # only what was executing at the crash was done again
+
+    async def bury_the_crashed(engine: Any) -> None:
+        store = place.store()
+        await store.open()
+        for worker in await store.workers():
+            if worker.id == engine._worker.id:
+                await store.bury(worker.id, worker.lease_until, now=time.time(), max_recoveries=10)
+        await store.close()
+
+    run(main)
+
+
+def test_a_client_gets_results_that_others_make(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(worker=False) as client:
+            handle = await client.start(greets("you"), id="a")
+            waiting = asyncio.ensure_future(handle.result())
+            await asyncio.sleep(0.02)
+            assert await handle.status() == "queued"
+            async with place.engine():
+                assert await waiting == "hello you"
+                results = await asyncio.gather(*(client.run(greets(str(n))) for n in range(50)))
+                assert results == [f"hello {n}" for n in range(50)]
+            later = await client.start(greets("later"))
+            with pytest.raises(TimeoutError):
+                await later.result(timeout=0.02)
+
+    run(main)
+
+
+class LoadFails(Wrapped):
+    """Can't read the first histories it is asked for."""
+
+    left = 2
+
+    async def load(self, runs: Any) -> Any:
+        if self.left:
+            self.left -= 1
+            raise StoreUnavailableError("a test says so")
+        return await self.inner.load(runs)
+
+
+class VerbsFail(Wrapped):
+    """Everything but appends fails now and then."""
+
+    calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self.inner, name)
+        if name not in ("claim", "mail", "workers", "heartbeat", "strand", "owned", "get", "last_event"):
+            return verb
+
+        async def sometimes(*args: Any, **options: Any) -> Any:
+            self.calls += 1
+            if self.calls % 3 == 2:
+                raise StoreUnavailableError(f"{name}: a test says so")
+            return await verb(*args, **options)
+
+        return sometimes
+
+
+@pytest.mark.parametrize("wrap", [LoadFails, VerbsFail])
+def test_a_store_that_fails_to_answer_for_a_while_strands_no_run(place: Place, wrap: Any) -> None:
+    async def main() -> None:
+        async with place.engine(worker=False) as client:
+            handles = [await client.start(greets(str(number))) for number in range(5)]
+            engine = place.engine()
+            async with engine:
+                engine._worker._store = wrap(engine._store)  # type: ignore[union-attr]
+                handles += [await client.start(greets(str(number))) for number in range(5, 10)]
+                assert [await handle.result() for handle in handles] == [f"hello {n}" for n in range(10)]
+                await client.get(handles[0].id).cancel()
+
+    run(main)
+
+
+def test_a_cancelled_main_still_hands_its_runs_back(place: Place) -> None:
+    async def main() -> None:
+        BODIES.clear()
+        GATES["g"] = asyncio.Event()
+
+        async def program() -> None:
+            async with place.engine(grace=0.01) as engine:
+                await engine.run(passes("g"), id="a")
+
+        running = asyncio.ensure_future(program())
+        await until(lambda: BODIES["g"] == 1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        GATES["g"].set()
+        async with place.engine() as engine:
+            assert await engine.run(passes("g"), id="a") == ["before", "g", "after"]
+            assert await engine.run(greets(await says("x"))) == "hello x"
+        assert BODIES["before"] == 1
+
+    run(main)

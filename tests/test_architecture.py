@@ -1,0 +1,169 @@
+"""The shape of the source: layers, purity of the core, sizes, and what must never appear.
+
+Everything is read from the syntax trees; nothing is imported but the package's own list of public names.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import perdure
+
+ROOT = Path(perdure.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+LAYERS = ["errors", "core", "codec", "storage", "runtime", "api"]
+EDGES = {"cli", "testing", "web", "ai", "integrations"}
+#: Modules at the root: public doors, which may show what lies behind them.
+DOORS = {"", "events"}
+
+
+def module_of(path: Path) -> str:
+    """`core.loop` for src/perdure/core/loop.py; the package itself is the empty name."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[-1] == "__init__":
+        parts.pop()
+    return ".".join(parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def imported(name: str) -> Iterator[str]:
+    """Modules of this package that a module imports, TYPE_CHECKING or not, in functions or not."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == "perdure" or alias.name.startswith("perdure."):
+                    yield alias.name.removeprefix("perdure").removeprefix(".")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            if node.module == "perdure" or (node.module or "").startswith("perdure."):
+                base = (node.module or "").removeprefix("perdure").removeprefix(".")
+                for alias in node.names:
+                    inner = f"{base}.{alias.name}" if base else alias.name
+                    yield inner if inner in MODULES else base
+
+
+def foreign(name: str) -> set[str]:
+    """Top-level names of all other modules that a module imports."""
+    found: set[str] = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found - {"perdure", "__future__"}
+
+
+def layer(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    assert {layer(name) for name in MODULES} - DOORS <= {*LAYERS, *EDGES}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if layer(name) not in DOORS))
+def test_imports_point_only_down(name: str) -> None:
+    here = layer(name)
+    for other in imported(name):
+        there = layer(other)
+        if there == here:
+            continue
+        if here in EDGES:
+            assert there not in EDGES, f"{name} imports {other}: edges are strangers to each other"
+        elif there in DOORS:
+            pytest.fail(f"{name} imports the public package: import the module that defines the name")
+        else:
+            assert there in LAYERS, f"{name} imports {other}: that is above it"
+            assert LAYERS.index(there) < LAYERS.index(here), f"{name} imports {other}: that is above it"
+
+
+def test_no_imports_go_in_circles() -> None:
+    graph = {name: {other for other in imported(name) if other != name} for name in MODULES}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if layer(name) == "core"))
+def test_the_core_has_no_clock_threads_files_or_network(name: str) -> None:
+    banned = {"time", "threading", "socket", "subprocess", "selectors", "concurrent", "pathlib", "io", "secrets"}
+    banned |= {"apsw", "sqlite3", "psycopg", "http", "urllib", "tempfile", "shutil", "signal", "uuid"}
+    if name != "core.mismatch":  # which shortens paths
+        banned.add("os")
+    assert not foreign(name) & banned
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "random":
+                assert node.attr == "Random", f"{name} uses the process's random numbers"
+            if node.value.id == "os":
+                assert node.attr in {"path", "sep", "__file__"}, f"{name} touches the system"
+            if node.value.id in {"datetime", "date"}:
+                assert node.attr not in {"now", "utcnow", "today"}, f"{name} reads a clock"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"open", "input", "print"}, f"{name} does I/O"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_tells_its_story_and_stays_small(name: str) -> None:
+    story = ast.get_docstring(TREES[name])
+    assert story, f"{name} has no docstring"
+    assert len(MODULES[name].read_text().splitlines()) < 400
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            doc = ast.get_docstring(node, clean=False)
+            length -= len(doc.splitlines()) if doc else 0
+            assert length <= 70, f"{name}.{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_is_unpickled_or_evaluated(name: str) -> None:
+    assert not foreign(name) & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "code", "codeop"}
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec", "compile", "__import__"}, f"{name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_is_left_to_do(name: str) -> None:
+    assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", MODULES[name].read_text())
+
+
+def test_the_public_names_are_sorted_and_complete() -> None:
+    public = list(perdure.__all__)
+    assert public == sorted(public)
+    for name in public:
+        assert getattr(perdure, name) is not None
+    bound = {
+        alias.asname or alias.name
+        for node in TREES[""].body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert bound - set(public) == set(), "imported by the package, and not public"
+
+
+def test_the_errors_docstring_draws_every_class_once() -> None:
+    drawn = ast.get_docstring(TREES["errors"])
+    assert drawn
+    for node in TREES["errors"].body:
+        if isinstance(node, ast.ClassDef):
+            assert len(re.findall(rf"\b{node.name}\b", drawn)) >= 1, f"{node.name} isn't in the tree"
+    defined = {node.name for node in TREES["errors"].body if isinstance(node, ast.ClassDef)}
+    assert set(perdure.errors.__all__) == defined

@@ -1,0 +1,99 @@
+"""What the type checkers must know about the public API. Checked by mypy --strict and pyright, never run."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import assert_type
+
+import perdure
+from perdure import Call, ChildHandle, Engine, Handle, Retry, RunInfo, Status, Step, Workflow, step, workflow
+
+
+@dataclass
+class Report:
+    pages: list[str]
+
+
+@step
+async def fetch(url: str, *, tries: int = 1) -> str:
+    return url * tries
+
+
+@step
+def analyse(page: str) -> Report:
+    return Report([page])
+
+
+@step(retry=Retry(max_attempts=3), timeout=30.0, name="typing.slow")
+async def slow(number: int) -> bytes:
+    return bytes(number)
+
+
+@step(timeout=5)
+def slow_in_thread(number: int) -> dict[str, int]:
+    return {"number": number}
+
+
+@step
+async def nothing() -> None:
+    return None
+
+
+@workflow
+async def research(topic: str) -> Report:
+    assert_type(fetch, Step[..., str]) if False else None
+    assert_type(fetch(topic), Call[str])
+    assert_type(await fetch(topic, tries=2), str)
+    assert_type(await analyse(topic), Report)
+    assert_type(await slow(3), bytes)
+    assert_type(await slow_in_thread(3), dict[str, int])
+    assert_type(await fetch.with_options(key="k", timeout=1.0)(topic), str)
+    assert_type(await analyse.with_options(retry=Retry())(topic), Report)
+    await nothing()
+
+    first, second = await asyncio.gather(fetch("a"), analyse("b"))
+    assert_type(first, str)
+    assert_type(second, Report)
+    assert_type(await asyncio.gather(*(fetch(url) for url in "abc")), list[str])
+    task = asyncio.create_task(fetch("a"))
+    assert_type(task, asyncio.Task[str])
+    async with asyncio.TaskGroup() as tasks:
+        grouped = tasks.create_task(analyse("a"))
+        assert_type(grouped, asyncio.Task[Report])
+        assert_type(tasks.create_task(slow(1)), asyncio.Task[bytes])
+    assert_type(await asyncio.wait_for(fetch("a"), 5), str)
+    assert_type(await asyncio.shield(asyncio.ensure_future(fetch("a"))), str)
+    for one in asyncio.as_completed([fetch("a"), fetch("b")]):
+        assert_type(await one, str)
+
+    assert_type(await count("x"), int)
+    child = await perdure.start(count("x"), on_parent_close="abandon")
+    assert_type(child, ChildHandle[int])
+    assert_type(await child.result(), int)
+    assert_type(perdure.random(), float)
+    return grouped.result()
+
+
+@workflow(name="typing.count", guard=False)
+async def count(text: str) -> int:
+    return len(text)
+
+
+async def main() -> None:
+    async with Engine("memory:") as engine:
+        assert_type(engine, Engine)
+        assert_type(await engine.run(research("x"), id="r", timeout=5), Report)
+        handle = await engine.start(count("x"))
+        assert_type(handle, Handle[int])
+        assert_type(await handle.result(timeout=1.0), int)
+        assert_type(await handle.status(), Status)
+        assert_type(await handle.info(), RunInfo)
+        many = await engine.start_many([count("a"), count("b")], ids=["a", "b"])
+        assert_type(many, list[Handle[int]])
+        async for info in engine.runs(status="failed"):
+            assert_type(info, RunInfo)
+
+
+assert_type(perdure.run(research("x"), url="memory:"), Report)
+assert_type(count, Workflow[[str], int]) if False else None
