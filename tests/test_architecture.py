@@ -102,7 +102,17 @@ def test_no_imports_go_in_circles() -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if layer(name) == "core"))
 def test_the_core_has_no_clock_threads_files_or_network(name: str) -> None:
-    banned = {"time", "threading", "socket", "subprocess", "selectors", "concurrent", "pathlib", "io", "secrets"}
+    banned = {
+        "time",
+        "threading",
+        "socket",
+        "subprocess",
+        "selectors",
+        "concurrent",
+        "pathlib",
+        "io",
+        "secrets",
+    }
     banned |= {"apsw", "sqlite3", "psycopg", "http", "urllib", "tempfile", "shutil", "signal", "uuid"}
     if name != "core.mismatch":  # which shortens paths
         banned.add("os")

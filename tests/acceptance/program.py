@@ -42,7 +42,8 @@ def write_line(what: str) -> None:
     }
     file = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(file, json.dumps(line).encode() + b"\n")
+        # In one write, which a SIGKILL can still cut short where a page of the file ends; hence a new line first.
+        os.write(file, b"\n" + json.dumps(line).encode() + b"\n")
         os.fsync(file)
     finally:
         os.close(file)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from engine_kit import Place, greets, of_kind, reaches, redefine, run, says, wor
 
 import perdure
 from perdure import RunFailed, StepFailed, events, step, workflow
+from perdure.runtime import guard
 
 SPINS = ["pass", "sleep_zero", "except_exception", "except_base", "in_a_task", "in_finally", "callbacks"]
 
@@ -260,5 +263,50 @@ def test_workflow_code_that_wants_to_end_the_process_ends_its_run_only(
                 await engine.run(raises_itself(how), id="a")
             await works(engine)
             assert await engine.run(greets("again")) == "hello again"
+
+    run(main)
+
+
+@workflow
+async def busy_for(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_an_interruption_that_comes_as_the_turn_ends_leaves_the_thread_in_order(memory: Place) -> None:
+    limit = 0.004
+
+    async def main() -> None:
+        async with memory.engine(turn_limit=limit) as engine:
+            for number in range(150):
+                handle = await engine.start(busy_for(limit * (0.8 + number % 10 / 25)), id=f"a{number}")
+                await reaches(handle, "completed", "blocked")
+                assert asyncio.get_running_loop() is engine._loop
+                assert not guard.guarded
+        assert gc.isenabled()
+
+    run(main)
+
+
+def test_a_finally_block_that_spins_while_its_run_leaves_memory_is_interrupted(place: Place) -> None:
+    @workflow(name="spinning.finally")
+    async def finally_spins() -> None:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            await spin("pass")
+
+    async def main() -> None:
+        async with place.engine(turn_limit=0.05) as engine:
+            handle = await engine.start(finally_spins(), id="a")
+            await reaches(handle, "waiting")
+        async with place.engine(turn_limit=0.05) as engine:
+            await works(engine)
+            handle = engine.get("a")
+            await handle.cancel()
+            await reaches(handle, "blocked")
+            await handle.terminate()
+            await works(engine)
 
     run(main)

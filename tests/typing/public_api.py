@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_type
 
 import perdure
-from perdure import Call, ChildHandle, Engine, Handle, Retry, RunInfo, Status, Step, Workflow, step, workflow
+from perdure import Call, ChildHandle, Engine, Handle, Retry, RunInfo, Status, step, workflow
 
 
 @dataclass
@@ -42,7 +42,6 @@ async def nothing() -> None:
 
 @workflow
 async def research(topic: str) -> Report:
-    assert_type(fetch, Step[..., str]) if False else None
     assert_type(fetch(topic), Call[str])
     assert_type(await fetch(topic, tries=2), str)
     assert_type(await analyse(topic), Report)
@@ -96,4 +95,3 @@ async def main() -> None:
 
 
 assert_type(perdure.run(research("x"), url="memory:"), Report)
-assert_type(count, Workflow[[str], int]) if False else None

@@ -24,6 +24,8 @@ from perdure.storage.urls import store_for
 R = TypeVar("R")
 
 _PAGE = 200  # runs fetched at once
+#: A datetime is rounded to whole ones, so that a run's own `created_at` may be a little later than it was.
+_HALF_A_MICROSECOND = 0.5e-6
 
 _IN_WORKFLOW = (
     "an engine was used in workflow code, which can't be replayed. Await the call itself, or start it with "
@@ -285,7 +287,7 @@ class Engine:
                     statuses=statuses,
                     workflow=workflow,
                     text=text,
-                    since=None if since is None else since.timestamp(),
+                    since=None if since is None else since.timestamp() - _HALF_A_MICROSECOND,
                     before=before,
                     limit=page,
                 )

@@ -11,6 +11,7 @@ it cancels in one go is therefore put in the order of the tasks' numbers here.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +37,14 @@ class NumberedFuture(_Future):
 
 
 class NumberedTask(_Task):
-    """An asyncio task with a number for its hash."""
+    """An asyncio task with a number for its hash. `run_context` is where its code runs."""
 
-    __slots__ = ("number",)
+    __slots__ = ("number", "run_context")
 
-    def __init__(self, number: int, coro: Any, **kwargs: Any) -> None:
+    def __init__(self, number: int, coro: Any, context: contextvars.Context, **kwargs: Any) -> None:
         self.number = number
-        super().__init__(coro, **kwargs)
+        self.run_context = context
+        super().__init__(coro, context=context, **kwargs)
 
     def __hash__(self) -> int:
         return self.number

@@ -83,7 +83,7 @@ class WorkflowLoop(ForbiddenApi):
         self.owner: Any = None  #: the machine whose loop this is; durable calls find it here
         self._timer_started = timer_started
         self.timer_cancelled = timer_cancelled
-        self._entered = False
+        self._outer: tuple[asyncio.AbstractEventLoop | None, Any, bool] | None = None  # what runs around this
         self._ready: deque[Handle] | None = None  # only while something is ready: an empty one is 600 bytes
         # tasks of all runs meet in asyncio's own tables: without a base of its own for each run, the
         # first task of every run would have the same hash there
@@ -108,7 +108,7 @@ class WorkflowLoop(ForbiddenApi):
         ready = self._ready
         if ready is None:
             return
-        outer = self._enter()
+        self._enter()
         try:
             while ready and not self.interrupted:
                 handle = ready.popleft()
@@ -117,37 +117,38 @@ class WorkflowLoop(ForbiddenApi):
         finally:
             if not ready:
                 self._ready = None
-            self._leave(*outer)
+            self.leave()
 
     def abandon(self) -> None:
         """Unwind every task where it stands, innermost first, running nothing but its `finally` blocks."""
         self.silent = self._abandoned = True
-        outer = self._enter()
+        self._enter()
         try:
             task: Any
             for task in reversed(self.live_tasks()):
                 task._log_destroy_pending = False
-                unwind(task.get_coro(), self.name)
+                unwind(task, self)
         finally:
-            self._leave(*outer)
+            self.leave()
         self._ready = None
         self.root = self._scopes = None
 
-    def _enter(self) -> tuple[asyncio.AbstractEventLoop | None, Any, bool]:
+    def _enter(self) -> None:
         """From here on workflow code may run: this is the running loop."""
-        outer = (_get_running_loop(), sys.get_asyncgen_hooks(), gc.isenabled())
+        self._outer = (_get_running_loop(), sys.get_asyncgen_hooks(), gc.isenabled())
         gc.disable()
         _set_running_loop(self)
         sys.set_asyncgen_hooks(self._generator_begins, self._generator_dropped)
-        self._entered = True
-        return outer
 
-    def _leave(self, outer: asyncio.AbstractEventLoop | None, hooks: Any, collecting: bool) -> None:
-        self._entered = False
-        sys.set_asyncgen_hooks(*hooks)
-        _set_running_loop(outer)
-        if collecting:
-            gc.enable()
+    def leave(self) -> None:
+        """Give the thread back. Once more does nothing, and finishes what an interrupt has cut short."""
+        if self._outer is not None:
+            loop, hooks, collecting = self._outer
+            sys.set_asyncgen_hooks(*hooks)
+            _set_running_loop(loop)
+            if collecting:
+                gc.enable()
+            self._outer = None
 
     def _run(self, handle: Handle) -> None:
         try:
@@ -200,7 +201,7 @@ class WorkflowLoop(ForbiddenApi):
         return bool(found)
 
     def _close_generator(self, agen: AsyncGenerator[Any, Any]) -> None:
-        context = None if self._entered or self._context is None else self._context.copy()
+        context = None if self._outer is not None or self._context is None else self._context.copy()
         task = self._new_task(agen.aclose(), None, context)
         self._told = self._told or set()
         self._told.add(task)  # the run's end waits for it, and doesn't cancel it
@@ -320,7 +321,8 @@ class WorkflowLoop(ForbiddenApi):
 
     def _task(self, coro: Any, name: str, context: contextvars.Context | None, **kwargs: Any) -> NumberedTask:
         self._numbers += 1
-        return NumberedTask(self._numbers, coro, loop=self, name=name, context=context, **kwargs)
+        context = _copy_context() if context is None else context
+        return NumberedTask(self._numbers, coro, context, loop=self, name=name, **kwargs)
 
     def cancel_in_order(self, number: int, cancel: Callable[[Any], bool], msg: Any) -> bool:
         """Cancel a task; what that makes ready comes before the like of tasks with a higher number."""
@@ -354,7 +356,7 @@ class WorkflowLoop(ForbiddenApi):
     def _generator_dropped(self, agen: AsyncGenerator[Any, Any]) -> None:
         if self._abandoned:
             return
-        if self._entered:  # its last reference went away in workflow code, which replays
+        if self._outer is not None:  # its last reference went away in workflow code, which replays
             self._close_generator(agen)
         elif self._generators is not None:
             self._generators.keep(agen)
@@ -385,7 +387,7 @@ class WorkflowLoop(ForbiddenApi):
         return False
 
     def is_running(self) -> bool:
-        return self._entered
+        return self._outer is not None
 
     def is_closed(self) -> bool:
         return False

@@ -8,9 +8,12 @@ process lives.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 from typing import Any
+
+from perdure.core.futures import NumberedTask
 
 logger = logging.getLogger("perdure.workflow")
 
@@ -22,23 +25,28 @@ _keep_for_ever.argtypes = (ctypes.py_object,)
 _keep_for_ever.restype = None
 
 
-def unwind(coroutine: Any, run: str) -> None:
-    """Close a suspended coroutine, however it resists.
+def unwind(task: NumberedTask, loop: asyncio.AbstractEventLoop) -> None:
+    """Close a task's suspended coroutine, however it resists. Its code finds itself in its own task and context."""
+    coroutine: Any = task.get_coro()
+    asyncio.tasks._enter_task(loop, task)
+    try:
+        _close(coroutine, task)
+    finally:
+        asyncio.tasks._leave_task(loop, task)
 
-    Args:
-        run: whose it is, for the log.
-    """
+
+def _close(coroutine: Any, task: NumberedTask) -> None:
     for _ in range(ATTEMPTS):
         try:
-            coroutine.close()
+            task.run_context.run(coroutine.close)
         except BaseException:  # noqa: BLE001, S112 - its run is leaving memory; nothing it says counts
             continue
         return
     if getattr(coroutine, "cr_frame", None) is not None:
         _keep_for_ever(coroutine)
         logger.warning(
-            "code of run %s can't be unwound, because it catches every exception and awaits again: it stays in "
+            "code of %s can't be unwound, because it catches every exception and awaits again: it stays in "
             "memory. Use `except Exception` in the place of a bare `except` in workflows (it is in %s)",
-            run,
+            task.get_loop(),
             coroutine.__qualname__,
         )

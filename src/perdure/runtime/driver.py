@@ -160,6 +160,7 @@ class Driver:
                 else:
                     machine.feed(event, value)
         except TurnInterrupt:
+            self.host.turns.over()
             self.block(machine.turn_limit_error(), self.host.turns.place)
         except TurnLimitError as error:
             self.block(error, self.host.turns.place)
@@ -379,8 +380,11 @@ class Driver:
         if not self.gone:
             self.gone = True
             self.work.drop()
-            with self.host.turns.of(self.machine, guarded=False):
-                self.machine.close()
+            try:
+                with self.host.turns.of(self.machine, guarded=False):
+                    self.machine.close()
+            except TurnInterrupt:  # by a `finally` block that spins; it is unwound now
+                self.host.turns.over()
 
     def _now(self) -> float:
         return max(self.host.clock(), self._last_at)

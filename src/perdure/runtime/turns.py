@@ -23,6 +23,8 @@ logger = logging.getLogger("perdure.turns")
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
+_NEVER = float("inf")
+
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
 _set_async_exc.restype = ctypes.c_int
@@ -44,7 +46,7 @@ class Turns:
         self._lock = threading.Lock()
         self._loop: WorkflowLoop | None = None
         self._guarded = False
-        self._since = 0.0
+        self._since = _NEVER
         self._fired = False
         self._thread = threading.get_ident()
         self._stop = threading.Event()
@@ -64,13 +66,21 @@ class Turns:
             guard.guarded[self._thread] = True
 
     def __exit__(self, *error: object) -> None:
-        if self._guarded:
-            guard.guarded.pop(self._thread, None)
-        with self._lock:  # so that the watchdog can't fire at a turn that has just ended
-            self._loop = None
+        self.over()
+
+    def over(self) -> None:
+        """End the turn. Whoever catches a TurnInterrupt calls this again: it may have arrived in here."""
+        if (loop := self._loop) is None:
+            return
+        with self._lock:  # from here on the watchdog can't fire, and what it has fired doesn't arrive
+            self._since = _NEVER
             if self._fired:
                 self._fired = False
                 _set_async_exc(self._thread, ctypes.py_object())  # NULL takes back what hasn't arrived
+        if self._guarded:
+            guard.guarded.pop(self._thread, None)
+        loop.leave()
+        self._loop = None
 
     def close(self) -> None:
         self._stop.set()

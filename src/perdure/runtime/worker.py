@@ -119,6 +119,13 @@ class Worker:
             grace: seconds that executing steps have to finish.
         """
         self._closing = True
+        try:
+            await self._hand_back(grace)
+        finally:  # even if that is interrupted: code that isn't let go of unwinds later, with real effects
+            for driver in list(self.drivers.values()):
+                driver.lose("the engine was closed")
+
+    async def _hand_back(self, grace: float) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -235,6 +242,9 @@ class Worker:
         except Exception as error:  # the engine's own: the other runs mustn't suffer from it
             logger.critical("run %s made the engine fail", row.id, exc_info=True)
             driver.block(error)
+        except BaseException:  # the engine closes amid the replay: as in close()
+            driver.lose("its replay was interrupted")
+            raise
 
     async def _replay(self, driver: Driver, row: RunRow, history: History) -> None:
         machine = driver.machine
