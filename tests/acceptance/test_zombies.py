@@ -69,6 +69,6 @@ def test_workers_that_stop_and_wake_at_random_lose_nothing(
                     if isinstance(event, events.StepCompleted):
                         outcomes[run.id, event.step] += 1
             assert set(outcomes.values()) == {1}
-            figure(str(await check_books(world, client)))
+            figure(str(await check_books(world, client, zombies=True)))
 
     asyncio.run(scenario())

@@ -16,14 +16,11 @@ from perdure.core.commands import CancelOperation, Command, RunStep, StartChild,
 from perdure.core.events import RunStarted
 from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
+from perdure.core.unwinding import Suspended
 from perdure.errors import UsageError
 
 #: After so many durable calls while being unwound, code will never end.
 RESISTANCE_MAX = 100
-
-
-class Suspended(BaseException):
-    """Unwinds workflow code that is leaving memory. A BaseException, so that `except Exception` lets it by."""
 
 
 class Supervisor(Protocol):

@@ -34,6 +34,7 @@ logger = logging.getLogger("perdure.steps")
 
 _EAGER = sys.version_info >= (3, 12)
 _eager_task: Any = asyncio.Task  # the type checkers look at it as Python 3.11's
+_UNSURE_PAUSE = 0.02  # seconds between looks at whether attempts may begin, see StepExecutor.sure_until
 
 
 class StepCall(Protocol):
@@ -173,6 +174,8 @@ class StepExecutor:
         timeout = operation.call.options.timeout
         limit = None
         try:
+            while self._clock() >= self._sure_until:  # the process slept just now
+                await asyncio.sleep(_UNSURE_PAUSE)  # noqa: ASYNC110 - as rare as that, and as in threads
             args, kwargs = operation.call.arguments(operation.input)
             if timeout is None:
                 value = await definition.function(*args, **kwargs)
@@ -215,7 +218,7 @@ class StepExecutor:
     def _call_sync(self, definition: StepDefinition, attempt: Attempt) -> tuple[Any, BaseException | None]:
         """Runs in a thread. Errors are returned, since some (StopIteration) can't travel through a future."""
         while self._clock() >= self._sure_until and not attempt.info.cancelled:
-            time.sleep(0.02)  # the process slept while this waited for a thread: see sure_until
+            time.sleep(_UNSURE_PAUSE)  # the process slept while this waited for a thread
         if attempt.info.cancelled:
             return None, asyncio.CancelledError()
         try:
