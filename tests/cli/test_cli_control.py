@@ -64,8 +64,8 @@ def test_a_blocked_run_shows_why(cli, monkeypatch):
     cli.within(start)
     (run,) = cli("ls", "--blocked", "--json").json
     assert run["id"] == "stuck"
-    assert "No worker knows" in cli("show", "stuck").out
-    assert "No worker knows" in cli("ls", "--blocked").out
+    assert "no worker knows" in cli("show", "stuck").out
+    assert "no worker knows" in cli("ls", "--blocked").out
     told = cli.fails("run", "flows:sleepy", "--input", "0.01", "--id", "stuck", code=1)
     assert "Run stuck is blocked" in told
 

@@ -49,6 +49,7 @@ SAMPLES: list[Event] = [
     ev.StepFailed(3.0, "app.fetch#1", 2, 2.0, _FAILURE, input=b"[[],{}]", fingerprint=bytes(range(16))),
     ev.TimerStarted(at=3.0, timer="sleep#1", due=63.0),
     ev.TimerFired(at=63.0, timer="sleep#1"),
+    ev.OperationDropped(at=64.0, operation="timeout:1"),
     ev.ChildStarted(at=4.0, child="app.child#1", run="r-1/app.child#1", workflow="app.child"),
     ev.ChildStarted(
         4.0, "app.child#1", "r-2", "app.child", "abandon", input=b"[[],{}]", fingerprint=b"f" * 16

@@ -28,6 +28,7 @@ from helpers.simulation import (
 )
 from perdure.core import events as ev
 from perdure.core.commands import Ending
+from perdure.core.loop import WorkflowLoop
 
 ALL: dict[str, Shape] = SHAPES | ANYIO_SHAPES
 UNCAUGHT = {"fails_at_once", "failing_step_uncaught", "group_error_uncaught", "anyio_error_uncaught"}
@@ -136,6 +137,24 @@ def test_when_garbage_is_collected_makes_no_difference(name: str) -> None:
         simulation.machine.close()
         assert again.history == live.history
         assert again.sights == live.sights
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPES if "generator" in name])
+def test_a_collection_in_the_middle_of_a_turn_makes_no_difference(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.12 and later may begin one even while that is disabled."""
+    live = simulate(SHAPES[name])
+    plain = WorkflowLoop._run
+
+    def collecting(self: WorkflowLoop, handle: Any) -> None:
+        plain(self, handle)
+        gc.collect()
+
+    monkeypatch.setattr(WorkflowLoop, "_run", collecting)
+    again = simulate(SHAPES[name])
+    assert again.sights == live.sights
+    assert again.history == live.history
 
 
 def test_a_generator_found_by_the_collector_is_closed_at_the_end() -> None:

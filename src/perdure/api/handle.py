@@ -242,6 +242,8 @@ class Handle(Generic[R]):
         if delivery is Delivery.RUN_ENDED:
             msg = f"run {self.id!r} can't be terminated: it has ended already"
             raise RunConflictError(msg)
+        if self._connection.worker is not None:
+            self._connection.worker.check_ownership_soon()
 
     def _known(self, delivery: Delivery) -> None:
         if delivery is Delivery.UNKNOWN_RUN:

@@ -62,6 +62,9 @@ class _Teller:
                 return self._step(offset, event)
             case ev.TimerStarted() | ev.TimerFired() | ev.ChildStarted() | ev.ChildEnded():
                 return self._wait(offset, event)
+            case ev.OperationDropped():
+                took = self._took(event.operation, event.at)
+                return Line(offset, "·", "dim", event.operation, took, "given up by the code")
             case _:
                 return self._run(offset, event)
 

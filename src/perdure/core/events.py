@@ -116,6 +116,12 @@ class TimerFired(_Event, frozen=True, tag="timer_fired"):
     timer: str
 
 
+class OperationDropped(_Event, frozen=True, tag="operation_dropped"):
+    """A note: the code stopped waiting for a step or timer of which a note says that it was started."""
+
+    operation: str
+
+
 class ChildStarted(_Event, frozen=True, tag="child_started"):
     """The child run exists: it was created in the same transaction as this event."""
 
@@ -170,6 +176,7 @@ Event: TypeAlias = (
     | StepFailed
     | TimerStarted
     | TimerFired
+    | OperationDropped
     | ChildStarted
     | ChildEnded
     | CancelRequested

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 from perdure.core.as_completed import as_completed_siblings, made_by_wait_for
 from perdure.core.forbidden import ForbiddenApi, thread_error
 from perdure.core.futures import NumberedFuture, NumberedTask
-from perdure.core.generators import Generators
+from perdure.core.generators import LAST_REFERENCES, Generators
 from perdure.core.handles import Handle, OrderedHandle, TimerHandle, timer_kind
 from perdure.core.scope import Scope
 from perdure.core.unwinding import unwind
@@ -354,9 +354,10 @@ class WorkflowLoop(ForbiddenApi):
         self._generators.begins(agen)
 
     def _generator_dropped(self, agen: AsyncGenerator[Any, Any]) -> None:
+        collected = sys.getrefcount(agen) > LAST_REFERENCES
         if self._abandoned:
             return
-        if self._outer is not None:  # its last reference went away in workflow code, which replays
+        if self._outer is not None and not collected:  # dropped by workflow code, which replays
             self._close_generator(agen)
         elif self._generators is not None:
             self._generators.keep(agen)

@@ -67,8 +67,8 @@ class Machine(Asking):
     """
 
     __slots__ = (
-        "_cancelled", "_child_error", "_main", "_step_error", "cancel_reason", "deadline_passed", "ended",
-        "max_payload", "replaying", "seq", "workflow",
+        "_cancelled", "_child_error", "_main", "_step_error", "cancel_reason", "deadline_passed",
+        "deadline_passed_at", "ended", "max_payload", "replaying", "seq", "workflow",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +86,7 @@ class Machine(Asking):
         self.replaying = False
         self.ended = False
         self.deadline_passed = False
+        self.deadline_passed_at = 0.0
         self.cancel_reason: str | None = None
         self.seq = 0
         self._main = main
@@ -133,6 +134,10 @@ class Machine(Asking):
                 if isinstance(timer, StartTimer):
                     timer.noted = True
                 return
+            case ev.OperationDropped():
+                if event.operation not in self._dropped:
+                    raise self._unexpected(event)
+                return
             case ev.ChildStarted():
                 self._child_started(event)
             case ev.ChildEnded():
@@ -141,6 +146,7 @@ class Machine(Asking):
                 self._cancel(event.reason)
             case ev.DeadlinePassed():
                 self.deadline_passed = True
+                self.deadline_passed_at = event.at
                 self._cancel("the run's timeout is over")
             case ev.RunRecovered() | ev.RunTerminated():
                 return

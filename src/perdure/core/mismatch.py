@@ -67,6 +67,8 @@ def describe_event(event: ev.Event) -> str:
             return f"timer {event.timer!r} was started"
         case ev.TimerFired():
             return f"timer {event.timer!r} fired"
+        case ev.OperationDropped():
+            return f"the code stopped waiting for {event.operation!r}"
         case ev.ChildStarted():
             return f"child run {event.run!r} of {event.workflow} was started ({event.child!r})"
         case ev.ChildEnded():

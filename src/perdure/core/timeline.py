@@ -46,6 +46,8 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
                 waiting[event.timer] = Wait("timer", event.timer, event.at, event.due)
             case ev.TimerFired():
                 waiting.pop(event.timer, None)
+            case ev.OperationDropped():
+                waiting.pop(event.operation, None)
             case ev.ChildStarted():
                 waiting[event.child] = Wait("child", event.child, event.at, detail=event.run)
             case ev.ChildEnded():

@@ -72,14 +72,18 @@ class Driver:
 
     __slots__ = (
         "_buffer", "_children", "_consumed", "_ending", "_final_sent", "_handover", "_in_flight", "_last_at",
-        "_last_mail", "_rider", "_state", "definition", "epoch", "gone", "has_children", "host", "id", "last_active",
-        "machine", "parent_op", "queue", "run", "seq", "work",
+        "_last_mail", "_riders", "_state", "definition", "epoch", "gone", "has_children", "host", "id",
+        "last_active", "machine", "number", "parent_op", "queue", "run", "seq", "work",
     )  # fmt: skip
+
+    made = 0  # how many drivers this process has made so far
 
     def __init__(
         self, host: Host[Driver], row: RunRow, definition: WorkflowDefinition, machine: Machine
     ) -> None:
         self.host = host
+        Driver.made += 1
+        self.number = Driver.made
         self.run = row.run
         self.id = row.id
         self.epoch = row.epoch
@@ -94,7 +98,7 @@ class Driver:
         self.has_children = False
         self.last_active = 0.0
         self._state = row.status  # what the store has
-        self._rider: ev.Event | None = None  # a note that goes with the next append
+        self._riders: list[ev.Event] = []  # notes that go with the next append, whatever that is
         self._buffer: list[tuple[ev.Event, Any]] = []  # events to append next, with their decoded values
         self._children: list[NewRun] = []  # runs to create with them
         self._consumed: list[int] = []  # inbox items taken into them
@@ -118,7 +122,7 @@ class Driver:
 
     def recovered(self, worker: str) -> None:
         """Let the history show that the run's former driver died."""
-        self._rider = ev.RunRecovered(at=self._now(), worker=worker, epoch=self.epoch)
+        self._riders.append(ev.RunRecovered(at=self._now(), worker=worker, epoch=self.epoch))
 
     def record(self, event: ev.Event, value: Any = _UNSET) -> None:
         """Something happened: append it, and feed it once it is durable."""
@@ -222,9 +226,9 @@ class Driver:
     def _submit(self, status: Status | None, *, release: bool = False) -> None:
         events, self._buffer = self._buffer, []
         children = self._children
-        if self._rider is not None:
-            events.insert(0, (self._rider, _UNSET))
-            self._rider = None
+        if self._riders:
+            events[:0] = [(note, _UNSET) for note in self._riders]
+            self._riders = []
         # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
         data = [encode_event(event) for event, _ in events]
         append = Append(self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock())
@@ -316,6 +320,8 @@ class Driver:
                         self.host.cancel_run(operation.run_id, f"run {self.id!r} gave up waiting for it")
                     else:
                         self.work.cancel(operation)
+                        if operation.noted:
+                            self._riders.append(ev.OperationDropped(self._now(), operation.id))
                 case Finish():
                     self._end(
                         last_event(
@@ -353,9 +359,11 @@ class Driver:
     # -- the run's timeout ---------------------------------------------------------------------------
 
     def deadline_passed(self) -> None:
-        self.work.arm("cleanup", self._now() + CLEANUP_SECONDS, self._cleanup_over)
-        if not self.machine.deadline_passed:
-            self.record(ev.DeadlinePassed(at=self._now()))
+        machine = self.machine
+        since = machine.deadline_passed_at if machine.deadline_passed else self._now()
+        self.work.arm("cleanup", since + CLEANUP_SECONDS, self._cleanup_over)
+        if not machine.deadline_passed:
+            self.record(ev.DeadlinePassed(at=since))
 
     def _cleanup_over(self) -> None:
         self._end(timed_out(self.machine, self._now()))

@@ -174,8 +174,8 @@ class StepExecutor:
         timeout = operation.call.options.timeout
         limit = None
         try:
-            while self._clock() >= self._sure_until:  # the process slept just now
-                await asyncio.sleep(_UNSURE_PAUSE)  # noqa: ASYNC110 - as rare as that, and as in threads
+            while self._clock() >= self._sure_until:  # noqa: ASYNC110 - rare: the process slept just now
+                await asyncio.sleep(_UNSURE_PAUSE)
             args, kwargs = operation.call.arguments(operation.input)
             if timeout is None:
                 value = await definition.function(*args, **kwargs)

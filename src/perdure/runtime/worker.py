@@ -3,8 +3,8 @@
 Taking over is the one way a run comes to a worker: it claims what is due and unowned, loads the history,
 replays it. Recovery after a crash is the same path: a dead worker's runs become unowned, and due.
 
-Two loops: `_claims`, whenever something may be due, and `_look`, whenever something may have come by mail.
-The third, which looks after the other workers, is fleet.py's.
+The loop here, `_claims`, runs whenever something may be due. mailroom.py looks for what comes by mail, and
+fleet.py looks after the other workers.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from perdure.runtime.driver import Driver
 from perdure.runtime.family import Family, row_of
 from perdure.runtime.fleet import Fleet
 from perdure.runtime.journal import Journal
+from perdure.runtime.mailroom import Mailroom, hand_out
 from perdure.runtime.outcomes import child_error
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
@@ -35,7 +36,7 @@ from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Alarm, Timers
 from perdure.runtime.turns import Turns
 from perdure.storage.protocol import Store
-from perdure.storage.records import History, Mail, NewRun, RunRow
+from perdure.storage.records import History, NewRun, RunRow
 
 logger = logging.getLogger("perdure.worker")
 
@@ -92,11 +93,10 @@ class Worker:
             check=self._check_missed,
         )
         self._family = Family(store, self.clock, self._errand)
+        self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._errand)
         self._closing = False
         self._poked = asyncio.Event()
         self._next_claim: Alarm | None = None
-        self._looking = False
-        self._look_again = False
         self._tasks: list[asyncio.Task[None]] = []
         self._errands: set[asyncio.Task[Any]] = set()
         guard.install()
@@ -119,6 +119,7 @@ class Worker:
             grace: seconds that executing steps have to finish.
         """
         self._closing = True
+        self._mailroom.close()
         try:
             await self._hand_back(grace)
         finally:  # even if that is interrupted: code that isn't let go of unwinds later, with real effects
@@ -262,7 +263,7 @@ class Worker:
             driver.recovered(self._fleet.name)
         driver.check_children()
         if history.mail:
-            _deliver(driver, history.mail)
+            hand_out(driver, history.mail)
         else:
             driver.proceed()
 
@@ -286,29 +287,11 @@ class Worker:
 
     def look_soon(self) -> None:
         """Something may have come by mail for runs driven here."""
-        if self._looking:
-            self._look_again = True
-        elif not self._closing:
-            self._looking = True
-            self._errand(self._look())
+        self._mailroom.look_soon()
 
-    async def _look(self) -> None:
-        try:
-            while True:
-                self._look_again = False
-                by_run: dict[int, list[Mail]] = {}
-                for item in await self._store.mail(self.id):
-                    by_run.setdefault(item.run, []).append(item)
-                for run, items in by_run.items():
-                    if (driver := self.drivers.get(run)) is not None:
-                        _deliver(driver, items)
-                if not self._look_again:
-                    return
-        except StoreError as error:
-            logger.warning("couldn't read the mail, will try again: %s", error)
-            self.timers.at(self.clock() + 0.5, self.look_soon)
-        finally:
-            self._looking = False
+    def check_ownership_soon(self) -> None:
+        """A run that is driven here may have been ended from outside."""
+        self._errand(self._check_ownership())
 
     # -- what went unnoticed --------------------------------------------------------------------------
 
@@ -321,7 +304,7 @@ class Worker:
         self._results.check_soon()
         self.changed()
         if self.drivers:
-            self._errand(self._check_ownership())
+            self.check_ownership_soon()
 
     async def _check_ownership(self) -> None:
         """Notice runs that were taken away (terminated from outside) before their next append does."""
@@ -384,13 +367,3 @@ class Worker:
         task = self._loop.create_task(work)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
-
-
-def _deliver(driver: Driver, items: Sequence[Mail]) -> None:
-    """Hand a run its mail; mail that can't be read blocks the run it is for, and no other."""
-    try:
-        events = [(item.id, decode_event(item.data)) for item in items]
-    except UndecodableError as error:
-        driver.block(error)
-    else:
-        driver.take_mail(events)

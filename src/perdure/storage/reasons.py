@@ -6,7 +6,7 @@ from __future__ import annotations
 def no_worker_knows(workflow: str, queue: str) -> str:
     """For BlockCode.CODE."""
     return (
-        f"No worker knows the workflow {workflow!r} in queue {queue!r}: none of the running workers has "
+        f"no worker knows the workflow {workflow!r} in queue {queue!r}: none of the running workers has "
         f"imported its module or serves this queue. Start one that does; the run then goes on by itself."
     )
 
