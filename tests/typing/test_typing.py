@@ -65,8 +65,8 @@ def test_the_public_api_has_the_types_that_signatures_promise(tool: str) -> None
 
 def test_wrong_uses_are_refused_by_mypy(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
-    lines = PREAMBLE.splitlines()
-    at = {}
+    lines: list[str] = [*PREAMBLE.splitlines()]
+    at: dict[int, str] = {}
     for what, code in WRONG.items():
         lines.append(code)
         at[len(lines)] = what

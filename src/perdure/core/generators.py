@@ -71,7 +71,7 @@ class _Probe:
         try:
             agen = generator()
             try:
-                agen.asend(None).send(None)  # type: ignore[attr-defined]
+                agen.asend(None).send(None)
             except StopIteration:
                 pass
             del agen
