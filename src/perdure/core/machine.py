@@ -31,7 +31,7 @@ from perdure.core.commands import (
     StartChild,
     StartTimer,
 )
-from perdure.errors import NonDeterminismError, TurnLimitError
+from perdure.errors import DeadlockError, NonDeterminismError, TurnLimitError
 
 _UNSET: Any = object()
 
@@ -310,6 +310,22 @@ class Machine(Asking):
                 self._dropped[command.id] = None
         self._fresh.clear()
         self._commands.append(Finish(ending, value, error))
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the code waits, and nothing that could wake it will ever come."""
+        if self.operations or self.ended or self.started is None:
+            return False
+        return self.started.deadline is None or self.deadline_passed
+
+    def stuck_error(self) -> DeadlockError:
+        places = mismatch.where(self.loop)
+        return DeadlockError(
+            f"run {self.run_id!r} can't go on: its code waits for something that nothing will bring, such as an "
+            "Event that nobody sets or a Queue that nobody fills, and for no step, timer or child. It goes on when "
+            "a worker with mended code starts; or terminate it."
+            + "".join(f"\n  code is at: {place}" for place in places[:6])
+        )
 
     def turn_limit_error(self) -> TurnLimitError:
         return TurnLimitError(

@@ -15,6 +15,7 @@ driver lets go: it unwinds the code without effect and leaves the run to its new
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Iterable
 from random import getrandbits
@@ -24,37 +25,23 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.commands import (
-    CancelOperation,
-    Command,
-    Finish,
-    RunStep,
-    StartChild,
-    StartTimer,
-)
+from perdure.core.commands import CancelOperation, Command, Finish, RunStep, StartChild, StartTimer
 from perdure.core.machine import Machine, fingerprint
 from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
 from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
 from perdure.runtime.endings import Last, last_event, timed_out, told_to_parent
-from perdure.runtime.host import Host
+from perdure.runtime.host import Handover, Host
 from perdure.runtime.turns import TurnInterrupt
 from perdure.runtime.work import Work
 from perdure.storage.records import Append, Appended, BlockCode, NewRun, RunRow, Stale
+
+logger = logging.getLogger("perdure.driver")
 
 _UNSET: Any = object()
 
 #: How long a run past its timeout may take for cleaning up, in seconds.
 CLEANUP_SECONDS = 30.0
-
-
-class Handover(msgspec.Struct, gc=False):
-    """How a driver gives its run up: in which state, and when it needs a driver again."""
-
-    status: Status
-    wake_at: float | None = None
-    reason: str | None = None
-    sent: bool = False
 
 
 class Driver:
@@ -146,8 +133,12 @@ class Driver:
 
     def proceed(self) -> None:
         """Carry out what the code has asked for, and write down what that made happen."""
-        if not self.gone:
-            self._carry_out(self.machine.take_commands())
+        if self.gone:
+            return
+        self._carry_out(self.machine.take_commands())
+        if self.machine.stuck and not self.busy():
+            self.block(self.machine.stuck_error())
+        else:
             self.flush()
 
     def _turn(self, event: ev.Event, value: Any) -> None:
@@ -203,6 +194,9 @@ class Driver:
 
     def release(self, wake_at: float | None) -> None:
         """Hand the run back, to be driven again at `wake_at` or when something arrives for it."""
+        for operation in self.machine.operations.values():  # what it waits for, for people to see
+            if isinstance(operation, StartTimer) and not operation.noted:
+                self._riders.append(ev.TimerStarted(self._now(), operation.id, operation.due))
         self._let_go()
         self._handover = Handover(Status.WAITING, wake_at)
         self.flush()
@@ -284,7 +278,11 @@ class Driver:
                 self._turn(event, value)
                 if isinstance(event, ev.StepAttemptFailed):
                     self._try_again(event)
-            self.proceed()
+            try:
+                self.proceed()
+            except Exception as error:  # the engine's own: the run mustn't hang for it
+                logger.critical("run %s made the engine fail", self.id, exc_info=True)
+                self.block(error)
             if any(not epoch for _, epoch in result.children):
                 self.check_children()
 

@@ -1,9 +1,11 @@
-"""What a driver needs of the worker it lives in."""
+"""What passes between a driver and the worker it lives in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from perdure.core import events as ev
 from perdure.core.commands import Operation, StartChild
@@ -15,6 +17,15 @@ from perdure.runtime.turns import Turns
 from perdure.storage.records import NewRun
 
 D_contra = TypeVar("D_contra", contravariant=True)
+
+
+class Handover(msgspec.Struct, gc=False):
+    """How a driver gives its run up: in which state, and when it needs a driver again."""
+
+    status: Status
+    wake_at: float | None = None
+    reason: str | None = None
+    sent: bool = False
 
 
 class Host(Protocol[D_contra]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import math
 import random
@@ -213,6 +214,12 @@ class StepExecutor:
             self._settle(attempt, definition, None, _timeout_error(attempt))
             return
         value, raised = work.result()
+        if raised is None and inspect.isawaitable(value):  # a plain function that returns a coroutine
+            current_step.set(attempt.info)
+            try:
+                value = await value
+            except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
+                raised = error
         self._settle(attempt, definition, value, raised)
 
     def _call_sync(self, definition: StepDefinition, attempt: Attempt) -> tuple[Any, BaseException | None]:
