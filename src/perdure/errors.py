@@ -19,7 +19,6 @@
     ├── NonDeterminismError           history and code disagree (blocks the run)
     ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
     ├── TurnLimitError                workflow code span without awaiting (blocks the run)
-    ├── DeadlockError                 workflow code waits for what nothing will bring (blocks the run)
     ├── Retryable                     raised by steps: try again
     ├── Permanent                     raised by steps: don't try again
     ├── EngineClosedError             the engine isn't open
@@ -40,7 +39,6 @@ from datetime import timedelta
 
 __all__ = [
     "ConfigurationError",
-    "DeadlockError",
     "DuplicateNameError",
     "DurableCallInStepError",
     "EngineClosedError",
@@ -175,10 +173,6 @@ class UndecodableError(PerdureError):
 
 class TurnLimitError(PerdureError):
     """Workflow code ran longer than `turn_limit` without awaiting anything durable. Blocks the run."""
-
-
-class DeadlockError(PerdureError):
-    """Workflow code waits for something that neither a step, a timer nor a child will bring. Blocks the run."""
 
 
 class Retryable(PerdureError):

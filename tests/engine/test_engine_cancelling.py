@@ -280,6 +280,6 @@ def test_a_timeout_that_passed_before_a_long_replay_waits_for_its_end(memory: Pl
                 await handle.result()
             assert len(await recorded(handle)) == 3000
             kinds = [type(event).__name__ async for event in handle.history()]
-            assert kinds[-2:] == ["DeadlinePassed", "RunFailed"]
+            assert kinds[-3:] == ["DeadlinePassed", "OperationDropped", "RunFailed"]
 
     run(main)

@@ -1,4 +1,4 @@
-"""A run whose code waits for what nothing will bring is blocked, with the place where it stands."""
+"""A run whose code waits for what nothing will bring says so, with the place, and can be cancelled."""
 
 from __future__ import annotations
 
@@ -35,20 +35,26 @@ async def waits_for_a_task() -> int:
     return 2
 
 
-def test_a_deadlock_is_blocked_and_explained(place: Place) -> None:
+def test_a_deadlock_is_explained_and_can_be_cancelled(place: Place) -> None:
     async def main() -> None:
         async with place.engine() as engine:
             handle = await engine.start(waits_for_nobody())
 
-            async def blocked() -> bool:
-                return await handle.status() == Status.BLOCKED
+            async def waits() -> bool:
+                return await handle.status() == Status.WAITING
 
-            await until(blocked)
+            await until(waits)
             reason = (await handle.info()).reason or ""
             assert "an Event that nobody sets" in reason
             assert "test_engine_deadlock.py" in reason
             assert "in waits_for_nobody" in reason
             assert await engine.run(waits_for_a_task()) == 2
+            await handle.cancel()
+            try:
+                await handle.result()
+            except perdure.RunCancelled:
+                return
+            raise AssertionError("a cancellation should have ended it")
 
     run(main)
 

@@ -31,7 +31,7 @@ from perdure.core.commands import (
     StartChild,
     StartTimer,
 )
-from perdure.errors import DeadlockError, NonDeterminismError, TurnLimitError
+from perdure.errors import NonDeterminismError, TurnLimitError
 
 _UNSET: Any = object()
 
@@ -311,20 +311,14 @@ class Machine(Asking):
         self._fresh.clear()
         self._commands.append(Finish(ending, value, error))
 
-    @property
-    def stuck(self) -> bool:
-        """Whether the code waits, and nothing that could wake it will ever come."""
-        if self.operations or self.ended or self.started is None:
-            return False
-        return self.started.deadline is None or self.deadline_passed
-
-    def stuck_error(self) -> DeadlockError:
-        places = mismatch.where(self.loop)
-        return DeadlockError(
-            f"run {self.run_id!r} can't go on: its code waits for something that nothing will bring, such as an "
-            "Event that nobody sets or a Queue that nobody fills, and for no step, timer or child. It goes on when "
-            "a worker with mended code starts; or terminate it."
-            + "".join(f"\n  code is at: {place}" for place in places[:6])
+    def stuck(self) -> str | None:
+        """Why only a cancellation can still wake the code, None if something else may."""
+        if self.operations or self.ended:
+            return None
+        where = "".join(f"\n  code is at: {place}" for place in mismatch.where(self.loop)[:6])
+        return (
+            "the code waits for something that no step, timer or child will bring, such as an Event that nobody "
+            f"sets or a Queue that nobody fills. Only a cancellation can end this wait.{where}"
         )
 
     def turn_limit_error(self) -> TurnLimitError:

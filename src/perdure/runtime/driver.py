@@ -136,10 +136,9 @@ class Driver:
         if self.gone:
             return
         self._carry_out(self.machine.take_commands())
-        if self.machine.stuck and not self.busy():
-            self.block(self.machine.stuck_error())
-        else:
-            self.flush()
+        self.flush()
+        if not self.machine.operations and not self.busy():
+            self.note([], Status.WAITING)  # for ever, perhaps: the store should know why
 
     def _turn(self, event: ev.Event, value: Any) -> None:
         """Let the code go on with one event; block the run if that can't be."""
@@ -194,11 +193,12 @@ class Driver:
 
     def release(self, wake_at: float | None) -> None:
         """Hand the run back, to be driven again at `wake_at` or when something arrives for it."""
+        stuck = self.machine.stuck()
         for operation in self.machine.operations.values():  # what it waits for, for people to see
             if isinstance(operation, StartTimer) and not operation.noted:
                 self._riders.append(ev.TimerStarted(self._now(), operation.id, operation.due))
         self._let_go()
-        self._handover = Handover(Status.WAITING, wake_at)
+        self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
         self.flush()
 
     def block(self, error: Exception, where: str = "") -> None:
@@ -244,7 +244,7 @@ class Driver:
         return msgspec.structs.replace(
             append,
             status=status,
-            reason=handover.reason if handover else None,
+            reason=handover.reason if handover else self.machine.stuck(),
             block_code=BlockCode.CODE if status is Status.BLOCKED else None,
             release=release,
             wake_at=handover.wake_at if handover else None,
