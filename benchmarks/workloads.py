@@ -147,12 +147,14 @@ def _replay(workflow: str, history: list[bytes]) -> float:
         )
         machine.replaying = True
         began = time.perf_counter()
+        machine.loop.enter()
         for number, data in enumerate(history):
             event = decode_event(data)
             if number == 0:
                 machine.begin(event, event.at)  # type: ignore[arg-type]
             else:
                 machine.feed(event)
+        machine.loop.leave()
         rates.append(len(history) / (time.perf_counter() - began))
         assert machine.ended
     return sorted(rates)[1]

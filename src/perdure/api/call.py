@@ -23,8 +23,9 @@ import msgspec
 
 from perdure.codec.values import check_size
 from perdure.core.commands import StartChild
-from perdure.core.loop import Schedulable, WorkflowLoop
+from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
+from perdure.core.schedulable import Schedulable
 from perdure.core.scope import keyed_operation
 from perdure.errors import DurableCallInStepError, NotSerializableError
 from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition

@@ -18,7 +18,6 @@ import gc
 import logging
 import sys
 import zlib
-from abc import ABC, abstractmethod
 from asyncio import events as _events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -29,6 +28,7 @@ from perdure.core.forbidden import ForbiddenApi, thread_error
 from perdure.core.futures import NumberedFuture, NumberedTask
 from perdure.core.generators import LAST_REFERENCES, Generators
 from perdure.core.handles import Handle, OrderedHandle, TimerHandle, timer_kind
+from perdure.core.schedulable import Schedulable
 from perdure.core.scope import Scope
 from perdure.core.unwinding import unwind
 
@@ -38,20 +38,6 @@ _current_task = asyncio.current_task
 _copy_context = contextvars.copy_context
 
 logger = logging.getLogger("perdure.workflow")
-
-
-class Schedulable(ABC):
-    """A coroutine-like object that takes its place under the task that hands it to `create_task`.
-
-    `create_task(fetch(u))` and `await fetch(u)` then get the same op id, whatever wrapper task asyncio
-    puts around the coroutine (`wait_for` has one in Python 3.11 and none in 3.12).
-    """
-
-    __slots__ = ()
-
-    @abstractmethod
-    def adopt(self, loop: WorkflowLoop) -> tuple[str, Coroutine[Any, Any, Any]]:
-        """Reserve the op id in the current scope; return it, and the coroutine that does the work."""
 
 
 class WorkflowLoop(ForbiddenApi):
@@ -108,7 +94,7 @@ class WorkflowLoop(ForbiddenApi):
         ready = self._ready
         if ready is None:
             return
-        self._enter()
+        entered = self.enter()
         try:
             while ready and not self.interrupted:
                 handle = ready.popleft()
@@ -117,28 +103,36 @@ class WorkflowLoop(ForbiddenApi):
         finally:
             if not ready:
                 self._ready = None
-            self.leave()
+            if entered:
+                self.leave()
 
     def abandon(self) -> None:
         """Unwind every task where it stands, innermost first, running nothing but its `finally` blocks."""
         self.silent = self._abandoned = True
-        self._enter()
+        entered = self.enter()
         try:
             task: Any
             for task in reversed(self.live_tasks()):
                 task._log_destroy_pending = False
                 unwind(task, self)
         finally:
-            self.leave()
+            if entered:
+                self.leave()
         self._ready = None
         self.root = self._scopes = None
 
-    def _enter(self) -> None:
-        """From here on workflow code may run: this is the running loop."""
+    def enter(self) -> bool:
+        """From here on workflow code may run: this is the running loop. False if it was already.
+
+        A replay enters once for many drains.
+        """
+        if self._outer is not None:
+            return False
         self._outer = (_get_running_loop(), sys.get_asyncgen_hooks(), gc.isenabled())
         gc.disable()
         _set_running_loop(self)
         sys.set_asyncgen_hooks(self._generator_begins, self._generator_dropped)
+        return True
 
     def leave(self) -> None:
         """Give the thread back. Once more does nothing, and finishes what an interrupt has cut short."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import getrandbits
 from typing import Any
 
@@ -31,7 +31,7 @@ from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
 from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
 from perdure.runtime.endings import Last, last_event, timed_out, told_to_parent
-from perdure.runtime.host import Handover, Host
+from perdure.runtime.host import Handover, Host, appended
 from perdure.runtime.turns import TurnInterrupt
 from perdure.runtime.work import Work
 from perdure.storage.records import Append, Appended, BlockCode, NewRun, RunRow, Stale
@@ -85,10 +85,10 @@ class Driver:
         self.has_children = False
         self.last_active = 0.0
         self._state = row.status  # what the store has
-        self._riders: list[ev.Event] = []  # notes that go with the next append, whatever that is
+        self._riders: list[ev.Event] | None = None  # notes that go with the next append, whatever that is
         self._buffer: list[tuple[ev.Event, Any]] = []  # events to append next, with their decoded values
-        self._children: list[NewRun] = []  # runs to create with them
-        self._consumed: list[int] = []  # inbox items taken into them
+        self._children: list[NewRun] | None = None  # runs to create with them
+        self._consumed: list[int] | None = None  # inbox items taken into them
         self._last_mail = 0
         self._in_flight = False
         self._last_at = row.started_at or row.created_at
@@ -109,7 +109,7 @@ class Driver:
 
     def recovered(self, worker: str) -> None:
         """Let the history show that the run's former driver died."""
-        self._riders.append(ev.RunRecovered(at=self._now(), worker=worker, epoch=self.epoch))
+        self._riders = [ev.RunRecovered(at=self._now(), worker=worker, epoch=self.epoch)]
 
     def record(self, event: ev.Event, value: Any = _UNSET) -> None:
         """Something happened: append it, and feed it once it is durable."""
@@ -126,7 +126,7 @@ class Driver:
         for number, event in items:
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
-                self._consumed.append(number)
+                self._consumed = appended(self._consumed, number)
                 self._last_at = self._now()
                 self._buffer.append((msgspec.structs.replace(event, at=self._last_at), _UNSET))
         self.flush()
@@ -196,7 +196,8 @@ class Driver:
         stuck = self.machine.stuck()
         for operation in self.machine.operations.values():  # what it waits for, for people to see
             if isinstance(operation, StartTimer) and not operation.noted:
-                self._riders.append(ev.TimerStarted(self._now(), operation.id, operation.due))
+                note = ev.TimerStarted(self._now(), operation.id, operation.due)
+                self._riders = appended(self._riders, note)
         self._let_go()
         self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
         self.flush()
@@ -219,10 +220,10 @@ class Driver:
 
     def _submit(self, status: Status | None, *, release: bool = False) -> None:
         events, self._buffer = self._buffer, []
-        children = self._children
+        children = self._children or ()
         if self._riders:
             events[:0] = [(note, _UNSET) for note in self._riders]
-            self._riders = []
+            self._riders = None
         # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
         data = [encode_event(event) for event, _ in events]
         append = Append(self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock())
@@ -237,8 +238,8 @@ class Driver:
         parent_mail = None
         if self._final_sent and self._ending is not None and self.parent_op is not None:
             parent_mail = told_to_parent(self._ending, self.parent_op)
-        consumed, self._consumed = self._consumed, []
-        children, self._children = self._children, []
+        consumed, self._consumed = self._consumed or (), None
+        children, self._children = self._children or (), None
         if status is not None:
             self._state = status
         return msgspec.structs.replace(
@@ -254,7 +255,7 @@ class Driver:
         )
 
     def _appended(
-        self, result: Appended | Stale, events: list[tuple[ev.Event, Any]], children: list[NewRun]
+        self, result: Appended | Stale, events: list[tuple[ev.Event, Any]], children: Sequence[NewRun]
     ) -> None:
         self._in_flight = False
         if isinstance(result, Stale):
@@ -295,11 +296,8 @@ class Driver:
 
     def check_children(self) -> None:
         """Make sure that the open children are ours: an id given by the user may be taken already."""
-        children = [
-            operation
-            for operation in self.machine.operations.values()
-            if isinstance(operation, StartChild) and operation.recorded
-        ]
+        operations = self.machine.operations.values()
+        children = [item for item in operations if isinstance(item, StartChild) and item.recorded]
         if children and not self.gone:
             self.host.check_children(self, children)
 
@@ -319,7 +317,9 @@ class Driver:
                     else:
                         self.work.cancel(operation)
                         if operation.noted:
-                            self._riders.append(ev.OperationDropped(self._now(), operation.id))
+                            self._riders = appended(
+                                self._riders, ev.OperationDropped(self._now(), operation.id)
+                            )
                 case Finish():
                     self._end(
                         last_event(
@@ -344,7 +344,7 @@ class Driver:
             fingerprint=None if whole else fingerprint(data),
         )
         self._buffer.append((event, _UNSET))
-        self._children.append(self.host.child_run(self, operation))
+        self._children = appended(self._children, self.host.child_run(self, operation))
         self.host.watch(self, operation)
         self.has_children = True
 

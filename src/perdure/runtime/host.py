@@ -16,6 +16,7 @@ from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
 from perdure.storage.records import NewRun
 
+T = TypeVar("T")
 D_contra = TypeVar("D_contra", contravariant=True)
 
 
@@ -48,3 +49,11 @@ class Host(Protocol[D_contra]):
     def handed_back(self, driver: D_contra) -> None: ...
     def lost(self, driver: D_contra, why: str) -> None: ...
     def blocked(self, driver: D_contra, reason: str) -> None: ...
+
+
+def appended(items: list[T] | None, item: T) -> list[T]:
+    """A list that is made when it is first needed: most runs need none of theirs most of the time."""
+    if items is None:
+        return [item]
+    items.append(item)
+    return items

@@ -8,7 +8,7 @@ from hashlib import blake2b
 import msgspec
 
 
-class StepInfo(msgspec.Struct, eq=False):
+class StepInfo(msgspec.Struct, eq=False, gc=False):
     """The attempt that is executing, from `step_info()`.
 
     Attributes:
