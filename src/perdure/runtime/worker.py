@@ -21,7 +21,7 @@ from perdure.core.commands import Operation, StartChild
 from perdure.core.machine import Machine
 from perdure.core.status import Status
 from perdure.errors import StoreError, UndecodableError
-from perdure.runtime import guard
+from perdure.runtime import collector, guard
 from perdure.runtime.definitions import workflow_named, workflow_names
 from perdure.runtime.driver import Driver
 from perdure.runtime.family import Family, row_of
@@ -106,6 +106,7 @@ class Worker:
     async def start(self) -> None:
         """Register, take over what dead workers left, and begin to drive runs."""
         await self._fleet.join()
+        collector.relax()
         self._tasks = [
             self._loop.create_task(self._claims()),
             self._loop.create_task(self._fleet.supervise()),
@@ -144,6 +145,7 @@ class Worker:
         self.journal.close()
         self.timers.close()
         self.turns.close()
+        collector.restore()
         await self._fleet.leave()
 
     @property
