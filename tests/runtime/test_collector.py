@@ -5,8 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 
+import pytest
+
 import perdure
+from perdure.runtime import collector
 from perdure.runtime.collector import YOUNG_OBJECTS
+
+
+@pytest.fixture(autouse=True)
+def no_engine_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process leave engines behind that have crashed and never closed."""
+    monkeypatch.setattr(collector, "_engines", 0)
+    monkeypatch.setattr(collector, "_before", None)
 
 
 async def threshold_inside() -> int:
