@@ -15,7 +15,7 @@ import inspect
 import warnings
 from abc import abstractmethod
 from asyncio.events import _get_running_loop
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -256,8 +256,3 @@ class WorkflowCall(Call[R_co]):
 def plain_task(call: Call[R]) -> asyncio.Task[R]:
     """Outside of runs: the call as an ordinary task."""
     return asyncio.get_running_loop().create_task(call)
-
-
-def shown_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Arguments as they would stand in source code."""
-    return ", ".join([repr(arg) for arg in args] + [f"{name}={value!r}" for name, value in kwargs.items()])
