@@ -56,9 +56,13 @@ def test_op_ids_are_unique_within_a_run(name: str) -> None:
 def test_positions_count_by_name_and_by_task() -> None:
     root = Scope()
     assert [root.operation("a"), root.operation("b"), root.operation("a")] == ["a#1", "b#1", "a#2"]
-    assert [root.timer(), root.timer()] == ["timer:1", "timer:2"]
+    assert [root.numbered("timer"), root.numbered("timer")] == ["timer:1", "timer:2"]
     first, second = root.child(), root.child()
-    assert (first.operation("a"), second.operation("a"), second.timer()) == ("1/a#1", "2/a#1", "2/timer:1")
+    assert (first.operation("a"), second.operation("a"), second.numbered("timer")) == (
+        "1/a#1",
+        "2/a#1",
+        "2/timer:1",
+    )
     assert first.child().child().operation("a") == "1.1.1/a#1"
     assert first.child().operation("a") == "1.2/a#1"
 
@@ -75,5 +79,5 @@ def test_the_name_can_be_read_from_an_op_id(name: str) -> None:
 
 
 def test_a_timer_is_called_timer() -> None:
-    assert operation_name(Scope().timer()) == "timer"
-    assert operation_name(Scope().child().timer()) == "timer"
+    assert operation_name(Scope().numbered("timer")) == "timer"
+    assert operation_name(Scope().child().numbered("timer")) == "timer"

@@ -202,7 +202,7 @@ def test_queries_must_have_names_of_their_own(tmp_path: Path, text: str) -> None
     path = tmp_path / "queries.sql"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match="give each query its own name"):
-        load_queries(path)
+        load_queries(tmp_path)
 
 
 def test_queries_are_read_without_comments(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_queries_are_read_without_comments(tmp_path: Path) -> None:
     path.write_text(
         "-- header\n\n-- name: one\n-- What for.\nSELECT 1\n -- So.\n FROM x;\n\n-- name: two\nSELECT 2;\n"
     )
-    assert load_queries(path) == {"one": "SELECT 1\nFROM x", "two": "SELECT 2"}
+    assert load_queries(tmp_path) == {"one": "SELECT 1\nFROM x", "two": "SELECT 2"}
 
 
 def test_an_unopened_store_says_so(tmp_path: Path) -> None:

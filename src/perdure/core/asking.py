@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
-from perdure.core.commands import CancelOperation, Command, RunStep, StartChild, StartTimer
-from perdure.core.events import RunStarted
+from perdure.core.commands import CancelOperation, Command, RunStep, StartChild, StartTimer, WriteDown
+from perdure.core.events import Record, RunStarted
 from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
 from perdure.core.unwinding import Suspended
@@ -42,8 +42,8 @@ class Asking:
     """
 
     __slots__ = (
-        "_commands", "_dropped", "_fresh", "_keyed", "_random", "_resisted", "inert", "loop", "operations", "run_id",
-        "started", "supervisor",
+        "_commands", "_dropped", "_fresh", "_keyed", "_random", "_records", "_resisted", "inert", "loop",
+        "operations", "run_id", "started", "supervisor",
     )  # fmt: skip
 
     def __init__(self, run_id: str) -> None:
@@ -54,7 +54,10 @@ class Asking:
         self.inert = False
         self.started: RunStarted | None = None
         self._dropped: dict[str, StartChild | None] = {}
-        self._fresh: dict[str, RunStep | StartTimer | StartChild] = {}
+        self._fresh: dict[str, RunStep | StartTimer | StartChild | WriteDown] = {}
+        self._records: dict[str, WriteDown] | None = (
+            None  # what the code did and the history doesn't hold yet
+        )
         self._commands: list[Command] = []
         self._keyed: set[str] | None = None  # ids made of the user's own keys, which mustn't come twice
         self._random: random.Random | None = None
@@ -133,6 +136,19 @@ class Asking:
         self._check_inert()
         if operation.id in self.operations:
             self._commands.append(CancelOperation(operation))
+
+    def write_down(self, record: Record, effects: Sequence[Any] = ()) -> None:
+        """The code did something that has no outcome. Its record goes with the run's next append.
+
+        Args:
+            record: what it did, under an id that no other record of this run has.
+            effects: what the store does in the same transaction.
+        """
+        self._check_inert()
+        if self._records is None:
+            self._records = {}
+        assert record.op not in self._records, "a record's id is its own"
+        self._records[record.op] = self._fresh[record.op] = WriteDown(record, effects)
 
     def random(self) -> random.Random:
         """The run's own source of random numbers, seeded by its first event."""

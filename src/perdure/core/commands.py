@@ -7,13 +7,13 @@ work (which function, which arguments); the core passes it through without looki
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeAlias
 
 import msgspec
 
-from perdure.core.events import Failure
+from perdure.core.events import Failure, Record
 from perdure.core.handles import TimerHandle
 
 
@@ -83,6 +83,21 @@ class StartChild(Operation, eq=False):
     recorded: bool = False
 
 
+class WriteDown:
+    """The code did something that has no outcome: write it down, and let the store do what belongs to it.
+
+    Attributes:
+        record: the event; its time is set when it is written.
+        effects: what the store does in the same transaction (see Append.effects); the core looks at none.
+    """
+
+    __slots__ = ("effects", "record")
+
+    def __init__(self, record: Record, effects: Sequence[Any] = ()) -> None:
+        self.record = record
+        self.effects = effects
+
+
 class CancelOperation:
     """The code doesn't wait for this operation any more: stop the step, forget the timer, cancel the child."""
 
@@ -111,4 +126,4 @@ class Finish:
         self.error = error
 
 
-Command: TypeAlias = RunStep | StartTimer | StartChild | CancelOperation | Finish
+Command: TypeAlias = RunStep | StartTimer | StartChild | WriteDown | CancelOperation | Finish

@@ -7,7 +7,8 @@ are opaque bytes here; the codec layer gives them meaning. Two kinds of events e
 - *notes* tell people and operators something; replay only checks that they fit the code.
 
 Operations (steps, timers, children) are named by an op id: `name#position` under the task that asked
-for it, see `core/scope.py`.
+for it, see `core/scope.py`. A third kind are *records*: what the code did that has no outcome (it sent, emitted,
+answered). On replay the code does it again, and the record must be equal but for its time.
 """
 
 from __future__ import annotations
@@ -142,8 +143,109 @@ class ChildEnded(_Event, frozen=True, tag="child_ended"):
     failure: Failure | None = None
 
 
-class CancelRequested(_Event, frozen=True, tag="cancel_requested"):
+class StepRerun(_Event, frozen=True, tag="step_rerun"):
+    """A person decided that a step which waits for one is to be attempted again, from its first attempt on."""
+
+    step: str
+
+
+class MessageReceived(_Event, frozen=True, tag="message_received"):
+    """A message from outside, or from another run. The number of this event is the message's own."""
+
+    name: str
+    payload: bytes
+    key: str | None = None  #: what makes a repeated send recognisable
+
+
+class UpdateAccepted(_Event, frozen=True, tag="update_accepted"):
+    """A call of an update handler that its validator let pass: the handler begins."""
+
+    update: str
+    name: str
+    input: bytes
+
+
+class CallbackEnded(_Event, frozen=True, tag="callback_ended"):
+    """Somebody outside completed a callback, with a result or a failure; or its time was over."""
+
+    callback: str
+    result: bytes | None = None
+    failure: Failure | None = None
+    timed_out: bool = False
+
+
+class RunPaused(_Event, frozen=True, tag="run_paused"):
+    """The run begins nothing new until it is resumed."""
+
     reason: str | None = None
+
+
+class RunResumed(_Event, frozen=True, tag="run_resumed"):
+    """The run goes on after a pause."""
+
+
+class Record(_Event, frozen=True):
+    """The common part of records. `op` names one within its run."""
+
+    op: str
+
+
+class MessageSetAside(Record, frozen=True, tag="message_set_aside"):
+    """A message couldn't be read as what the code expects; the code never saw it. `op` is `message:NUMBER`."""
+
+    why: str
+
+
+class MessageSent(Record, frozen=True, tag="message_sent"):
+    """The code sent a message to another run; it was delivered in the transaction that wrote this."""
+
+    run: str
+    name: str
+    payload: bytes
+
+
+class UpdateCompleted(Record, frozen=True, tag="update_completed"):
+    """An update's handler ended. `op` is the update's id."""
+
+    result: bytes | None = None
+    failure: Failure | None = None
+
+
+class CallbackOpened(Record, frozen=True, tag="callback_opened"):
+    """The code made a callback. Times in seconds from `at`."""
+
+    timeout: float | None = None
+    heartbeat: float | None = None
+
+
+class Emitted(Record, frozen=True, tag="emitted"):
+    """The code put an item into one of the run's streams."""
+
+    stream: str
+    item: bytes
+
+
+class AttributesSet(Record, frozen=True, tag="attributes_set"):
+    """The run's searchable attributes changed. `values` is a JSON object; null removes one."""
+
+    values: bytes
+
+
+class Patched(Record, frozen=True, tag="patched"):
+    """The code took the new branch of `patched(...)`. `op` is the change's id."""
+
+
+class Checkpointed(Record, frozen=True, tag="checkpointed"):
+    """All that happened before is summed up in `state`: a replay may begin here."""
+
+    state: bytes
+
+
+class CancelRequested(_Event, frozen=True, tag="cancel_requested"):
+    """The run is asked to end. With `terminate` it ends as terminated, whatever its code makes of it."""
+
+    reason: str | None = None
+    terminate: bool = False
 
 
 class DeadlinePassed(_Event, frozen=True, tag="deadline_passed"):
@@ -167,6 +269,13 @@ class RunTerminated(_Event, frozen=True, tag="run_terminated"):
     reason: str | None = None
 
 
+class RunContinued(_Event, frozen=True, tag="run_continued"):
+    """The run goes on in its next generation, with this call and an empty history."""
+
+    workflow: str
+    input: bytes
+
+
 Event: TypeAlias = (
     RunStarted
     | RunRecovered
@@ -179,13 +288,28 @@ Event: TypeAlias = (
     | OperationDropped
     | ChildStarted
     | ChildEnded
+    | StepRerun
+    | MessageReceived
+    | MessageSetAside
+    | MessageSent
+    | UpdateAccepted
+    | UpdateCompleted
+    | CallbackOpened
+    | CallbackEnded
+    | Emitted
+    | AttributesSet
+    | Patched
+    | Checkpointed
+    | RunPaused
+    | RunResumed
     | CancelRequested
     | DeadlinePassed
     | RunCompleted
     | RunFailed
     | RunCancelled
     | RunTerminated
+    | RunContinued
 )
 
-Final: TypeAlias = RunCompleted | RunFailed | RunCancelled | RunTerminated
-FINAL = (RunCompleted, RunFailed, RunCancelled, RunTerminated)
+Final: TypeAlias = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued
+FINAL = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinued)

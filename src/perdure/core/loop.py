@@ -251,7 +251,7 @@ class WorkflowLoop(ForbiddenApi):
             msg = "a timer was asked for at the time NaN: give a number of seconds"
             raise ValueError(msg)
         context = _copy_context() if context is None else context
-        name = self.scope().timer(timer_kind(callback))
+        name = self.scope().numbered(timer_kind(callback))
         timer = TimerHandle(name, when, callback, args, context, self.timer_cancelled)
         if when <= self.now:
             self.fire(timer)

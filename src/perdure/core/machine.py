@@ -14,42 +14,17 @@ to the log already may still arrive, and is passed over, live and on replay alik
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from hashlib import blake2b
-from typing import Any, Protocol, assert_never
+from typing import Any
 
 from perdure.core import events as ev
 from perdure.core import mismatch
-from perdure.core.asking import Asking
-from perdure.core.commands import (
-    CancelOperation,
-    Ending,
-    Finish,
-    Operation,
-    RunStep,
-    StartChild,
-    StartTimer,
-)
-from perdure.errors import NonDeterminismError, TurnLimitError
-
-_UNSET: Any = object()
-
-FINGERPRINT_BYTES = 16
+from perdure.core.commands import Ending, Finish, Operation, WriteDown
+from perdure.core.matching import UNSET, Matching, StepError
+from perdure.errors import TurnLimitError
 
 
-def fingerprint(data: bytes) -> bytes:
-    """BLAKE2b digest of an encoded input."""
-    return blake2b(data, digest_size=FINGERPRINT_BYTES).digest()
-
-
-class StepError(Protocol):
-    """Makes the exception that the code sees from a step's recorded failure."""
-
-    def __call__(self, failure: ev.Failure, *, step: str, attempts: int) -> BaseException: ...
-
-
-class Machine(Asking):
+class Machine(Matching):
     """The state of one run, rebuilt from its events.
 
     Args:
@@ -66,10 +41,7 @@ class Machine(Asking):
         ended: the workflow function and all it left behind are done.
     """
 
-    __slots__ = (
-        "_cancelled", "_child_error", "_main", "_step_error", "cancel_reason", "deadline_passed",
-        "deadline_passed_at", "ended", "max_payload", "replaying", "seq", "workflow",
-    )  # fmt: skip
+    __slots__ = ("_main", "max_payload", "workflow")
 
     def __init__(
         self,
@@ -80,19 +52,10 @@ class Machine(Asking):
         child_error: Callable[[ev.ChildEnded, str], BaseException],
         max_payload: int,
     ) -> None:
-        super().__init__(run_id)
+        super().__init__(run_id, step_error, child_error)
         self.workflow = workflow
         self.max_payload = max_payload
-        self.replaying = False
-        self.ended = False
-        self.deadline_passed = False
-        self.deadline_passed_at = 0.0
-        self.cancel_reason: str | None = None
-        self.seq = 0
         self._main = main
-        self._step_error = step_error
-        self._child_error = child_error
-        self._cancelled = False
 
     # -- events in ----------------------------------------------------------------------------------
 
@@ -107,7 +70,7 @@ class Machine(Asking):
         self.loop.start(self._main(event))
         self._settle()
 
-    def feed(self, event: ev.Event, value: Any = _UNSET) -> None:
+    def feed(self, event: ev.Event, value: Any = UNSET) -> None:
         """Feed the next event and let the code go on as far as it gets.
 
         Args:
@@ -121,153 +84,12 @@ class Machine(Asking):
         self.seq += 1
         if event.at > self.loop.now:
             self.loop.now = event.at
-        match event:
-            case ev.StepCompleted() | ev.StepFailed():
-                self._step_ended(event, value)
-            case ev.TimerFired():
-                self._timer_fired(event)
-            case ev.StepAttemptFailed() | ev.StepStarted():
-                self._step_noted(event)
-                return
-            case ev.TimerStarted():
-                timer = self._known(event, event.timer)
-                if isinstance(timer, StartTimer):
-                    timer.noted = True
-                return
-            case ev.OperationDropped():
-                if event.operation not in self._dropped:
-                    raise self._unexpected(event)
-                return
-            case ev.ChildStarted():
-                self._child_started(event)
-            case ev.ChildEnded():
-                self._child_ended(event, value)
-            case ev.CancelRequested():
-                self._cancel(event.reason)
-            case ev.DeadlinePassed():
-                self.deadline_passed = True
-                self.deadline_passed_at = event.at
-                self._cancel("the run's timeout is over")
-            case ev.RunRecovered() | ev.RunTerminated():
-                return
-            case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled():
-                if not self.ended and not self.deadline_passed:
-                    raise self._unexpected(event)
-                return
-            case ev.RunStarted():
-                raise self._unexpected(event)
-            case _:
-                assert_never(event)
-        self._settle()
-
-    def _step_ended(self, event: ev.StepCompleted | ev.StepFailed, value: Any) -> None:
-        operation = self._take(event, event.step)
-        if operation is None:
-            return
-        if not isinstance(operation, RunStep):
-            raise self._unexpected(event)
-        self._check_input(event, operation.input)
-        future = operation.future
-        if isinstance(event, ev.StepCompleted):
-            result = operation.decode(event.result) if value is _UNSET else value
-            if not future.done():
-                future.set_result(result)
-        elif not future.done():
-            _fail(future, self._step_error(event.failure, step=event.step, attempts=event.attempt))
-
-    def _step_noted(self, event: ev.StepStarted | ev.StepAttemptFailed) -> None:
-        operation = self._known(event, event.step)
-        if not isinstance(operation, RunStep):
-            return
-        if isinstance(event, ev.StepStarted):
-            operation.noted = True
-            operation.first_at = operation.first_at or event.at
+        kind = type(event)
+        if (turn := _TURNS.get(kind)) is not None:
+            turn(self, event, value)
+            self._settle()
         else:
-            operation.noted = False
-            operation.failed_attempts = event.attempt
-            operation.retry_at = event.retry_at
-            operation.first_at = operation.first_at or event.started_at
-            operation.last_failure = event.failure
-
-    def _timer_fired(self, event: ev.TimerFired) -> None:
-        operation = self._take(event, event.timer)
-        if operation is None:
-            return
-        if not isinstance(operation, StartTimer):
-            raise self._unexpected(event)
-        self.loop.fire(operation.handle)
-
-    def _child_started(self, event: ev.ChildStarted) -> None:
-        operation = self._known(event, event.child)
-        if not isinstance(operation, StartChild):
-            dropped = self._dropped.get(event.child)
-            if dropped is not None:  # given up while its start was on its way to the log
-                dropped.recorded = True
-                self._commands.append(CancelOperation(dropped))
-            return
-        self._check_input(event, operation.input)
-        operation.recorded = True
-        self._fresh.pop(operation.id, None)
-        if operation.started is not None and not operation.started.done():
-            operation.started.set_result(None)
-
-    def _child_ended(self, event: ev.ChildEnded, value: Any) -> None:
-        operation = self._take(event, event.child)
-        if operation is None:
-            self._commands = [
-                command
-                for command in self._commands
-                if not (isinstance(command, CancelOperation) and command.operation.id == event.child)
-            ]
-            return
-        if not isinstance(operation, StartChild):
-            raise self._unexpected(event)
-        if operation.ended.done():
-            return
-        if event.result is not None:
-            operation.ended.set_result(operation.decode(event.result) if value is _UNSET else value)
-        else:
-            _fail(operation.ended, self._child_error(event, operation.run_id))
-
-    def _cancel(self, reason: str | None) -> None:
-        """Deliver the run's cancellation: once, to the root task, as asyncio does."""
-        root = self.loop.root
-        if self._cancelled or root is None or root.done():
-            return
-        self._cancelled = True
-        self.cancel_reason = reason
-        root.cancel(reason)
-
-    # -- matching -----------------------------------------------------------------------------------
-
-    def _take(self, event: ev.Event, op_id: str) -> RunStep | StartTimer | StartChild | None:
-        """Close the open operation that an outcome belongs to; None if the code dropped it."""
-        operation = self.operations.pop(op_id, None)
-        if operation is None:
-            if op_id not in self._dropped:
-                raise self._unexpected(event)
-            return None
-        self._fresh.pop(op_id, None)
-        return operation
-
-    def _known(self, event: ev.Event, op_id: str) -> RunStep | StartTimer | StartChild | None:
-        """The open operation a note is about; None if the code dropped it."""
-        operation = self.operations.get(op_id)
-        if operation is None and op_id not in self._dropped:
-            raise self._unexpected(event)
-        return operation
-
-    def _check_input(self, event: ev.StepCompleted | ev.StepFailed | ev.ChildStarted, asked: bytes) -> None:
-        if event.input is not None:
-            if event.input != asked:
-                raise mismatch.changed_input(self.run_id, self.seq, event, event.input, asked, self.loop)
-        elif event.fingerprint is not None and event.fingerprint != fingerprint(asked):
-            raise mismatch.changed_input(self.run_id, self.seq, event, None, asked, self.loop)
-
-    def _unexpected(self, event: ev.Event) -> NonDeterminismError:
-        return mismatch.unexpected_event(
-            self.run_id, self.seq, event, self.operations.values(), self.ended, self.loop
-        )
+            _NOTES[kind](self, event, value)
 
     # -- the code's turn ----------------------------------------------------------------------------
 
@@ -308,7 +130,7 @@ class Machine(Asking):
             if isinstance(command, Operation):
                 self.operations.pop(command.id, None)
                 self._dropped[command.id] = None
-        self._fresh.clear()
+        self._fresh = {key: done for key, done in self._fresh.items() if isinstance(done, WriteDown)}
         self._commands.append(Finish(ending, value, error))
 
     def stuck(self) -> str | None:
@@ -342,7 +164,28 @@ class Machine(Asking):
             self._commands.clear()
 
 
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    """Give a future an exception, without a complaint if the code never looks at it."""
-    future.set_exception(error)
-    future.exception()
+#: After these the code gets a turn.
+_TURNS: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
+    ev.StepCompleted: Machine._step_ended,
+    ev.StepFailed: Machine._step_ended,
+    ev.TimerFired: Machine._timer_fired,
+    ev.ChildStarted: Machine._child_started,
+    ev.ChildEnded: Machine._child_ended,
+    ev.CancelRequested: Machine._cancel_requested,
+    ev.DeadlinePassed: Machine._deadline,
+}
+
+#: These change nothing that the code could see.
+_NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
+    ev.RunStarted: Machine._refuse,
+    ev.RunRecovered: Machine._pass_over,
+    ev.StepStarted: Machine._step_noted,
+    ev.StepAttemptFailed: Machine._step_noted,
+    ev.TimerStarted: Machine._timer_noted,
+    ev.OperationDropped: Machine._drop_noted,
+    ev.RunCompleted: Machine._ended,
+    ev.RunFailed: Machine._ended,
+    ev.RunCancelled: Machine._ended,
+    ev.RunContinued: Machine._ended,
+    ev.RunTerminated: Machine._pass_over,
+}

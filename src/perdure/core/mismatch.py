@@ -73,7 +73,9 @@ def describe_event(event: ev.Event) -> str:
             return f"child run {event.run!r} of {event.workflow} was started ({event.child!r})"
         case ev.ChildEnded():
             return f"child {event.child!r} ended ({event.status})"
-        case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated():
+        case ev.Record():
+            return f"the code did {type(event).__name__} {event.op!r}"
+        case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated() | ev.RunContinued():
             return f"the run ended ({type(event).__name__})"
         case _:
             return type(event).__name__
@@ -139,6 +141,23 @@ def changed_input(
     history_says = f"{describe_event(event)}, called with {shown(recorded)}"
     why = "the arguments come from changed code, or from something that isn't recorded (time, randomness, set order)"
     return NonDeterminismError(_report(run_id, seq, history_says, f"calls it with {shown(asked)}", loop, why))
+
+
+def changed_record(
+    run_id: str, seq: int, event: ev.Record, done: ev.Record, loop: WorkflowLoop
+) -> NonDeterminismError:
+    """The code did something else than its record in the history says."""
+    why = "what the code does was changed, or depends on something that isn't recorded (time, randomness, set order)"
+    return NonDeterminismError(_report(run_id, seq, _told(event), _told(done), loop, why))
+
+
+def _told(record: ev.Record) -> str:
+    fields = [
+        f"{name}={shown(value) if isinstance(value, bytes) else repr(value)}"
+        for name in record.__struct_fields__
+        if name not in ("at", "op") and (value := getattr(record, name)) is not None
+    ]
+    return f"{type(record).__name__} {record.op!r} ({', '.join(fields)})"
 
 
 def changed_workflow(run_id: str, recorded: str, given: str) -> NonDeterminismError:

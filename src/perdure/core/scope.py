@@ -27,8 +27,8 @@ class Scope:
         self._counts[name] = position
         return f"{self._prefix}{name}#{position}"
 
-    def timer(self, kind: str = "timer") -> str:
-        """The id of the next timer of this kind: a time-out that is added moves no sleep."""
+    def numbered(self, kind: str) -> str:
+        """The id of the next nameless thing of this kind: a time-out that is added moves no sleep."""
         position = self._counts.get(kind + ":", 0) + 1  # no name holds a colon at its end
         self._counts[kind + ":"] = position
         return f"{self._prefix}{kind}:{position}"

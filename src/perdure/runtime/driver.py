@@ -25,20 +25,20 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.commands import CancelOperation, Command, Finish, RunStep, StartChild, StartTimer
-from perdure.core.machine import Machine, fingerprint
+from perdure.core.commands import RunStep, StartChild, StartTimer
+from perdure.core.machine import Machine
+from perdure.core.matching import UNSET
 from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
-from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
-from perdure.runtime.endings import Last, last_event, timed_out, told_to_parent
+from perdure.runtime.carrying import carry_out
+from perdure.runtime.definitions import WorkflowDefinition
+from perdure.runtime.endings import Last, timed_out, told_to_parent
 from perdure.runtime.host import Handover, Host, appended
 from perdure.runtime.turns import TurnInterrupt
 from perdure.runtime.work import Work
-from perdure.storage.records import Append, Appended, BlockCode, NewRun, RunRow, Stale
+from perdure.storage.records import Append, Appended, BlockCode, Effect, NewRun, RunRow, Stale
 
 logger = logging.getLogger("perdure.driver")
-
-_UNSET: Any = object()
 
 #: How long a run past its timeout may take for cleaning up, in seconds.
 CLEANUP_SECONDS = 30.0
@@ -58,8 +58,8 @@ class Driver:
     """
 
     __slots__ = (
-        "_buffer", "_children", "_consumed", "_ending", "_final_sent", "_handover", "_in_flight", "_last_at",
-        "_last_mail", "_riders", "_state", "definition", "epoch", "gone", "has_children", "host", "id",
+        "_buffer", "_children", "_consumed", "_effects", "_ending", "_final_sent", "_handover", "_in_flight",
+        "_last_at", "_last_mail", "_riders", "_state", "definition", "epoch", "gone", "has_children", "host", "id",
         "last_active", "machine", "number", "parent_op", "queue", "run", "seq", "work",
     )  # fmt: skip
 
@@ -88,6 +88,7 @@ class Driver:
         self._riders: list[ev.Event] | None = None  # notes that go with the next append, whatever that is
         self._buffer: list[tuple[ev.Event, Any]] = []  # events to append next, with their decoded values
         self._children: list[NewRun] | None = None  # runs to create with them
+        self._effects: list[Effect] | None = None  # what else the store does with them
         self._consumed: list[int] | None = None  # inbox items taken into them
         self._last_mail = 0
         self._in_flight = False
@@ -105,13 +106,13 @@ class Driver:
         else:
             self._last_at = max(self._last_at, event.at)
             self.has_children = self.has_children or isinstance(event, ev.ChildStarted)
-            self._turn(event, _UNSET)
+            self._turn(event, UNSET)
 
     def recovered(self, worker: str) -> None:
         """Let the history show that the run's former driver died."""
-        self._riders = [ev.RunRecovered(at=self._now(), worker=worker, epoch=self.epoch)]
+        self._riders = [ev.RunRecovered(at=self.now(), worker=worker, epoch=self.epoch)]
 
-    def record(self, event: ev.Event, value: Any = _UNSET) -> None:
+    def record(self, event: ev.Event, value: Any = UNSET) -> None:
         """Something happened: append it, and feed it once it is durable."""
         if self.gone or self._final_sent:
             return
@@ -127,15 +128,15 @@ class Driver:
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
                 self._consumed = appended(self._consumed, number)
-                self._last_at = self._now()
-                self._buffer.append((msgspec.structs.replace(event, at=self._last_at), _UNSET))
+                self._last_at = self.now()
+                self._buffer.append((msgspec.structs.replace(event, at=self._last_at), UNSET))
         self.flush()
 
     def proceed(self) -> None:
         """Carry out what the code has asked for, and write down what that made happen."""
         if self.gone:
             return
-        self._carry_out(self.machine.take_commands())
+        carry_out(self, self.machine.take_commands())
         self.flush()
         if not self.machine.operations and not self.busy():
             self.note([], Status.WAITING)  # for ever, perhaps: the store should know why
@@ -149,7 +150,7 @@ class Driver:
             with self.host.turns.of(machine, self.definition.guard):
                 if isinstance(event, ev.RunStarted):
                     machine.begin(event, value)
-                elif value is _UNSET:
+                elif value is UNSET:
                     machine.feed(event)
                 else:
                     machine.feed(event, value)
@@ -178,7 +179,7 @@ class Driver:
         elif self._ending is not None:
             if not self._final_sent:
                 self._final_sent = True
-                self._buffer.append((self._ending[1], _UNSET))
+                self._buffer.append((self._ending[1], UNSET))
                 self._submit(self._ending[0])
         elif self._buffer:
             self._submit(None)
@@ -187,7 +188,7 @@ class Driver:
         """Write down notes for people: a step that takes long, what the run waits for."""
         if self.busy() or self.gone or self._ending or self._handover:
             return  # the next append will tell as much
-        self._buffer = [(event, _UNSET) for event in notes]
+        self._buffer = [(event, UNSET) for event in notes]
         if notes or status != self._state:
             self._submit(status)
 
@@ -196,8 +197,7 @@ class Driver:
         stuck = self.machine.stuck()
         for operation in self.machine.operations.values():  # what it waits for, for people to see
             if isinstance(operation, StartTimer) and not operation.noted:
-                note = ev.TimerStarted(self._now(), operation.id, operation.due)
-                self._riders = appended(self._riders, note)
+                self.ride(ev.TimerStarted(self.now(), operation.id, operation.due))
         self._let_go()
         self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
         self.flush()
@@ -222,12 +222,12 @@ class Driver:
         events, self._buffer = self._buffer, []
         children = self._children or ()
         if self._riders:
-            events[:0] = [(note, _UNSET) for note in self._riders]
+            events[:0] = [(note, UNSET) for note in self._riders]
             self._riders = None
         # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
         data = [encode_event(event) for event, _ in events]
         append = Append(self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock())
-        if status is not None or children or self._consumed:
+        if status is not None or children or self._consumed or self._effects:
             append = self._with_effects(append, status, release=release)
         self._in_flight = True
         self.host.journal.submit(append, self._appended, events, children)
@@ -240,6 +240,7 @@ class Driver:
             parent_mail = told_to_parent(self._ending, self.parent_op)
         consumed, self._consumed = self._consumed or (), None
         children, self._children = self._children or (), None
+        effects, self._effects = self._effects or (), None
         if status is not None:
             self._state = status
         return msgspec.structs.replace(
@@ -252,6 +253,7 @@ class Driver:
             consumed=consumed,
             children=children,
             parent_mail=parent_mail,
+            effects=effects,
         )
 
     def _appended(
@@ -292,7 +294,7 @@ class Driver:
         if isinstance(operation, RunStep):
             self.work.start_step(operation)
 
-    # -- commands out --------------------------------------------------------------------------------
+    # -- what commands change ------------------------------------------------------------------------
 
     def check_children(self) -> None:
         """Make sure that the open children are ours: an id given by the user may be taken already."""
@@ -301,54 +303,22 @@ class Driver:
         if children and not self.gone:
             self.host.check_children(self, children)
 
-    def _carry_out(self, commands: list[Command]) -> None:
-        for command in commands:
-            match command:
-                case RunStep():
-                    self.work.start_step(command)
-                case StartTimer():
-                    self.work.start_timer(command)
-                case StartChild():
-                    self._start_child(command)
-                case CancelOperation():
-                    operation = command.operation
-                    if isinstance(operation, StartChild):
-                        self.host.cancel_run(operation.run_id, f"run {self.id!r} gave up waiting for it")
-                    else:
-                        self.work.cancel(operation)
-                        if operation.noted:
-                            self._riders = appended(
-                                self._riders, ev.OperationDropped(self._now(), operation.id)
-                            )
-                case Finish():
-                    self._end(
-                        last_event(
-                            command,
-                            self.machine,
-                            self.definition,
-                            now=self._now(),
-                            max_payload=self.host.max_payload,
-                        )
-                    )
+    def write_down(self, event: Any, effects: Sequence[Effect] = (), child: NewRun | None = None) -> None:
+        """An event of the code's own making goes with the next append, and what the store does for it."""
+        if event.at < self._last_at:
+            event = msgspec.structs.replace(event, at=self._last_at)
+        self._buffer.append((event, UNSET))
+        if effects:
+            self._effects = [*(self._effects or ()), *effects]
+        if child is not None:
+            self._children = appended(self._children, child)
+            self.has_children = True
 
-    def _start_child(self, operation: StartChild) -> None:
-        data = operation.input
-        whole = len(data) <= RECORD_INPUTS_MAX
-        event = ev.ChildStarted(
-            at=self._now(),
-            child=operation.id,
-            run=operation.run_id,
-            workflow=operation.workflow,
-            on_parent_close=operation.on_parent_close,
-            input=data if whole else None,
-            fingerprint=None if whole else fingerprint(data),
-        )
-        self._buffer.append((event, _UNSET))
-        self._children = appended(self._children, self.host.child_run(self, operation))
-        self.host.watch(self, operation)
-        self.has_children = True
+    def ride(self, note: ev.Event) -> None:
+        """A note goes with the next append, whatever that is."""
+        self._riders = appended(self._riders, note)
 
-    def _end(self, last: Last) -> None:
+    def end(self, last: Last) -> None:
         """The run is over: this is its last event, whatever its steps may still bring."""
         if self._ending is None:
             self._ending = last
@@ -358,13 +328,13 @@ class Driver:
 
     def deadline_passed(self) -> None:
         machine = self.machine
-        since = machine.deadline_passed_at if machine.deadline_passed else self._now()
+        since = machine.deadline_passed_at if machine.deadline_passed else self.now()
         self.work.arm("cleanup", since + CLEANUP_SECONDS, self._cleanup_over)
         if not machine.deadline_passed:
             self.record(ev.DeadlinePassed(at=since))
 
     def _cleanup_over(self) -> None:
-        self._end(timed_out(self.machine, self._now()))
+        self.end(timed_out(self.machine, self.now()))
         self.flush()
 
     # -- standing ------------------------------------------------------------------------------------
@@ -392,5 +362,5 @@ class Driver:
             except TurnInterrupt:  # by a `finally` block that spins; it is unwound now
                 self.host.turns.over()
 
-    def _now(self) -> float:
+    def now(self) -> float:
         return max(self.host.clock(), self._last_at)

@@ -6,7 +6,7 @@ import os
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.machine import fingerprint
+from perdure.core.matching import fingerprint
 from perdure.errors import UsageError
 from perdure.storage.records import NewRun, ParentPolicy
 

@@ -26,7 +26,7 @@ from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
 from perdure.core import events as ev
 from perdure.core.commands import RunStep
-from perdure.core.machine import fingerprint
+from perdure.core.matching import fingerprint
 from perdure.core.retry import decide
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.stepcontext import StepInfo, current_step

@@ -9,10 +9,12 @@ import msgspec
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import FINAL, Status
+from perdure.storage.memory_effects import take_effect
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import (
     Append,
     Appended,
+    BlockCode,
     Mail,
     NewRun,
     ParentPolicy,
@@ -21,7 +23,6 @@ from perdure.storage.records import (
     WorkerRow,
 )
 
-HELD = frozenset({Status.BLOCKED.value, Status.PAUSED.value})
 _FINAL = frozenset(status.value for status in FINAL)
 
 
@@ -50,6 +51,13 @@ class Run(msgspec.Struct):
     block_code: str | None = None
     attempt: int | None = None
     inbox: dict[int, bytes] = {}
+
+    @property
+    def held(self) -> bool:
+        """Whether mail doesn't wake it."""
+        return self.status == Status.PAUSED or (
+            self.status == Status.BLOCKED and self.block_code != BlockCode.STEP
+        )
 
     @property
     def ended(self) -> bool:
@@ -147,7 +155,7 @@ class MemoryDatabase:
             return False
         self._last_mail += 1
         run.inbox[self._last_mail] = data
-        if run.owner is None and run.status not in HELD:
+        if run.owner is None and not run.held:
             run.wake_at = now if run.wake_at is None else min(run.wake_at, now)
         return True
 
@@ -169,6 +177,8 @@ class MemoryDatabase:
         for item in append.consumed:
             run.inbox.pop(item, None)
         children = tuple(self._start_child(child, run) for child in append.children)
+        for effect in append.effects:
+            take_effect(self, append, effect)
         if append.status in _FINAL:
             assert append.status is not None
             run.finish(append.status, append.reason, append.block_code, append.now)
@@ -177,7 +187,7 @@ class MemoryDatabase:
             if append.status is not None:
                 run.status, run.reason, run.block_code = append.status, append.reason, append.block_code
             if append.release:
-                run.release(append.now if run.inbox and run.status not in HELD else append.wake_at)
+                run.release(append.now if run.inbox and not run.held else append.wake_at)
         if append.parent_mail is not None and run.parent is not None:
             self.deliver(self.runs[run.parent], append.parent_mail, append.now)
         return Appended(append.expected + len(append.events), children)

@@ -24,6 +24,7 @@ class BlockCode(StrEnum):
     """Why a run is blocked, as far as the engine acts on it; `reason` is the text for people."""
 
     CODE = "code"  #: goes on by itself when a worker with fitting code registers
+    STEP = "step"  #: a step waits for a person's decision, which comes by mail; other mail wakes it, too
     POISON = "poison"  #: took its worker down too often; waits for a person
 
 
@@ -100,6 +101,10 @@ class Mail(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
+class Effect(msgspec.Struct, frozen=True, gc=False):
+    """Something an append does besides: the common base. Each kind says what the store does for it."""
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One compare-and-set of a run by its driver: all of it happens, or nothing.
 
@@ -121,6 +126,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
             is left as it is).
         parent_mail: encoded ChildEnded event for this run's parent; put into the parent's inbox if the
             parent is live, waking it.
+        effects: what else is done with it, in order.
     """
 
     run: int
@@ -137,6 +143,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     consumed: Sequence[int] = ()
     children: Sequence[NewRun] = ()
     parent_mail: bytes | None = None
+    effects: Sequence[Effect] = ()
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):

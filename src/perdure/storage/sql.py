@@ -1,6 +1,6 @@
 """Named queries: SQL lives in .sql files, and Python refers to it by name.
 
-A file is a series of queries. Each begins with `-- name: some_name`, goes on with comment lines that say
+A folder of files holds them, a file for each story. A file is a series of queries. Each begins with `-- name: some_name`, goes on with comment lines that say
 what it is for, and then the statement itself:
 
     -- name: owned
@@ -17,18 +17,23 @@ from perdure.errors import ConfigurationError
 _MARK = "-- name:"
 
 
-def load_queries(path: Path) -> dict[str, str]:
-    """The queries of a .sql file by name, without their comments and closing semicolons."""
+def load_queries(folder: Path) -> dict[str, str]:
+    """The queries of a folder's .sql files by name, without their comments and closing semicolons.
+
+    Raises:
+        ConfigurationError: two queries have one name, or one has none.
+    """
     queries: dict[str, str] = {}
-    name = ""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith(_MARK):
-            name = line.removeprefix(_MARK).strip()
-            if not name or name in queries:
-                raise ConfigurationError(
-                    f"{path.name} names the query {name!r} twice or not at all; give each query its own name."
-                )
-            queries[name] = ""
-        elif name and line.strip() and not line.lstrip().startswith("--"):
-            queries[name] += line.strip() + "\n"
+    for path in sorted(folder.glob("*.sql")):
+        name = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith(_MARK):
+                name = line.removeprefix(_MARK).strip()
+                if not name or name in queries:
+                    raise ConfigurationError(
+                        f"{path.name} names the query {name!r} twice or not at all; give each query its own name."
+                    )
+                queries[name] = ""
+            elif name and line.strip() and not line.lstrip().startswith("--"):
+                queries[name] += line.strip() + "\n"
     return {name: text.strip().removesuffix(";") for name, text in queries.items()}

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from perdure.core.status import FINAL
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.effects import take_effect
 from perdure.storage.sqlite.events import insert_events
 from perdure.storage.sqlite.lifecycle import close_children, create_run, deliver
 from perdure.storage.sqlite.rows import as_json
@@ -124,12 +125,15 @@ def _has_effects(append: Append) -> bool:
         or append.consumed
         or append.children
         or append.parent_mail
+        or append.effects
     )
 
 
 def _only_ends(append: Append) -> bool:
     """Whether it is the end of a run and nothing besides."""
-    return append.status in _FINAL and not (append.consumed or append.children or append.parent_mail)
+    return append.status in _FINAL and not (
+        append.consumed or append.children or append.parent_mail or append.effects
+    )
 
 
 def _finish_many(db: Database, appends: Sequence[Append]) -> None:
@@ -149,6 +153,8 @@ def _follow(db: Database, append: Append) -> Appended:
         taken = db.run("take_mail", {"run": run, "ids": as_json(append.consumed)})
         db.run("less_mail", {"run": run, "taken": taken})
     children = _start_children(db, append) if append.children else ()
+    for effect in append.effects:
+        take_effect(db, append, effect)
     if append.status in _FINAL:
         _finish(db, append)
     else:

@@ -27,7 +27,7 @@ from perdure.storage.sql import load_queries
 from perdure.storage.sqlite.database import Database
 
 _HERE = Path(__file__).parent
-_QUERIES = load_queries(_HERE / "queries.sql")
+_QUERIES = load_queries(_HERE / "queries")
 MIGRATIONS = load_migrations(_HERE / "migrations")
 SCHEMA_VERSION = MIGRATIONS[-1].version
 APPLICATION_ID = 0x50657264  # set by the first migration

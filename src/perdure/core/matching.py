@@ -1,0 +1,219 @@
+"""What events mean to a run: the half of the machine that matches what has happened with what the code asked for.
+
+Each method here takes one event and changes the run's open operations by it; whether the code then gets a turn
+is told by the tables in machine.py. An event that nothing fits is a divergence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import msgspec
+
+from perdure.core import events as ev
+from perdure.core import mismatch
+from perdure.core.asking import Asking
+from perdure.core.commands import CancelOperation, RunStep, StartChild, StartTimer
+from perdure.errors import NonDeterminismError
+
+UNSET: Any = object()
+
+FINGERPRINT_BYTES = 16
+
+
+def fingerprint(data: bytes) -> bytes:
+    """BLAKE2b digest of an encoded input."""
+    return blake2b(data, digest_size=FINGERPRINT_BYTES).digest()
+
+
+class StepError(Protocol):
+    """Makes the exception that the code sees from a step's recorded failure."""
+
+    def __call__(self, failure: ev.Failure, *, step: str, attempts: int) -> BaseException: ...
+
+
+class Matching(Asking):
+    """Open operations meet their outcomes.
+
+    Attributes:
+        replaying: events being fed are history; the code's log and error reports are silent.
+        ended: the workflow function and all it left behind are done.
+        seq: number of the newest event fed.
+    """
+
+    __slots__ = (
+        "_cancelled", "_child_error", "_step_error", "cancel_reason", "deadline_passed", "deadline_passed_at",
+        "ended", "replaying", "seq",
+    )  # fmt: skip
+
+    def __init__(
+        self, run_id: str, step_error: StepError, child_error: Callable[[ev.ChildEnded, str], BaseException]
+    ) -> None:
+        super().__init__(run_id)
+        self.replaying = False
+        self.ended = False
+        self.deadline_passed = False
+        self.deadline_passed_at = 0.0
+        self.cancel_reason: str | None = None
+        self.seq = 0
+        self._step_error = step_error
+        self._child_error = child_error
+        self._cancelled = False
+
+    # -- steps, timers, children --------------------------------------------------------------------
+
+    def _step_ended(self, event: ev.StepCompleted | ev.StepFailed, value: Any) -> None:
+        operation = self._take(event, event.step)
+        if operation is None:
+            return
+        if not isinstance(operation, RunStep):
+            raise self._unexpected(event)
+        self._check_input(event, operation.input)
+        future = operation.future
+        if isinstance(event, ev.StepCompleted):
+            result = operation.decode(event.result) if value is UNSET else value
+            if not future.done():
+                future.set_result(result)
+        elif not future.done():
+            _fail(future, self._step_error(event.failure, step=event.step, attempts=event.attempt))
+
+    def _step_noted(self, event: ev.StepStarted | ev.StepAttemptFailed, value: Any) -> None:
+        operation = self._known(event, event.step)
+        if not isinstance(operation, RunStep):
+            return
+        if isinstance(event, ev.StepStarted):
+            operation.noted = True
+            operation.first_at = operation.first_at or event.at
+        else:
+            operation.noted = False
+            operation.failed_attempts = event.attempt
+            operation.retry_at = event.retry_at
+            operation.first_at = operation.first_at or event.started_at
+            operation.last_failure = event.failure
+
+    def _timer_noted(self, event: ev.TimerStarted, value: Any) -> None:
+        timer = self._known(event, event.timer)
+        if isinstance(timer, StartTimer):
+            timer.noted = True
+
+    def _timer_fired(self, event: ev.TimerFired, value: Any) -> None:
+        operation = self._take(event, event.timer)
+        if operation is None:
+            return
+        if not isinstance(operation, StartTimer):
+            raise self._unexpected(event)
+        self.loop.fire(operation.handle)
+
+    def _drop_noted(self, event: ev.OperationDropped, value: Any) -> None:
+        if event.operation not in self._dropped:
+            raise self._unexpected(event)
+
+    def _child_started(self, event: ev.ChildStarted, value: Any) -> None:
+        operation = self._known(event, event.child)
+        if not isinstance(operation, StartChild):
+            dropped = self._dropped.get(event.child)
+            if dropped is not None:  # given up while its start was on its way to the log
+                dropped.recorded = True
+                self._commands.append(CancelOperation(dropped))
+            return
+        self._check_input(event, operation.input)
+        operation.recorded = True
+        self._fresh.pop(operation.id, None)
+        if operation.started is not None and not operation.started.done():
+            operation.started.set_result(None)
+
+    def _child_ended(self, event: ev.ChildEnded, value: Any) -> None:
+        operation = self._take(event, event.child)
+        if operation is None:
+            self._commands = [
+                command
+                for command in self._commands
+                if not (isinstance(command, CancelOperation) and command.operation.id == event.child)
+            ]
+            return
+        if not isinstance(operation, StartChild):
+            raise self._unexpected(event)
+        if operation.ended.done():
+            return
+        if event.result is not None:
+            operation.ended.set_result(operation.decode(event.result) if value is UNSET else value)
+        else:
+            _fail(operation.ended, self._child_error(event, operation.run_id))
+
+    # -- the run as a whole -------------------------------------------------------------------------
+
+    def _cancel_requested(self, event: ev.CancelRequested, value: Any) -> None:
+        self._cancel(event.reason)
+
+    def _deadline(self, event: ev.DeadlinePassed, value: Any) -> None:
+        self.deadline_passed = True
+        self.deadline_passed_at = event.at
+        self._cancel("the run's timeout is over")
+
+    def _ended(self, event: ev.Event, value: Any) -> None:
+        if not self.ended and not self.deadline_passed:
+            raise self._unexpected(event)
+
+    def _refuse(self, event: ev.Event, value: Any) -> None:
+        raise self._unexpected(event)
+
+    def _pass_over(self, event: ev.Event, value: Any) -> None:
+        """It is there for people only."""
+
+    def _cancel(self, reason: str | None) -> None:
+        """Deliver the run's cancellation: once, to the root task, as asyncio does."""
+        root = self.loop.root
+        if self._cancelled or root is None or root.done():
+            return
+        self._cancelled = True
+        self.cancel_reason = reason
+        root.cancel(reason)
+
+    # -- matching -----------------------------------------------------------------------------------
+
+    def _confirm(self, event: Any, value: Any) -> None:
+        """What the code did is written down: on replay it must have done just that again."""
+        done = None if self._records is None else self._records.pop(event.op, None)
+        if done is None:
+            raise self._unexpected(event)
+        if msgspec.structs.replace(done.record, at=event.at) != event:
+            raise mismatch.changed_record(self.run_id, self.seq, event, done.record, self.loop)
+        self._fresh.pop(event.op, None)
+
+    def _take(self, event: ev.Event, op_id: str) -> RunStep | StartTimer | StartChild | None:
+        """Close the open operation that an outcome belongs to; None if the code dropped it."""
+        operation = self.operations.pop(op_id, None)
+        if operation is None:
+            if op_id not in self._dropped:
+                raise self._unexpected(event)
+            return None
+        self._fresh.pop(op_id, None)
+        return operation
+
+    def _known(self, event: ev.Event, op_id: str) -> RunStep | StartTimer | StartChild | None:
+        """The open operation a note is about; None if the code dropped it."""
+        operation = self.operations.get(op_id)
+        if operation is None and op_id not in self._dropped:
+            raise self._unexpected(event)
+        return operation
+
+    def _check_input(self, event: ev.StepCompleted | ev.StepFailed | ev.ChildStarted, asked: bytes) -> None:
+        if event.input is not None:
+            if event.input != asked:
+                raise mismatch.changed_input(self.run_id, self.seq, event, event.input, asked, self.loop)
+        elif event.fingerprint is not None and event.fingerprint != fingerprint(asked):
+            raise mismatch.changed_input(self.run_id, self.seq, event, None, asked, self.loop)
+
+    def _unexpected(self, event: ev.Event) -> NonDeterminismError:
+        return mismatch.unexpected_event(
+            self.run_id, self.seq, event, self.operations.values(), self.ended, self.loop
+        )
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    """Give a future an exception, without a complaint if the code never looks at it."""
+    future.set_exception(error)
+    future.exception()

@@ -1,0 +1,16 @@
+"""What appends do besides growing a history: each kind of effect by its statements, in the append's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from perdure.storage.records import Append, Effect
+from perdure.storage.sqlite.database import Database
+
+_WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {}
+
+
+def take_effect(db: Database, append: Append, effect: Effect) -> None:
+    """Do what an effect of a passed append says."""
+    _WAYS[type(effect)](db, append, effect)

@@ -1,0 +1,83 @@
+-- Workers: signing up, staying alive, being buried.
+
+-- name: register
+INSERT INTO workers (name, host, pid, born, started_at, lease_until, queues, workflows)
+VALUES (:name, :host, :pid, :born, :started_at, :lease_until, :queues, :workflows)
+RETURNING id;
+
+-- name: unblock
+-- Runs that waited for code which is here now.
+UPDATE runs
+SET wake_at = :now
+WHERE run IN (
+    SELECT r.run
+    FROM json_each(:queues) AS q CROSS JOIN json_each(:workflows) AS w
+         CROSS JOIN runs AS r ON r.queue = q.value AND r.workflow = w.value
+    WHERE r.block_code = 'code' AND r.status = 'blocked' AND r.owner IS NULL
+);
+
+-- name: heartbeat
+UPDATE workers SET lease_until = :lease_until WHERE id = :worker;
+
+-- name: announce
+UPDATE workers SET workflows = :workflows WHERE id = :worker RETURNING queues;
+
+-- name: is_registered
+SELECT EXISTS (SELECT 1 FROM workers WHERE id = :worker);
+
+-- name: workers
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows FROM workers ORDER BY id;
+
+-- name: bury
+-- Nothing happens if the worker has shown a sign of life since.
+DELETE FROM workers WHERE id = :worker AND lease_until = :seen_lease;
+
+-- name: retire
+DELETE FROM workers WHERE id = :worker;
+
+-- name: poisoned
+-- Runs of a dead worker that have taken their driver down too often.
+SELECT run, recoveries + 1 FROM runs WHERE owner = :worker AND recoveries + 1 > :max_recoveries;
+
+-- name: block_poisoned
+UPDATE runs
+SET owner = NULL, wake_at = NULL, epoch = epoch + 1, recoveries = :recoveries, updated_at = :now,
+    status = 'blocked', reason = :reason, block_code = 'poison'
+WHERE run = :run;
+
+-- name: release_all
+-- A worker's runs become due for others, in an epoch in which it can't write.
+UPDATE runs
+SET owner = NULL, wake_at = :now, epoch = epoch + 1, recoveries = recoveries + :count
+WHERE owner = :worker;
+
+-- name: stranded
+-- Due runs that no worker can drive: walks from one (queue, workflow) to the next in the index, asks for
+-- each who serves it, and takes a bounded number of runs of those nobody does.
+WITH RECURSIVE kind (queue, workflow) AS (
+    SELECT queue, workflow FROM (
+        SELECT queue, workflow FROM runs WHERE owner IS NULL AND wake_at IS NOT NULL
+        ORDER BY queue, workflow LIMIT 1
+    )
+    UNION ALL
+    SELECT n.queue, n.workflow
+    FROM kind CROSS JOIN runs AS n ON n.run = (
+        SELECT run FROM runs
+        WHERE owner IS NULL AND wake_at IS NOT NULL AND (queue, workflow) > (kind.queue, kind.workflow)
+        ORDER BY queue, workflow LIMIT 1
+    )
+)
+SELECT r.run, r.workflow, r.queue
+FROM kind CROSS JOIN runs AS r ON r.queue = kind.queue AND r.workflow = kind.workflow
+WHERE NOT EXISTS (
+    SELECT 1 FROM workers AS w
+    WHERE kind.queue IN (SELECT value FROM json_each(w.queues))
+      AND kind.workflow IN (SELECT value FROM json_each(w.workflows))
+)
+  AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.wake_at <= :now AND r.status <> 'blocked'
+LIMIT :limit;
+
+-- name: block_stranded
+UPDATE runs
+SET wake_at = NULL, updated_at = :now, status = 'blocked', reason = :reason, block_code = 'code'
+WHERE run = :run;
