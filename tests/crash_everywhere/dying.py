@@ -1,0 +1,124 @@
+"""Kills a program at every commit it makes, starts it again, and compares the world with one without deaths."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+DEATH = 137
+#: What the second process says about the first, and what it may say.
+_BURIED = re.compile(r"worker \S+ is dead; \d+ runs go on elsewhere")
+LIVE = {"queued", "running", "waiting"}
+
+
+class Zygote:
+    """The process that forks the ones that die."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "error", "PERDURE_URL": ""},
+        )
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def run(self, script: Path, folder: Path, die_at: int = 0, *, before: bool = False) -> dict[str, Any]:
+        return self.ask(do="run", script=str(script), folder=str(folder), die_at=die_at, before=before)
+
+    def look(self, folder: Path) -> dict[str, Any]:
+        return self.ask(do="look", folder=str(folder))
+
+    def close(self) -> None:
+        self._process.communicate("")
+
+
+class Death(NamedTuple):
+    """One death and what came after it."""
+
+    die_at: int
+    before: bool
+    recorded: set[str]  #: run and step of all outcomes on disk when it died
+    again: dict[str, Any]  #: the second process
+    runs: dict[str, Any]  #: the database after it
+
+
+def deaths(zygote: Zygote, script: Path, folder: Path) -> Iterator[Death]:
+    """Run a program again and again: it dies before its first commit, after it, before the second one, ..."""
+    for number in count():
+        die_at, before = number // 2 + 1, number % 2 == 0
+        place = folder / f"{die_at}-{'before' if before else 'after'}"
+        place.mkdir()
+        first = zygote.run(script, place, die_at, before=before)
+        if first["code"] == 0:
+            return
+        assert first["code"] == DEATH, f"died at {die_at}: {first}"
+        at_death = zygote.look(place)
+        recorded = {f"{run['id']}\t{step}" for run in at_death.values() for step in run["steps"]}
+        (place / "ledger").unlink(missing_ok=True)
+        again = zygote.run(script, place)
+        yield Death(die_at, before, recorded, again, zygote.look(place))
+        shutil.rmtree(place)
+
+
+def check(death: Death, undisturbed: dict[str, Any], whole: dict[str, Any]) -> None:
+    """Nothing was lost, nothing was done again that is recorded, and everything ended as without a death.
+
+    Args:
+        undisturbed: the process that nobody killed.
+        whole: the runs it left.
+    """
+    where = f"died {'before' if death.before else 'after'} commit {death.die_at}"
+    again = death.again
+    assert not again["hung"], f"{where}: the second process hangs; {again['stdout']}{again['stderr']}"
+    assert again["code"] == undisturbed["code"] == 0, f"{where}: {again['stderr']}"
+    told = [line for line in again["stderr"].splitlines() if not _BURIED.fullmatch(line)]
+    assert not told, f"{where}: {told}"
+    repeated = [line for line in again["ledger"] if line in death.recorded]
+    assert not repeated, f"{where}: recorded steps ran again: {repeated}"
+    for run in death.runs.values():
+        assert len(run["steps"]) == len(set(run["steps"])), f"{where}: recorded twice: {run}"
+    expected = by_name(whole)
+    found = by_name(death.runs)
+    for name, run in expected.items():
+        if is_random(name):
+            continue
+        assert name in found, f"{where}: run {name} is missing; there are {sorted(found)}"
+        assert found[name] == run, f"{where}: {found[name]} instead of {run}"
+    statuses = {run["status"] for run in whole.values()}
+    odd = [run for run in death.runs.values() if run["status"] not in statuses | LIVE]
+    assert not odd, f"{where}: {odd}"
+
+
+def by_name(runs: dict[str, Any]) -> dict[str, Any]:
+    """Runs by id and their place in the chain of that id, without what may differ: keys, and the steps' order."""
+    chains: dict[str, int] = {}
+    named: dict[str, Any] = {}
+    for run in runs.values():
+        chains[run["id"]] = chains.get(run["id"], 0) + 1
+        name = f"{run['id']} ({chains[run['id']]})"
+        named[name] = {**run, "steps": sorted(run["steps"])}
+    return named
+
+
+def is_random(name: str) -> bool:
+    """Whether a run's id was made up by the engine, so that a second start makes another run."""
+    word = name.split()[0].split("/")[0]
+    return len(word) == 32 and all(digit in "0123456789abcdef" for digit in word)
