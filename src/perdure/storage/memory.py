@@ -25,11 +25,14 @@ from perdure.storage.records import (
     Delivery,
     History,
     Mail,
+    MailKind,
+    NewMail,
     NewRun,
     RunFilter,
     RunRow,
     Stale,
     WorkerRow,
+    same_work,
 )
 
 __all__ = ["MemoryDatabase", "MemoryStore"]
@@ -92,19 +95,31 @@ class MemoryStore:
     async def create(self, runs: Sequence[NewRun]) -> list[Created]:
         db = self._open_database()
         made = [db.create(run, run.parent) is not None for run in runs]
-        if any(made):
+        answers = [
+            Delivery.DELIVERED if fresh else _post_all(db, run) for run, fresh in zip(runs, made, strict=True)
+        ]
+        if any(made) or any(run.mail for run in runs):
             self._changed()
-        return [Created(db.row(db.runs[db.keys[run.id]]), new) for run, new in zip(runs, made, strict=True)]
+        rows = [db.row(db.runs[db.keys[run.id]]) for run in runs]
+        return [Created(row, fresh, said) for row, fresh, said in zip(rows, made, answers, strict=True)]
 
-    async def send(self, id: str, data: bytes, *, now: float) -> Delivery:
+    async def send(
+        self,
+        id: str,
+        data: bytes,
+        *,
+        now: float,
+        kind: MailKind = MailKind.CONTROL,
+        key: str | None = None,
+    ) -> Delivery:
         db = self._open_database()
         run = db.find_id(id)
         if run is None:
             return Delivery.UNKNOWN_RUN
-        if not db.deliver(run, data, now):
-            return Delivery.RUN_ENDED
-        self._changed()
-        return Delivery.DELIVERED
+        answer = db.post(run, NewMail(data, kind, key), now)
+        if answer is Delivery.DELIVERED:
+            self._changed()
+        return answer
 
     async def terminate(self, id: str, event: bytes, *, now: float) -> Delivery:
         db = self._open_database()
@@ -120,6 +135,10 @@ class MemoryStore:
     async def get(self, ids: Sequence[str]) -> list[RunRow | None]:
         db = self._open_database()
         return [None if run is None else db.row(run) for run in map(db.find_id, ids)]
+
+    async def inbox(self, run: int) -> list[Mail]:
+        db = self._open_database()
+        return db.mail_of(db.runs[run]) if run in db.runs else []
 
     async def find(self, filter: RunFilter) -> list[RunRow]:
         db = self._open_database()
@@ -284,6 +303,15 @@ class MemoryStore:
 def _settle(future: asyncio.Future[list[Appended | Stale]], answers: list[Appended | Stale]) -> None:
     if not future.done():  # else the caller was cancelled meanwhile
         future.set_result(answers)
+
+
+def _post_all(db: MemoryDatabase, new: NewRun) -> Delivery:
+    """The mail of a start that met a run with its id."""
+    run = db.runs[db.keys[new.id]]
+    if not new.attach or not same_work(new, db.row(run)):
+        return Delivery.DELIVERED
+    answers = [db.post(run, item, new.created_at) for item in new.mail]
+    return Delivery.RUN_ENDED if Delivery.RUN_ENDED in answers else Delivery.DELIVERED
 
 
 def _unblock(db: MemoryDatabase, worker: WorkerRow, now: float) -> None:

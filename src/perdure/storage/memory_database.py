@@ -15,7 +15,10 @@ from perdure.storage.records import (
     Append,
     Appended,
     BlockCode,
+    Delivery,
     Mail,
+    MailKind,
+    NewMail,
     NewRun,
     ParentPolicy,
     RunRow,
@@ -50,7 +53,8 @@ class Run(msgspec.Struct):
     reason: str | None = None
     block_code: str | None = None
     attempt: int | None = None
-    inbox: dict[int, bytes] = {}
+    inbox: dict[int, Mail] = {}
+    mail_keys: set[str] = set()
 
     @property
     def held(self) -> bool:
@@ -70,7 +74,7 @@ class Run(msgspec.Struct):
     def finish(self, status: str, reason: str | None, block_code: str | None, now: float) -> None:
         self.status, self.reason, self.block_code, self.ended_at = status, reason, block_code, now
         self.release(None)
-        self.inbox.clear()
+        self.inbox = {key: item for key, item in self.inbox.items() if item.kind != MailKind.CONTROL}
 
 
 class MemoryDatabase:
@@ -118,7 +122,7 @@ class MemoryDatabase:
         return None if key is None else self.runs[key]
 
     def mail_of(self, run: Run) -> list[Mail]:
-        return [Mail(item, run.run, data) for item, data in run.inbox.items()]
+        return list(run.inbox.values())
 
     def create(self, new: NewRun, parent: int | None) -> Run | None:
         """The new run, None if its id exists. A worker that isn't registered (any more) can't own one."""
@@ -147,17 +151,38 @@ class MemoryDatabase:
         self.keys[run.id] = run.run
         if parent is not None:
             self._children.setdefault(parent, []).append(run.run)
+        for item in new.mail:
+            self.post(run, item, new.created_at)
         return run
 
-    def deliver(self, run: Run, data: bytes, now: float) -> bool:
+    def deliver(self, run: Run, data: bytes, now: float, kind: MailKind = MailKind.CONTROL) -> bool:
         """Put an event into a run's inbox; False if the run has ended."""
         if run.ended:
             return False
-        self._last_mail += 1
-        run.inbox[self._last_mail] = data
-        if run.owner is None and not run.held:
+        self._put(run, data, kind)
+        delayed = run.status == Status.QUEUED and kind is MailKind.MESSAGE and run.wake_at is not None
+        if run.owner is None and not run.held and not delayed:
             run.wake_at = now if run.wake_at is None else min(run.wake_at, now)
         return True
+
+    def _put(self, run: Run, data: bytes, kind: MailKind) -> None:
+        self._last_mail += 1
+        run.inbox[self._last_mail] = Mail(self._last_mail, run.run, data, kind.value)
+
+    def post(self, run: Run, item: NewMail, now: float) -> Delivery:
+        """Put an item into a run's inbox, unless the run has had one with its key."""
+        if item.key is not None and item.key in run.mail_keys:
+            return Delivery.REPEATED
+        if not self.deliver(run, item.data, now, item.kind):
+            return Delivery.RUN_ENDED
+        if item.key is not None:
+            run.mail_keys.add(item.key)
+        return Delivery.DELIVERED
+
+    def send_message(self, run: Run, data: bytes, now: float) -> None:
+        """Put a message into a run's inbox; one that has ended keeps it as undelivered."""
+        if not self.deliver(run, data, now, MailKind.MESSAGE):
+            self._put(run, data, MailKind.MESSAGE)
 
     # -- appending ----------------------------------------------------------------------------------
 

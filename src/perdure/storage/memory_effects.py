@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.storage.records import Append, Effect
+from perdure.storage.records import Append, Effect, SendMessage
 
-_WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {}
+
+def _send(db: Any, append: Append, effect: SendMessage) -> None:
+    run = db.find_id(effect.to)
+    if run is not None:
+        db.send_message(run, effect.data, append.now)
+
+
+_WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
+    SendMessage: _send,
+}
 
 
 def take_effect(db: Any, append: Append, effect: Effect) -> None:

@@ -22,6 +22,7 @@ from perdure.storage.records import (
     Delivery,
     History,
     Mail,
+    MailKind,
     NewRun,
     RunFilter,
     RunRow,
@@ -53,13 +54,27 @@ class Store(Protocol):
     # -- clients ------------------------------------------------------------------------------------
 
     async def create(self, runs: Sequence[NewRun]) -> list[Created]:
-        """Create runs, all in one commit. An id that exists is left as it is and its row returned."""
+        """Create runs, all in one commit. An id that exists is left as it is and its row returned.
+
+        The mail of a new run goes into its inbox; that of one that exists goes there, too, if the new one says
+        `attach` and both mean the same work. Then `Created.delivery` is RUN_ENDED if that run has ended.
+        """
         ...
 
-    async def send(self, id: str, data: bytes, *, now: float) -> Delivery:
+    async def send(
+        self,
+        id: str,
+        data: bytes,
+        *,
+        now: float,
+        kind: MailKind = MailKind.CONTROL,
+        key: str | None = None,
+    ) -> Delivery:
         """Put an encoded event into a run's inbox and make the run due if nobody drives it.
 
-        A blocked or paused run keeps the mail but isn't made due by it.
+        A blocked or paused run keeps the mail but isn't made due by it; a message doesn't wake a run that was
+        never driven before its time. With a `key` that this run has had mail with before, nothing happens
+        (REPEATED), whatever became of that mail or of the run.
         """
         ...
 
@@ -72,6 +87,10 @@ class Store(Protocol):
 
     async def get(self, ids: Sequence[str]) -> list[RunRow | None]:
         """The rows of these runs, None for unknown ids."""
+        ...
+
+    async def inbox(self, run: int) -> list[Mail]:
+        """What a run's inbox holds, oldest first. Of an ended run: the messages that were never delivered."""
         ...
 
     async def find(self, filter: RunFilter) -> list[RunRow]:

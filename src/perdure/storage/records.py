@@ -28,6 +28,34 @@ class BlockCode(StrEnum):
     POISON = "poison"  #: took its worker down too often; waits for a person
 
 
+class MailKind(StrEnum):
+    """What becomes of an inbox item that is still there when its run ends."""
+
+    CONTROL = "control"  #: it is dropped: a cancellation, a child's end
+    MESSAGE = "message"  #: it is kept, and shown as undelivered
+
+
+class Delivery(StrEnum):
+    """What became of mail."""
+
+    DELIVERED = "delivered"
+    UNKNOWN_RUN = "unknown_run"
+    RUN_ENDED = "run_ended"
+    REPEATED = "repeated"  #: an item with its key was delivered before
+
+
+class NewMail(msgspec.Struct, frozen=True, gc=False):
+    """An inbox item to come: an encoded event.
+
+    Attributes:
+        key: a second item with this key is never put into the same run's inbox, whatever became of the first.
+    """
+
+    data: bytes
+    kind: MailKind = MailKind.MESSAGE
+    key: str | None = None
+
+
 class NewRun(msgspec.Struct, frozen=True, gc=False):
     """A run to create. Creating is idempotent by `id`.
 
@@ -39,6 +67,8 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
             or None to leave it to whoever claims it. One that isn't registered counts as None.
         parent: the parent run's key, None for a top-level run.
         parent_op: the op id under which the parent waits for it.
+        mail: what its inbox holds from the start.
+        attach: a live run that has the id already, with this workflow and fingerprint, gets the mail, too.
     """
 
     id: str
@@ -52,6 +82,8 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     parent: int | None = None
     parent_op: str | None = None
     on_parent_close: ParentPolicy = ParentPolicy.CANCEL
+    mail: Sequence[NewMail] = ()
+    attach: bool = True
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +94,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
         epoch: how often its ownership has changed; every write by a driver names it.
         owner: the worker that drives it, None when nobody does.
         wake_at: when it needs a driver next (only meaningful while owner is None), None = not by time.
-        mail: how many inbox items wait for it.
+        mail: how many inbox items wait for it; of an ended run: how many messages were never delivered.
         recoveries: how often in a row a driver died without recording anything.
         semantics: version of the history's meaning (core.events.SEMANTICS_VERSION).
         parent_id: the parent run's public id.
@@ -93,16 +125,34 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     on_parent_close: str
 
 
+def same_work(new: NewRun, row: RunRow) -> bool:
+    """Whether starting `new` may mean the run that has its id already."""
+    return new.workflow == row.workflow and new.fingerprint == row.fingerprint
+
+
 class Mail(msgspec.Struct, frozen=True, gc=False):
     """An inbox item: an encoded event that waits to be taken into a run's history."""
 
     id: int
     run: int
     data: bytes
+    kind: str = MailKind.CONTROL
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
     """Something an append does besides: the common base. Each kind says what the store does for it."""
+
+
+class SendMessage(Effect, frozen=True, gc=False):
+    """Put a message into another run's inbox. If that run has ended, it is kept there as undelivered.
+
+    Attributes:
+        to: the receiver's public id. Nothing happens if there is no such run.
+        data: the encoded event.
+    """
+
+    to: str
+    data: bytes
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -116,7 +166,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
         events: encoded events, they get seq expected + 1, ...; may be empty (a change of state only).
         now: wall-clock time of the append.
         status: the run's new status, None to leave it. A final one also clears owner and wake_at, sets
-            ended_at, applies each live child's on_parent_close, and drops the run's inbox.
+            ended_at, applies each live child's on_parent_close, and drops the run's inbox, messages aside.
         reason, block_code: stored whenever status is given.
         release: give up ownership; wake_at then says when the run needs a driver again. If mail is
             waiting when the append commits (beyond `consumed`), wake_at becomes `now` instead; but mail
@@ -167,10 +217,11 @@ class Stale(msgspec.Struct, frozen=True, gc=False):
 
 
 class Created(msgspec.Struct, frozen=True, gc=False):
-    """What became of a NewRun: the row as it is now, and whether this call made it."""
+    """What became of a NewRun: the row as it is now, whether this call made it, and what became of its mail."""
 
     row: RunRow
     new: bool
+    delivery: Delivery = Delivery.DELIVERED
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
@@ -191,14 +242,6 @@ class History(msgspec.Struct, frozen=True, gc=False):
     run: int
     events: Sequence[bytes]
     mail: Sequence[Mail]
-
-
-class Delivery(StrEnum):
-    """What became of a message."""
-
-    DELIVERED = "delivered"
-    UNKNOWN_RUN = "unknown_run"
-    RUN_ENDED = "run_ended"
 
 
 class WorkerRow(msgspec.Struct, frozen=True, gc=False):

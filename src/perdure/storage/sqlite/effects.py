@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.storage.records import Append, Effect
+from perdure.storage.records import Append, Effect, SendMessage
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.lifecycle import send_message
 
-_WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {}
+
+def _send(db: Database, append: Append, effect: SendMessage) -> None:
+    for run, *_ in db.rows("key_of", {"id": effect.to}):
+        send_message(db, run, effect.data, append.now)
+
+
+_WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
+    SendMessage: _send,
+}
 
 
 def take_effect(db: Database, append: Append, effect: Effect) -> None:

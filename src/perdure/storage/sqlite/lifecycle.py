@@ -12,7 +12,7 @@ from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
 from perdure.storage.reasons import parent_ended
-from perdure.storage.records import NewRun, ParentPolicy
+from perdure.storage.records import Delivery, MailKind, NewMail, NewRun, ParentPolicy
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.events import insert_events
 from perdure.storage.sqlite.rows import new_run, new_runs
@@ -25,6 +25,8 @@ def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int]
         return None
     key, epoch = made[0]
     db.run("insert_event", {"run": key, "seq": 1, "data": run.first_event})
+    for item in run.mail:
+        post(db, key, item, run.created_at)
     return key, epoch
 
 
@@ -40,16 +42,36 @@ def create_runs(db: Database, runs: Sequence[NewRun]) -> list[bool]:
         new.append(key is not None)
         if key is not None:
             events.append((key, 1, run.first_event))
+            for item in run.mail:
+                post(db, key, item, run.created_at)
     insert_events(db, events)
     return new
 
 
-def deliver(db: Database, run: int, data: bytes, now: float) -> bool:
+def deliver(db: Database, run: int, data: bytes, now: float, kind: MailKind = MailKind.CONTROL) -> bool:
     """Put an event into a run's inbox; False if the run has ended."""
-    if db.run("more_mail", {"run": run, "now": now}) == 0:
+    if db.run("more_mail", {"run": run, "now": now, "kind": kind.value}) == 0:
         return False
-    db.run("put_mail", {"run": run, "data": data})
+    db.run("put_mail", {"run": run, "kind": kind.value, "data": data})
     return True
+
+
+def post(db: Database, run: int, item: NewMail, now: float) -> Delivery:
+    """Put an item into a run's inbox, unless the run has had one with its key."""
+    if item.key is not None and db.value("has_key", {"run": run, "key": item.key}):
+        return Delivery.REPEATED
+    if not deliver(db, run, item.data, now, item.kind):
+        return Delivery.RUN_ENDED
+    if item.key is not None:
+        db.run("put_key", {"run": run, "key": item.key})
+    return Delivery.DELIVERED
+
+
+def send_message(db: Database, run: int, data: bytes, now: float) -> None:
+    """Put a message into a run's inbox; one that has ended keeps it as undelivered."""
+    if not deliver(db, run, data, now, MailKind.MESSAGE):
+        db.run("more_undelivered", {"run": run})
+        db.run("put_mail", {"run": run, "kind": MailKind.MESSAGE.value, "data": data})
 
 
 def close_children(db: Database, parent: int, now: float) -> None:

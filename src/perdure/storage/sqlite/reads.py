@@ -20,6 +20,10 @@ def get(db: Database, ids: Sequence[str]) -> list[RunRow | None]:
     return [rows.get(name) for name in ids]
 
 
+def inbox(db: Database, run: int) -> list[Mail]:
+    return mail_rows(db.rows("inbox", {"run": run}))
+
+
 def find(db: Database, filter: RunFilter) -> list[RunRow]:
     bindings: dict[str, Value] = {
         "statuses": as_json(filter.statuses) if filter.statuses else None,

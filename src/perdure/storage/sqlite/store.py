@@ -22,6 +22,8 @@ from perdure.storage.records import (
     Delivery,
     History,
     Mail,
+    MailKind,
+    NewMail,
     NewRun,
     RunFilter,
     RunRow,
@@ -87,8 +89,16 @@ class SqliteStore:
     async def create(self, runs: Sequence[NewRun]) -> list[Created]:
         return await self._write(verbs.create, runs)
 
-    async def send(self, id: str, data: bytes, *, now: float) -> Delivery:
-        return await self._write(verbs.send, id, data, now)
+    async def send(
+        self,
+        id: str,
+        data: bytes,
+        *,
+        now: float,
+        kind: MailKind = MailKind.CONTROL,
+        key: str | None = None,
+    ) -> Delivery:
+        return await self._write(verbs.send, id, NewMail(data, kind, key), now)
 
     async def terminate(self, id: str, event: bytes, *, now: float) -> Delivery:
         return await self._write(verbs.terminate, id, event, now)
@@ -120,6 +130,9 @@ class SqliteStore:
 
     async def get(self, ids: Sequence[str]) -> list[RunRow | None]:
         return await self._read(reads.get, ids)
+
+    async def inbox(self, run: int) -> list[Mail]:
+        return await self._read(reads.inbox, run)
 
     async def find(self, filter: RunFilter) -> list[RunRow]:
         return await self._read(reads.find, filter)

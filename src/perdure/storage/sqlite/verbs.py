@@ -9,9 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.storage.reasons import no_worker_knows, took_workers_down
-from perdure.storage.records import Claimed, Created, Delivery, NewRun, RunRow, WorkerRow
+from perdure.storage.records import (
+    Claimed,
+    Created,
+    Delivery,
+    NewMail,
+    NewRun,
+    RunRow,
+    WorkerRow,
+    same_work,
+)
 from perdure.storage.sqlite.database import Database
-from perdure.storage.sqlite.lifecycle import create_run, create_runs, deliver, terminate_run
+from perdure.storage.sqlite.lifecycle import create_run, create_runs, post, terminate_run
 from perdure.storage.sqlite.rows import as_json, run_rows
 
 #: How many runs `strand` blocks in one go, so that it doesn't hold other commits up.
@@ -22,18 +31,28 @@ def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
     single = len(runs) == 1
     new = [create_run(db, runs[0], runs[0].parent) is not None] if single else create_runs(db, runs)
     rows = rows_by_id(db, [run.id for run in runs])
-    return [Created(rows[run.id], made) for run, made in zip(runs, new, strict=True)]
+    answers = [Delivery.DELIVERED] * len(runs)
+    if any(run.mail and not made for run, made in zip(runs, new, strict=True)):
+        for place, run in enumerate(runs):
+            row = rows[run.id]
+            if not new[place] and run.attach and same_work(run, row):
+                answers[place] = _post_all(db, row.run, run)
+        rows = rows_by_id(db, [run.id for run in runs])
+    return [Created(rows[run.id], made, said) for run, made, said in zip(runs, new, answers, strict=True)]
+
+
+def _post_all(db: Database, key: int, run: NewRun) -> Delivery:
+    answers = [post(db, key, item, run.created_at) for item in run.mail]
+    return Delivery.RUN_ENDED if Delivery.RUN_ENDED in answers else Delivery.DELIVERED
 
 
 def rows_by_id(db: Database, ids: Sequence[str]) -> dict[str, RunRow]:
     return {row.id: row for row in run_rows(db.rows("rows_by_id", {"ids": as_json(ids)}))}
 
 
-def send(db: Database, id: str, data: bytes, now: float) -> Delivery:
+def send(db: Database, id: str, item: NewMail, now: float) -> Delivery:
     run = _key_of(db, id)
-    if run is None:
-        return Delivery.UNKNOWN_RUN
-    return Delivery.DELIVERED if deliver(db, run, data, now) else Delivery.RUN_ENDED
+    return Delivery.UNKNOWN_RUN if run is None else post(db, run, item, now)
 
 
 def terminate(db: Database, id: str, event: bytes, now: float) -> Delivery:

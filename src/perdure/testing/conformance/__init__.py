@@ -21,7 +21,16 @@ import asyncio
 from collections.abc import Callable
 
 from perdure.storage.protocol import Store
-from perdure.testing.conformance import appending, claiming, clients, endings, mail, watching, workers
+from perdure.testing.conformance import (
+    appending,
+    claiming,
+    clients,
+    endings,
+    mail,
+    messages,
+    watching,
+    workers,
+)
 from perdure.testing.conformance.bench import Bench, Check
 
 __all__ = ["CHECKS", "Check", "run_check"]
@@ -30,6 +39,7 @@ __all__ = ["CHECKS", "Check", "run_check"]
 CHECKS: tuple[Check, ...] = (
     *clients.CHECKS,
     *mail.CHECKS,
+    *messages.CHECKS,
     *appending.CHECKS,
     *endings.CHECKS,
     *claiming.CHECKS,

@@ -32,7 +32,7 @@ CREATE TABLE runs (
     attempt         INTEGER,  -- number of the newest append, by which a repeat of it is recognised
     CHECK (owner IS NULL OR wake_at IS NULL),
     CHECK (owner IS NULL OR epoch >= 1),
-    CHECK (ended_at IS NULL OR (owner IS NULL AND wake_at IS NULL AND mail = 0)),
+    CHECK (ended_at IS NULL OR (owner IS NULL AND wake_at IS NULL)),
     CHECK ((ended_at IS NOT NULL)
            = (status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued')))
 ) STRICT;
@@ -61,10 +61,18 @@ CREATE TABLE events (
 CREATE TABLE inbox (
     id   INTEGER PRIMARY KEY AUTOINCREMENT,
     run  INTEGER NOT NULL,
+    kind TEXT    NOT NULL,  -- 'control' is dropped when the run ends; everything else is kept
     data BLOB    NOT NULL
 ) STRICT;
 
 CREATE INDEX inbox_of_run ON inbox (run);
+
+-- Keys of the mail that was put into a run's inbox, for as long as the run is kept: a repeat is recognised by it.
+CREATE TABLE mail_keys (
+    run INTEGER NOT NULL,
+    key TEXT    NOT NULL,
+    PRIMARY KEY (run, key)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE workers (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,

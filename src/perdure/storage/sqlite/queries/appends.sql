@@ -53,17 +53,19 @@ SET owner = NULL,
 WHERE run = :run;
 
 -- name: finish
--- A run's end: nobody drives it, nothing wakes it, nothing waits for it.
+-- A run's end: nobody drives it, nothing wakes it. Of its mail the messages stay, as undelivered.
 UPDATE runs
 SET status = :status, reason = :reason, block_code = :block_code, ended_at = :now,
-    owner = NULL, wake_at = NULL, mail = 0
+    owner = NULL, wake_at = NULL,
+    mail = iif(mail = 0, 0, (SELECT count(*) FROM inbox AS i WHERE i.run = runs.run AND i.kind <> 'control'))
 WHERE run = :run;
 
 -- name: finish_many
 -- The same for many runs: [[run, status, reason, block_code, now], ...].
 UPDATE runs
 SET status = a.status, reason = a.reason, block_code = a.block_code, ended_at = a.now,
-    owner = NULL, wake_at = NULL, mail = 0
+    owner = NULL, wake_at = NULL,
+    mail = iif(mail = 0, 0, (SELECT count(*) FROM inbox AS i WHERE i.run = runs.run AND i.kind <> 'control'))
 FROM (
     SELECT value ->> 0 AS run, value ->> 1 AS status, value ->> 2 AS reason, value ->> 3 AS block_code,
            value ->> 4 AS now
@@ -75,15 +77,16 @@ WHERE runs.run = a.run;
 -- A run's end from outside: one event more, and an epoch in which its driver can't write.
 UPDATE runs
 SET status = 'terminated', reason = NULL, block_code = NULL, ended_at = :now, updated_at = :now,
-    owner = NULL, wake_at = NULL, mail = 0, seq = seq + 1, epoch = epoch + 1
+    owner = NULL, wake_at = NULL, seq = seq + 1, epoch = epoch + 1,
+    mail = iif(mail = 0, 0, (SELECT count(*) FROM inbox AS i WHERE i.run = runs.run AND i.kind <> 'control'))
 WHERE run = :run AND ended_at IS NULL
 RETURNING seq, parent, parent_op;
 
 -- name: drop_inbox
-DELETE FROM inbox WHERE run = :run;
+DELETE FROM inbox WHERE run = :run AND kind = 'control';
 
 -- name: drop_inboxes
-DELETE FROM inbox WHERE run IN (SELECT value FROM json_each(:runs));
+DELETE FROM inbox WHERE run IN (SELECT value FROM json_each(:runs)) AND kind = 'control';
 
 -- name: live_parents
 -- Which of these runs have children that haven't ended.

@@ -34,12 +34,25 @@ RETURNING id, run;
 SELECT run, epoch, owner, parent FROM runs WHERE id = :id;
 
 -- name: put_mail
-INSERT INTO inbox (run, data) VALUES (:run, :data);
+INSERT INTO inbox (run, kind, data) VALUES (:run, :kind, :data);
 
 -- name: more_mail
--- Count a new inbox item, and make the run due unless somebody drives it (who will look) or it is held.
+-- Count a new inbox item, and make the run due unless somebody drives it (who will look) or it is held. A
+-- message doesn't cut short the delay with which a run was started.
 UPDATE runs
 SET mail = mail + 1,
-    wake_at = iif(owner IS NOT NULL OR status = 'paused' OR (status = 'blocked' AND block_code <> 'step'),
+    wake_at = iif(owner IS NOT NULL OR status = 'paused' OR (status = 'blocked' AND block_code <> 'step')
+                  OR (status = 'queued' AND :kind = 'message' AND wake_at IS NOT NULL),
                   wake_at, min(ifnull(wake_at, :now), :now))
 WHERE run = :run AND ended_at IS NULL;
+
+-- name: more_undelivered
+-- Count a message that came after its run's end.
+UPDATE runs SET mail = mail + 1 WHERE run = :run AND ended_at IS NOT NULL;
+
+-- name: has_key
+-- Whether the run has had mail with this key.
+SELECT EXISTS (SELECT 1 FROM mail_keys WHERE run = :run AND key = :key);
+
+-- name: put_key
+INSERT INTO mail_keys (run, key) VALUES (:run, :key);

@@ -61,11 +61,11 @@ ORDER BY i.key;
 
 -- name: inbox
 -- Items of one run, oldest first.
-SELECT id, run, data FROM inbox WHERE run = :run ORDER BY id;
+SELECT id, run, data, kind FROM inbox WHERE run = :run ORDER BY id;
 
 -- name: mail
 -- Items of all runs a worker owns, oldest first.
-SELECT i.id, i.run, i.data
+SELECT i.id, i.run, i.data, i.kind
 FROM runs AS r CROSS JOIN inbox AS i ON i.run = r.run
 WHERE r.owner = :worker AND r.mail > 0
 ORDER BY i.id;
