@@ -35,11 +35,14 @@ from perdure.api.decorators import Step, Workflow, step, workflow
 from perdure.api.engine import Engine
 from perdure.api.failures import StepFailure, failure
 from perdure.api.handle import Handle, RunInfo
+from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.oneshot import run
+from perdure.api.polling import poll
 from perdure.core import events
 from perdure.core.retry import Retry
 from perdure.core.status import Status
 from perdure.errors import (
+    MapFailed,
     NonDeterminismError,
     NotSerializableError,
     PerdureError,
@@ -65,6 +68,9 @@ __all__ = [
     "ChildHandle",
     "Engine",
     "Handle",
+    "ItemStatus",
+    "MapFailed",
+    "MapResult",
     "NonDeterminismError",
     "NotSerializableError",
     "PerdureError",
@@ -94,7 +100,9 @@ __all__ = [
     "idempotency_key",
     "info",
     "log",
+    "map",
     "now",
+    "poll",
     "random",
     "run",
     "sleep",

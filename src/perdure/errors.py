@@ -16,6 +16,7 @@
     │   ├── RunCancelled              the run was cancelled
     │   └── RunTerminated             the run was terminated from outside
     ├── StepFailed                    a step failed for good; its class can't be rebuilt here
+    ├── MapFailed                     more items of a map failed than its limits tolerate
     ├── NonDeterminismError           history and code disagree (blocks the run)
     ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
     ├── TurnLimitError                workflow code span without awaiting (blocks the run)
@@ -36,6 +37,7 @@ so that `except Exception` in workflow code can't swallow them.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 __all__ = [
     "ConfigurationError",
@@ -43,6 +45,7 @@ __all__ = [
     "DurableCallInStepError",
     "EngineClosedError",
     "ForbiddenInWorkflowError",
+    "MapFailed",
     "NewerSchemaError",
     "NonDeterminismError",
     "NotADatabaseError",
@@ -161,6 +164,20 @@ class StepFailed(PerdureError):
         self.step = step
         self.type = type
         self.attempts = attempts
+
+
+class MapFailed(PerdureError):
+    """More items of a `map` failed than its limits tolerate. `__cause__` is the first item's error.
+
+    Attributes:
+        result: the MapResult, with what every item came to; None where the error is seen outside of its run.
+    """
+
+    result: Any = None
+
+    def __init__(self, message: str, *, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class NonDeterminismError(PerdureError):

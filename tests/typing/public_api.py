@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from typing import assert_type
 
 import perdure
-from perdure import Call, ChildHandle, Engine, Handle, Retry, RunInfo, Status, step, workflow
+from perdure import (
+    Call,
+    ChildHandle,
+    Engine,
+    Handle,
+    ItemStatus,
+    MapResult,
+    Retry,
+    RunInfo,
+    Status,
+    step,
+    workflow,
+)
 
 
 @dataclass
@@ -38,6 +50,20 @@ def slow_in_thread(number: int) -> dict[str, int]:
 @step
 async def nothing() -> None:
     return None
+
+
+@step
+async def find(name: str) -> str | None:
+    return name or None
+
+
+@step
+async def is_there(name: str) -> bool:
+    return bool(name)
+
+
+async def twice(number: int) -> int:
+    return 2 * number
 
 
 @workflow
@@ -71,6 +97,16 @@ async def research(topic: str) -> Report:
     assert_type(child, ChildHandle[int])
     assert_type(await child.result(), int)
     assert_type(perdure.random(), float)
+
+    assert_type(await perdure.map(fetch, ["a"]), MapResult[str])
+    assert_type(await perdure.map(analyse, (text for text in "ab"), concurrency=2), MapResult[Report])
+    assert_type(await perdure.map(count, ["a"], min_successful=1), MapResult[int])
+    mapped = await perdure.map(twice, [1, 2], max_failure_ratio=0.5)
+    assert_type(mapped, MapResult[int])
+    assert_type(list(mapped), list[int | None])
+    assert_type(mapped.statuses, list[ItemStatus])
+    assert_type(await perdure.poll(lambda: find("a"), every=1), str)
+    assert_type(await perdure.poll(lambda: is_there("a"), every=1, timeout=5), bool)
     return grouped.result()
 
 

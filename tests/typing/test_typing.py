@@ -24,6 +24,9 @@ WRONG = {
     "on_parent_close": 'perdure.start(count("a"), on_parent_close="forget")',
     "if_exists": 'Engine("memory:").run(count("a"), if_exists="perhaps")',
     "a sync workflow": "workflow(len)",
+    "the items of a map": "perdure.map(fetch, [1, 2])",
+    "a map over a plain function": 'perdure.map(len, ["a"])',
+    "a check that takes something": "perdure.poll(fetch, every=1)",
 }
 
 PREAMBLE = """

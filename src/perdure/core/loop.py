@@ -307,6 +307,13 @@ class WorkflowLoop(ForbiddenApi):
             scope = scope.child()
             default = f"Task-{scope.path}"
         task = self._task(coro, default if name is None else str(name), context, **kwargs)
+        return self._in_scope(task, scope)
+
+    def create_scoped(self, coro: Coroutine[Any, Any, Any], scope: Scope) -> NumberedTask:
+        """A task in a scope that its creator has chosen."""
+        return self._in_scope(self._task(coro, f"Task-{scope.path}", None), scope)
+
+    def _in_scope(self, task: NumberedTask, scope: Scope) -> NumberedTask:
         if self._scopes is None:
             self._scopes = {}
         self._scopes[task] = scope

@@ -4,7 +4,7 @@ Every task of a run has a scope: the root task's path is empty, its first child 
 second child `1.2`, and so on in the order in which tasks are created. An operation is named by what it
 is and by how many of that name its task asked for before: `app.fetch#2`, in a child task `1.2/app.fetch#2`,
 a timer `sleep:1` or `timeout:1`. So an operation's id depends only on the code of its own task, and concurrent branches
-don't disturb each other's ids.
+don't disturb each other's ids. A `map` counts as one task, and its items as that one's children by their index.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ class Scope:
         position = self._counts.get(kind + ":", 0) + 1  # no name holds a colon at its end
         self._counts[kind + ":"] = position
         return f"{self._prefix}{kind}:{position}"
+
+    def item(self, index: int) -> Scope:
+        """The scope of a task that is known by its index and not by the order of creation."""
+        return Scope(f"{self.path}.{index}")
 
     def child(self) -> Scope:
         """The scope of the next task created here."""
