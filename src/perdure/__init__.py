@@ -38,6 +38,8 @@ from perdure.api.handle import Handle, RunInfo
 from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.oneshot import run
 from perdure.api.polling import poll
+from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
+from perdure.api.schedules import ScheduleHandle
 from perdure.core import events
 from perdure.core.retry import Retry
 from perdure.core.status import Status
@@ -54,10 +56,12 @@ from perdure.errors import (
     RunFailed,
     RunTerminated,
     RunTimedOut,
+    ScheduleConflictError,
     StaleWorkerError,
     StepFailed,
     StoreError,
     UnknownRunError,
+    UnknownScheduleError,
 )
 from perdure.runtime.stepcontext import StepInfo
 
@@ -85,6 +89,10 @@ __all__ = [
     "RunInfo",
     "RunTerminated",
     "RunTimedOut",
+    "ScheduleConflictError",
+    "ScheduleHandle",
+    "ScheduleInfo",
+    "ScheduledRun",
     "StaleWorkerError",
     "Status",
     "Step",
@@ -93,6 +101,7 @@ __all__ = [
     "StepInfo",
     "StoreError",
     "UnknownRunError",
+    "UnknownScheduleError",
     "Workflow",
     "errors",
     "events",

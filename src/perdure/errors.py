@@ -10,6 +10,8 @@
     │   └── PayloadTooLargeError      a value is larger than the engine's limit
     ├── UnknownRunError               no run has this id
     ├── RunConflictError              this id belongs to other work
+    ├── UnknownScheduleError          no schedule has this name
+    ├── ScheduleConflictError         this name belongs to another schedule
     ├── RunError                      a run ended without a result
     │   ├── RunFailed                 an exception left the workflow function
     │   │   └── RunTimedOut           the run was past its timeout
@@ -60,6 +62,7 @@ __all__ = [
     "RunFailed",
     "RunTerminated",
     "RunTimedOut",
+    "ScheduleConflictError",
     "StaleWorkerError",
     "StepFailed",
     "StoreError",
@@ -67,6 +70,7 @@ __all__ = [
     "TurnLimitError",
     "UndecodableError",
     "UnknownRunError",
+    "UnknownScheduleError",
     "UsageError",
 ]
 
@@ -120,6 +124,14 @@ class UnknownRunError(PerdureError):
 
 class RunConflictError(PerdureError):
     """The id is taken by a run of another workflow, or by one with other input."""
+
+
+class UnknownScheduleError(PerdureError):
+    """No schedule has this name."""
+
+
+class ScheduleConflictError(PerdureError):
+    """The name is taken by a schedule that is defined otherwise."""
 
 
 class RunError(PerdureError):

@@ -92,17 +92,23 @@ class Mortal(Wrapped):
         verb = getattr(self.inner, name)
         if name in ("open", "close"):
             return verb
+        if not callable(verb):  # a part of the store with verbs of its own
+            return MortalPart(self, verb)
 
         async def answer(*args: Any, **options: Any) -> Any:
-            if not self.dead.is_set():
-                result = await verb(*args, **options)
-                if name == "create":
-                    self.ledger.ids.update((made.row.run, made.row.id) for made in result)
-                if not self.dead.is_set():
-                    return result
-            return await asyncio.get_running_loop().create_future()
+            result = await self.answers(verb, args, options)
+            if name == "create":
+                self.ledger.ids.update((made.row.run, made.row.id) for made in result)
+            return result
 
         return answer
+
+    async def answers(self, verb: Any, args: Any, options: Any) -> Any:
+        if not self.dead.is_set():
+            result = await verb(*args, **options)
+            if not self.dead.is_set():
+                return result
+        return await asyncio.get_running_loop().create_future()
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
         silence: asyncio.Future[list[Appended | Stale]] = asyncio.get_running_loop().create_future()
@@ -125,6 +131,18 @@ class Mortal(Wrapped):
                 self.ledger.committed(append)
         if dies:
             self.dead.set()
+
+
+class MortalPart:
+    """A part of a mortal store, such as `store.schedules`."""
+
+    def __init__(self, store: Mortal, inner: Any) -> None:
+        self.store = store
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self.inner, name)
+        return lambda *args, **options: self.store.answers(verb, args, options)
 
 
 class Ledger:

@@ -29,6 +29,9 @@ EXPECTED = {
     "inbox": "inbox_of_run",
     "drop_inbox": "inbox_of_run",
     "mail ": "inbox_of_run",  # both
+    "schedules_due": "schedules_due",
+    "next_schedule_at": "schedules_due",
+    "schedules_free": "schedules_waiting",
 }
 
 #: Tables that grow with use. Listing (`find`) may walk through runs, newest first; nothing else may.

@@ -31,9 +31,11 @@ class RunContext:
         started_at: when it was created.
         parent: the parent run's id, None for a top-level run.
         replaying: the code is being replayed: what it does now, it did before.
+        schedule: the schedule that started it, None if none did.
+        slot: the moment for which that schedule started it; None if it was triggered by hand.
     """
 
-    __slots__ = ("id", "parent", "replaying", "started_at", "workflow")
+    __slots__ = ("id", "parent", "replaying", "schedule", "slot", "started_at", "workflow")
 
     def __init__(self, machine: Machine) -> None:
         assert machine.started is not None
@@ -42,6 +44,9 @@ class RunContext:
         self.started_at = datetime.fromtimestamp(machine.started.at, UTC)
         self.parent = machine.started.parent
         self.replaying = machine.replaying
+        self.schedule = machine.started.schedule
+        slot = machine.started.slot
+        self.slot = None if slot is None else datetime.fromtimestamp(slot, UTC)
 
     def __repr__(self) -> str:
         return f"RunContext(id={self.id!r}, workflow={self.workflow!r})"

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from perdure.api.call import Call, WorkflowCall, current_machine
 from perdure.api.handle import Connection, Handle, RunInfo, run_info
+from perdure.api.schedules import Schedules
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, RunConflictError, UsageError
 from perdure.runtime.results import Results
@@ -257,6 +258,11 @@ class Engine:
     def get(self, id: str) -> Handle[Any]:
         """A handle to a run by its id, existing or not. Does no I/O."""
         return Handle(self._open(), id)
+
+    @property
+    def schedules(self) -> Schedules:
+        """What starts runs by itself, by the clock."""
+        return Schedules(self._open(), self._settings.queues[0], self._settings.max_payload)
 
     async def runs(
         self,

@@ -58,6 +58,8 @@ class RunStarted(_Event, frozen=True, tag="run_started"):
     parent: str | None = None  #: the parent's run id
     parent_op: str | None = None  #: the op id under which the parent started it
     deadline: float | None = None  #: wall-clock time at which the run is cancelled as timed out
+    schedule: str | None = None  #: the schedule that started it
+    slot: float | None = None  #: the moment for which the schedule started it
 
 
 class RunRecovered(_Event, frozen=True, tag="run_recovered"):

@@ -28,6 +28,8 @@ def new_run(
     parent: int | None = None,
     parent_op: str | None = None,
     on_parent_close: str = ParentPolicy.CANCEL,
+    schedule: str | None = None,
+    slot: float | None = None,
 ) -> NewRun:
     """A run ready to be created.
 
@@ -36,6 +38,7 @@ def new_run(
         delay: seconds before it may be driven.
         timeout: seconds after its start by which it has to end.
         owner: the worker that will drive it from the start.
+        schedule, slot: the schedule that starts it, and the moment it is started for.
 
     Raises:
         UsageError: the id can't be a run's.
@@ -49,6 +52,8 @@ def new_run(
         parent=parent_id,
         parent_op=parent_op,
         deadline=None if timeout is None else now + delay + timeout,
+        schedule=schedule,
+        slot=slot,
     )
     return NewRun(
         id=id,

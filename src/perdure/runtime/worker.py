@@ -31,6 +31,7 @@ from perdure.runtime.mailroom import Mailroom, hand_out
 from perdure.runtime.outcomes import child_error
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
+from perdure.runtime.scheduler import Scheduler
 from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Alarm, Timers
@@ -94,6 +95,7 @@ class Worker:
         )
         self._family = Family(store, self.clock, self._errand)
         self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._errand)
+        self.scheduler = Scheduler(store, loop, self.clock, self.timers, self.changed)
         self._closing = False
         self._poked = asyncio.Event()
         self._next_claim: Alarm | None = None
@@ -110,6 +112,7 @@ class Worker:
         self._tasks = [
             self._loop.create_task(self._claims()),
             self._loop.create_task(self._fleet.supervise()),
+            self._loop.create_task(self.scheduler.run()),
         ]
         self.poke()
 
@@ -290,6 +293,7 @@ class Worker:
         """Somebody else has committed something."""
         self.poke()
         self.look_soon()
+        self.scheduler.hint()
 
     def look_soon(self) -> None:
         """Something may have come by mail for runs driven here."""
@@ -349,6 +353,7 @@ class Worker:
     def ended(self, driver: Driver, status: Status, event: ev.Final) -> None:
         self._forget(driver)
         self._results.ended(driver.id, status, event)
+        self.scheduler.hint()  # a slot may wait for this
         if driver.parent_op is not None or driver.has_children:
             self.changed()
 

@@ -15,6 +15,7 @@ import msgspec
 from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.storage.memory_database import MemoryDatabase, Run
+from perdure.storage.memory_schedules import MemorySchedules
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import (
     Append,
@@ -53,6 +54,7 @@ class MemoryStore:
         self._on_change: Callable[[], None] | None = None
         self._told = False
         self._is_open = False
+        self.schedules = MemorySchedules(self._open_database, self._changed)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

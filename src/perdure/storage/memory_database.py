@@ -25,6 +25,7 @@ from perdure.storage.records import (
     Stale,
     WorkerRow,
 )
+from perdure.storage.schedules import ScheduleRow
 
 _FINAL = frozenset(status.value for status in FINAL)
 
@@ -84,6 +85,7 @@ class MemoryDatabase:
         self.runs: dict[int, Run] = {}
         self.keys: dict[str, int] = {}
         self.workers: dict[int, WorkerRow] = {}
+        self.schedules: dict[str, ScheduleRow] = {}
         self.last_worker = 0
         #: One for each open store; a store that changes something calls those of the others.
         self.listeners: list[Callable[[], None]] = []

@@ -29,10 +29,16 @@ from perdure.storage.records import (
     Stale,
     WorkerRow,
 )
+from perdure.storage.schedules import ScheduleStore
 
 
 class Store(Protocol):
     """Runs, their histories and inboxes, and the workers that drive them."""
+
+    @property
+    def schedules(self) -> ScheduleStore:
+        """What starts runs by itself."""
+        ...
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         """Connect, migrate if needed, check that the database is sound.

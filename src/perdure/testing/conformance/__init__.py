@@ -28,6 +28,7 @@ from perdure.testing.conformance import (
     endings,
     mail,
     messages,
+    schedules,
     watching,
     workers,
 )
@@ -44,6 +45,7 @@ CHECKS: tuple[Check, ...] = (
     *endings.CHECKS,
     *claiming.CHECKS,
     *workers.CHECKS,
+    *schedules.CHECKS,
     *watching.CHECKS,
 )
 

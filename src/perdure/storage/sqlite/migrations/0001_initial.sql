@@ -93,3 +93,17 @@ CREATE TABLE commits (
     number INTEGER NOT NULL,
     at     REAL    NOT NULL
 ) STRICT;
+
+-- What starts runs by itself. A row's version is what its changes are fenced by.
+CREATE TABLE schedules (
+    name    TEXT    PRIMARY KEY NOT NULL,
+    version INTEGER NOT NULL,
+    due_at  REAL,
+    waiting INTEGER NOT NULL CHECK (waiting IN (0, 1)),
+    running TEXT    NOT NULL CHECK (json_type(running) = 'array'),
+    data    BLOB    NOT NULL
+) STRICT;
+
+CREATE INDEX schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
+
+CREATE INDEX schedules_waiting ON schedules (name) WHERE waiting = 1;

@@ -1,0 +1,189 @@
+"""Fires schedules: turns slots that have come into runs.
+
+Every worker does this for every schedule. What a slot leads to is computed here and written by one transaction of
+the store, which passes only if nobody else has changed the schedule since it was read: then the slot is dealt
+with, and its run exists. A worker that dies before that leaves the slot to the others; one that dies after it has
+nothing left to do. So a slot is dealt with exactly once, by any number of workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from perdure.codec.events import encode_event
+from perdure.core import events as ev
+from perdure.core.schedules import Schedule, due_at, settle, waits_for_an_end
+from perdure.core.status import Status
+from perdure.errors import ConfigurationError, StoreError, UndecodableError
+from perdure.runtime.runs import new_run
+from perdure.runtime.slots import come
+from perdure.runtime.timers import Alarm, Timers
+from perdure.storage.protocol import Store
+from perdure.storage.records import NewRun
+from perdure.storage.schedules import ScheduleRow
+
+logger = logging.getLogger("perdure.scheduler")
+
+#: Least seconds between two looks that mere hints lead to.
+HINT_PAUSE = 0.25
+#: Seconds before the next look after one that the store refused.
+RETRY_EVERY = 0.5
+#: Schedules looked at in one go.
+LOOK_MAX = 100
+
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(Schedule)
+
+
+def row_of(schedule: Schedule, version: int) -> ScheduleRow:
+    """A schedule as the store keeps it."""
+    return ScheduleRow(
+        name=schedule.name,
+        version=version,
+        due_at=due_at(schedule),
+        waiting=waits_for_an_end(schedule),
+        running=schedule.running,
+        data=_encode(schedule),
+    )
+
+
+def schedule_in(row: ScheduleRow) -> Schedule:
+    """The schedule that a store's row holds.
+
+    Raises:
+        UndecodableError: another version of Perdure has written it.
+    """
+    try:
+        return _decoder.decode(row.data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        msg = f"schedule {row.name!r} can't be read: {error}. Was it written by a newer version of Perdure?"
+        raise UndecodableError(msg) from error
+
+
+def scheduled_run(schedule: Schedule, id: str, slot: float | None, now: float) -> NewRun:
+    """The run that a schedule starts."""
+    return new_run(
+        id=id,
+        workflow=schedule.workflow,
+        input=schedule.input,
+        queue=schedule.queue,
+        now=now,
+        schedule=schedule.name,
+        slot=slot,
+    )
+
+
+class Scheduler:
+    """Looks for schedules that are due, and fires them.
+
+    Args:
+        started: called when runs were started, which somebody may claim now.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        timers: Timers,
+        started: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._loop = loop
+        self._clock = clock
+        self._timers = timers
+        self._started = started
+        self._poked = asyncio.Event()
+        self._alarm: Alarm | None = None
+        self._looked_at = float("-inf")
+        self._stuck: dict[str, int] = {}  # versions of schedules that can't be fired here
+
+    def poke(self) -> None:
+        """A schedule may be due: look at once."""
+        self._poked.set()
+
+    def hint(self) -> None:
+        """Something has happened that may concern schedules: look soon, but not for every such hint."""
+        pause = self._looked_at + HINT_PAUSE - self._loop.time()
+        if pause <= 0:
+            self.poke()
+        else:
+            self._look_at(self._clock() + pause)
+
+    async def run(self) -> None:
+        """Fire schedules, for ever."""
+        self.poke()
+        while True:
+            await self._poked.wait()
+            self._poked.clear()
+            self._looked_at = self._loop.time()
+            try:
+                await self._fire_what_is_due()
+            except StoreError as error:
+                logger.warning("couldn't look after schedules, will try again: %s", error)
+                self._look_at(self._clock() + RETRY_EVERY)
+
+    async def _fire_what_is_due(self) -> None:
+        while True:
+            due = await self._store.schedules.due(now=self._clock(), limit=LOOK_MAX)
+            ready = [row for row in due.rows if self._stuck.get(row.name) != row.version]
+            if not ready:
+                break
+            for row in ready:
+                await self._try(row)
+        if due.next_at is not None:
+            self._look_at(due.next_at)
+
+    async def _try(self, row: ScheduleRow) -> None:
+        try:
+            await self._fire(row)
+        except StoreError:
+            raise
+        except (ConfigurationError, UndecodableError) as error:
+            self._stuck[row.name] = row.version
+            logger.error("schedule %s can't be fired by this worker: %s", row.name, error)
+        except Exception:  # the engine's own: the other schedules mustn't suffer from it
+            self._stuck[row.name] = row.version
+            logger.critical("schedule %s made the engine fail", row.name, exc_info=True)
+
+    async def _fire(self, row: ScheduleRow) -> None:
+        schedule = schedule_in(row)
+        now = self._clock()
+        slots, missed, next_slot = come(schedule, now)
+        settled = settle(
+            schedule,
+            due=slots,
+            missed=missed,
+            next_slot=next_slot,
+            live=await self._live(schedule.running),
+            now=now,
+        )
+        runs = [scheduled_run(schedule, id, slot, now) for id, slot in settled.start]
+        cancel = encode_event(
+            ev.CancelRequested(at=now, reason=f"the next slot of schedule {schedule.name!r} has come")
+        )
+        done = await self._store.schedules.change(
+            row_of(settled.schedule, row.version),
+            runs=runs,
+            mail=[(id, cancel) for id in settled.cancel],
+            now=now,
+        )
+        if done and (runs or settled.cancel):
+            self._started()
+
+    async def _live(self, ids: tuple[str, ...]) -> set[str]:
+        if not ids:
+            return set()
+        rows = await self._store.get(ids)
+        return {row.id for row in rows if row is not None and not Status(row.status).final}
+
+    def _look_at(self, due: float) -> None:
+        """Look again at `due`, or earlier if that is planned already."""
+        if self._alarm is None or self._alarm.action is None or due < self._alarm.due:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = self._timers.at(due, self.poke)
