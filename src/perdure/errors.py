@@ -10,8 +10,15 @@
     │   └── PayloadTooLargeError      a value is larger than the engine's limit
     ├── UnknownRunError               no run has this id
     ├── RunConflictError              this id belongs to other work
+    │   └── RunEndedError             the run has ended, and takes nothing any more
     ├── UnknownScheduleError          no schedule has this name
     ├── ScheduleConflictError         this name belongs to another schedule
+    ├── UnknownHandlerError           a run has no query or update handler of this name
+    ├── ReadOnlyError                 a query handler or validator tried to act
+    ├── UpdateRejected                an update's validator turned it down
+    │   └── ValidatorActedError       ... because it tried to act; a ReadOnlyError, too
+    ├── HandlerFailed                 a handler's exception can't be rebuilt here
+    ├── HandlerUnreachableError       nobody who has the workflow's code answered a query
     ├── RunError                      a run ended without a result
     │   ├── RunFailed                 an exception left the workflow function
     │   │   └── RunTimedOut           the run was past its timeout
@@ -47,6 +54,8 @@ __all__ = [
     "DurableCallInStepError",
     "EngineClosedError",
     "ForbiddenInWorkflowError",
+    "HandlerFailed",
+    "HandlerUnreachableError",
     "MapFailed",
     "NewerSchemaError",
     "NonDeterminismError",
@@ -55,9 +64,11 @@ __all__ = [
     "PayloadTooLargeError",
     "PerdureError",
     "Permanent",
+    "ReadOnlyError",
     "Retryable",
     "RunCancelled",
     "RunConflictError",
+    "RunEndedError",
     "RunError",
     "RunFailed",
     "RunTerminated",
@@ -69,9 +80,12 @@ __all__ = [
     "StoreUnavailableError",
     "TurnLimitError",
     "UndecodableError",
+    "UnknownHandlerError",
     "UnknownRunError",
     "UnknownScheduleError",
+    "UpdateRejected",
     "UsageError",
+    "ValidatorActedError",
 ]
 
 
@@ -132,6 +146,45 @@ class UnknownScheduleError(PerdureError):
 
 class ScheduleConflictError(PerdureError):
     """The name is taken by a schedule that is defined otherwise."""
+
+
+class RunEndedError(RunConflictError):
+    """The run has ended: it takes no messages and updates any more, and what it hadn't finished is lost."""
+
+
+class UnknownHandlerError(PerdureError):
+    """The run has no query or update handler of this name; the message names those it has."""
+
+
+class ReadOnlyError(PerdureError):
+    """A query handler or a validator tried to act. They only look; what acts belongs into an update handler."""
+
+
+class UpdateRejected(PerdureError):
+    """An update was turned down by its validator (whose text this is), or its arguments don't fit the handler.
+
+    Nothing of it is in the run's history.
+    """
+
+
+class ValidatorActedError(UpdateRejected, ReadOnlyError):
+    """An update was rejected because its validator tried to act."""
+
+
+class HandlerFailed(PerdureError):
+    """A query or update handler failed with an exception whose class can't be rebuilt in this process.
+
+    Attributes:
+        type: the original exception's qualified class name.
+    """
+
+    def __init__(self, message: str, *, type: str = "") -> None:
+        super().__init__(message)
+        self.type = type
+
+
+class HandlerUnreachableError(PerdureError):
+    """A query wasn't answered: no process that has the workflow's code could be reached in time."""
 
 
 class RunError(PerdureError):

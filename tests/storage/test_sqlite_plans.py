@@ -35,7 +35,7 @@ EXPECTED = {
 }
 
 #: Tables that grow with use. Listing (`find`) may walk through runs, newest first; nothing else may.
-LARGE = ("runs", "events", "inbox", "r", "c", "d", "n")
+LARGE = ("runs", "events", "inbox", "updates", "r", "c", "d", "n", "u")
 WALKS = {"find"}
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from perdure.core.commands import CancelOperation, Command, RunStep, StartChild, StartTimer, WriteDown
 from perdure.core.events import Record, RunStarted
+from perdure.core.handlers import Handlers, QueryHandler, UpdateHandler
 from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
 from perdure.core.unwinding import Suspended
@@ -36,14 +37,15 @@ class Asking:
 
     Attributes:
         operations: the open operations by op id.
+        handlers: what others may call in this run, None while that is nothing.
         inert: the run is leaving memory; durable calls unwind instead of doing anything.
         started: the run's first event, once it has been fed.
         supervisor: told of what happens to the run from outside of its code.
     """
 
     __slots__ = (
-        "_commands", "_dropped", "_fresh", "_keyed", "_random", "_records", "_resisted", "inert", "loop",
-        "operations", "run_id", "started", "supervisor",
+        "_commands", "_dropped", "_fresh", "_keyed", "_random", "_records", "_resisted", "handlers", "inert",
+        "loop", "operations", "run_id", "started", "supervisor",
     )  # fmt: skip
 
     def __init__(self, run_id: str) -> None:
@@ -62,6 +64,7 @@ class Asking:
         self._keyed: set[str] | None = None  # ids made of the user's own keys, which mustn't come twice
         self._random: random.Random | None = None
         self._resisted = 0
+        self.handlers: Handlers | None = None
         self.supervisor: Supervisor | None = None
 
     def take_commands(self) -> list[Command]:
@@ -149,6 +152,18 @@ class Asking:
             self._records = {}
         assert record.op not in self._records, "a record's id is its own"
         self._records[record.op] = self._fresh[record.op] = WriteDown(record, effects)
+
+    def handle_queries(self, name: str, handler: QueryHandler) -> None:
+        """From now on this handler answers queries of that name."""
+        self._check_inert()
+        self.handlers = self.handlers or Handlers()
+        self.handlers.queries[name] = handler
+
+    def handle_updates(self, name: str, handler: UpdateHandler) -> None:
+        """From now on this handler takes updates of that name."""
+        self._check_inert()
+        self.handlers = self.handlers or Handlers()
+        self.handlers.updates[name] = handler
 
     def random(self) -> random.Random:
         """The run's own source of random numbers, seeded by its first event."""

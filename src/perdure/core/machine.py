@@ -135,7 +135,7 @@ class Machine(Matching):
 
     def stuck(self) -> str | None:
         """Why only a cancellation can still wake the code, None if something else may."""
-        if self.operations or self.ended:
+        if self.operations or self.ended or (self.handlers is not None and self.handlers.updates):
             return None
         where = "".join(f"\n  code is at: {place}" for place in mismatch.where(self.loop)[:6])
         return (
@@ -171,6 +171,7 @@ _TURNS: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.TimerFired: Machine._timer_fired,
     ev.ChildStarted: Machine._child_started,
     ev.ChildEnded: Machine._child_ended,
+    ev.UpdateAccepted: Machine._update_accepted,
     ev.CancelRequested: Machine._cancel_requested,
     ev.DeadlinePassed: Machine._deadline,
 }
@@ -183,6 +184,7 @@ _NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.StepAttemptFailed: Machine._step_noted,
     ev.TimerStarted: Machine._timer_noted,
     ev.OperationDropped: Machine._drop_noted,
+    ev.UpdateCompleted: Machine._update_completed,
     ev.RunCompleted: Machine._ended,
     ev.RunFailed: Machine._ended,
     ev.RunCancelled: Machine._ended,

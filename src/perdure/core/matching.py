@@ -143,6 +143,26 @@ class Matching(Asking):
         else:
             _fail(operation.ended, self._child_error(event, operation.run_id))
 
+    # -- updates ------------------------------------------------------------------------------------
+
+    def _update_accepted(self, event: ev.UpdateAccepted, value: Any) -> None:
+        handler = None if self.handlers is None else self.handlers.updates.get(event.name)
+        if handler is None or self.ended:
+            raise self._unexpected(event)
+        assert self.handlers is not None
+        self.handlers.begin(self, handler, event)
+
+    def _update_completed(self, event: ev.UpdateCompleted, value: Any) -> None:
+        """On replay it must have ended in the same way; an exception's text may tell of places in memory."""
+        done = None if self._records is None else self._records.pop(event.op, None)
+        if done is None:
+            raise self._unexpected(event)
+        record = done.record
+        assert isinstance(record, ev.UpdateCompleted)
+        if record.result != event.result or _type(record.failure) != _type(event.failure):
+            raise mismatch.changed_record(self.run_id, self.seq, event, record, self.loop)
+        self._fresh.pop(event.op, None)
+
     # -- the run as a whole -------------------------------------------------------------------------
 
     def _cancel_requested(self, event: ev.CancelRequested, value: Any) -> None:
@@ -211,6 +231,10 @@ class Matching(Asking):
         return mismatch.unexpected_event(
             self.run_id, self.seq, event, self.operations.values(), self.ended, self.loop
         )
+
+
+def _type(failure: ev.Failure | None) -> str | None:
+    return None if failure is None else failure.type
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

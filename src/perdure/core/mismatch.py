@@ -73,6 +73,8 @@ def describe_event(event: ev.Event) -> str:
             return f"child run {event.run!r} of {event.workflow} was started ({event.child!r})"
         case ev.ChildEnded():
             return f"child {event.child!r} ended ({event.status})"
+        case ev.UpdateAccepted():
+            return f"update {event.update!r} of handler {event.name!r} was accepted"
         case ev.Record():
             return f"the code did {type(event).__name__} {event.op!r}"
         case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated() | ev.RunContinued():

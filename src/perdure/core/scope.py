@@ -4,7 +4,8 @@ Every task of a run has a scope: the root task's path is empty, its first child 
 second child `1.2`, and so on in the order in which tasks are created. An operation is named by what it
 is and by how many of that name its task asked for before: `app.fetch#2`, in a child task `1.2/app.fetch#2`,
 a timer `sleep:1` or `timeout:1`. So an operation's id depends only on the code of its own task, and concurrent branches
-don't disturb each other's ids. A `map` counts as one task, and its items as that one's children by their index.
+don't disturb each other's ids. A `map` counts as one task, and its items as that one's children by their index. Tasks
+of update handlers have the paths `u1`, `u2` and so on, in the order in which the updates were accepted.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ def keyed_operation(name: str, key: str) -> str:
 def operation_name(op_id: str) -> str:
     """The name inside an op id.
 
-    >>> operation_name("1.2/app.fetch#3"), operation_name("app.fetch[call-7]"), operation_name("2/timer:1")
+    >>> operation_name("1.2/app.fetch#3"), operation_name("app.fetch[call-7]"), operation_name("u2/timer:1")
     ('app.fetch', 'app.fetch', 'timer')
     """
     if op_id.endswith("]"):
         return op_id.partition("[")[0]
     path, slash, rest = op_id.partition("/")
-    if slash and path.replace(".", "").isdigit():
+    if slash and path.removeprefix("u").replace(".", "").isdigit():
         op_id = rest
     if "#" in op_id:
         return op_id.rpartition("#")[0]

@@ -13,11 +13,11 @@ class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "timer" or "child".
+        kind: "step", "retry", "timer", "child" or "update".
         id: the operation's id within the run.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
-        detail: the child's run id, or the last attempt's error.
+        detail: the child's run id, the update's handler, or the last attempt's error.
     """
 
     kind: str
@@ -52,6 +52,10 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
                 waiting[event.child] = Wait("child", event.child, event.at, detail=event.run)
             case ev.ChildEnded():
                 waiting.pop(event.child, None)
+            case ev.UpdateAccepted():
+                waiting[f"update {event.update}"] = Wait("update", event.update, event.at, detail=event.name)
+            case ev.UpdateCompleted():
+                waiting.pop(f"update {event.op}", None)
             case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated():
                 waiting.clear()
             case _:

@@ -15,6 +15,7 @@ import msgspec
 from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.storage.memory_database import MemoryDatabase, Run
+from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
 from perdure.storage.memory_schedules import MemorySchedules
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import (
@@ -53,6 +54,8 @@ class MemoryStore:
         self._loop: asyncio.AbstractEventLoop
         self._on_change: Callable[[], None] | None = None
         self._told = False
+        self.updates = MemoryUpdates(self._open_database, self._changed)
+        self.questions = MemoryQuestions(self._open_database, self._changed)
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from perdure.storage.records import (
     ParentPolicy,
     RunRow,
     Stale,
+    UpdateState,
     WorkerRow,
 )
 from perdure.storage.schedules import ScheduleRow
@@ -89,6 +91,10 @@ class MemoryDatabase:
         self.last_worker = 0
         #: One for each open store; a store that changes something calls those of the others.
         self.listeners: list[Callable[[], None]] = []
+        #: By run id and update id: the key of the run that is to handle it, its state, its answer.
+        self.updates: dict[tuple[str, str], tuple[int, UpdateState, bytes | None]] = {}
+        self.questions: dict[int, Any] = {}
+        self.last_question = 0
         self._children: dict[int, list[int]] = {}
         self._last_mail = 0
 
@@ -157,12 +163,24 @@ class MemoryDatabase:
             self.post(run, item, new.created_at)
         return run
 
-    def deliver(self, run: Run, data: bytes, now: float, kind: MailKind = MailKind.CONTROL) -> bool:
-        """Put an event into a run's inbox; False if the run has ended."""
+    def deliver(
+        self,
+        run: Run,
+        data: bytes,
+        now: float,
+        kind: MailKind = MailKind.CONTROL,
+        *,
+        patient: bool = False,
+    ) -> bool:
+        """Put an event into a run's inbox; False if the run has ended.
+
+        Messages, and what is `patient`, don't cut short the delay with which a run was started.
+        """
         if run.ended:
             return False
         self._put(run, data, kind)
-        delayed = run.status == Status.QUEUED and kind is MailKind.MESSAGE and run.wake_at is not None
+        patient = patient or kind is MailKind.MESSAGE
+        delayed = run.status == Status.QUEUED and patient and run.wake_at is not None
         if run.owner is None and not run.held and not delayed:
             run.wake_at = now if run.wake_at is None else min(run.wake_at, now)
         return True

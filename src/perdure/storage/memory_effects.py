@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.storage.records import Append, Effect, SendMessage
+from perdure.storage.records import Append, Effect, SendMessage, SetUpdate
 
 
 def _send(db: Any, append: Append, effect: SendMessage) -> None:
@@ -14,8 +14,15 @@ def _send(db: Any, append: Append, effect: SendMessage) -> None:
         db.send_message(run, effect.data, append.now)
 
 
+def _set_update(db: Any, append: Append, effect: SetUpdate) -> None:
+    key = (db.runs[append.run].id, effect.update)
+    if key in db.updates:
+        db.updates[key] = (db.updates[key][0], effect.state, effect.answer)
+
+
 _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     SendMessage: _send,
+    SetUpdate: _set_update,
 }
 
 

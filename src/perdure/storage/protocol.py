@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from perdure.storage.questions import Questions
 from perdure.storage.records import (
     Append,
     Appended,
@@ -30,6 +31,7 @@ from perdure.storage.records import (
     WorkerRow,
 )
 from perdure.storage.schedules import ScheduleStore
+from perdure.storage.updates import Updates
 
 
 class Store(Protocol):
@@ -38,6 +40,16 @@ class Store(Protocol):
     @property
     def schedules(self) -> ScheduleStore:
         """What starts runs by itself."""
+        ...
+
+    @property
+    def updates(self) -> Updates:
+        """Messages that have an answer."""
+        ...
+
+    @property
+    def questions(self) -> Questions:
+        """Queries on their way to a process that has the code."""
         ...
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:

@@ -155,6 +155,28 @@ class SendMessage(Effect, frozen=True, gc=False):
     data: bytes
 
 
+class UpdateState(StrEnum):
+    """How far an update has come."""
+
+    REQUESTED = "requested"  #: it waits in the run's inbox
+    ACCEPTED = "accepted"  #: its handler has begun
+    REJECTED = "rejected"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+    @property
+    def answered(self) -> bool:
+        return self not in (UpdateState.REQUESTED, UpdateState.ACCEPTED)
+
+
+class SetUpdate(Effect, frozen=True, gc=False):
+    """An update of this run has come further; `answer` is what its caller gets."""
+
+    update: str
+    state: UpdateState
+    answer: bytes | None = None
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One compare-and-set of a run by its driver: all of it happens, or nothing.
 

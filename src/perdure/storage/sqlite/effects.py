@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.storage.records import Append, Effect, SendMessage
+from perdure.storage.records import Append, Effect, SendMessage, SetUpdate
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.lifecycle import send_message
+from perdure.storage.sqlite.updates import set_update
 
 
 def _send(db: Database, append: Append, effect: SendMessage) -> None:
@@ -17,6 +18,7 @@ def _send(db: Database, append: Append, effect: SendMessage) -> None:
 
 _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     SendMessage: _send,
+    SetUpdate: set_update,
 }
 
 

@@ -48,9 +48,21 @@ def create_runs(db: Database, runs: Sequence[NewRun]) -> list[bool]:
     return new
 
 
-def deliver(db: Database, run: int, data: bytes, now: float, kind: MailKind = MailKind.CONTROL) -> bool:
-    """Put an event into a run's inbox; False if the run has ended."""
-    if db.run("more_mail", {"run": run, "now": now, "kind": kind.value}) == 0:
+def deliver(
+    db: Database,
+    run: int,
+    data: bytes,
+    now: float,
+    kind: MailKind = MailKind.CONTROL,
+    *,
+    patient: bool = False,
+) -> bool:
+    """Put an event into a run's inbox; False if the run has ended.
+
+    Messages, and what is `patient`, don't cut short the delay with which a run was started.
+    """
+    patient = patient or kind is MailKind.MESSAGE
+    if db.run("more_mail", {"run": run, "now": now, "patient": patient}) == 0:
         return False
     db.run("put_mail", {"run": run, "kind": kind.value, "data": data})
     return True

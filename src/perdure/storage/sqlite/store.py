@@ -33,8 +33,10 @@ from perdure.storage.records import (
 from perdure.storage.sqlite import reads, verbs
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job, settle
+from perdure.storage.sqlite.questions import SqliteQuestions
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.schedules import SqliteSchedules
+from perdure.storage.sqlite.updates import SqliteUpdates
 from perdure.storage.sqlite.writer import Writer
 
 _P = ParamSpec("_P")
@@ -58,6 +60,8 @@ class SqliteStore:
         self._reader: Reader
         self._pending: list[Job] = []
         self.schedules = SqliteSchedules(self._write, self._read)
+        self.updates: Final = SqliteUpdates(self)
+        self.questions: Final = SqliteQuestions(self)
         self._unusable: str | None = "it isn't open yet: await store.open() first"
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:

@@ -26,6 +26,7 @@ from perdure.testing.conformance import (
     claiming,
     clients,
     endings,
+    handlers,
     mail,
     messages,
     schedules,
@@ -40,6 +41,7 @@ __all__ = ["CHECKS", "Check", "run_check"]
 CHECKS: tuple[Check, ...] = (
     *clients.CHECKS,
     *mail.CHECKS,
+    *handlers.CHECKS,
     *messages.CHECKS,
     *appending.CHECKS,
     *endings.CHECKS,

@@ -107,3 +107,26 @@ CREATE TABLE schedules (
 CREATE INDEX schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
 
 CREATE INDEX schedules_waiting ON schedules (name) WHERE waiting = 1;
+
+-- Updates by their ids, with what their callers get. They outlive the run, so that a repeat finds its answer.
+CREATE TABLE updates (
+    run_id TEXT    NOT NULL,
+    id     TEXT    NOT NULL,
+    run    INTEGER NOT NULL,  -- which is to handle it
+    state  TEXT    NOT NULL CHECK (state IN ('requested', 'accepted', 'rejected', 'completed', 'failed')),
+    answer BLOB,
+    PRIMARY KEY (run_id, id)
+) STRICT, WITHOUT ROWID;
+
+-- Queries that a process without the code asks of one that has it. Few at any time, and gone in a minute.
+CREATE TABLE questions (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id     TEXT    NOT NULL,
+    workflow   TEXT    NOT NULL,
+    name       TEXT    NOT NULL,
+    input      BLOB    NOT NULL,
+    asked_at   REAL    NOT NULL,
+    expires_at REAL    NOT NULL,
+    taken_at   REAL,
+    answer     BLOB
+) STRICT;
