@@ -15,7 +15,7 @@ import inspect
 import warnings
 from abc import abstractmethod
 from asyncio.events import _get_running_loop
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -45,7 +45,7 @@ def current_machine() -> Machine | None:
 class Call(Schedulable, Coroutine[Any, Any, R_co], Generic[R_co]):
     """A step or workflow with its arguments. Await it, or hand it to an engine."""
 
-    __slots__ = ("_iterator", "_op_id", "_used", "args", "kwargs")
+    __slots__ = ("_iterator", "_op_id", "_refused", "_used", "args", "kwargs")
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.args = args
@@ -53,6 +53,7 @@ class Call(Schedulable, Coroutine[Any, Any, R_co], Generic[R_co]):
         self._used = False
         self._op_id: str | None = None
         self._iterator: Generator[Any, Any, R_co] | None = None
+        self._refused: Callable[[Any], None] | None = None
 
     # -- as an awaitable ----------------------------------------------------------------------------
 
@@ -124,6 +125,10 @@ class Call(Schedulable, Coroutine[Any, Any, R_co], Generic[R_co]):
         """It was handed to an engine; not awaiting it is fine."""
         self._used = True
 
+    def hold(self, refused: Callable[[Any], None]) -> None:
+        """Let no cancellation end the wait for it inside a run; the messages of those that come go there."""
+        self._refused = refused
+
     # -- kinds of calls -----------------------------------------------------------------------------
 
     @property
@@ -181,7 +186,10 @@ class StepCall(Call[R_co]):
                 check_size(data, machine.max_payload, f"input of step {definition.name}")
         except NotSerializableError as error:
             data, unfit = b"", error
-        return machine.step(op_id, definition.name, self, data, definition.result.decode, unfit)
+        decode = definition.result.decode
+        if self._refused is None and self.options.on_cancel == "wait":
+            return machine.step_to_its_end(op_id, definition.name, self, data, decode, unfit)
+        return machine.step(op_id, definition.name, self, data, decode, unfit, self._refused)
 
     async def _plainly(self) -> R_co:
         value = self.definition.function(*self.args, **self.kwargs)
@@ -241,6 +249,7 @@ class WorkflowCall(Call[R_co]):
             on_parent_close=on_parent_close,
             decode=self.definition.result.decode,
             announce=announce,
+            refused=self._refused,
         )
 
     def _next_id(self, loop: WorkflowLoop) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 from perdure.api.call import Call, StepCall, WorkflowCall
 from perdure.core.retry import DEFAULT_RETRY, Retry, seconds
@@ -26,6 +26,9 @@ from perdure.runtime.definitions import (
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: What a cancellation of the code that waits for a step does to the step.
+OnCancel = Literal["try", "wait", "abandon"]
 
 
 class Step(Generic[P, R]):
@@ -60,6 +63,7 @@ class Step(Generic[P, R]):
         timeout: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
         record_inputs: int | None = None,
+        on_cancel: OnCancel | None = None,
     ) -> Step[P, R]:
         """The same step with other options, for the calls made through it.
 
@@ -70,6 +74,7 @@ class Step(Generic[P, R]):
             timeout: seconds per attempt.
             deadline: seconds for all attempts.
             record_inputs: largest input in bytes that the history keeps whole.
+            on_cancel: as for `@step`.
 
         Raises:
             ConfigurationError: an option is out of range.
@@ -83,6 +88,7 @@ class Step(Generic[P, R]):
             "timeout": None if timeout is None else _positive(timeout, "timeout"),
             "deadline": None if deadline is None else _positive(deadline, "deadline"),
             "record_inputs": record_inputs,
+            "on_cancel": None if on_cancel is None else _checked_on_cancel(on_cancel),
         }
         given = {name: value for name, value in changes.items() if value is not None}
         return Step(self.definition, dataclasses.replace(self.options, **given))
@@ -145,6 +151,7 @@ def step(
     timeout: float | timedelta | None = None,
     deadline: float | timedelta | None = None,
     record_inputs: int = RECORD_INPUTS_MAX,
+    on_cancel: OnCancel = "try",
 ) -> _StepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -155,6 +162,7 @@ def step(
     timeout: float | timedelta | None = None,
     deadline: float | timedelta | None = None,
     record_inputs: int = RECORD_INPUTS_MAX,
+    on_cancel: OnCancel = "try",
 ) -> Any:
     """Make a function a durable step: it does I/O, is retried, and its outcome is recorded once.
 
@@ -167,6 +175,10 @@ def step(
         deadline: seconds from the first attempt in which attempts may start.
         record_inputs: largest encoded input in bytes that the history keeps whole; of larger ones it keeps
             a fingerprint.
+        on_cancel: what happens when the code that waits for it is cancelled. "try": its attempt is interrupted
+            (sync ones are told by `step_info().cancelled`) and the code goes on at once. "wait": the attempt goes
+            on, and the code gets its CancelledError when the outcome is recorded. "abandon": the code goes on
+            at once and the attempt goes on to its end.
 
     Raises:
         ConfigurationError: it isn't a plain function, or an option is out of range.
@@ -181,6 +193,7 @@ def step(
         timeout=None if timeout is None else _positive(timeout, "timeout"),
         deadline=None if deadline is None else _positive(deadline, "deadline"),
         record_inputs=record_inputs,
+        on_cancel=_checked_on_cancel(on_cancel),
     )
     decorator = _StepDecorator(name, options)
     return decorator if function is None else decorator(function)
@@ -230,3 +243,10 @@ def _checked_key(key: str | None) -> str | None:
         msg = f"key={key!r}: a step's key has 1 to 255 printable characters"
         raise ConfigurationError(msg)
     return key
+
+
+def _checked_on_cancel(on_cancel: str) -> str:
+    if on_cancel not in get_args(OnCancel):
+        msg = f'on_cancel={on_cancel!r} must be "try", "wait" or "abandon"'
+        raise ConfigurationError(msg)
+    return on_cancel

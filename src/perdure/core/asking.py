@@ -12,8 +12,17 @@ import random
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
-from perdure.core.commands import CancelOperation, Command, RunStep, StartChild, StartTimer, WriteDown
+from perdure.core.commands import (
+    CancelOperation,
+    Command,
+    ConcludeStep,
+    RunStep,
+    StartChild,
+    StartTimer,
+    WriteDown,
+)
 from perdure.core.events import Record, RunStarted
+from perdure.core.futures import HeldFuture
 from perdure.core.handlers import Handlers, QueryHandler, UpdateHandler
 from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
@@ -40,12 +49,14 @@ class Asking:
         handlers: what others may call in this run, None while that is nothing.
         inert: the run is leaving memory; durable calls unwind instead of doing anything.
         started: the run's first event, once it has been fed.
+        replaying: events being fed are history; the code's log and error reports are silent.
+        compensating: how many Sagas are undoing what was done.
         supervisor: told of what happens to the run from outside of its code.
     """
 
     __slots__ = (
-        "_commands", "_dropped", "_fresh", "_keyed", "_random", "_records", "_resisted", "handlers", "inert",
-        "loop", "operations", "run_id", "started", "supervisor",
+        "_commands", "_dropped", "_fresh", "_keyed", "_random", "_records", "_resisted", "compensating", "handlers",
+        "inert", "loop", "operations", "replaying", "run_id", "started", "supervisor",
     )  # fmt: skip
 
     def __init__(self, run_id: str) -> None:
@@ -54,6 +65,8 @@ class Asking:
         self.loop.owner = self
         self.operations: dict[str, RunStep | StartTimer | StartChild] = {}
         self.inert = False
+        self.replaying = False
+        self.compensating = 0
         self.started: RunStarted | None = None
         self._dropped: dict[str, StartChild | None] = {}
         self._fresh: dict[str, RunStep | StartTimer | StartChild | WriteDown] = {}
@@ -82,19 +95,47 @@ class Asking:
         input: bytes,
         decode: Callable[[bytes], Any],
         unfit: Exception | None = None,
+        refused: Callable[[Any], None] | None = None,
     ) -> Generator[Any, Any, Any]:
         """What `await step(...)` runs: ask for the step, wait for its outcome.
 
         Args:
             unfit: why it can't be executed at all (its input can't be recorded); becomes its outcome.
+            refused: cancellations don't end the wait; their messages go there.
         """
         if self.inert:
             return self._unwound()
         loop = self.loop
-        future: asyncio.Future[Any] = asyncio.Future(loop=loop)
+        future: asyncio.Future[Any]
+        future = asyncio.Future(loop=loop) if refused is None else HeldFuture(refused, loop=loop)
         operation = RunStep(op_id, loop.now, name, call, input, decode, future, unfit)
         self._open(operation)
         return self._wait(operation, future)
+
+    def step_to_its_end(
+        self,
+        op_id: str,
+        name: str,
+        call: Any,
+        input: bytes,
+        decode: Callable[[bytes], Any],
+        unfit: Exception | None = None,
+    ) -> Generator[Any, Any, Any]:
+        """The same for a step with `on_cancel="wait"`: a cancellation is raised when its outcome is there."""
+        asked: list[Any] = []
+
+        def refused(message: Any) -> None:
+            if not asked:
+                operation = self.operations[op_id]
+                assert isinstance(operation, RunStep)
+                operation.concluding = True
+                self._commands.append(ConcludeStep(operation))
+            asked.append(message)
+
+        wait = self.step(op_id, name, call, input, decode, unfit, refused)
+        if isinstance(operation := self.operations.get(op_id), RunStep):
+            operation.recalled = self.replaying
+        return _cancelled_afterwards(wait, asked)
 
     def child(
         self,
@@ -107,8 +148,9 @@ class Asking:
         on_parent_close: str,
         decode: Callable[[bytes], Any],
         announce: bool,
+        refused: Callable[[Any], None] | None = None,
     ) -> StartChild:
-        """Ask for a child run. With `announce`, `operation.started` tells when it exists."""
+        """Ask for a child run. With `announce`, `operation.started` tells when it exists; `refused` as for steps."""
         self._check_inert()
         operation = StartChild(
             op_id,
@@ -120,7 +162,7 @@ class Asking:
             on_parent_close=on_parent_close,
             decode=decode,
             started=self.loop.create_future() if announce else None,
-            ended=self.loop.create_future(),
+            ended=self.loop.create_future() if refused is None else HeldFuture(refused, loop=self.loop),
         )
         self._open(operation)
         return operation
@@ -223,3 +265,20 @@ class Asking:
         while self._resisted > RESISTANCE_MAX:
             yield  # it catches everything and tries again: this hands it back to whoever unwinds it
         raise Suspended
+
+
+def _cancelled_afterwards(wait: Generator[Any, Any, Any], asked: list[Any]) -> Generator[Any, Any, Any]:
+    """Wait, and be cancelled then if that was `asked` meanwhile: what came of the wait stays in the history."""
+    try:
+        value = yield from wait
+    except Exception:
+        if asked:
+            raise _cancelled(asked[0])  # noqa: B904 - the failure is its context, as it is in plain code
+        raise
+    if asked:
+        raise _cancelled(asked[0])
+    return value
+
+
+def _cancelled(message: Any) -> asyncio.CancelledError:
+    return asyncio.CancelledError() if message is None else asyncio.CancelledError(message)

@@ -41,6 +41,8 @@ class RunStep(Operation, eq=False):
         retry_at: the next attempt's earliest time, wall-clock seconds (0 = at once).
         first_at: when the first attempt started, None before.
         noted: a StepStarted event for the current attempt is in the history.
+        concluding: the code was cancelled and waits for the outcome: no attempt follows that isn't on its way.
+        recalled: asked for on replay, so an attempt may have begun before this process drove the run.
     """
 
     name: str
@@ -54,6 +56,8 @@ class RunStep(Operation, eq=False):
     first_at: float | None = None
     last_failure: Failure | None = None
     noted: bool = False
+    concluding: bool = False
+    recalled: bool = False
 
 
 class StartTimer(Operation, eq=False):
@@ -107,6 +111,15 @@ class CancelOperation:
         self.operation = operation
 
 
+class ConcludeStep:
+    """The code was cancelled and waits for this step all the same: what executes is its last attempt."""
+
+    __slots__ = ("operation",)
+
+    def __init__(self, operation: RunStep) -> None:
+        self.operation = operation
+
+
 class Ending(Enum):
     """How the workflow function ended."""
 
@@ -126,4 +139,4 @@ class Finish:
         self.error = error
 
 
-Command: TypeAlias = RunStep | StartTimer | StartChild | WriteDown | CancelOperation | Finish
+Command: TypeAlias = RunStep | StartTimer | StartChild | WriteDown | CancelOperation | ConcludeStep | Finish

@@ -268,7 +268,10 @@ class RunCancelled(_Event, frozen=True, tag="run_cancelled"):
 
 
 class RunTerminated(_Event, frozen=True, tag="run_terminated"):
+    """The run was ended from outside; `failure` is what its code raised while it was compensating, if anything."""
+
     reason: str | None = None
+    failure: Failure | None = None
 
 
 class RunContinued(_Event, frozen=True, tag="run_continued"):

@@ -6,6 +6,8 @@ process, so that `for task in done:` replays as it ran. Equality stays identity.
 
 anyio keeps the cancel scopes of a task group's tasks in a set, too, and those are no objects of ours: what
 it cancels in one go is therefore put in the order of the tasks' numbers here.
+
+A third kind of future holds cancellations off: its waiter goes on waiting, and somebody is told.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +37,27 @@ class NumberedFuture(_Future):
 
     def __hash__(self) -> int:
         return self.number
+
+
+class HeldFuture(_Future):
+    """A future whose waiter can't be cancelled away from it.
+
+    Args:
+        refused: called with the message of each cancellation that came for the waiter meanwhile.
+    """
+
+    __slots__ = ("_refused",)
+
+    def __init__(self, refused: Callable[[Any], None], **kwargs: Any) -> None:
+        self._refused = refused
+        super().__init__(**kwargs)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """What a task does to the future it waits for when it is cancelled: True stands for "that will end it"."""
+        if self.done():
+            return False
+        self._refused(msg)
+        return True
 
 
 class NumberedTask(_Task):

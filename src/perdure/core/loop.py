@@ -21,6 +21,7 @@ import zlib
 from asyncio import events as _events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from types import MethodType
 from typing import Any, NoReturn
 
 from perdure.core.as_completed import as_completed_siblings, made_by_wait_for
@@ -28,6 +29,7 @@ from perdure.core.forbidden import ForbiddenApi, thread_error
 from perdure.core.futures import NumberedFuture, NumberedTask
 from perdure.core.generators import LAST_REFERENCES, Generators
 from perdure.core.handles import Handle, OrderedHandle, TimerHandle, timer_kind
+from perdure.core.insistence import Insistence, insists
 from perdure.core.schedulable import Schedulable
 from perdure.core.scope import Scope
 from perdure.core.unwinding import unwind
@@ -81,6 +83,7 @@ class WorkflowLoop(ForbiddenApi):
         self._context: contextvars.Context | None = None  # the root task's
         self._told: set[asyncio.Task[Any]] | None = None  # tasks that wind_up() has no more to say to
         self._abandoned = False
+        self._insistence: Insistence | None = None
         self._exception_handler: Callable[[Any, dict[str, Any]], object] | None = None
 
     # -- being driven -------------------------------------------------------------------------------
@@ -94,11 +97,12 @@ class WorkflowLoop(ForbiddenApi):
         ready = self._ready
         if ready is None:
             return
+        if self._insistence is not None:
+            self._insistence.resume(ready)
         entered = self.enter()
         try:
             while ready and not self.interrupted:
-                handle = ready.popleft()
-                if not handle._cancelled:
+                if not (handle := ready.popleft())._cancelled:
                     self._run(handle)
         finally:
             if not ready:
@@ -118,7 +122,7 @@ class WorkflowLoop(ForbiddenApi):
         finally:
             if entered:
                 self.leave()
-        self._ready = None
+        self._ready = self._insistence = None
         self.root = self._scopes = None
 
     def enter(self) -> bool:
@@ -222,7 +226,11 @@ class WorkflowLoop(ForbiddenApi):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> Handle:
-        handle = Handle(callback, args, _copy_context() if context is None else context)
+        context = _copy_context() if context is None else context
+        handle = Handle(callback, args, context)
+        if callback.__class__ is MethodType and insists(callback):
+            self._insistence = self._insistence or Insistence(lambda: self._ready)
+            handle = self._insistence.wrap(handle)
         self._make_ready(handle)
         return handle
 

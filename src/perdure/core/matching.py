@@ -39,24 +39,24 @@ class Matching(Asking):
     """Open operations meet their outcomes.
 
     Attributes:
-        replaying: events being fed are history; the code's log and error reports are silent.
         ended: the workflow function and all it left behind are done.
+        terminating: the run ends as terminated, whatever its code makes of its cancellation.
         seq: number of the newest event fed.
     """
 
     __slots__ = (
         "_cancelled", "_child_error", "_step_error", "cancel_reason", "deadline_passed", "deadline_passed_at",
-        "ended", "replaying", "seq",
+        "ended", "seq", "terminating",
     )  # fmt: skip
 
     def __init__(
         self, run_id: str, step_error: StepError, child_error: Callable[[ev.ChildEnded, str], BaseException]
     ) -> None:
         super().__init__(run_id)
-        self.replaying = False
         self.ended = False
         self.deadline_passed = False
         self.deadline_passed_at = 0.0
+        self.terminating = False
         self.cancel_reason: str | None = None
         self.seq = 0
         self._step_error = step_error
@@ -93,6 +93,7 @@ class Matching(Asking):
             operation.retry_at = event.retry_at
             operation.first_at = operation.first_at or event.started_at
             operation.last_failure = event.failure
+            operation.recalled = self.replaying
 
     def _timer_noted(self, event: ev.TimerStarted, value: Any) -> None:
         timer = self._known(event, event.timer)
@@ -166,6 +167,9 @@ class Matching(Asking):
     # -- the run as a whole -------------------------------------------------------------------------
 
     def _cancel_requested(self, event: ev.CancelRequested, value: Any) -> None:
+        if event.terminate and not self.terminating and not self.ended:
+            self.terminating = True
+            self.cancel_reason = event.reason
         self._cancel(event.reason)
 
     def _deadline(self, event: ev.DeadlinePassed, value: Any) -> None:
@@ -189,7 +193,8 @@ class Matching(Asking):
         if self._cancelled or root is None or root.done():
             return
         self._cancelled = True
-        self.cancel_reason = reason
+        if not self.terminating:
+            self.cancel_reason = reason
         root.cancel(reason)
 
     # -- matching -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from perdure.core import events as ev
 from perdure.core.commands import (
     CancelOperation,
     Command,
+    ConcludeStep,
     Finish,
     RunStep,
     StartChild,
@@ -83,9 +84,16 @@ def _cancel(run: Run, command: CancelOperation) -> None:
     if isinstance(operation, StartChild):
         run.host.cancel_run(operation.run_id, f"run {run.id!r} gave up waiting for it")
     else:
-        run.work.cancel(operation)
+        if isinstance(operation, RunStep) and operation.call.options.on_cancel == "abandon":
+            run.work.abandon(operation)
+        else:
+            run.work.cancel(operation)
         if operation.noted:
             run.ride(ev.OperationDropped(run.now(), operation.id))
+
+
+def _conclude(run: Run, command: ConcludeStep) -> None:
+    run.work.conclude(command.operation)
 
 
 def _finish(run: Run, command: Finish) -> None:
@@ -99,5 +107,6 @@ _WAYS: dict[type[Any], Callable[[Run, Any], None]] = {
     StartChild: _start_child,
     WriteDown: _write_down,
     CancelOperation: _cancel,
+    ConcludeStep: _conclude,
     Finish: _finish,
 }

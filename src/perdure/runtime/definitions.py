@@ -34,6 +34,8 @@ class StepOptions:
         deadline: seconds from the first attempt's start in which attempts may start, None = any.
         key: names the step within its run instead of its position.
         record_inputs: largest input in bytes that the history keeps whole.
+        on_cancel: what a cancellation of the code that waits for it does: "try" to interrupt it, "wait" for its
+            end, "abandon" it to its end.
     """
 
     retry: Retry = DEFAULT_RETRY
@@ -41,6 +43,7 @@ class StepOptions:
     deadline: float | None = None
     key: str | None = None
     record_inputs: int = RECORD_INPUTS_MAX
+    on_cancel: str = "try"
 
 
 @dataclass(frozen=True, slots=True)

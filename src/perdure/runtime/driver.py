@@ -243,10 +243,13 @@ class Driver:
         effects, self._effects = self._effects or (), None
         if status is not None:
             self._state = status
+        reason = handover.reason if handover else self.machine.stuck()
+        if self._final_sent and self._ending is not None:
+            reason = getattr(self._ending[1], "reason", None)
         return msgspec.structs.replace(
             append,
             status=status,
-            reason=handover.reason if handover else self.machine.stuck(),
+            reason=reason,
             block_code=BlockCode.CODE if status is Status.BLOCKED else None,
             release=release,
             wake_at=handover.wake_at if handover else None,
@@ -334,6 +337,9 @@ class Driver:
             self.record(ev.DeadlinePassed(at=since))
 
     def _cleanup_over(self) -> None:
+        if self.machine.compensating:  # a half undone saga helps nobody: see again when it may be done
+            self.work.arm("cleanup", self.now() + CLEANUP_SECONDS, self._cleanup_over)
+            return
         self.end(timed_out(self.machine, self.now()))
         self.flush()
 

@@ -19,6 +19,9 @@ def last_event(
     finish: Finish, machine: Machine, definition: WorkflowDefinition, *, now: float, max_payload: int
 ) -> Last:
     """The end of a run whose code is done."""
+    if machine.terminating:
+        left = None if finish.error is None else failure_of(finish.error)
+        return Status.TERMINATED, ev.RunTerminated(at=now, reason=machine.cancel_reason, failure=left)
     if machine.deadline_passed:
         return timed_out(machine, now)
     if finish.ending is Ending.CANCELLED:
@@ -36,6 +39,8 @@ def last_event(
 
 def timed_out(machine: Machine, now: float) -> Last:
     """The end of a run that was still going after its timeout."""
+    if machine.terminating:
+        return Status.TERMINATED, ev.RunTerminated(at=now, reason=machine.cancel_reason)
     message = f"run {machine.run_id!r} was still going when its timeout was over, and was cancelled"
     failure = ev.Failure(type="perdure.errors.RunTimedOut", message=message)
     return Status.FAILED, ev.RunFailed(at=now, failure=failure, timed_out=True)

@@ -101,7 +101,9 @@ class Residency:
         lasting: dict[Driver, list[Operation]] = {}
         oldest = self._clock() - NOTE_AFTER
         for attempt in self._executing:
-            if attempt.started_at <= oldest and not attempt.operation.noted and not attempt.dropped:
+            if attempt.started_at <= oldest and not (
+                attempt.operation.noted or attempt.dropped or attempt.abandoned
+            ):
                 driver = attempt.run
                 assert isinstance(driver, Driver)
                 lasting.setdefault(driver, []).append(attempt.operation)

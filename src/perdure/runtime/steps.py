@@ -2,7 +2,8 @@
 
 An attempt ends in exactly one event handed to its run: StepCompleted, StepFailed, or StepAttemptFailed with
 the time of the next attempt. Only when that event is durable does the run hear of it. An attempt nobody
-waits for any more ends in no event at all.
+waits for any more is interrupted and ends in no event at all; one that was *abandoned* goes on to its end,
+which the history notes if the run is still there, and is never followed by another.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Recorder(Protocol):
 
 
 class Attempt(msgspec.Struct, eq=False):
-    """One attempt of one step. Once `dropped`, its end is no event any more."""
+    """One attempt of one step. Once `dropped`, its end is no event any more; once `abandoned`, it is the last."""
 
     run: Recorder
     operation: RunStep
@@ -75,6 +76,7 @@ class Attempt(msgspec.Struct, eq=False):
     started_at: float
     future: asyncio.Future[Any] | None = None
     dropped: bool = False
+    abandoned: bool = False
     over: bool = False
 
     def cancel(self) -> None:
@@ -283,7 +285,7 @@ class StepExecutor:
             deadline=None if options.deadline is None else first_at + options.deadline,
         )
         failure = failure_of(error)
-        if decision.retry_at is not None:
+        if decision.retry_at is not None and not (attempt.abandoned or operation.concluding):
             attempt.run.record(
                 ev.StepAttemptFailed(
                     at=now,
@@ -295,18 +297,20 @@ class StepExecutor:
                 )
             )
             return
+        self._fail(attempt.run, operation, number, attempt.started_at, failure)
+
+    def give_up(self, run: Recorder, operation: RunStep) -> None:
+        """The step was cancelled while none of its attempts executes: it has failed with what it has so far."""
+        why = "it was cancelled before its first attempt began"
+        failure = operation.last_failure or failure_of(asyncio.CancelledError(why))
+        self._fail(run, operation, operation.failed_attempts, self._clock(), failure)
+
+    def _fail(
+        self, run: Recorder, operation: RunStep, attempt: int, started_at: float, failure: ev.Failure
+    ) -> None:
         given, digest = _recorded_input(operation)
-        attempt.run.record(
-            ev.StepFailed(
-                at=now,
-                step=operation.id,
-                attempt=number,
-                started_at=attempt.started_at,
-                failure=failure,
-                input=given,
-                fingerprint=digest,
-            )
-        )
+        event = ev.StepFailed(self._clock(), operation.id, attempt, started_at, failure, given, digest)
+        run.record(event)
 
     def _over(self, attempt: Attempt) -> None:
         """The attempt's place is free: let the next in line begin."""

@@ -41,7 +41,11 @@ class Work:
     def start_step(self, operation: RunStep) -> None:
         """Begin the step's next attempt, now or when its wait is over."""
         host = self._run.host
-        if operation.retry_at > host.clock():
+        waits = operation.retry_at > host.clock()
+        if operation.concluding and (waits or not operation.recalled):
+            host.steps.give_up(self._run, operation)
+            return
+        if waits:
             self.arm(operation.id, operation.retry_at, self.start_step, operation)
             host.watch(self._run, operation)
             return
@@ -89,6 +93,26 @@ class Work:
             alarm.cancel()
         if self._attempts is not None and (attempt := self._attempts.pop(operation.id, None)) is not None:
             attempt.cancel()
+
+    def abandon(self, operation: RunStep) -> None:
+        """The code doesn't wait for this step any more, and an attempt that executes is to go on all the same."""
+        attempt = None if self._attempts is None else self._attempts.get(operation.id)
+        if attempt is None or attempt.future is None:
+            self.cancel(operation)
+        else:
+            assert self._attempts is not None
+            del self._attempts[operation.id]
+            attempt.abandoned = True
+
+    def conclude(self, operation: RunStep) -> None:
+        """The code was cancelled and waits for the step: what executes goes on, nothing else begins."""
+        if self._run.machine.operations.get(operation.id) is not operation:
+            return
+        attempt = None if self._attempts is None else self._attempts.get(operation.id)
+        stands_in_line = attempt is not None and attempt.future is None and not operation.recalled
+        if stands_in_line or (self._alarms is not None and operation.id in self._alarms):
+            self.cancel(operation)
+            self._run.host.steps.give_up(self._run, operation)
 
     def drop(self) -> None:
         """Cancel everything."""
