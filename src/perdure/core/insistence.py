@@ -1,6 +1,8 @@
-"""Lets anyio insist on a cancellation, but not for ever.
+"""How anyio cancels: all tasks of a scope in one go, and again in every turn of the loop.
 
-anyio tells the tasks of a cancelled scope so in every turn of the loop, as long as one of them stays in the
+The order in which one go wakes them is made that of the tasks' numbers, see futures.py.
+
+anyio insists: it tells the tasks of a cancelled scope in every turn of the loop, as long as one of them stays in the
 scope. A task that holds cancellations off stays there until an event comes, and no event comes before the loop
 has been drained. So when nothing but such insistence is ready any more, it is parked until the next drain.
 """
@@ -11,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from perdure.core.handles import Handle
+from perdure.core.handles import Handle, OrderedHandle
 
 
 class _Redelivery(Handle):
@@ -59,3 +61,16 @@ class Insistence:
             self._fruitless = 0
             self._parked.extend(ready)
             ready.clear()
+
+
+def cancel_in_order(ready: deque[Handle], number: int, cancel: Callable[[Any], bool], msg: Any) -> bool:
+    """Cancel a task; what that makes ready comes before the like of tasks with a higher number."""
+    before = len(ready)
+    done = cancel(msg)
+    made = [OrderedHandle(number, ready.pop()) for _ in range(len(ready) - before)]
+    later: list[Handle] = []
+    while ready and isinstance(last := ready[-1], OrderedHandle) and last.number > number:
+        later.append(ready.pop())
+    ready.extend(reversed(made))
+    ready.extend(reversed(later))
+    return done

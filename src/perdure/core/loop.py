@@ -28,8 +28,8 @@ from perdure.core.as_completed import as_completed_siblings, made_by_wait_for
 from perdure.core.forbidden import ForbiddenApi, thread_error
 from perdure.core.futures import NumberedFuture, NumberedTask
 from perdure.core.generators import LAST_REFERENCES, Generators
-from perdure.core.handles import Handle, OrderedHandle, TimerHandle, timer_kind
-from perdure.core.insistence import Insistence, insists
+from perdure.core.handles import Handle, TimerHandle, timer_kind
+from perdure.core.insistence import Insistence, cancel_in_order, insists
 from perdure.core.schedulable import Schedulable
 from perdure.core.scope import Scope
 from perdure.core.unwinding import unwind
@@ -334,19 +334,10 @@ class WorkflowLoop(ForbiddenApi):
         return NumberedTask(self._numbers, coro, context, loop=self, name=name, **kwargs)
 
     def cancel_in_order(self, number: int, cancel: Callable[[Any], bool], msg: Any) -> bool:
-        """Cancel a task; what that makes ready comes before the like of tasks with a higher number."""
+        """Cancel a task as anyio does: before tasks with a higher number."""
         if self._ready is None:
             self._ready = deque()
-        ready = self._ready
-        before = len(ready)
-        done = cancel(msg)
-        made = [OrderedHandle(number, ready.pop()) for _ in range(len(ready) - before)]
-        later: list[Handle] = []
-        while ready and isinstance(last := ready[-1], OrderedHandle) and last.number > number:
-            later.append(ready.pop())
-        ready.extend(reversed(made))
-        ready.extend(reversed(later))
-        return done
+        return cancel_in_order(self._ready, number, cancel, msg)
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         if self._scopes is not None:
