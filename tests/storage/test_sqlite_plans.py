@@ -26,6 +26,10 @@ EXPECTED = {
     "live_children": "runs_children",
     "find_children": "runs_children",
     "would_terminate": "runs_children",
+    "rows_by_id": "runs_current",
+    "key_of": "runs_current",
+    "generation": "runs_earlier",
+    "generation ": "runs_current",  # both
     "inbox": "inbox_of_run",
     "drop_inbox": "inbox_of_run",
     "mail ": "inbox_of_run",  # both

@@ -7,13 +7,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perdure.core.status import Status
 from perdure.storage.memory import MemoryStore
 from perdure.storage.protocol import Store
-from perdure.storage.records import Append, NewRun, ParentPolicy, RunFilter, WorkerRow
+from perdure.storage.records import Append, NewRun, ParentPolicy, RunFilter, Successor, WorkerRow
 from perdure.storage.sqlite import SqliteStore
 
 IDS = ["a", "b", "c", "d", "e"]
@@ -39,6 +40,16 @@ new_runs = st.builds(
     on_parent_close=st.sampled_from(ParentPolicy),
 )
 
+following = st.builds(
+    lambda run, follows: msgspec.structs.replace(
+        run, follows=follows, generation=9, inherit=follows % 2 == 0
+    ),
+    new_runs,
+    keys,
+)
+
+successors = st.builds(Successor, run=new_runs)
+
 #: An append, and by how much its seq and epoch are off the run's (mostly not at all).
 changes = st.tuples(
     keys,
@@ -56,6 +67,7 @@ changes = st.tuples(
             "wake_at": maybe,
             "consumed": st.lists(st.integers(1, 5), max_size=2),
             "children": st.lists(new_runs, max_size=2),
+            "successor": st.one_of(st.none(), st.none(), successors),
             "parent_mail": st.sampled_from([None, b"ended"]),
         }
     ),
@@ -63,6 +75,7 @@ changes = st.tuples(
 
 verbs = st.one_of(
     st.tuples(st.just("create"), st.lists(new_runs, min_size=1, max_size=3)),
+    st.tuples(st.just("create"), st.lists(following, min_size=1, max_size=2)),
     st.tuples(st.just("send"), ids, times),
     st.tuples(st.just("terminate"), ids, times),
     st.tuples(st.just("claim"), worker_ids, workflows, queues, times, st.integers(1, 3)),
@@ -81,6 +94,8 @@ async def do(store: Store, verb: str, args: tuple[Any, ...]) -> Any:
     """One verb's answer."""
     match verb, args:
         case "create", (runs,):
+            known = {row.id for row in await store.get(IDS) if row is not None}
+            runs = [run for run in runs if run.follows is None or run.id in known]
             return await store.create(runs)
         case "send", (name, now):
             return await store.send(name, b"mail", now=now)
@@ -118,6 +133,7 @@ async def everything(store: Store) -> Any:
     rows = await store.find(RunFilter())
     return (
         rows,
+        [await store.generation(name, number) for name in IDS for number in (1, 9)],
         await store.get(IDS),
         [(h.run, list(h.events), list(h.mail)) for h in await store.load([row.run for row in rows])],
         [sorted(await store.owned(worker)) for worker in (1, 2, 3)],

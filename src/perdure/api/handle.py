@@ -56,6 +56,17 @@ class Connection:
             raise UnknownRunError(msg, run_id=id)
         return row
 
+    async def generation(self, id: str, number: int | None) -> RunRow:
+        """The row of one generation of a run; None = the newest. Raises UnknownRunError."""
+        newest = await self.row(id)
+        if number is None or number == newest.generation:
+            return newest
+        row = await self.store.generation(id, number)
+        if row is None:
+            msg = f"run {id!r} has no generation {number}: it is in generation {newest.generation}, counted from 1"
+            raise UnknownRunError(msg, run_id=id)
+        return row
+
     async def _look_up(self) -> None:
         await asyncio.sleep(0)  # whoever else asks in this turn
         asked, self._asked = self._asked, []
@@ -98,6 +109,7 @@ class RunInfo:
         events: how many events its history has.
         waiting_for: what it waits for, since when, and until when if that is known.
         recoveries: how often in a row its driver died without recording anything.
+        generation: which run of this id it is, from 1.
     """
 
     id: str
@@ -113,6 +125,7 @@ class RunInfo:
     reason: str | None
     events: int
     recoveries: int
+    generation: int = 1
     waiting_for: tuple[Wait, ...] = ()
 
 
@@ -132,6 +145,7 @@ def run_info(row: RunRow, waiting_for: tuple[Wait, ...] = ()) -> RunInfo:
         reason=row.reason,
         events=row.seq,
         recoveries=row.recoveries,
+        generation=row.generation,
         waiting_for=waiting_for,
     )
 
@@ -193,23 +207,29 @@ class Handle(Generic[R]):
         """
         return Status((await self._connection.row(self.id)).status)
 
-    async def info(self) -> RunInfo:
+    async def info(self, *, generation: int | None = None) -> RunInfo:
         """All about the run at this moment, what it waits for included.
 
+        Args:
+            generation: look at an earlier run of this id, counted from 1; by default at the newest.
+
         Raises:
-            UnknownRunError: no run has this id.
+            UnknownRunError: no run has this id, or this generation.
         """
-        row = await self._connection.row(self.id)
+        row = await self._connection.generation(self.id, generation)
         events = [event async for event in self._connection.history(row.run)]
         return run_info(row, tuple(waits(events)))
 
-    async def history(self) -> AsyncIterator[ev.Event]:
+    async def history(self, *, generation: int | None = None) -> AsyncIterator[ev.Event]:
         """The run's events so far, in order.
 
+        Args:
+            generation: those of an earlier run of this id, counted from 1; by default of the newest.
+
         Raises:
-            UnknownRunError: no run has this id.
+            UnknownRunError: no run has this id, or this generation.
         """
-        row = await self._connection.row(self.id)
+        row = await self._connection.generation(self.id, generation)
         async for event in self._connection.history(row.run):
             yield event
 

@@ -27,6 +27,7 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
         "reason": run.reason,
         "queue": run.queue,
         "parent": run.parent,
+        "generation": run.generation,
         "events": run.events,
         "recoveries": run.recoveries,
         **moments,

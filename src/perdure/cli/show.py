@@ -33,11 +33,17 @@ from perdure.errors import UnknownRunError
 def show(
     id: Annotated[str, typer.Argument(help="The run's id.")],
     full: Annotated[bool, typer.Option("--full", help="Whole values, and tracebacks.")] = False,
+    generation: Annotated[
+        int | None,
+        typer.Option(
+            "--generation", min=1, metavar="N", help="An earlier run of this id.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as a JSON object.")] = False,
     url: UrlOption = None,
 ) -> None:
     """Show a run and its history."""
-    run, history = asyncio.run(_look(url, id))
+    run, history = asyncio.run(_look(url, id, generation))
     if as_json:
         print_json({**run_facts(run), "history": event_facts(history)})
         return
@@ -52,13 +58,16 @@ def show(
         console.print(_table(lines))
 
 
-async def _look(url: str | None, id: str) -> tuple[RunInfo, list[Event]]:
+async def _look(url: str | None, id: str, generation: int | None) -> tuple[RunInfo, list[Event]]:
     async with reader(url) as engine:
         handle = engine.get(id)
         try:
             # The row first: a history read after it holds all that the row counts, and perhaps more.
-            return await handle.info(), [event async for event in handle.history()]
+            run = await handle.info(generation=generation)
+            return run, [event async for event in handle.history(generation=run.generation)]
         except UnknownRunError as error:
+            if generation is not None and "generation" in str(error):
+                raise
             raise await unknown(engine, error) from None
 
 
@@ -75,6 +84,8 @@ def _header(run: RunInfo, now: datetime) -> Table:
         grid.add_row("waits for", Text(_waiting(wait, now)))
     if run.wake_at is not None and not run.status.final:
         grid.add_row("wakes", Text(f"{clock_time(run.wake_at)} ({ago(run.wake_at, now)})"))
+    if run.generation > 1:
+        grid.add_row("generation", Text(str(run.generation)))
     if run.parent is not None:
         grid.add_row("parent", Text(printable(run.parent)))
     grid.add_row("queue", Text(printable(run.queue)))

@@ -116,4 +116,6 @@ def row_of(run: NewRun, key: int, epoch: int) -> RunRow:
         parent_id=None,
         parent_op=run.parent_op,
         on_parent_close=run.on_parent_close,
+        generation=run.generation,
+        next=None,
     )

@@ -145,13 +145,18 @@ class MemoryStore:
         db = self._open_database()
         return db.mail_of(db.runs[run]) if run in db.runs else []
 
+    async def generation(self, id: str, number: int) -> RunRow | None:
+        db = self._open_database()
+        run = db.find_generation(id, number)
+        return None if run is None else db.row(run)
+
     async def find(self, filter: RunFilter) -> list[RunRow]:
         db = self._open_database()
         found: list[RunRow] = []
         for run in reversed(db.runs.values()):
             if len(found) >= filter.limit:
                 break
-            if _matches(filter, run):
+            if run.next is None and _matches(filter, run):
                 found.append(db.row(run))
         return found
 

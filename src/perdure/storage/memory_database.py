@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import FINAL, Status
+from perdure.storage.generations import goes_over
 from perdure.storage.memory_effects import take_effect
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import (
@@ -24,6 +25,7 @@ from perdure.storage.records import (
     ParentPolicy,
     RunRow,
     Stale,
+    Successor,
     UpdateState,
     WorkerRow,
 )
@@ -58,6 +60,8 @@ class Run(msgspec.Struct):
     attempt: int | None = None
     inbox: dict[int, Mail] = {}
     mail_keys: set[str] = set()
+    generation: int = 1
+    next: int | None = None
 
     @property
     def held(self) -> bool:
@@ -123,18 +127,24 @@ class MemoryDatabase:
             parent_id=self.runs[run.parent].id if run.parent in self.runs else None,
             parent_op=run.parent_op,
             on_parent_close=run.on_parent_close,
+            generation=run.generation,
+            next=run.next,
         )
 
     def find_id(self, id: str) -> Run | None:
         key = self.keys.get(id)
         return None if key is None else self.runs[key]
 
+    def find_generation(self, id: str, number: int) -> Run | None:
+        return next((run for run in self.runs.values() if run.id == id and run.generation == number), None)
+
     def mail_of(self, run: Run) -> list[Mail]:
         return list(run.inbox.values())
 
     def create(self, new: NewRun, parent: int | None) -> Run | None:
         """The new run, None if its id exists. A worker that isn't registered (any more) can't own one."""
-        if new.id in self.keys:
+        former = self.keys.get(new.id)
+        if former != new.follows or (former is not None and not self.runs[former].ended):
             return None
         owner = new.owner if new.owner in self.workers else None
         run = Run(
@@ -154,13 +164,20 @@ class MemoryDatabase:
             parent_op=new.parent_op,
             on_parent_close=new.on_parent_close.value,
             events=[new.first_event],
+            generation=new.generation,
         )
         self.runs[run.run] = run
         self.keys[run.id] = run.run
+        if former is not None:
+            self.runs[former].next = run.run
         if parent is not None:
             self._children.setdefault(parent, []).append(run.run)
         for item in new.mail:
             self.post(run, item, new.created_at)
+        if new.inherit and former is not None:
+            undelivered = self.mail_of(self.runs[former])
+            self.runs[former].inbox.clear()
+            self._inherit(self.runs[former], run, undelivered, new.created_at)
         return run
 
     def deliver(
@@ -211,7 +228,7 @@ class MemoryDatabase:
         if run is None:
             return Stale(0, 0)
         if run.attempt == append.attempt:
-            return Appended(append.expected + len(append.events), self._children_again(run, append))
+            return self._again(run, append)
         if len(run.events) != append.expected or run.epoch != append.epoch or run.owner is None:
             return Stale(len(run.events), run.epoch)
         run.attempt = append.attempt
@@ -224,9 +241,15 @@ class MemoryDatabase:
         children = tuple(self._start_child(child, run) for child in append.children)
         for effect in append.effects:
             take_effect(self, append, effect)
+        successor = None
         if append.status in _FINAL:
             assert append.status is not None
+            caller, inbox = run.owner, list(run.inbox.values()) if append.successor else []
+            if append.successor is not None:
+                run.inbox.clear()
             run.finish(append.status, append.reason, append.block_code, append.now)
+            if append.successor is not None:
+                successor = self._succeed(run, append.successor, inbox, caller)
             self._close_children(run, append.now)
         else:
             if append.status is not None:
@@ -235,7 +258,7 @@ class MemoryDatabase:
                 run.release(append.now if run.inbox and not run.held else append.wake_at)
         if append.parent_mail is not None and run.parent is not None:
             self.deliver(self.runs[run.parent], append.parent_mail, append.now)
-        return Appended(append.expected + len(append.events), children)
+        return Appended(append.expected + len(append.events), children, successor)
 
     def _start_child(self, new: NewRun, parent: Run) -> tuple[int, int]:
         child = self.create(new, parent.run)
@@ -243,14 +266,45 @@ class MemoryDatabase:
             return self.keys[new.id], 0
         return child.run, child.epoch if new.owner == parent.owner else 0
 
-    def _children_again(self, run: Run, append: Append) -> tuple[tuple[int, int], ...]:
-        """What the first of two equal appends was told about its children."""
+    def _succeed(
+        self, run: Run, successor: Successor, inbox: Sequence[Mail], caller: int | None
+    ) -> tuple[int, int]:
+        """Make the next generation of a run that has just ended."""
+        new = msgspec.structs.replace(
+            successor.run,
+            id=run.id,
+            follows=run.run,
+            parent_op=run.parent_op,
+            on_parent_close=ParentPolicy(run.on_parent_close),
+        )
+        made = self.create(new, run.parent)
+        assert made is not None, "a run that has just ended isn't followed by any"
+        self._inherit(run, made, inbox, new.created_at)
+        return made.run, made.epoch if new.owner == caller else 0
+
+    def _inherit(self, run: Run, made: Run, inbox: Sequence[Mail], now: float) -> None:
+        """What is meant for a run goes over to the generation that follows it."""
+        for item in inbox:
+            if goes_over(item.data):
+                self.deliver(made, item.data, now, MailKind(item.kind))
+        made.mail_keys, run.mail_keys = run.mail_keys, set()
+        for key, (handled_by, state, answer) in self.updates.items():
+            if handled_by == run.run and state is UpdateState.REQUESTED:
+                self.updates[key] = made.run, state, answer
+
+    def _again(self, run: Run, append: Append) -> Appended:
+        """What the first of two equal appends was told."""
+        successor = None
+        if append.successor is not None and run.next is not None:
+            after = self.runs[run.next]
+            ours = after.owner is not None and after.owner == append.successor.run.owner
+            successor = after.run, 1 if ours and after.epoch == 1 else 0
         answers: list[tuple[int, int]] = []
         for new in append.children:
             child = self.runs[self.keys[new.id]]
             ours = child.owner is not None and child.owner == new.owner and child.parent == run.run
             answers.append((child.run, 1 if ours and child.epoch == 1 else 0))
-        return tuple(answers)
+        return Appended(append.expected + len(append.events), tuple(answers), successor)
 
     # -- ending -------------------------------------------------------------------------------------
 

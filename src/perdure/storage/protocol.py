@@ -76,6 +76,8 @@ class Store(Protocol):
 
         The mail of a new run goes into its inbox; that of one that exists goes there, too, if the new one says
         `attach` and both mean the same work. Then `Created.delivery` is RUN_ENDED if that run has ended.
+
+        A run that `follows` an ended one takes its id over; everything that names an id means the newest run.
         """
         ...
 
@@ -104,7 +106,11 @@ class Store(Protocol):
         ...
 
     async def get(self, ids: Sequence[str]) -> list[RunRow | None]:
-        """The rows of these runs, None for unknown ids."""
+        """The rows of these runs, None for unknown ids. Of each id, here and elsewhere, the newest generation."""
+        ...
+
+    async def generation(self, id: str, number: int) -> RunRow | None:
+        """The row of one generation of a run, the newest or an earlier one."""
         ...
 
     async def inbox(self, run: int) -> list[Mail]:
@@ -112,7 +118,7 @@ class Store(Protocol):
         ...
 
     async def find(self, filter: RunFilter) -> list[RunRow]:
-        """Runs matching the filter, newest first."""
+        """Runs matching the filter, newest first, each in its newest generation."""
         ...
 
     async def events(self, run: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:

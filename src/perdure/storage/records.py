@@ -69,6 +69,10 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
         parent_op: the op id under which the parent waits for it.
         mail: what its inbox holds from the start.
         attach: a live run that has the id already, with this workflow and fingerprint, gets the mail, too.
+        generation: which run of this id it is, from 1.
+        follows: key of the ended run whose next generation it is. It is made only if nothing follows that
+            run yet; else it counts as existing.
+        inherit: the undelivered messages of that run go over to it, after `mail`, and the keys of its mail.
     """
 
     id: str
@@ -84,6 +88,20 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     on_parent_close: ParentPolicy = ParentPolicy.CANCEL
     mail: Sequence[NewMail] = ()
     attach: bool = True
+    generation: int = 1
+    follows: int | None = None
+    inherit: bool = False
+
+
+class Successor(msgspec.Struct, frozen=True, gc=False):
+    """The next generation of a run that ends with an append, made with it.
+
+    It has the same parent, on the same terms, as the run it follows (whatever `run` says of them). The
+    inbox of that run goes over to it, after the mail that `run` brings, but for what only the old generation
+    could use (see `goes_over`); so do the keys of its mail, and the updates that it hasn't accepted.
+    """
+
+    run: NewRun
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +116,8 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
         recoveries: how often in a row a driver died without recording anything.
         semantics: version of the history's meaning (core.events.SEMANTICS_VERSION).
         parent_id: the parent run's public id.
+        generation: which run of this id it is, from 1.
+        next: key of the generation that follows it, None for the newest one.
     """
 
     run: int
@@ -123,6 +143,8 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     parent_id: str | None
     parent_op: str | None
     on_parent_close: str
+    generation: int
+    next: int | None
 
 
 def same_work(new: NewRun, row: RunRow) -> bool:
@@ -199,6 +221,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
         parent_mail: encoded ChildEnded event for this run's parent; put into the parent's inbox if the
             parent is live, waking it.
         effects: what else is done with it, in order.
+        successor: the run's next generation, if it ends and goes on.
     """
 
     run: int
@@ -216,6 +239,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     children: Sequence[NewRun] = ()
     parent_mail: bytes | None = None
     effects: Sequence[Effect] = ()
+    successor: Successor | None = None
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -225,10 +249,12 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
         seq: the run's seq after it.
         children: keys of the child runs, in the order of Append.children; each with its epoch (0 when
             the child is not owned by this append's caller, or existed before).
+        successor: the same of the run's next generation, None if it has none.
     """
 
     seq: int
     children: Sequence[tuple[int, int]] = ()
+    successor: tuple[int, int] | None = None
 
 
 class Stale(msgspec.Struct, frozen=True, gc=False):

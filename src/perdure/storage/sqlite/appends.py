@@ -14,7 +14,8 @@ from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.effects import take_effect
 from perdure.storage.sqlite.events import insert_events
-from perdure.storage.sqlite.lifecycle import close_children, create_run, deliver
+from perdure.storage.sqlite.generations import succeed
+from perdure.storage.sqlite.lifecycle import close_children, create_run, deliver, take_inbox
 from perdure.storage.sqlite.rows import as_json
 
 _FINAL = frozenset(status.value for status in FINAL)
@@ -114,7 +115,16 @@ def _refuse(db: Database, append: Append) -> Appended | Stale:
         ((key, epoch, owner, parent),) = db.rows("key_of", {"id": child.id})
         ours = owner is not None and owner == child.owner and parent == append.run and epoch == 1
         children.append((key, 1 if ours else 0))
-    return Appended(append.expected + len(append.events), tuple(children))
+    return Appended(append.expected + len(append.events), tuple(children), _successor_again(db, append))
+
+
+def _successor_again(db: Database, append: Append) -> tuple[int, int] | None:
+    """What the first of two equal appends was told about the run's next generation."""
+    if append.successor is None:
+        return None
+    ((key, epoch, owner),) = db.rows("successor", {"run": append.run})
+    ours = owner is not None and owner == append.successor.run.owner and epoch == 1
+    return key, 1 if ours else 0
 
 
 def _has_effects(append: Append) -> bool:
@@ -132,7 +142,7 @@ def _has_effects(append: Append) -> bool:
 def _only_ends(append: Append) -> bool:
     """Whether it is the end of a run and nothing besides."""
     return append.status in _FINAL and not (
-        append.consumed or append.children or append.parent_mail or append.effects
+        append.consumed or append.children or append.parent_mail or append.effects or append.successor
     )
 
 
@@ -155,8 +165,9 @@ def _follow(db: Database, append: Append) -> Appended:
     children = _start_children(db, append) if append.children else ()
     for effect in append.effects:
         take_effect(db, append, effect)
+    successor = None
     if append.status in _FINAL:
-        _finish(db, append)
+        successor = _finish(db, append)
     else:
         if append.status is not None:
             db.run(
@@ -174,7 +185,7 @@ def _follow(db: Database, append: Append) -> Appended:
         ((parent,),) = db.rows("parent_of", {"run": run})
         if parent is not None:
             deliver(db, parent, append.parent_mail, now)
-    return Appended(append.expected + len(append.events), children)
+    return Appended(append.expected + len(append.events), children, successor)
 
 
 def _start_children(db: Database, append: Append) -> tuple[tuple[int, int], ...]:
@@ -192,8 +203,11 @@ def _start_children(db: Database, append: Append) -> tuple[tuple[int, int], ...]
     return tuple(answers)
 
 
-def _finish(db: Database, append: Append) -> None:
-    run = append.run
+def _finish(db: Database, append: Append) -> tuple[int, int] | None:
+    """End a run; (key, epoch) of its next generation, the epoch 0 if the caller doesn't drive that."""
+    run, successor, made = append.run, append.successor, None
+    ((_, _, _, caller),) = db.rows("standing", {"run": run}) if successor else ((0, 0, 0, None),)
+    inbox = take_inbox(db, run) if successor else []
     db.run(
         "finish",
         {
@@ -205,4 +219,8 @@ def _finish(db: Database, append: Append) -> None:
         },
     )
     db.run("drop_inbox", {"run": run})
+    if successor is not None:
+        key, epoch = succeed(db, run, successor, inbox)
+        made = key, epoch if successor.run.owner == caller else 0
     close_children(db, run, append.now)
+    return made

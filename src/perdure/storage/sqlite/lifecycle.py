@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
+from perdure.storage.generations import goes_over
 from perdure.storage.reasons import parent_ended
-from perdure.storage.records import Delivery, MailKind, NewMail, NewRun, ParentPolicy
+from perdure.storage.records import Delivery, Mail, MailKind, NewMail, NewRun, ParentPolicy
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.events import insert_events
-from perdure.storage.sqlite.rows import new_run, new_runs
+from perdure.storage.sqlite.rows import mail_rows, new_run, new_runs
 
 
 def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int] | None:
-    """(key, epoch) of a new run, None if its id exists already."""
+    """(key, epoch) of a new run, None if its id exists already, or what it follows is followed already."""
+    if run.follows is not None and not db.run("make_way", {"run": run.follows, "id": run.id}):
+        return None
     made = db.rows("create", new_run(run, parent, SEMANTICS_VERSION))
     if not made:
         return None
@@ -27,6 +30,10 @@ def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int]
     db.run("insert_event", {"run": key, "seq": 1, "data": run.first_event})
     for item in run.mail:
         post(db, key, item, run.created_at)
+    if run.follows is not None:
+        db.run("followed_by", {"run": run.follows, "next": key})
+        if run.inherit:
+            inherit(db, run.follows, key, take_inbox(db, run.follows), run.created_at)
     return key, epoch
 
 
@@ -84,6 +91,23 @@ def send_message(db: Database, run: int, data: bytes, now: float) -> None:
     if not deliver(db, run, data, now, MailKind.MESSAGE):
         db.run("more_undelivered", {"run": run})
         db.run("put_mail", {"run": run, "kind": MailKind.MESSAGE.value, "data": data})
+
+
+def take_inbox(db: Database, run: int) -> list[Mail]:
+    """Empty a run's inbox; what was in it, oldest first."""
+    found = mail_rows(db.rows("inbox", {"run": run}))
+    if found:
+        db.run("empty_inbox", {"run": run})
+    return found
+
+
+def inherit(db: Database, run: int, new: int, inbox: Sequence[Mail], now: float) -> None:
+    """What is meant for a run goes over to the generation that follows it: it was in its inbox."""
+    for item in inbox:
+        if goes_over(item.data):
+            deliver(db, new, item.data, now, MailKind(item.kind))
+    db.run("inherit_keys", {"run": run, "new": new})
+    db.run("inherit_updates", {"run": run, "new": new})
 
 
 def close_children(db: Database, parent: int, now: float) -> None:

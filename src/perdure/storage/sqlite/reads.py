@@ -24,6 +24,10 @@ def inbox(db: Database, run: int) -> list[Mail]:
     return mail_rows(db.rows("inbox", {"run": run}))
 
 
+def generation(db: Database, id: str, number: int) -> RunRow | None:
+    return next(iter(run_rows(db.rows("generation", {"id": id, "generation": number}))), None)
+
+
 def find(db: Database, filter: RunFilter) -> list[RunRow]:
     bindings: dict[str, Value] = {
         "statuses": as_json(filter.statuses) if filter.statuses else None,

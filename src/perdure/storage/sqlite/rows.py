@@ -74,4 +74,5 @@ def new_run(run: NewRun, parent: int | None, semantics: int) -> dict[str, Value]
         "parent": parent,
         "parent_op": run.parent_op,
         "on_parent_close": run.on_parent_close.value,
+        "generation": run.generation,
     }

@@ -140,6 +140,9 @@ class SqliteStore:
     async def inbox(self, run: int) -> list[Mail]:
         return await self._read(reads.inbox, run)
 
+    async def generation(self, id: str, number: int) -> RunRow | None:
+        return await self._read(reads.generation, id, number)
+
     async def find(self, filter: RunFilter) -> list[RunRow]:
         return await self._read(reads.find, filter)
 

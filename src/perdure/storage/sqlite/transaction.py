@@ -73,7 +73,7 @@ class Transaction:
 
 def needs_mark(job: Job) -> bool:
     """Whether a repeat of the job couldn't tell that it is one, or what the answer was."""
-    return job.verb is not None or any(append.children for append in job.appends)
+    return job.verb is not None or any(append.children or append.successor for append in job.appends)
 
 
 def _split(answers: Sequence[Appended | Stale], sizes: Sequence[int]) -> list[Sequence[Appended | Stale]]:

@@ -28,8 +28,10 @@ _STRAND_LIMIT = 1000
 
 
 def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
-    single = len(runs) == 1
-    new = [create_run(db, runs[0], runs[0].parent) is not None] if single else create_runs(db, runs)
+    if len(runs) == 1 or any(run.follows is not None for run in runs):
+        new = [create_run(db, run, run.parent) is not None for run in runs]
+    else:
+        new = create_runs(db, runs)
     rows = rows_by_id(db, [run.id for run in runs])
     answers = [Delivery.DELIVERED] * len(runs)
     if any(run.mail and not made for run, made in zip(runs, new, strict=True)):

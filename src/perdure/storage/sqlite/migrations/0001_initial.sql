@@ -8,7 +8,7 @@ PRAGMA user_version = 1;
 -- Keys are handed out in order of creation, so the events of runs that live together lie together.
 CREATE TABLE runs (
     run             INTEGER PRIMARY KEY,
-    id              TEXT    NOT NULL UNIQUE,
+    id              TEXT    NOT NULL,
     workflow        TEXT    NOT NULL,
     status          TEXT    NOT NULL,
     queue           TEXT    NOT NULL,
@@ -30,12 +30,20 @@ CREATE TABLE runs (
     parent_op       TEXT,
     on_parent_close TEXT    NOT NULL CHECK (on_parent_close IN ('cancel', 'abandon', 'terminate')),
     attempt         INTEGER,  -- number of the newest append, by which a repeat of it is recognised
+    generation      INTEGER NOT NULL DEFAULT 1 CHECK (generation >= 1),
+    next            INTEGER,  -- the run that goes on under this id; 0 while that is being made
+    CHECK (next IS NULL OR ended_at IS NOT NULL),
     CHECK (owner IS NULL OR wake_at IS NULL),
     CHECK (owner IS NULL OR epoch >= 1),
     CHECK (ended_at IS NULL OR (owner IS NULL AND wake_at IS NULL)),
     CHECK ((ended_at IS NOT NULL)
            = (status IN ('completed', 'failed', 'cancelled', 'terminated', 'continued')))
 ) STRICT;
+
+-- An id means the newest generation of its run; the earlier ones are found by number.
+CREATE UNIQUE INDEX runs_current ON runs (id) WHERE next IS NULL;
+
+CREATE INDEX runs_earlier ON runs (id, generation) WHERE next IS NOT NULL;
 
 -- Runs that need a driver at some time, by what a worker must have to drive them: a worker then finds
 -- its due runs by one seek for each queue and workflow it serves, however many wait for other workers.

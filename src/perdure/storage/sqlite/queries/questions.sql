@@ -22,7 +22,7 @@ WHERE id IN (
     WHERE q.answer IS NULL AND q.workflow IN (SELECT value FROM json_each(:workflows)) AND q.expires_at >= :now
       AND (q.taken_at IS NULL OR q.taken_at <= :now - :again)
       AND (q.asked_at <= :now - :again OR NOT EXISTS (
-          SELECT 1 FROM runs AS r WHERE r.id = q.run_id AND r.owner IS NOT NULL AND r.owner <> :worker
+          SELECT 1 FROM runs AS r WHERE r.id = q.run_id AND r.next IS NULL AND r.owner IS NOT NULL AND r.owner <> :worker
       ))
     ORDER BY q.id LIMIT :limit
 )

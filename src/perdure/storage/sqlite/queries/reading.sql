@@ -3,23 +3,28 @@
 -- name: rows_by_id
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
-       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close
-FROM json_each(:ids) AS i CROSS JOIN runs AS r ON r.id = i.value LEFT JOIN runs AS p ON p.run = r.parent;
+       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
+       r.next
+FROM json_each(:ids) AS i CROSS JOIN runs AS r ON r.id = i.value AND r.next IS NULL
+     LEFT JOIN runs AS p ON p.run = r.parent;
 
 -- name: rows_by_key
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
-       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close
+       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
+       r.next
 FROM json_each(:runs) AS i CROSS JOIN runs AS r ON r.run = i.value LEFT JOIN runs AS p ON p.run = r.parent
 ORDER BY i.key;
 
 -- name: find
--- Newest first. A workflow is given by its name or by the part of it after the last dot.
+-- Newest first, of each run its newest generation. A workflow is given by its name or by the part of it after the last dot.
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
-       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close
+       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
+       r.next
 FROM runs AS r LEFT JOIN runs AS p ON p.run = r.parent
-WHERE (:before IS NULL OR r.run < :before)
+WHERE r.next IS NULL
+  AND (:before IS NULL OR r.run < :before)
   AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
   AND (:workflow IS NULL OR r.workflow = :workflow
        OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
@@ -32,9 +37,10 @@ LIMIT :limit;
 -- The same among the children of one run, by their index.
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
-       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close
+       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
+       r.next
 FROM runs AS r LEFT JOIN runs AS p ON p.run = r.parent
-WHERE r.parent = :parent
+WHERE r.parent = :parent AND r.next IS NULL
   AND (:before IS NULL OR r.run < :before)
   AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
   AND (:workflow IS NULL OR r.workflow = :workflow

@@ -28,7 +28,8 @@ WHERE due_at <= :now ORDER BY due_at, name LIMIT :limit;
 -- Those with slots that waited for runs which have all ended by now.
 SELECT s.name, s.version, s.due_at, s.waiting, s.running, s.data FROM schedules AS s
 WHERE s.waiting = 1 AND NOT EXISTS (
-    SELECT 1 FROM json_each(s.running) AS j CROSS JOIN runs AS r ON r.id = j.value WHERE r.ended_at IS NULL
+    SELECT 1 FROM json_each(s.running) AS j CROSS JOIN runs AS r ON r.id = j.value AND r.next IS NULL
+    WHERE r.ended_at IS NULL
 )
 ORDER BY s.name
 LIMIT :limit;
