@@ -20,6 +20,7 @@ from perdure.api.call import Call
 from perdure.api.context import (
     ChildHandle,
     RunContext,
+    heartbeat,
     idempotency_key,
     info,
     log,
@@ -41,12 +42,15 @@ from perdure.api.polling import poll
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
 from perdure.core import events
+from perdure.core.doubt import Done
 from perdure.core.retry import Retry
 from perdure.core.status import Status
 from perdure.errors import (
     MapFailed,
     NonDeterminismError,
+    NothingToDecideError,
     NotSerializableError,
+    OutcomeUnknown,
     PerdureError,
     Permanent,
     Retryable,
@@ -70,6 +74,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Call",
     "ChildHandle",
+    "Done",
     "Engine",
     "Handle",
     "ItemStatus",
@@ -77,6 +82,8 @@ __all__ = [
     "MapResult",
     "NonDeterminismError",
     "NotSerializableError",
+    "NothingToDecideError",
+    "OutcomeUnknown",
     "PerdureError",
     "Permanent",
     "Retry",
@@ -106,6 +113,7 @@ __all__ = [
     "errors",
     "events",
     "failure",
+    "heartbeat",
     "idempotency_key",
     "info",
     "log",

@@ -10,6 +10,7 @@ import perdure
 from perdure.cli.control import cancel, terminate
 from perdure.cli.demo import demo
 from perdure.cli.ls import ls
+from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.show import show
 from perdure.cli.trouble import Commands
@@ -40,5 +41,5 @@ def root(
     """Durable execution for Python. The database is given by --url or PERDURE_URL."""
 
 
-for command in (run, worker, ls, show, cancel, terminate, demo):
+for command in (run, worker, ls, show, cancel, terminate, resolve, demo):
     app.command()(command)

@@ -82,6 +82,15 @@ CREATE TABLE mail_keys (
     PRIMARY KEY (run, key)
 ) STRICT, WITHOUT ROWID;
 
+-- What the newest heartbeat of a step told, while the step has no outcome.
+CREATE TABLE step_details (
+    run  INTEGER NOT NULL,
+    step TEXT    NOT NULL,
+    data BLOB    NOT NULL,
+    at   REAL    NOT NULL,
+    PRIMARY KEY (run, step)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE workers (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     name        TEXT    NOT NULL,
