@@ -17,10 +17,10 @@ Everything public is importable from here; the rest is the engine's own.
 
 from perdure import errors
 from perdure.api.call import Call
+from perdure.api.callbacks import Callback, Callbacks, callback
 from perdure.api.context import (
     ChildHandle,
     RunContext,
-    heartbeat,
     idempotency_key,
     info,
     log,
@@ -42,15 +42,16 @@ from perdure.api.polling import poll
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
 from perdure.core import events
-from perdure.core.doubt import Done
 from perdure.core.retry import Retry
 from perdure.core.status import Status
 from perdure.errors import (
+    CallbackCompletedError,
+    CallbackError,
+    CallbackExpiredError,
+    CallbackFailed,
     MapFailed,
     NonDeterminismError,
-    NothingToDecideError,
     NotSerializableError,
-    OutcomeUnknown,
     PerdureError,
     Permanent,
     Retryable,
@@ -64,6 +65,7 @@ from perdure.errors import (
     StaleWorkerError,
     StepFailed,
     StoreError,
+    UnknownCallbackError,
     UnknownRunError,
     UnknownScheduleError,
 )
@@ -73,8 +75,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Call",
+    "Callback",
+    "CallbackCompletedError",
+    "CallbackError",
+    "CallbackExpiredError",
+    "CallbackFailed",
+    "Callbacks",
     "ChildHandle",
-    "Done",
     "Engine",
     "Handle",
     "ItemStatus",
@@ -82,8 +89,6 @@ __all__ = [
     "MapResult",
     "NonDeterminismError",
     "NotSerializableError",
-    "NothingToDecideError",
-    "OutcomeUnknown",
     "PerdureError",
     "Permanent",
     "Retry",
@@ -107,13 +112,14 @@ __all__ = [
     "StepFailure",
     "StepInfo",
     "StoreError",
+    "UnknownCallbackError",
     "UnknownRunError",
     "UnknownScheduleError",
     "Workflow",
+    "callback",
     "errors",
     "events",
     "failure",
-    "heartbeat",
     "idempotency_key",
     "info",
     "log",

@@ -19,20 +19,23 @@
     │   └── ValidatorActedError       ... because it tried to act; a ReadOnlyError, too
     ├── HandlerFailed                 a handler's exception can't be rebuilt here
     ├── HandlerUnreachableError       nobody who has the workflow's code answered a query
-    ├── NothingToDecideError          no such step of the run waits for a person
     ├── RunError                      a run ended without a result
     │   ├── RunFailed                 an exception left the workflow function
     │   │   └── RunTimedOut           the run was past its timeout
     │   ├── RunCancelled              the run was cancelled
     │   └── RunTerminated             the run was terminated from outside
     ├── StepFailed                    a step failed for good; its class can't be rebuilt here
+    ├── CallbackFailed                somebody outside failed a callback that the code awaits
+    ├── CallbackError                 a callback can't be completed
+    │   ├── UnknownCallbackError      no callback has this token
+    │   ├── CallbackCompletedError    it was completed or failed before
+    │   └── CallbackExpiredError      its time is over, or its run has ended
     ├── MapFailed                     more items of a map failed than its limits tolerate
     ├── NonDeterminismError           history and code disagree (blocks the run)
     ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
     ├── TurnLimitError                workflow code span without awaiting (blocks the run)
     ├── Retryable                     raised by steps: try again
     ├── Permanent                     raised by steps: don't try again
-    ├── OutcomeUnknown                raised by steps: it may have happened, or not
     ├── EngineClosedError             the engine isn't open
     └── StoreError                    the database can't be used
         ├── StaleWorkerError          another worker drives this run now
@@ -51,6 +54,10 @@ from datetime import timedelta
 from typing import Any
 
 __all__ = [
+    "CallbackCompletedError",
+    "CallbackError",
+    "CallbackExpiredError",
+    "CallbackFailed",
     "ConfigurationError",
     "DuplicateNameError",
     "DurableCallInStepError",
@@ -63,8 +70,6 @@ __all__ = [
     "NonDeterminismError",
     "NotADatabaseError",
     "NotSerializableError",
-    "NothingToDecideError",
-    "OutcomeUnknown",
     "PayloadTooLargeError",
     "PerdureError",
     "Permanent",
@@ -84,6 +89,7 @@ __all__ = [
     "StoreUnavailableError",
     "TurnLimitError",
     "UndecodableError",
+    "UnknownCallbackError",
     "UnknownHandlerError",
     "UnknownRunError",
     "UnknownScheduleError",
@@ -191,10 +197,6 @@ class HandlerUnreachableError(PerdureError):
     """A query wasn't answered: no process that has the workflow's code could be reached in time."""
 
 
-class NothingToDecideError(PerdureError):
-    """No step of this name waits for a person's decision in this run; the message lists those that do."""
-
-
 class RunError(PerdureError):
     """A run ended without a result.
 
@@ -237,6 +239,42 @@ class StepFailed(PerdureError):
         self.step = step
         self.type = type
         self.attempts = attempts
+
+
+class CallbackFailed(PerdureError):
+    """Somebody outside failed a callback, or sent a value that isn't what the code expects.
+
+    Attributes:
+        callback: its id within the run.
+    """
+
+    def __init__(self, message: str, *, callback: str = "") -> None:
+        super().__init__(message)
+        self.callback = callback
+
+
+class CallbackError(PerdureError):
+    """A callback can't be completed, failed or kept alive. Nothing was changed.
+
+    Attributes:
+        run_id: the run it belongs to, "" if that isn't known.
+    """
+
+    def __init__(self, message: str, *, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class UnknownCallbackError(CallbackError):
+    """No callback in this database has this token."""
+
+
+class CallbackCompletedError(CallbackError):
+    """The callback was completed or failed before; that can be done once."""
+
+
+class CallbackExpiredError(CallbackError):
+    """The callback's time is over, or the run it belongs to has ended."""
 
 
 class MapFailed(PerdureError):
@@ -285,14 +323,6 @@ class Retryable(PerdureError):
 
 class Permanent(PerdureError):
     """Raise in a step to fail it at once, whatever its retry policy says."""
-
-
-class OutcomeUnknown(PerdureError):
-    """Raise in a step that can't tell whether what it is for has happened: the answer got lost, say.
-
-    A `once=True` step is then looked into (`verify=`) or waits for a person. Any other step is tried again, and
-    waits for a person when its attempts are used up.
-    """
 
 
 class EngineClosedError(PerdureError):

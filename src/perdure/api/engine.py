@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from perdure.api.call import Call, WorkflowCall, current_machine
+from perdure.api.callbacks import Callbacks
 from perdure.api.handle import Connection, Handle, RunInfo, run_info
 from perdure.api.schedules import Schedules
 from perdure.core.retry import seconds
@@ -258,6 +259,11 @@ class Engine:
     def get(self, id: str) -> Handle[Any]:
         """A handle to a run by its id, existing or not. Does no I/O."""
         return Handle(self._open(), id)
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """What runs wait for from outside: complete it, fail it, or keep it alive, by its token."""
+        return Callbacks(self._open(), self._settings.max_payload)
 
     @property
     def schedules(self) -> Schedules:

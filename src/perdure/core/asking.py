@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Generator, Sequence
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from perdure.core.commands import (
+    AwaitCallback,
     CancelOperation,
     Command,
     ConcludeStep,
+    OpenOperation,
     RunStep,
     StartChild,
     StartTimer,
@@ -28,6 +31,9 @@ from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
 from perdure.core.unwinding import Suspended
 from perdure.errors import UsageError
+
+#: Length of the seeds of the first runs, in bytes. They are used as they are.
+SHORT_SEED = 16
 
 #: After so many durable calls while being unwound, code will never end.
 RESISTANCE_MAX = 100
@@ -63,13 +69,13 @@ class Asking:
         self.run_id = run_id
         self.loop = WorkflowLoop(run_id, self._timer_started, self._timer_cancelled)
         self.loop.owner = self
-        self.operations: dict[str, RunStep | StartTimer | StartChild] = {}
+        self.operations: dict[str, OpenOperation] = {}
         self.inert = False
         self.replaying = False
         self.compensating = 0
         self.started: RunStarted | None = None
         self._dropped: dict[str, StartChild | None] = {}
-        self._fresh: dict[str, RunStep | StartTimer | StartChild | WriteDown] = {}
+        self._fresh: dict[str, OpenOperation | WriteDown] = {}
         self._records: dict[str, WriteDown] | None = (
             None  # what the code did and the history doesn't hold yet
         )
@@ -86,10 +92,6 @@ class Asking:
         self._fresh = {}
         self._commands = []
         return commands
-
-    def asks_anew(self, operation: RunStep) -> bool:
-        """Whether an operation is among the commands to come: nothing has been done about it yet."""
-        return operation.id in self._fresh
 
     def step(
         self,
@@ -186,6 +188,27 @@ class Asking:
         if operation.id in self.operations:
             self._commands.append(CancelOperation(operation))
 
+    def callback(
+        self,
+        op_id: str,
+        *,
+        token_hash: bytes,
+        decode: Callable[[bytes], Any],
+        timeout: float | None,
+        heartbeat: float | None,
+    ) -> AwaitCallback:
+        """Ask for a callback. Giving up a wait for it doesn't close it: its token is out in the world."""
+        self._check_inert()
+        ended = self.loop.create_future()
+        operation = AwaitCallback(op_id, self.loop.now, token_hash, decode, ended, timeout, heartbeat)
+        self._open(operation)
+        return operation
+
+    async def wait_callback(self, operation: AwaitCallback) -> Any:
+        """Wait for a callback's end, however many do."""
+        self._check_inert()
+        return await asyncio.shield(operation.ended)
+
     def write_down(self, record: Record, effects: Sequence[Any] = ()) -> None:
         """The code did something that has no outcome. Its record goes with the run's next append.
 
@@ -215,10 +238,13 @@ class Asking:
         """The run's own source of random numbers, seeded by its first event."""
         if self._random is None:
             assert self.started is not None
-            self._random = random.Random(self.started.seed)  # noqa: S311 - replayable, not secret
+            seed = self.started.seed
+            if len(seed) > SHORT_SEED:  # tokens are made from it: random numbers mustn't give it away
+                seed = blake2b(seed, digest_size=32, person=b"perdure random").digest()
+            self._random = random.Random(seed)  # noqa: S311 - replayable, not secret
         return self._random
 
-    def _open(self, operation: RunStep | StartTimer | StartChild) -> None:
+    def _open(self, operation: OpenOperation) -> None:
         if operation.id[-1] == "]":
             self._check_key(operation.id)
         self.operations[operation.id] = operation
@@ -243,7 +269,7 @@ class Asking:
                 self._drop(operation)  # the wait was given up: cancelled, or its task closed
             raise
 
-    def _drop(self, operation: RunStep | StartTimer | StartChild) -> None:
+    def _drop(self, operation: OpenOperation) -> None:
         del self.operations[operation.id]
         fresh = self._fresh.pop(operation.id, None) is not None
         self._dropped[operation.id] = operation if isinstance(operation, StartChild) else None

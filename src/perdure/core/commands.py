@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from perdure.core.events import Failure, Record, StepParked
+from perdure.core.events import Failure, Record
 from perdure.core.handles import TimerHandle
 
 
@@ -43,8 +43,6 @@ class RunStep(Operation, eq=False):
         noted: a StepStarted event for the current attempt is in the history.
         concluding: the code was cancelled and waits for the outcome: no attempt follows that isn't on its way.
         recalled: asked for on replay, so an attempt may have begun before this process drove the run.
-        parked: why it waits for a person's decision, None if it doesn't.
-        pulse: what its heartbeats have left, the runtime's own.
     """
 
     name: str
@@ -60,8 +58,6 @@ class RunStep(Operation, eq=False):
     noted: bool = False
     concluding: bool = False
     recalled: bool = False
-    parked: StepParked | None = None
-    pulse: Any = None
 
 
 class StartTimer(Operation, eq=False):
@@ -91,6 +87,27 @@ class StartChild(Operation, eq=False):
     recorded: bool = False
 
 
+class AwaitCallback(Operation, eq=False):
+    """Record that a callback was opened, and watch the clock for it; its CallbackEnded arrives as mail.
+
+    Attributes:
+        token_hash: what the store knows it by.
+        ended: what the code awaits.
+        timeout, heartbeat: seconds, None = any. Those of the history count if the code's are others by now.
+        opened_at: when CallbackOpened was written.
+        recorded: CallbackOpened is in the history.
+    """
+
+    token_hash: bytes
+    decode: Callable[[bytes], Any]
+    ended: asyncio.Future[Any]
+    timeout: float | None = None
+    heartbeat: float | None = None
+    opened_at: float = 0.0
+    recorded: bool = False
+    noted: bool = False
+
+
 class WriteDown:
     """The code did something that has no outcome: write it down, and let the store do what belongs to it.
 
@@ -106,12 +123,16 @@ class WriteDown:
         self.effects = effects
 
 
+#: Everything that has an outcome.
+OpenOperation: TypeAlias = RunStep | StartTimer | StartChild | AwaitCallback
+
+
 class CancelOperation:
     """The code doesn't wait for this operation any more: stop the step, forget the timer, cancel the child."""
 
     __slots__ = ("operation",)
 
-    def __init__(self, operation: RunStep | StartTimer | StartChild) -> None:
+    def __init__(self, operation: OpenOperation) -> None:
         self.operation = operation
 
 
@@ -143,4 +164,4 @@ class Finish:
         self.error = error
 
 
-Command: TypeAlias = RunStep | StartTimer | StartChild | WriteDown | CancelOperation | ConcludeStep | Finish
+Command: TypeAlias = OpenOperation | WriteDown | CancelOperation | ConcludeStep | Finish

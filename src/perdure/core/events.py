@@ -50,7 +50,7 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_fiel
 
 
 class RunStarted(_Event, frozen=True, tag="run_started"):
-    """Always the first event. `seed` feeds the run's random numbers."""
+    """Always the first event. `seed` feeds the run's random numbers, and is the key to its callbacks' tokens."""
 
     workflow: str
     input: bytes
@@ -86,29 +86,6 @@ class StepAttemptFailed(_Event, frozen=True, tag="step_attempt_failed"):
     started_at: float
 
 
-class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The mark of an event that a person's decision brought about: who decided, and why, if they said so."""
-
-    by: str | None = None
-    why: str | None = None
-
-
-class StepParked(_Event, frozen=True, tag="step_parked"):
-    """A note: a step waits for a person's decision.
-
-    `unknown` says that it may or may not have happened; else its attempts are used up, and `failure` is the last.
-    """
-
-    step: str
-    attempt: int
-    started_at: float
-    why: str
-    unknown: bool = False
-    failure: Failure | None = None
-    input: bytes | None = None
-    fingerprint: bytes | None = None
-
-
 class StepCompleted(_Event, frozen=True, tag="step_completed"):
     """A step's result. Small inputs are kept as `input`, larger ones only as their `fingerprint`."""
 
@@ -118,7 +95,6 @@ class StepCompleted(_Event, frozen=True, tag="step_completed"):
     result: bytes
     input: bytes | None = None
     fingerprint: bytes | None = None
-    decision: Decision | None = None  #: a person gave the result of a step that waited for one
 
 
 class StepFailed(_Event, frozen=True, tag="step_failed"):
@@ -130,7 +106,6 @@ class StepFailed(_Event, frozen=True, tag="step_failed"):
     failure: Failure
     input: bytes | None = None
     fingerprint: bytes | None = None
-    decision: Decision | None = None  #: a person let a step fail that waited for one
 
 
 class TimerStarted(_Event, frozen=True, tag="timer_started"):
@@ -174,7 +149,6 @@ class StepRerun(_Event, frozen=True, tag="step_rerun"):
     """A person decided that a step which waits for one is to be attempted again, from its first attempt on."""
 
     step: str
-    decision: Decision | None = None
 
 
 class MessageReceived(_Event, frozen=True, tag="message_received"):
@@ -312,7 +286,6 @@ Event: TypeAlias = (
     | RunRecovered
     | StepStarted
     | StepAttemptFailed
-    | StepParked
     | StepCompleted
     | StepFailed
     | TimerStarted

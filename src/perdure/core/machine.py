@@ -139,8 +139,8 @@ class Machine(Matching):
             return None
         where = "".join(f"\n  code is at: {place}" for place in mismatch.where(self.loop)[:6])
         return (
-            "the code waits for something that no step, timer or child will bring, such as an Event that nobody "
-            f"sets or a Queue that nobody fills. Only a cancellation can end this wait.{where}"
+            "the code waits for something that no step, timer, child or callback will bring, such as an Event "
+            f"that nobody sets or a Queue that nobody fills. Only a cancellation can end this wait.{where}"
         )
 
     def turn_limit_error(self) -> TurnLimitError:
@@ -172,6 +172,7 @@ _TURNS: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.ChildStarted: Machine._child_started,
     ev.ChildEnded: Machine._child_ended,
     ev.UpdateAccepted: Machine._update_accepted,
+    ev.CallbackEnded: Machine._callback_ended,
     ev.CancelRequested: Machine._cancel_requested,
     ev.DeadlinePassed: Machine._deadline,
 }
@@ -182,11 +183,10 @@ _NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.RunRecovered: Machine._pass_over,
     ev.StepStarted: Machine._step_noted,
     ev.StepAttemptFailed: Machine._step_noted,
-    ev.StepParked: Machine._step_parked,
-    ev.StepRerun: Machine._step_rerun,
     ev.TimerStarted: Machine._timer_noted,
     ev.OperationDropped: Machine._drop_noted,
     ev.UpdateCompleted: Machine._update_completed,
+    ev.CallbackOpened: Machine._callback_opened,
     ev.RunCompleted: Machine._ended,
     ev.RunFailed: Machine._ended,
     ev.RunCancelled: Machine._ended,

@@ -16,8 +16,15 @@ import msgspec
 from perdure.core import events as ev
 from perdure.core import mismatch
 from perdure.core.asking import Asking
-from perdure.core.commands import CancelOperation, RunStep, StartChild, StartTimer
-from perdure.errors import NonDeterminismError
+from perdure.core.commands import (
+    AwaitCallback,
+    CancelOperation,
+    OpenOperation,
+    RunStep,
+    StartChild,
+    StartTimer,
+)
+from perdure.errors import CallbackFailed, NonDeterminismError, UndecodableError
 
 UNSET: Any = object()
 
@@ -66,8 +73,6 @@ class Matching(Asking):
     # -- steps, timers, children --------------------------------------------------------------------
 
     def _step_ended(self, event: ev.StepCompleted | ev.StepFailed, value: Any) -> None:
-        if event.decision is not None and not self._is_parked(event.step):
-            return  # decided twice, or given up meanwhile: the first word counts
         operation = self._take(event, event.step)
         if operation is None:
             return
@@ -96,26 +101,6 @@ class Matching(Asking):
             operation.first_at = operation.first_at or event.started_at
             operation.last_failure = event.failure
             operation.recalled = self.replaying
-
-    def _step_parked(self, event: ev.StepParked, value: Any) -> None:
-        operation = self._known(event, event.step)
-        if isinstance(operation, RunStep):
-            self._check_input(event, operation.input)
-            operation.parked = event
-            operation.failed_attempts = event.attempt
-            operation.last_failure = event.failure
-
-    def _step_rerun(self, event: ev.StepRerun, value: Any) -> None:
-        operation = self.operations.get(event.step)
-        if isinstance(operation, RunStep) and operation.parked is not None:
-            operation.parked = operation.first_at = operation.last_failure = None
-            operation.failed_attempts = 0
-            operation.retry_at = 0.0
-            operation.noted = False
-
-    def _is_parked(self, op_id: str) -> bool:
-        operation = self.operations.get(op_id)
-        return isinstance(operation, RunStep) and operation.parked is not None
 
     def _timer_noted(self, event: ev.TimerStarted, value: Any) -> None:
         timer = self._known(event, event.timer)
@@ -186,6 +171,49 @@ class Matching(Asking):
             raise mismatch.changed_record(self.run_id, self.seq, event, record, self.loop)
         self._fresh.pop(event.op, None)
 
+    # -- callbacks ----------------------------------------------------------------------------------
+
+    def _callback_opened(self, event: ev.CallbackOpened, value: Any) -> None:
+        operation = self._known(event, event.op)
+        if operation is None:
+            return
+        if not isinstance(operation, AwaitCallback):
+            raise self._unexpected(event)
+        operation.timeout, operation.heartbeat = event.timeout, event.heartbeat
+        operation.opened_at = event.at
+        operation.recorded = True
+
+    def _callback_ended(self, event: ev.CallbackEnded, value: Any) -> None:
+        operation = self._take(event, event.callback)
+        if operation is None:
+            return
+        if not isinstance(operation, AwaitCallback):
+            raise self._unexpected(event)
+        if not self.replaying:
+            self._commands.append(CancelOperation(operation))  # the clock needn't be watched any more
+        told = event.failure.message if event.failure is not None else ""
+        if event.result is not None:
+            operation.ended.set_result(operation.decode(event.result) if value is UNSET else value)
+        elif event.timed_out:
+            _fail(operation.ended, TimeoutError(told))
+        else:
+            _fail(operation.ended, CallbackFailed(told, callback=event.callback))
+
+    def read_callback(self, event: ev.CallbackEnded) -> tuple[ev.CallbackEnded, Any]:
+        """Before what came for a callback is recorded: decode it. If it doesn't fit, it is a failure.
+
+        Whoever sends a value of another type than the code expects mustn't block the run.
+        """
+        operation = self.operations.get(event.callback)
+        if event.result is None or not isinstance(operation, AwaitCallback):
+            return event, UNSET
+        try:
+            return event, operation.decode(event.result)
+        except UndecodableError as error:
+            told = f"a value came that isn't what the code expects. {error.__cause__ or error}"
+            failure = ev.Failure(type="perdure.errors.CallbackFailed", message=told)
+            return msgspec.structs.replace(event, result=None, failure=failure), UNSET
+
     # -- the run as a whole -------------------------------------------------------------------------
 
     def _cancel_requested(self, event: ev.CancelRequested, value: Any) -> None:
@@ -230,7 +258,7 @@ class Matching(Asking):
             raise mismatch.changed_record(self.run_id, self.seq, event, done.record, self.loop)
         self._fresh.pop(event.op, None)
 
-    def _take(self, event: ev.Event, op_id: str) -> RunStep | StartTimer | StartChild | None:
+    def _take(self, event: ev.Event, op_id: str) -> OpenOperation | None:
         """Close the open operation that an outcome belongs to; None if the code dropped it."""
         operation = self.operations.pop(op_id, None)
         if operation is None:
@@ -240,16 +268,14 @@ class Matching(Asking):
         self._fresh.pop(op_id, None)
         return operation
 
-    def _known(self, event: ev.Event, op_id: str) -> RunStep | StartTimer | StartChild | None:
+    def _known(self, event: ev.Event, op_id: str) -> OpenOperation | None:
         """The open operation a note is about; None if the code dropped it."""
         operation = self.operations.get(op_id)
         if operation is None and op_id not in self._dropped:
             raise self._unexpected(event)
         return operation
 
-    def _check_input(
-        self, event: ev.StepCompleted | ev.StepFailed | ev.StepParked | ev.ChildStarted, asked: bytes
-    ) -> None:
+    def _check_input(self, event: ev.StepCompleted | ev.StepFailed | ev.ChildStarted, asked: bytes) -> None:
         if event.input is not None:
             if event.input != asked:
                 raise mismatch.changed_input(self.run_id, self.seq, event, event.input, asked, self.loop)

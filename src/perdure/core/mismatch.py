@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from perdure.core import events as ev
-from perdure.core.commands import Operation, RunStep, StartChild, StartTimer
+from perdure.core.commands import AwaitCallback, Operation, RunStep, StartChild, StartTimer
 from perdure.core.loop import WorkflowLoop
 from perdure.errors import NonDeterminismError
 
@@ -63,10 +63,6 @@ def describe_event(event: ev.Event) -> str:
             return f"attempt {event.attempt} of step {event.step!r} failed with {event.failure.type}"
         case ev.StepStarted():
             return f"step {event.step!r} was started"
-        case ev.StepParked():
-            return f"step {event.step!r} waits for a person's decision"
-        case ev.StepRerun():
-            return f"a person decided to run step {event.step!r} again"
         case ev.TimerStarted():
             return f"timer {event.timer!r} was started"
         case ev.TimerFired():
@@ -79,6 +75,10 @@ def describe_event(event: ev.Event) -> str:
             return f"child {event.child!r} ended ({event.status})"
         case ev.UpdateAccepted():
             return f"update {event.update!r} of handler {event.name!r} was accepted"
+        case ev.CallbackOpened():
+            return f"{event.op!r} was opened"
+        case ev.CallbackEnded():
+            return f"{event.callback!r} ended"
         case ev.Record():
             return f"the code did {type(event).__name__} {event.op!r}"
         case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated() | ev.RunContinued():
@@ -96,6 +96,8 @@ def describe_operation(operation: Operation) -> str:
             return f"timer {operation.id!r}"
         case StartChild():
             return f"child run {operation.id!r}"
+        case AwaitCallback():
+            return f"callback {operation.id!r}"
         case _:
             return repr(operation.id)
 

@@ -13,11 +13,12 @@ class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "decision" (of a person), "timer", "child" or "update".
+        kind: "step", "retry", "timer", "child", "callback" or "update".
         id: the operation's id within the run.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
-        detail: the child's run id, the update's handler, or the last attempt's error.
+        detail: the child's run id, the update's handler, the last attempt's error, or how often a callback has to
+            be heard of.
     """
 
     kind: str
@@ -40,9 +41,7 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
             case ev.StepAttemptFailed():
                 told = f"attempt {event.attempt} failed: {event.failure.type}: {event.failure.message}"
                 waiting[event.step] = Wait("retry", event.step, event.at, event.retry_at, told)
-            case ev.StepParked():
-                waiting[event.step] = Wait("decision", event.step, event.at, detail=event.why)
-            case ev.StepCompleted() | ev.StepFailed() | ev.StepRerun():
+            case ev.StepCompleted() | ev.StepFailed():
                 waiting.pop(event.step, None)
             case ev.TimerStarted():
                 waiting[event.timer] = Wait("timer", event.timer, event.at, event.due)
@@ -58,6 +57,12 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
                 waiting[f"update {event.update}"] = Wait("update", event.update, event.at, detail=event.name)
             case ev.UpdateCompleted():
                 waiting.pop(f"update {event.op}", None)
+            case ev.CallbackOpened():
+                until = None if event.timeout is None else event.at + event.timeout
+                told = "" if event.heartbeat is None else f"heartbeat every {event.heartbeat:g} s at least"
+                waiting[event.op] = Wait("callback", event.op, event.at, until, told)
+            case ev.CallbackEnded():
+                waiting.pop(event.callback, None)
             case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated():
                 waiting.clear()
             case _:

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 from perdure.core import events as ev
 from perdure.core.commands import (
+    AwaitCallback,
     CancelOperation,
     Command,
     ConcludeStep,
     Finish,
+    Operation,
     RunStep,
     StartChild,
     StartTimer,
@@ -25,6 +27,7 @@ from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
 from perdure.runtime.endings import Last, last_event
 from perdure.runtime.host import Host
 from perdure.runtime.work import Work
+from perdure.storage.callbacks import OpenCallback
 from perdure.storage.records import Effect, NewRun
 
 
@@ -45,10 +48,59 @@ class Run(Protocol):
     def end(self, last: Last) -> None: ...
 
 
-def carry_out(run: Run, commands: Sequence[Command]) -> None:
-    """Do all of it, in the order asked."""
-    for command in commands:
+def carry_out(run: Run, commands: Sequence[Command]) -> list[Command] | None:
+    """Do all of it, in the order asked.
+
+    Returns:
+        What has to wait until this activation's records are durable, None if nothing has. If a callback is
+        opened, that is all that comes after it: a step could take its token out of here before it is known.
+    """
+    for place, command in enumerate(commands):
+        if type(command) is AwaitCallback and not command.recorded:
+            return _hold(run, commands[place:])
         _WAYS[type(command)](run, command)
+    return None
+
+
+def still_wanted(run: Run, held: Sequence[Command]) -> list[Command]:
+    """What was held, without what the code has given up meanwhile."""
+    operations = run.machine.operations
+    return [
+        command
+        for command in held
+        if not isinstance(command, Operation) or operations.get(command.id) is command
+    ]
+
+
+def _hold(run: Run, commands: Sequence[Command]) -> list[Command]:
+    """Write down what the code did, and let everything else wait for that to be durable."""
+    held: list[Command] = []
+    for command in commands:
+        if isinstance(command, WriteDown):
+            _write_down(run, command)
+            continue
+        if isinstance(command, AwaitCallback):
+            _open_callback(run, command)
+        held.append(command)
+    return held
+
+
+def _open_callback(run: Run, command: AwaitCallback) -> None:
+    now = run.now()
+    opened = ev.CallbackOpened(at=now, op=command.id, timeout=command.timeout, heartbeat=command.heartbeat)
+    effect = OpenCallback(
+        token_hash=command.token_hash,
+        op=command.id,
+        opened_at=now,
+        expires_at=None if command.timeout is None else now + command.timeout,
+        heartbeat=command.heartbeat,
+    )
+    run.write_down(opened, [effect])
+
+
+def _watch_callback(run: Run, command: AwaitCallback) -> None:
+    limits = [limit for limit in (command.timeout, command.heartbeat) if limit is not None]
+    run.work.watch_callback(command, command.opened_at + min(limits) if limits else None)
 
 
 def _start_step(run: Run, command: RunStep) -> None:
@@ -88,7 +140,7 @@ def _cancel(run: Run, command: CancelOperation) -> None:
             run.work.abandon(operation)
         else:
             run.work.cancel(operation)
-        if operation.noted or (isinstance(operation, RunStep) and operation.parked is not None):
+        if operation.noted:
             run.ride(ev.OperationDropped(run.now(), operation.id))
 
 
@@ -109,4 +161,5 @@ _WAYS: dict[type[Any], Callable[[Run, Any], None]] = {
     CancelOperation: _cancel,
     ConcludeStep: _conclude,
     Finish: _finish,
+    AwaitCallback: _watch_callback,
 }

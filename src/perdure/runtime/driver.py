@@ -25,16 +25,15 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.commands import StartChild, StartTimer
+from perdure.core.commands import Command, RunStep, StartChild, StartTimer
 from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
-from perdure.runtime.carrying import carry_out
+from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.endings import Last, timed_out, told_to_parent
 from perdure.runtime.host import Handover, Host, appended
-from perdure.runtime.parking import admitted, why_parked
 from perdure.runtime.turns import TurnInterrupt
 from perdure.runtime.work import Work
 from perdure.storage.records import Append, Appended, BlockCode, Effect, NewRun, RunRow, Stale
@@ -43,9 +42,6 @@ logger = logging.getLogger("perdure.driver")
 
 #: How long a run past its timeout may take for cleaning up, in seconds.
 CLEANUP_SECONDS = 30.0
-
-#: Notes about a step after which there is something to do.
-_FOLLOWED = frozenset({ev.StepStarted, ev.StepAttemptFailed, ev.StepParked, ev.StepRerun})
 
 
 class Driver:
@@ -62,7 +58,7 @@ class Driver:
     """
 
     __slots__ = (
-        "_buffer", "_children", "_consumed", "_effects", "_ending", "_final_sent", "_handover", "_in_flight",
+        "_buffer", "_children", "_consumed", "_effects", "_ending", "_final_sent", "_handover", "_held", "_in_flight",
         "_last_at", "_last_mail", "_riders", "_state", "definition", "epoch", "gone", "has_children", "host", "id",
         "last_active", "machine", "number", "parent_op", "queue", "run", "seq", "work",
     )  # fmt: skip
@@ -88,7 +84,7 @@ class Driver:
         self.gone = False
         self.has_children = False
         self.last_active = 0.0
-        self._state: str | None = row.status  # what the store has, None if that is to be told anew
+        self._state = row.status  # what the store has
         self._riders: list[ev.Event] | None = None  # notes that go with the next append, whatever that is
         self._buffer: list[tuple[ev.Event, Any]] = []  # events to append next, with their decoded values
         self._children: list[NewRun] | None = None  # runs to create with them
@@ -100,6 +96,7 @@ class Driver:
         self._ending: Last | None = None
         self._final_sent = False
         self._handover: Handover | None = None
+        self._held: list[Command] | None = None  # commands that wait for the append on its way
 
     # -- events in ----------------------------------------------------------------------------------
 
@@ -128,25 +125,29 @@ class Driver:
 
     def take_mail(self, items: Iterable[tuple[int, ev.Event]]) -> None:
         """Take inbox items into the history, each once, in the order of their arrival."""
-        for number, sent in items:
-            event = admitted(self.machine, sent, self.now()) if isinstance(sent, ev.StepCompleted) else sent
+        for number, event in items:
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
                 self._consumed = appended(self._consumed, number)
                 self._last_at = self.now()
-                self._buffer.append((msgspec.structs.replace(event, at=self._last_at), UNSET))
+                value = UNSET
+                if isinstance(event, ev.CallbackEnded):
+                    event, value = self.machine.read_callback(event)
+                self._buffer.append((msgspec.structs.replace(event, at=self._last_at), value))
         self.flush()
 
     def proceed(self) -> None:
         """Carry out what the code has asked for, and write down what that made happen."""
         if self.gone:
             return
-        carry_out(self, self.machine.take_commands())
+        if self._held is not None and self._in_flight:
+            return  # what they wait for isn't durable yet; this is called again when it is
+        commands = self.machine.take_commands()
+        if self._held is not None:
+            commands = [*still_wanted(self, self._held), *commands]
+        self._held = carry_out(self, commands)
         self.flush()
-        if self._state == Status.BLOCKED or self.work.parked():
-            if not (self.work.parked() and self.work.executing):  # then it isn't worth telling yet
-                self.note([], self.standing())
-        elif not self.machine.operations and not self.busy():
+        if not self.machine.operations and not self.busy():
             self.note([], Status.WAITING)  # for ever, perhaps: the store should know why
 
     def _turn(self, event: ev.Event, value: Any) -> None:
@@ -189,7 +190,7 @@ class Driver:
                 self._final_sent = True
                 self._buffer.append((self._ending[1], UNSET))
                 self._submit(self._ending[0])
-        elif self._buffer or self._effects:
+        elif self._buffer:
             self._submit(None)
 
     def note(self, notes: list[ev.Event], status: Status) -> None:
@@ -206,10 +207,8 @@ class Driver:
         for operation in self.machine.operations.values():  # what it waits for, for people to see
             if isinstance(operation, StartTimer) and not operation.noted:
                 self.ride(ev.TimerStarted(self.now(), operation.id, operation.due))
-        self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
-        if parked := self.work.parked():
-            self._handover = Handover(Status.BLOCKED, wake_at, why_parked(self.id, parked), BlockCode.STEP)
         self._let_go()
+        self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
         self.flush()
 
     def block(self, error: Exception, where: str = "") -> None:
@@ -217,7 +216,7 @@ class Driver:
         self._let_go()
         reason = f"{error}\n  {where}" if where else str(error)
         self.host.blocked(self, reason)
-        self._handover = Handover(Status.BLOCKED, reason=reason, code=BlockCode.CODE)
+        self._handover = Handover(Status.BLOCKED, reason=reason)
         self.flush()
 
     def intruded(self, error: Exception) -> None:
@@ -251,20 +250,16 @@ class Driver:
         consumed, self._consumed = self._consumed or (), None
         children, self._children = self._children or (), None
         effects, self._effects = self._effects or (), None
-        reason, code = self.machine.stuck(), None
-        if handover is not None:
-            reason, code = handover.reason, handover.code
-        elif status is Status.BLOCKED:
-            reason, code = why_parked(self.id, self.work.parked()), BlockCode.STEP
         if status is not None:
             self._state = status
+        reason = handover.reason if handover else self.machine.stuck()
         if self._final_sent and self._ending is not None:
             reason = getattr(self._ending[1], "reason", None)
         return msgspec.structs.replace(
             append,
             status=status,
             reason=reason,
-            block_code=code,
+            block_code=BlockCode.CODE if status is Status.BLOCKED else None,
             release=release,
             wake_at=handover.wake_at if handover else None,
             consumed=consumed,
@@ -296,9 +291,8 @@ class Driver:
             self.last_active = self.host.clock()
             for event, value in events:
                 self._turn(event, value)
-                if type(event) in _FOLLOWED:
-                    self._state = None if isinstance(event, ev.StepParked) else self._state
-                    self.work.follow(event)
+                if isinstance(event, ev.StepAttemptFailed):
+                    self._try_again(event)
             try:
                 self.proceed()
             except Exception as error:  # the engine's own: the run mustn't hang for it
@@ -306,6 +300,11 @@ class Driver:
                 self.block(error)
             if any(not epoch for _, epoch in result.children):
                 self.check_children()
+
+    def _try_again(self, event: ev.StepAttemptFailed) -> None:
+        operation = self.machine.operations.get(event.step)
+        if isinstance(operation, RunStep):
+            self.work.start_step(operation)
 
     # -- what commands change ------------------------------------------------------------------------
 
@@ -326,10 +325,6 @@ class Driver:
         if child is not None:
             self._children = appended(self._children, child)
             self.has_children = True
-
-    def with_next(self, effect: Effect) -> None:
-        """The store does this with the next append, whatever that is."""
-        self._effects = appended(self._effects, effect)
 
     def ride(self, note: ev.Event) -> None:
         """A note goes with the next append, whatever that is."""
@@ -366,12 +361,6 @@ class Driver:
     def idle(self) -> bool:
         """Whether this run only waits: nothing executes, nothing is on its way to the log."""
         return not (self.busy() or self.work.executing or self.gone or self._ending or self._handover)
-
-    def standing(self) -> Status:
-        """What the run is at."""
-        if self.work.executing:
-            return Status.RUNNING
-        return Status.BLOCKED if self.work.parked() else Status.WAITING
 
     def lose(self, why: str) -> None:
         """Another worker drives this run now."""

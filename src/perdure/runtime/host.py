@@ -8,13 +8,13 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from perdure.core import events as ev
-from perdure.core.commands import Operation, StartChild
+from perdure.core.commands import AwaitCallback, Operation, StartChild
 from perdure.core.status import Status
 from perdure.runtime.journal import Journal
 from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
-from perdure.storage.records import BlockCode, NewRun
+from perdure.storage.records import NewRun
 
 T = TypeVar("T")
 D_contra = TypeVar("D_contra", contravariant=True)
@@ -26,7 +26,6 @@ class Handover(msgspec.Struct, gc=False):
     status: Status
     wake_at: float | None = None
     reason: str | None = None
-    code: BlockCode | None = None
     sent: bool = False
 
 
@@ -45,6 +44,7 @@ class Host(Protocol[D_contra]):
     def child_run(self, driver: D_contra, operation: StartChild) -> NewRun: ...
     def child_created(self, child: NewRun, run: int, epoch: int) -> None: ...
     def check_children(self, driver: D_contra, children: Sequence[StartChild]) -> None: ...
+    def callback_due(self, driver: D_contra, operation: AwaitCallback) -> None: ...
     def cancel_run(self, id: str, reason: str) -> None: ...
     def ended(self, driver: D_contra, status: Status, event: ev.Final) -> None: ...
     def handed_back(self, driver: D_contra) -> None: ...

@@ -13,6 +13,9 @@ from perdure.storage.records import NewRun, ParentPolicy
 #: Longest run id, in characters.
 RUN_ID_MAX = 1000
 
+#: Length of a run's seed, from which its random numbers and its callbacks' tokens are made.
+SEED_BYTES = 32
+
 
 def new_run(
     *,
@@ -48,7 +51,7 @@ def new_run(
         at=now,
         workflow=workflow,
         input=input,
-        seed=os.urandom(16),
+        seed=os.urandom(SEED_BYTES),
         parent=parent_id,
         parent_op=parent_op,
         deadline=None if timeout is None else now + delay + timeout,

@@ -17,11 +17,12 @@ from typing import Any
 from perdure.codec.events import decode_event
 from perdure.codec.failures import step_exception
 from perdure.core import events as ev
-from perdure.core.commands import Operation, StartChild
+from perdure.core.commands import AwaitCallback, Operation, StartChild
 from perdure.core.machine import Machine
 from perdure.core.status import Status
 from perdure.errors import StoreError, UndecodableError
 from perdure.runtime import collector, guard
+from perdure.runtime.deadlines import Deadlines
 from perdure.runtime.definitions import workflow_named, workflow_names
 from perdure.runtime.driver import Driver
 from perdure.runtime.family import Family, row_of
@@ -94,6 +95,7 @@ class Worker:
             check=self._check_missed,
         )
         self._family = Family(store, self.clock, self._errand)
+        self._deadlines = Deadlines(store.callbacks, self.clock, self._errand, self.look_soon)
         self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._errand)
         self.scheduler = Scheduler(store, loop, self.clock, self.timers, self.changed)
         self._closing = False
@@ -268,8 +270,6 @@ class Worker:
         machine.replaying = False
         self.drivers[row.run] = driver
         driver.work.watch_deadline()
-        if history.details:
-            driver.work.remember(history.details)
         if row.recoveries:
             driver.recovered(self._fleet.name)
         driver.check_children()
@@ -348,6 +348,9 @@ class Worker:
 
     def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None:
         self._family.check(driver, children)
+
+    def callback_due(self, driver: Driver, operation: AwaitCallback) -> None:
+        self._deadlines.look(driver, operation)
 
     def cancel_run(self, id: str, reason: str) -> None:
         self._family.cancel(id, reason, self.changed)

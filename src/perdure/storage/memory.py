@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError, UnknownRunError
+from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_database import MemoryDatabase, Run
 from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
 from perdure.storage.memory_schedules import MemorySchedules
@@ -58,6 +59,7 @@ class MemoryStore:
         self.questions = MemoryQuestions(self._open_database, self._changed)
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
+        self.callbacks = MemoryCallbacks(self._open_database, self._changed)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -205,12 +207,7 @@ class MemoryStore:
     async def load(self, runs: Sequence[int]) -> list[History]:
         db = self._open_database()
         return [
-            History(
-                key,
-                tuple(db.runs[key].events),
-                db.mail_of(db.runs[key]),
-                tuple(db.runs[key].details.values()),
-            )
+            History(key, tuple(db.runs[key].events), db.mail_of(db.runs[key]))
             if key in db.runs
             else History(key, (), ())
             for key in runs

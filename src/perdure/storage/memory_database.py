@@ -10,6 +10,7 @@ import msgspec
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import FINAL, Status
+from perdure.storage.callbacks import CallbackRow
 from perdure.storage.generations import goes_over
 from perdure.storage.memory_effects import take_effect
 from perdure.storage.reasons import parent_ended
@@ -18,7 +19,6 @@ from perdure.storage.records import (
     Appended,
     BlockCode,
     Delivery,
-    Detail,
     Mail,
     MailKind,
     NewMail,
@@ -63,7 +63,6 @@ class Run(msgspec.Struct):
     mail_keys: set[str] = set()
     generation: int = 1
     next: int | None = None
-    details: dict[str, Detail] = {}
 
     @property
     def held(self) -> bool:
@@ -84,7 +83,6 @@ class Run(msgspec.Struct):
         self.status, self.reason, self.block_code, self.ended_at = status, reason, block_code, now
         self.release(None)
         self.inbox = {key: item for key, item in self.inbox.items() if item.kind != MailKind.CONTROL}
-        self.details.clear()
 
 
 class MemoryDatabase:
@@ -96,6 +94,7 @@ class MemoryDatabase:
         self.workers: dict[int, WorkerRow] = {}
         self.schedules: dict[str, ScheduleRow] = {}
         self.last_worker = 0
+        self.callbacks: dict[bytes, CallbackRow] = {}  #: by the hashes of their tokens
         #: One for each open store; a store that changes something calls those of the others.
         self.listeners: list[Callable[[], None]] = []
         #: By run id and update id: the key of the run that is to handle it, its state, its answer.

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from perdure.storage.callbacks import CallbackStore
 from perdure.storage.questions import Questions
 from perdure.storage.records import (
     Append,
@@ -36,6 +37,11 @@ from perdure.storage.updates import Updates
 
 class Store(Protocol):
     """Runs, their histories and inboxes, and the workers that drive them."""
+
+    @property
+    def callbacks(self) -> CallbackStore:
+        """Promises that somebody outside keeps."""
+        ...
 
     @property
     def schedules(self) -> ScheduleStore:

@@ -23,3 +23,13 @@ def took_workers_down(times: int) -> str:
 def parent_ended(parent: str) -> str:
     """For children that are cancelled or terminated with their parent."""
     return f"the parent run {parent!r} ended"
+
+
+def callback_timed_out(op: str, seconds: float) -> str:
+    """For callbacks that nobody completed in time."""
+    return f"{op} wasn't completed within its timeout of {seconds:g} s"
+
+
+def callback_silent(op: str, seconds: float) -> str:
+    """For callbacks whose heartbeat stopped."""
+    return f"nothing was heard of {op} for {seconds:g} s, its heartbeat timeout"

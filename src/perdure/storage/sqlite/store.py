@@ -31,6 +31,7 @@ from perdure.storage.records import (
     WorkerRow,
 )
 from perdure.storage.sqlite import reads, verbs
+from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job, settle
 from perdure.storage.sqlite.questions import SqliteQuestions
@@ -63,6 +64,7 @@ class SqliteStore:
         self.updates: Final = SqliteUpdates(self)
         self.questions: Final = SqliteQuestions(self)
         self._unusable: str | None = "it isn't open yet: await store.open() first"
+        self.callbacks = SqliteCallbacks(self._write)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

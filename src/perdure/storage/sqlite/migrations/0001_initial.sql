@@ -82,13 +82,19 @@ CREATE TABLE mail_keys (
     PRIMARY KEY (run, key)
 ) STRICT, WITHOUT ROWID;
 
--- What the newest heartbeat of a step told, while the step has no outcome.
-CREATE TABLE step_details (
-    run  INTEGER NOT NULL,
-    step TEXT    NOT NULL,
-    data BLOB    NOT NULL,
-    at   REAL    NOT NULL,
-    PRIMARY KEY (run, step)
+-- Promises to runs that somebody outside keeps. Of a token only its hash is here; rows stay when they are over,
+-- so that a second completion can be told what happened.
+CREATE TABLE callbacks (
+    token_hash BLOB PRIMARY KEY,
+    run        INTEGER NOT NULL,
+    op         TEXT    NOT NULL,
+    opened_at  REAL    NOT NULL,
+    expires_at REAL,
+    heartbeat  REAL,
+    heard_at   REAL    NOT NULL,
+    state      TEXT    NOT NULL CHECK (state IN ('open', 'completed', 'failed', 'expired')),
+    ended_at   REAL,
+    CHECK ((ended_at IS NULL) = (state = 'open'))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE workers (

@@ -1,0 +1,31 @@
+"""Tokens of callbacks: 256 bits that nobody can guess, and that a replay makes again.
+
+A token is a keyed BLAKE2b of the run and the callback's op id, and the key is the run's seed. So it needn't be
+stored; what is stored, and looked up, is its hash. It does mean that whoever can read the database, and so the
+seed, can make the tokens of the runs in it.
+"""
+
+from __future__ import annotations
+
+import base64
+from hashlib import blake2b
+
+_BYTES = 32
+_PERSON = b"perdure token"
+
+
+def token_of(seed: bytes, run_id: str, op_id: str) -> str:
+    """The token of a run's callback: 43 characters that are safe in URLs.
+
+    Example:
+        >>> token_of(bytes(32), "r-1", "callback:1") == token_of(bytes(32), "r-1", "callback:1")
+        True
+    """
+    name = f"{len(run_id)}:{run_id}{op_id}".encode(errors="surrogatepass")
+    digest = blake2b(name, digest_size=_BYTES, key=seed, person=_PERSON).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def token_hash(token: str) -> bytes:
+    """What the store knows a token by."""
+    return blake2b(token.strip().encode(errors="surrogatepass"), digest_size=_BYTES).digest()
