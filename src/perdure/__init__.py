@@ -39,6 +39,7 @@ from perdure.api.handle import Handle, RunInfo
 from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.oneshot import run
 from perdure.api.polling import poll
+from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
 from perdure.core import events
@@ -49,6 +50,7 @@ from perdure.errors import (
     CallbackError,
     CallbackExpiredError,
     CallbackFailed,
+    CompensationFailed,
     MapFailed,
     NonDeterminismError,
     NotSerializableError,
@@ -82,6 +84,7 @@ __all__ = [
     "CallbackFailed",
     "Callbacks",
     "ChildHandle",
+    "CompensationFailed",
     "Engine",
     "Handle",
     "ItemStatus",
@@ -101,6 +104,7 @@ __all__ = [
     "RunInfo",
     "RunTerminated",
     "RunTimedOut",
+    "Saga",
     "ScheduleConflictError",
     "ScheduleHandle",
     "ScheduleInfo",

@@ -30,6 +30,7 @@
     │   ├── UnknownCallbackError      no callback has this token
     │   ├── CallbackCompletedError    it was completed or failed before
     │   └── CallbackExpiredError      its time is over, or its run has ended
+    ├── CompensationFailed            a saga couldn't undo all that was done
     ├── MapFailed                     more items of a map failed than its limits tolerate
     ├── NonDeterminismError           history and code disagree (blocks the run)
     ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
@@ -50,6 +51,7 @@ so that `except Exception` in workflow code can't swallow them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -58,6 +60,7 @@ __all__ = [
     "CallbackError",
     "CallbackExpiredError",
     "CallbackFailed",
+    "CompensationFailed",
     "ConfigurationError",
     "DuplicateNameError",
     "DurableCallInStepError",
@@ -289,6 +292,22 @@ class MapFailed(PerdureError):
     def __init__(self, message: str, *, result: Any = None) -> None:
         super().__init__(message)
         self.result = result
+
+
+class CompensationFailed(PerdureError):
+    """A saga couldn't undo all that was done. Its cause is the error that made the saga undo.
+
+    Attributes:
+        left: the ids of the steps and child runs that failed, in the order in which they were made: what is
+            left undone.
+        errors: what they failed with, where the saga raised it; empty in an error that was rebuilt.
+    """
+
+    errors: Sequence[BaseException] = ()
+
+    def __init__(self, message: str, *, left: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.left = list(left)
 
 
 class NonDeterminismError(PerdureError):

@@ -247,17 +247,27 @@ class Handle(Generic[R]):
         self._connection.check()
         self._known(await self._connection.store.send(self.id, event, now=now))
 
-    async def terminate(self, reason: str | None = None) -> None:
-        """End the run at once, without running any of its code.
+    async def terminate(self, reason: str | None = None, *, compensate: bool = False) -> None:
+        """End the run at once, without running any of its code; or let it compensate first.
+
+        Args:
+            reason: why; its history keeps it.
+            compensate: cancel the run, so that its `finally` blocks and Sagas do their work. It then ends as
+                terminated whatever its code makes of that; this returns once the request is durable.
 
         Raises:
             UnknownRunError: no run has this id.
             RunConflictError: it has ended already.
         """
         now = self._connection.clock()
-        event = encode_event(ev.RunTerminated(at=now, reason=reason))
+        store = self._connection.store
         self._connection.check()
-        delivery = await self._connection.store.terminate(self.id, event, now=now)
+        if compensate:
+            event = encode_event(ev.CancelRequested(at=now, reason=reason, terminate=True))
+            delivery = await store.send(self.id, event, now=now)
+        else:
+            event = encode_event(ev.RunTerminated(at=now, reason=reason))
+            delivery = await store.terminate(self.id, event, now=now)
         self._known(delivery)
         if delivery is Delivery.RUN_ENDED:
             msg = f"run {self.id!r} can't be terminated: it has ended already"

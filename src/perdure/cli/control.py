@@ -22,9 +22,16 @@ def cancel(id: IdArgument, reason: ReasonOption = None, url: UrlOption = None) -
     asyncio.run(_cancel(url, id, reason))
 
 
-def terminate(id: IdArgument, reason: ReasonOption = None, url: UrlOption = None) -> None:
-    """End a run at once, without running any of its code."""
-    asyncio.run(_terminate(url, id, reason))
+def terminate(
+    id: IdArgument,
+    reason: ReasonOption = None,
+    compensate: Annotated[
+        bool, typer.Option("--compensate", help="Let its finally blocks and sagas do their work first.")
+    ] = False,
+    url: UrlOption = None,
+) -> None:
+    """End a run at once, without running any of its code; or let it compensate first."""
+    asyncio.run(_terminate(url, id, reason, compensate))
 
 
 async def _cancel(url: str | None, id: str, reason: str | None) -> None:
@@ -41,10 +48,13 @@ async def _cancel(url: str | None, id: str, reason: str | None) -> None:
     tell(f"Run {id} is asked to cancel. It ends when a worker has run its clean-up code: perdure show {id}")
 
 
-async def _terminate(url: str | None, id: str, reason: str | None) -> None:
+async def _terminate(url: str | None, id: str, reason: str | None, compensate: bool) -> None:
     async with reader(url) as engine:
         try:
-            await engine.get(id).terminate(reason)
+            await engine.get(id).terminate(reason, compensate=compensate)
         except UnknownRunError as error:
             raise await unknown(engine, error) from None
-    tell(f"Run {id} is terminated.")
+    if compensate:
+        tell(f"Run {id} is asked to compensate, and then ends as terminated: perdure show {id}")
+    else:
+        tell(f"Run {id} is terminated.")

@@ -142,9 +142,8 @@ class _Teller:
                 told = f"by {printable(event.worker)}, after its worker was lost"
                 return Line(offset, "⟳", "yellow", "taken over", detail=told)
             case ev.CancelRequested():
-                return Line(
-                    offset, "!", "yellow", "cancel requested", detail=one_line(event.reason or "", None)
-                )
+                what = "termination requested" if event.terminate else "cancel requested"
+                return Line(offset, "!", "yellow", what, detail=one_line(event.reason or "", None))
             case ev.DeadlinePassed():
                 return Line(offset, "!", "yellow", "deadline passed")
             case ev.RunCompleted():
@@ -157,7 +156,11 @@ class _Teller:
                     offset, "■", "bold yellow", "cancelled", detail=one_line(event.reason or "", None)
                 )
             case ev.RunTerminated():
-                return Line(offset, "■", "bold red", "terminated", detail=one_line(event.reason or "", None))
+                told, more = one_line(event.reason or "", None), ""
+                if event.failure is not None:
+                    told += self._failure(event.failure, "; its code ended with " if told else "with ")
+                    more = self._traceback(event.failure)
+                return Line(offset, "■", "bold red", "terminated", detail=told, more=more)
             case _:
                 return Line(offset, "·", "dim", type(event).__name__)
 

@@ -131,9 +131,8 @@ class Asking:
         asked: list[Any] = []
 
         def refused(message: Any) -> None:
-            if not asked:
-                operation = self.operations[op_id]
-                assert isinstance(operation, RunStep)
+            operation = self.operations.get(op_id)
+            if not asked and isinstance(operation, RunStep):
                 operation.concluding = True
                 self._commands.append(ConcludeStep(operation))
             asked.append(message)

@@ -53,9 +53,10 @@ class HeldFuture(_Future):
         super().__init__(**kwargs)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """What a task does to the future it waits for when it is cancelled: True stands for "that will end it"."""
-        if self.done():
-            return False
+        """What a task does to the future it waits for when it is cancelled: True stands for "that will end it".
+
+        Also when this is done and its waiter about to wake up: else the waiter would be cancelled then.
+        """
         self._refused(msg)
         return True
 
