@@ -36,6 +36,7 @@ from perdure.api.decorators import Step, Workflow, step, workflow
 from perdure.api.engine import Engine
 from perdure.api.failures import StepFailure, failure
 from perdure.api.handle import Handle, RunInfo
+from perdure.api.handlers import on_query, on_update
 from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.oneshot import run
 from perdure.api.polling import poll
@@ -51,14 +52,18 @@ from perdure.errors import (
     CallbackExpiredError,
     CallbackFailed,
     CompensationFailed,
+    HandlerFailed,
+    HandlerUnreachableError,
     MapFailed,
     NonDeterminismError,
     NotSerializableError,
     PerdureError,
     Permanent,
+    ReadOnlyError,
     Retryable,
     RunCancelled,
     RunConflictError,
+    RunEndedError,
     RunError,
     RunFailed,
     RunTerminated,
@@ -68,8 +73,10 @@ from perdure.errors import (
     StepFailed,
     StoreError,
     UnknownCallbackError,
+    UnknownHandlerError,
     UnknownRunError,
     UnknownScheduleError,
+    UpdateRejected,
 )
 from perdure.runtime.stepcontext import StepInfo
 
@@ -87,6 +94,8 @@ __all__ = [
     "CompensationFailed",
     "Engine",
     "Handle",
+    "HandlerFailed",
+    "HandlerUnreachableError",
     "ItemStatus",
     "MapFailed",
     "MapResult",
@@ -94,11 +103,13 @@ __all__ = [
     "NotSerializableError",
     "PerdureError",
     "Permanent",
+    "ReadOnlyError",
     "Retry",
     "Retryable",
     "RunCancelled",
     "RunConflictError",
     "RunContext",
+    "RunEndedError",
     "RunError",
     "RunFailed",
     "RunInfo",
@@ -117,8 +128,10 @@ __all__ = [
     "StepInfo",
     "StoreError",
     "UnknownCallbackError",
+    "UnknownHandlerError",
     "UnknownRunError",
     "UnknownScheduleError",
+    "UpdateRejected",
     "Workflow",
     "callback",
     "errors",
@@ -129,6 +142,8 @@ __all__ = [
     "log",
     "map",
     "now",
+    "on_query",
+    "on_update",
     "poll",
     "random",
     "run",

@@ -16,6 +16,7 @@ from perdure.api.handle import Connection, Handle, RunInfo, run_info
 from perdure.api.schedules import Schedules
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, RunConflictError, UsageError
+from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.results import Results
 from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
@@ -116,13 +117,17 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         connection = Connection(self._store, Results(self._store, self._loop), self._settings.clock)
         connection.check = self._check
+        connection.inquiry = Inquiry(self._store, self._loop, self._settings, connection.nudge)
         await self._store.open(self._changed)
         self._connection = connection
         try:
             if self._drives:
-                worker = Worker(self._store, self._loop, self._settings, connection.results)
+                worker = Worker(
+                    self._store, self._loop, self._settings, connection.results, connection.inquiry
+                )
                 await worker.start()
                 self._worker = connection.worker = worker
+                connection.inquiry.serve(worker)
             else:
                 self._poll = self._loop.create_task(self._poll_results())
         except BaseException:
@@ -150,9 +155,9 @@ class Engine:
             if self._worker is not None:
                 await self._worker.close(self._settings.grace)
         finally:
-            connection.results.close(
-                EngineClosedError("the engine was closed; the run goes on when one is open")
-            )
+            error = EngineClosedError("the engine was closed; the run goes on when one is open")
+            connection.results.close(error)
+            connection.inquiry.close(error)
             await self._store.close()
 
     def _changed(self) -> None:
@@ -164,6 +169,7 @@ class Engine:
         while self._connection is not None:
             await asyncio.sleep(1.0)
             self._connection.results.check_soon()
+            self._connection.inquiry.check_soon()
 
     def _check(self) -> None:
         if current_machine() is not None:

@@ -16,6 +16,8 @@ from perdure.core.status import Status
 from perdure.core.timeline import Wait, waits
 from perdure.errors import RunConflictError, UnknownRunError
 from perdure.runtime.definitions import workflow_named
+from perdure.runtime.handlers import encode_call
+from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.outcomes import outcome
 from perdure.runtime.results import Results
 from perdure.runtime.worker import Worker
@@ -35,6 +37,7 @@ class Connection:
         self.store = store
         self.results = results
         self.clock = clock
+        self.inquiry: Inquiry  #: set when the engine is entered
         self.worker: Worker | None = None
         self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
         self._asked: list[tuple[str, asyncio.Future[RunRow | None]]] = []
@@ -97,6 +100,7 @@ class Connection:
         if self.worker is not None:
             self.worker.changed()
         self.results.check_soon()
+        self.inquiry.check_soon()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +250,69 @@ class Handle(Generic[R]):
         event = encode_event(ev.CancelRequested(at=now, reason=reason))
         self._connection.check()
         self._known(await self._connection.store.send(self.id, event, now=now))
+
+    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask one of the run's query handlers (see `perdure.on_query`). It changes nothing and leaves no trace.
+
+        It is answered by the run in memory, or from its history by any process that has the workflow's code;
+        so ended, blocked and paused runs have answers, too. A process without the code (a client, the command
+        line) has a worker answer; the value is then the plain JSON of it.
+
+        Args:
+            name: the handler's name.
+            args, kwargs: what it is called with, read by its annotations.
+
+        Raises:
+            UnknownHandlerError: the run has no such handler.
+            ReadOnlyError: the handler tried to act.
+            HandlerUnreachableError: nobody who has the code could be reached.
+            UnknownRunError: no run has this id.
+            Exception: what the handler raised; HandlerFailed if that can't be rebuilt here.
+
+        Example:
+            >>> await handle.query("progress")  # doctest: +SKIP
+            {'done': 3, 'left': 7}
+        """
+        row = await self._connection.row(self.id)
+        input = encode_call(args, kwargs, f"query {name}")
+        return await self._connection.inquiry.query(row, name, input)
+
+    async def update(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        key: str | None = None,
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call one of the run's update handlers (see `perdure.on_update`) and wait for its result.
+
+        The call is durable before this waits, and an update once accepted survives crashes. It waits for a run
+        that hasn't begun yet, or that is paused or blocked.
+
+        Args:
+            name: the handler's name.
+            args, kwargs: what it is called with, read by its annotations.
+            key: makes the call idempotent: with a key that the run has had before nothing is called, and the
+                answer is that of the first call, also after the run's end.
+            timeout: how long to wait, in seconds. The update goes on, whatever becomes of this wait.
+
+        Raises:
+            UpdateRejected: the validator said no, or the arguments don't fit. Nothing is in the history.
+            UnknownHandlerError: the run has no such handler after its first activation.
+            RunEndedError: the run has ended, or ended before the update did.
+            TimeoutError: it hasn't ended within `timeout`.
+            UnknownRunError: no run has this id.
+            Exception: what the handler raised; HandlerFailed if that can't be rebuilt here.
+
+        Example:
+            >>> await handle.update("add", "milk", key="request-7")  # doctest: +SKIP
+        """
+        row = await self._connection.row(self.id)
+        input = encode_call(args, kwargs, f"update {name}")
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        return await self._connection.inquiry.update(row, name, input, key, limit)
 
     async def terminate(self, reason: str | None = None, *, compensate: bool = False) -> None:
         """End the run at once, without running any of its code; or let it compensate first.

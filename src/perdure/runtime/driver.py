@@ -16,7 +16,6 @@ driver lets go: it unwinds the code without effect and leaves the run to its new
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Iterable, Sequence
 from random import getrandbits
 from typing import Any
@@ -29,11 +28,12 @@ from perdure.core.commands import Command, RunStep, StartChild, StartTimer
 from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.core.status import Status
-from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
 from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.endings import Last, timed_out, told_to_parent
+from perdure.runtime.feeding import feed
 from perdure.runtime.host import Handover, Host, appended
+from perdure.runtime.reception import Reception
 from perdure.runtime.turns import TurnInterrupt
 from perdure.runtime.work import Work
 from perdure.storage.records import Append, Appended, BlockCode, Effect, NewRun, RunRow, Stale
@@ -59,8 +59,8 @@ class Driver:
 
     __slots__ = (
         "_buffer", "_children", "_consumed", "_effects", "_ending", "_final_sent", "_handover", "_held", "_in_flight",
-        "_last_at", "_last_mail", "_riders", "_state", "definition", "epoch", "gone", "has_children", "host", "id",
-        "last_active", "machine", "number", "parent_op", "queue", "run", "seq", "work",
+        "_last_at", "_last_mail", "_reception", "_riders", "_state", "definition", "epoch", "gone", "has_children",
+        "host", "id", "last_active", "machine", "number", "parent_op", "queue", "run", "seq", "work",
     )  # fmt: skip
 
     made = 0  # how many drivers this process has made so far
@@ -91,6 +91,7 @@ class Driver:
         self._effects: list[Effect] | None = None  # what else the store does with them
         self._consumed: list[int] | None = None  # inbox items taken into them
         self._last_mail = 0
+        self._reception: Reception | None = None  # for callers of its handlers
         self._in_flight = False
         self._last_at = row.started_at or row.created_at
         self._ending: Last | None = None
@@ -103,11 +104,11 @@ class Driver:
     def replay(self, event: ev.Event) -> None:
         """Feed one recorded event. Nothing the code asks for is carried out before `proceed()`."""
         if isinstance(event, ev.RunStarted):
-            self._turn(event, self._last_at)
+            feed(self, event, self._last_at)
         else:
             self._last_at = max(self._last_at, event.at)
             self.has_children = self.has_children or isinstance(event, ev.ChildStarted)
-            self._turn(event, UNSET)
+            feed(self, event)
 
     def recovered(self, worker: str) -> None:
         """Let the history show that the run's former driver died."""
@@ -128,13 +129,29 @@ class Driver:
         for number, event in items:
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
-                self._consumed = appended(self._consumed, number)
-                self._last_at = self.now()
-                value = UNSET
-                if isinstance(event, ev.CallbackEnded):
-                    event, value = self.machine.read_callback(event)
-                self._buffer.append((msgspec.structs.replace(event, at=self._last_at), value))
+                if self._reception is not None or isinstance(event, ev.UpdateAccepted):
+                    self.reception().receive(number, event)
+                else:
+                    self.take(number, event)
         self.flush()
+
+    def take(self, number: int, event: ev.Event) -> None:
+        """Take an inbox item into the history."""
+        self.drop(number)
+        self._last_at = self.now()
+        value = UNSET
+        if isinstance(event, ev.CallbackEnded):
+            event, value = self.machine.read_callback(event)
+        self._buffer.append((msgspec.structs.replace(event, at=self._last_at), value))
+
+    def drop(self, number: int) -> None:
+        """An inbox item goes with the next append."""
+        self._consumed = appended(self._consumed, number)
+
+    def reception(self) -> Reception:
+        """Who deals with callers of the run's handlers."""
+        self._reception = self._reception or Reception(self)
+        return self._reception
 
     def proceed(self) -> None:
         """Carry out what the code has asked for, and write down what that made happen."""
@@ -149,29 +166,6 @@ class Driver:
         self.flush()
         if not self.machine.operations and not self.busy():
             self.note([], Status.WAITING)  # for ever, perhaps: the store should know why
-
-    def _turn(self, event: ev.Event, value: Any) -> None:
-        """Let the code go on with one event; block the run if that can't be."""
-        if self.gone:
-            return
-        machine = self.machine
-        try:
-            with self.host.turns.of(machine, self.definition.guard):
-                if isinstance(event, ev.RunStarted):
-                    machine.begin(event, value)
-                elif value is UNSET:
-                    machine.feed(event)
-                else:
-                    machine.feed(event, value)
-        except TurnInterrupt:
-            self.host.turns.over()
-            self.block(machine.turn_limit_error(), self.host.turns.place)
-        except TurnLimitError as error:
-            self.block(error, self.host.turns.place)
-        except (NonDeterminismError, UndecodableError) as error:
-            self.block(error)
-        except Exception:  # noqa: BLE001 - the engine's own: no other run may suffer from it
-            self.block(PerdureError(f"the engine itself failed on this run:\n{traceback.format_exc()}"))
 
     # -- durable -------------------------------------------------------------------------------------
 
@@ -190,8 +184,11 @@ class Driver:
                 self._final_sent = True
                 self._buffer.append((self._ending[1], UNSET))
                 self._submit(self._ending[0])
-        elif self._buffer:
-            self._submit(None)
+        else:
+            if self._reception is not None:
+                self._reception.go_on()
+            if (self._buffer or self._consumed) and not self._in_flight:
+                self._submit(None)
 
     def note(self, notes: list[ev.Event], status: Status) -> None:
         """Write down notes for people: a step that takes long, what the run waits for."""
@@ -250,6 +247,8 @@ class Driver:
         consumed, self._consumed = self._consumed or (), None
         children, self._children = self._children or (), None
         effects, self._effects = self._effects or (), None
+        if effects and self._reception is not None:
+            self._reception.sending(effects)
         if status is not None:
             self._state = status
         reason = handover.reason if handover else self.machine.stuck()
@@ -276,6 +275,8 @@ class Driver:
             self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
             return
         self.seq = result.seq
+        if self._reception is not None:
+            self._reception.sent()
         if children:
             for child, (run, epoch) in zip(children, result.children, strict=True):
                 self.host.child_created(child, run, epoch)
@@ -285,12 +286,12 @@ class Driver:
             self.host.ended(self, *self._ending)
         elif self._handover is not None and self._handover.sent:
             self.host.handed_back(self)
-        elif self.gone:
-            self.flush()  # blocked while this append was on its way
+        elif self.gone or (self._reception is not None and self._reception.void):
+            self.flush()  # blocked while this append was on its way, or its state is void
         else:
             self.last_active = self.host.clock()
             for event, value in events:
-                self._turn(event, value)
+                feed(self, event, value)
                 if isinstance(event, ev.StepAttemptFailed):
                     self._try_again(event)
             try:
@@ -320,11 +321,15 @@ class Driver:
         if event.at < self._last_at:
             event = msgspec.structs.replace(event, at=self._last_at)
         self._buffer.append((event, UNSET))
-        if effects:
-            self._effects = [*(self._effects or ()), *effects]
+        for effect in effects:
+            self.add_effect(effect)
         if child is not None:
             self._children = appended(self._children, child)
             self.has_children = True
+
+    def add_effect(self, effect: Effect) -> None:
+        """Something for the store to do goes with the next append."""
+        self._effects = appended(self._effects, effect)
 
     def ride(self, note: ev.Event) -> None:
         """A note goes with the next append, whatever that is."""
@@ -353,6 +358,10 @@ class Driver:
         self.flush()
 
     # -- standing ------------------------------------------------------------------------------------
+
+    def only_records(self) -> bool:
+        """Whether what is to be appended next brings nothing to the code: it is of the code's own making."""
+        return all(isinstance(event, ev.Record) for event, _ in self._buffer)
 
     def busy(self) -> bool:
         """Whether something of this run is on its way to the log."""

@@ -15,10 +15,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from perdure.codec.events import decode_event
-from perdure.codec.failures import step_exception
 from perdure.core import events as ev
 from perdure.core.commands import AwaitCallback, Operation, StartChild
-from perdure.core.machine import Machine
 from perdure.core.status import Status
 from perdure.errors import StoreError, UndecodableError
 from perdure.runtime import collector, guard
@@ -27,9 +25,10 @@ from perdure.runtime.definitions import workflow_named, workflow_names
 from perdure.runtime.driver import Driver
 from perdure.runtime.family import Family, row_of
 from perdure.runtime.fleet import Fleet
+from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.journal import Journal
+from perdure.runtime.machines import REPLAY_SLICE, new_machine
 from perdure.runtime.mailroom import Mailroom, hand_out
-from perdure.runtime.outcomes import child_error
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
 from perdure.runtime.scheduler import Scheduler
@@ -38,12 +37,11 @@ from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Alarm, Timers
 from perdure.runtime.turns import Turns
 from perdure.storage.protocol import Store
-from perdure.storage.records import History, NewRun, RunRow
+from perdure.storage.records import History, NewRun, RunRow, SetUpdate
 
 logger = logging.getLogger("perdure.worker")
 
 CLAIM_MAX = 256  #: runs claimed at a time, so that a backlog doesn't keep the loop from its other work
-REPLAY_SLICE = 500  #: events replayed before other runs get their turn
 
 
 class Worker:
@@ -52,6 +50,7 @@ class Worker:
     Args:
         settings: limits and intervals, see Settings.
         results: told about every run that ends here.
+        inquiry: asks the runs that are driven here, and is told what became of their updates.
     """
 
     def __init__(
@@ -60,11 +59,13 @@ class Worker:
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
         results: Results,
+        inquiry: Inquiry,
     ) -> None:
         self._store = store
         self._loop = loop
         self._settings = settings
         self._results = results
+        self._inquiry = inquiry
         self.clock = settings.clock
         self.max_payload = settings.max_payload
         self.journal = Journal(store, loop)
@@ -282,10 +283,7 @@ class Worker:
         definition = workflow_named(row.workflow)
         assert definition is not None, "a run is claimed only by a worker with its code"
 
-        machine = Machine(
-            row.id, row.workflow, definition.begin, step_exception, child_error, self.max_payload
-        )
-        driver = Driver(self, row, definition, machine)
+        driver = Driver(self, row, definition, new_machine(row, definition, self.max_payload))
         driver.last_active = self.clock()
         return driver
 
@@ -295,6 +293,7 @@ class Worker:
         """Somebody else has committed something."""
         self.poke()
         self.look_soon()
+        self._inquiry.look_soon()
         self.scheduler.hint()
 
     def look_soon(self) -> None:
@@ -314,6 +313,7 @@ class Worker:
     def _check_missed(self) -> None:
         """Hints may get lost; losing one must cost no more than a second."""
         self._results.check_soon()
+        self._inquiry.check_soon()
         self.changed()
         if self.drivers:
             self.check_ownership_soon()
@@ -358,9 +358,13 @@ class Worker:
     def ended(self, driver: Driver, status: Status, event: ev.Final) -> None:
         self._forget(driver)
         self._results.ended(driver.id, status, event)
+        self._inquiry.check_soon()
         self.scheduler.hint()  # a slot may wait for this
         if driver.parent_op is not None or driver.has_children:
             self.changed()
+
+    def answered(self, driver: Driver, answers: Sequence[SetUpdate]) -> None:
+        self._inquiry.updates.answered(driver.id, answers)
 
     def handed_back(self, driver: Driver) -> None:
         self._forget(driver)

@@ -1,0 +1,274 @@
+"""Asking runs: a query is answered where the code is.
+
+If the run is in memory here, its handler is called there. Else its durable history is replayed into a scratch
+machine, without any effect, and that is asked; so queries of finished and blocked runs have answers, too. A process
+without the code puts the question into the store, and a worker that has the code takes it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from perdure.codec.failures import failure_of
+from perdure.core import events as ev
+from perdure.core.machine import Machine
+from perdure.errors import HandlerUnreachableError, PerdureError, StoreError, UnknownRunError
+from perdure.runtime import guard
+from perdure.runtime.definitions import WorkflowDefinition, workflow_named, workflow_names
+from perdure.runtime.driver import Driver
+from perdure.runtime.handlers import PLAIN, handler_exception
+from perdure.runtime.looking import answer, look
+from perdure.runtime.lookout import Lookout
+from perdure.runtime.machines import let_go, replayed
+from perdure.runtime.settings import Settings
+from perdure.runtime.turns import Turns
+from perdure.runtime.updatecalls import UpdateCalls
+from perdure.storage.protocol import Store
+from perdure.storage.questions import NewQuestion, Question
+from perdure.storage.records import RunRow
+
+logger = logging.getLogger("perdure.inquiry")
+
+EXPIRY = 60.0  #: seconds that a question waits for an answer
+AGAIN = 2.0  #: seconds after which another worker may take up a question
+
+
+class _Reply(msgspec.Struct):
+    """The answer to a question that went through the store."""
+
+    result: bytes | None = None
+    failure: ev.Failure | None = None
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(_Reply).decode
+
+
+class Drives(Protocol):
+    """The worker of this process."""
+
+    drivers: dict[int, Driver]
+    turns: Turns
+
+    @property
+    def id(self) -> int: ...
+
+
+class Inquiry:
+    """All that goes to handlers of runs, from this process or through it.
+
+    Attributes:
+        updates: calls of update handlers.
+    """
+
+    def __init__(
+        self, store: Store, loop: asyncio.AbstractEventLoop, settings: Settings, nudge: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._loop = loop
+        self._settings = settings
+        self._nudge = nudge
+        self._worker: Drives | None = None
+        self._turns: Turns | None = None
+        self._replies: Lookout[int, bytes] = Lookout(loop, store.questions.answers)
+        self._decoders: dict[tuple[str, str], Callable[[bytes], Any]] = {}
+        self._errands: set[asyncio.Task[None]] = set()
+        self._looking = False
+        self._again = False
+        self.updates = UpdateCalls(store, loop, settings.clock, nudge)
+
+    def serve(self, worker: Drives) -> None:
+        """From now on, answer for the runs that are driven here, and questions that come through the store."""
+        self._worker = worker
+        self.look_soon()
+
+    def check_soon(self) -> None:
+        """Somebody has committed something."""
+        self.updates.answers.check_soon()
+        self._replies.check_soon()
+
+    def close(self, error: BaseException) -> None:
+        """Nobody will be told any more: everyone who waits gets `error`."""
+        for errand in list(self._errands):
+            errand.cancel()
+        self.updates.answers.close(error)
+        self._replies.close(error)
+        if self._turns is not None:
+            self._turns.close()
+
+    # -- asking -------------------------------------------------------------------------------------
+
+    async def query(self, row: RunRow, name: str, input: bytes) -> Any:
+        """Ask a run's query handler.
+
+        Raises:
+            UnknownHandlerError: it has none of this name.
+            ReadOnlyError: the handler tried to act.
+            HandlerUnreachableError: the code isn't here, and nobody who has it answered.
+            NonDeterminismError, UndecodableError: its history can't be replayed with the code that is here.
+            Exception: what the handler raised.
+        """
+        definition = workflow_named(row.workflow)
+        if definition is None:
+            return PLAIN.decode(await self._ask(row, name, input))
+        try:
+            return (await self._answer(row, definition, name, input))[1]
+        except PerdureError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is the asker's
+            where = f"query {name!r} of run {row.id!r}"
+            raise handler_exception(failure_of(error), where) from None
+
+    async def update(
+        self, row: RunRow, name: str, input: bytes, key: str | None, timeout: float | None
+    ) -> Any:
+        """Call a run's update handler. Raises what UpdateCalls.call raises."""
+        data = await self.updates.call(row.id, name, input, key=key, timeout=timeout)
+        return (await self._decoder(row, name))(data)
+
+    async def _decoder(self, row: RunRow, name: str) -> Callable[[bytes], Any]:
+        """How a result of this update handler is read: by its annotation, if this process has the code."""
+        definition = workflow_named(row.workflow)
+        if definition is None:
+            return PLAIN.decode
+        known = (row.workflow, name)
+        if known not in self._decoders:
+            driver = self._driver(row)
+            if driver is not None:
+                self._learn(row, driver.machine)
+            else:
+                with contextlib.suppress(PerdureError):
+                    machine = await self._scratch(row, definition)
+                    self._learn(row, machine)
+                    let_go(machine, self._our_turns())
+        return self._decoders.get(known, PLAIN.decode)
+
+    def _learn(self, row: RunRow, machine: Machine) -> None:
+        if machine.handlers is not None:
+            for name, handler in machine.handlers.updates.items():
+                self._decoders[row.workflow, name] = handler.decode
+
+    # -- answering ----------------------------------------------------------------------------------
+
+    async def _answer(
+        self, row: RunRow, definition: WorkflowDefinition, name: str, input: bytes
+    ) -> tuple[bytes, Any]:
+        driver = self._driver(row)
+        if driver is not None:
+            machine = driver.machine
+            return driver.reception().look(lambda: answer(machine, name, input))
+        machine = await self._scratch(row, definition)
+        turns = self._our_turns()
+        try:
+            return look(turns, machine, definition.guard, lambda: answer(machine, name, input))
+        finally:
+            let_go(machine, turns)
+
+    def _driver(self, row: RunRow) -> Driver | None:
+        """Who drives the run here, if its state in memory can be looked at."""
+        driver = None if self._worker is None else self._worker.drivers.get(row.run)
+        return driver if driver is not None and driver.reception().sound() else None
+
+    async def _scratch(self, row: RunRow, definition: WorkflowDefinition) -> Machine:
+        (history,) = await self._store.load([row.run])
+        return await replayed(row, definition, history, self._our_turns(), self._settings.max_payload)
+
+    def _our_turns(self) -> Turns:
+        if self._worker is not None:
+            return self._worker.turns
+        if self._turns is None:
+            guard.install()
+            self._turns = Turns(self._settings.turn_limit)
+        return self._turns
+
+    # -- through the store --------------------------------------------------------------------------
+
+    async def _ask(self, row: RunRow, name: str, input: bytes) -> bytes:
+        """Let a worker that has the code answer."""
+        store, now = self._store, self._settings.clock()
+        workers = await store.workers()
+        if not any(row.workflow in worker.workflows and worker.lease_until >= now for worker in workers):
+            msg = (
+                f"query {name!r} of run {row.id!r} can't be answered: this process has no code for {row.workflow!r}, "
+                "and neither has any running worker. Import the workflow's module here, or start a worker that does "
+                "(perdure worker MODULE)"
+            )
+            raise HandlerUnreachableError(msg)
+        question = NewQuestion(row.id, row.workflow, name, input, now + EXPIRY)
+        number = await store.questions.ask(question, now=now)
+        waiter = self._replies.wait(number)
+        try:
+            self._nudge()
+            reply = _unpack(await asyncio.wait_for(waiter, EXPIRY))
+        except TimeoutError:
+            msg = (
+                f"query {name!r} of run {row.id!r} wasn't answered within {EXPIRY:.0f} s by any worker that has "
+                f"code for {row.workflow!r}: see whether they still live with `perdure ls`, and ask again"
+            )
+            raise HandlerUnreachableError(msg) from None
+        finally:
+            self._replies.forget(number, waiter)
+            with contextlib.suppress(StoreError):
+                await store.questions.forget(number)
+        if reply.failure is not None:
+            raise handler_exception(reply.failure, f"query {name!r} of run {row.id!r}")
+        assert reply.result is not None
+        return reply.result
+
+    def look_soon(self) -> None:
+        """There may be questions for this process."""
+        if self._worker is None:
+            return
+        if self._looking:
+            self._again = True
+        else:
+            self._looking = True
+            self._errand(self._look())
+
+    async def _look(self) -> None:
+        try:
+            while True:
+                self._again = False
+                names, now = workflow_names(), self._settings.clock()
+                if self._worker is not None and await self._store.questions.waiting(names, now=now):
+                    for question in await self._store.questions.take(
+                        self._worker.id, names, now=now, again=AGAIN
+                    ):
+                        self._errand(self._reply(question))
+                if not self._again:
+                    return
+        except StoreError as error:
+            logger.warning("couldn't look for questions, will try again: %s", error)
+        finally:
+            self._looking = False
+
+    async def _reply(self, question: Question) -> None:
+        try:
+            reply = await self._reply_to(question)
+            await self._store.questions.answer(question.id, _pack(reply))
+        except StoreError as error:
+            logger.warning("couldn't answer query %r of run %s: %s", question.name, question.run_id, error)
+
+    async def _reply_to(self, question: Question) -> _Reply:
+        (row,) = await self._store.get([question.run_id])
+        definition = None if row is None else workflow_named(row.workflow)
+        try:
+            if row is None or definition is None:
+                raise UnknownRunError(f"run {question.run_id!r} is gone", run_id=question.run_id)
+            data, _ = await self._answer(row, definition, question.name, question.input)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is the asker's
+            return _Reply(failure=failure_of(error))
+        return _Reply(result=data)
+
+    def _errand(self, work: Any) -> None:
+        task: asyncio.Task[None] = self._loop.create_task(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)

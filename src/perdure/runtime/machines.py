@@ -1,0 +1,60 @@
+"""Machines for runs: those that are driven here, and scratch ones that are only looked at."""
+
+from __future__ import annotations
+
+import asyncio
+
+from perdure.codec.events import decode_event
+from perdure.codec.failures import step_exception
+from perdure.core import events as ev
+from perdure.core.machine import Machine
+from perdure.runtime.definitions import WorkflowDefinition
+from perdure.runtime.outcomes import child_error
+from perdure.runtime.turns import TurnInterrupt, Turns
+from perdure.storage.records import History, RunRow
+
+REPLAY_SLICE = 500  #: events replayed before other runs get their turn
+
+
+def new_machine(row: RunRow, definition: WorkflowDefinition, max_payload: int) -> Machine:
+    """A machine for a run, before its first event."""
+    return Machine(row.id, row.workflow, definition.begin, step_exception, child_error, max_payload)
+
+
+async def replayed(
+    row: RunRow, definition: WorkflowDefinition, history: History, turns: Turns, max_payload: int
+) -> Machine:
+    """A machine in the state to which a history leads. Nothing that its code asks for is carried out.
+
+    Raises:
+        NonDeterminismError, UndecodableError, TurnLimitError: the code doesn't get there.
+    """
+    machine = new_machine(row, definition, max_payload)
+    machine.replaying = True
+    try:
+        for start in range(0, len(history.events), REPLAY_SLICE):
+            for data in history.events[start : start + REPLAY_SLICE]:
+                event = decode_event(data)
+                with turns.of(machine, definition.guard):
+                    if isinstance(event, ev.RunStarted):
+                        machine.begin(event, row.started_at or row.created_at)
+                    else:
+                        machine.feed(event)
+            await asyncio.sleep(0)
+    except TurnInterrupt:
+        turns.over()
+        let_go(machine, turns)
+        raise machine.turn_limit_error() from None
+    except BaseException:
+        let_go(machine, turns)
+        raise
+    return machine
+
+
+def let_go(machine: Machine, turns: Turns) -> None:
+    """Unwind a machine's code without any effect."""
+    try:
+        with turns.of(machine, guarded=False):
+            machine.close()
+    except TurnInterrupt:  # by a `finally` block that spins; it is unwound now
+        turns.over()
