@@ -21,6 +21,7 @@ from perdure.api.callbacks import Callback, Callbacks, callback
 from perdure.api.context import (
     ChildHandle,
     RunContext,
+    heartbeat,
     idempotency_key,
     info,
     log,
@@ -44,6 +45,7 @@ from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
 from perdure.core import events
+from perdure.core.doubt import Done
 from perdure.core.retry import Retry
 from perdure.core.status import Status
 from perdure.errors import (
@@ -56,7 +58,9 @@ from perdure.errors import (
     HandlerUnreachableError,
     MapFailed,
     NonDeterminismError,
+    NothingToDecideError,
     NotSerializableError,
+    OutcomeUnknown,
     PerdureError,
     Permanent,
     ReadOnlyError,
@@ -92,6 +96,7 @@ __all__ = [
     "Callbacks",
     "ChildHandle",
     "CompensationFailed",
+    "Done",
     "Engine",
     "Handle",
     "HandlerFailed",
@@ -101,6 +106,8 @@ __all__ = [
     "MapResult",
     "NonDeterminismError",
     "NotSerializableError",
+    "NothingToDecideError",
+    "OutcomeUnknown",
     "PerdureError",
     "Permanent",
     "ReadOnlyError",
@@ -137,6 +144,7 @@ __all__ = [
     "errors",
     "events",
     "failure",
+    "heartbeat",
     "idempotency_key",
     "info",
     "log",

@@ -19,6 +19,7 @@
     │   └── ValidatorActedError       ... because it tried to act; a ReadOnlyError, too
     ├── HandlerFailed                 a handler's exception can't be rebuilt here
     ├── HandlerUnreachableError       nobody who has the workflow's code answered a query
+    ├── NothingToDecideError          no such step of the run waits for a person
     ├── RunError                      a run ended without a result
     │   ├── RunFailed                 an exception left the workflow function
     │   │   └── RunTimedOut           the run was past its timeout
@@ -37,6 +38,7 @@
     ├── TurnLimitError                workflow code span without awaiting (blocks the run)
     ├── Retryable                     raised by steps: try again
     ├── Permanent                     raised by steps: don't try again
+    ├── OutcomeUnknown                raised by steps: it may have happened, or not
     ├── EngineClosedError             the engine isn't open
     └── StoreError                    the database can't be used
         ├── StaleWorkerError          another worker drives this run now
@@ -73,6 +75,8 @@ __all__ = [
     "NonDeterminismError",
     "NotADatabaseError",
     "NotSerializableError",
+    "NothingToDecideError",
+    "OutcomeUnknown",
     "PayloadTooLargeError",
     "PerdureError",
     "Permanent",
@@ -198,6 +202,10 @@ class HandlerFailed(PerdureError):
 
 class HandlerUnreachableError(PerdureError):
     """A query wasn't answered: no process that has the workflow's code could be reached in time."""
+
+
+class NothingToDecideError(PerdureError):
+    """No step of this name waits for a person's decision in this run; the message lists those that do."""
 
 
 class RunError(PerdureError):
@@ -342,6 +350,14 @@ class Retryable(PerdureError):
 
 class Permanent(PerdureError):
     """Raise in a step to fail it at once, whatever its retry policy says."""
+
+
+class OutcomeUnknown(PerdureError):
+    """Raise in a step that can't tell whether what it is for has happened: the answer got lost, say.
+
+    A `once=True` step is then looked into (`verify=`) or waits for a person. Any other step is tried again, and
+    waits for a person when its attempts are used up.
+    """
 
 
 class EngineClosedError(PerdureError):

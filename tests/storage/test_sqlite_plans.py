@@ -39,7 +39,7 @@ EXPECTED = {
 }
 
 #: Tables that grow with use. Listing (`find`) may walk through runs, newest first; nothing else may.
-LARGE = ("runs", "events", "inbox", "updates", "r", "c", "d", "n", "u")
+LARGE = ("runs", "events", "inbox", "updates", "step_details", "r", "c", "d", "n", "u")
 WALKS = {"find"}
 
 

@@ -192,7 +192,7 @@ class StepCall(Call[R_co]):
         return machine.step(op_id, definition.name, self, data, decode, unfit, self._refused)
 
     async def _plainly(self) -> R_co:
-        value = self.definition.function(*self.args, **self.kwargs)
+        value = self.definition.run(*self.args, **self.kwargs)
         if inspect.isawaitable(value):
             value = await value
         return value  # type: ignore[no-any-return]

@@ -64,6 +64,7 @@ class Step(Generic[P, R]):
         deadline: float | timedelta | None = None,
         record_inputs: int | None = None,
         on_cancel: OnCancel | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
     ) -> Step[P, R]:
         """The same step with other options, for the calls made through it.
 
@@ -75,6 +76,7 @@ class Step(Generic[P, R]):
             deadline: seconds for all attempts.
             record_inputs: largest input in bytes that the history keeps whole.
             on_cancel: as for `@step`.
+            heartbeat_timeout: seconds without a heartbeat after which an attempt fails.
 
         Raises:
             ConfigurationError: an option is out of range.
@@ -85,10 +87,11 @@ class Step(Generic[P, R]):
         changes: dict[str, Any] = {
             "key": _checked_key(key),
             "retry": retry,
-            "timeout": None if timeout is None else _positive(timeout, "timeout"),
-            "deadline": None if deadline is None else _positive(deadline, "deadline"),
+            "timeout": _limit(timeout, "timeout"),
+            "deadline": _limit(deadline, "deadline"),
             "record_inputs": record_inputs,
             "on_cancel": None if on_cancel is None else _checked_on_cancel(on_cancel),
+            "heartbeat_timeout": _limit(heartbeat_timeout, "heartbeat_timeout"),
         }
         given = {name: value for name, value in changes.items() if value is not None}
         return Step(self.definition, dataclasses.replace(self.options, **given))
@@ -127,16 +130,25 @@ class Workflow(Generic[P, R]):
 class _StepDecorator:
     """What `@step(...)` returns: keeps the types of async and of sync functions apart."""
 
-    def __init__(self, name: str | None, options: StepOptions) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        options: StepOptions,
+        once: bool = False,
+        verify: Callable[..., Any] | None = None,
+    ) -> None:
         self._name = name
         self._options = options
+        self._once = once
+        self._verify = verify
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Step[..., Any]:
-        return Step(define_step(function, self._name, self._options), self._options)
+        definition = define_step(function, self._name, self._options, once=self._once, verify=self._verify)
+        return Step(definition, self._options)
 
 
 @overload
@@ -152,6 +164,9 @@ def step(
     deadline: float | timedelta | None = None,
     record_inputs: int = RECORD_INPUTS_MAX,
     on_cancel: OnCancel = "try",
+    heartbeat_timeout: float | timedelta | None = None,
+    once: bool = False,
+    verify: Callable[..., Any] | None = None,
 ) -> _StepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -163,6 +178,9 @@ def step(
     deadline: float | timedelta | None = None,
     record_inputs: int = RECORD_INPUTS_MAX,
     on_cancel: OnCancel = "try",
+    heartbeat_timeout: float | timedelta | None = None,
+    once: bool = False,
+    verify: Callable[..., Any] | None = None,
 ) -> Any:
     """Make a function a durable step: it does I/O, is retried, and its outcome is recorded once.
 
@@ -179,6 +197,11 @@ def step(
             (sync ones are told by `step_info().cancelled`) and the code goes on at once. "wait": the attempt goes
             on, and the code gets its CancelledError when the outcome is recorded. "abandon": the code goes on
             at once and the attempt goes on to its end.
+        heartbeat_timeout: seconds without a `perdure.heartbeat()` after which an attempt fails with TimeoutError.
+        once: it mustn't happen twice. Its start is durable before its body runs; an attempt of which nobody knows
+            whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
+        verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
+            didn't, an exception = that can't be told.
 
     Raises:
         ConfigurationError: it isn't a plain function, or an option is out of range.
@@ -190,12 +213,16 @@ def step(
     """
     options = StepOptions(
         retry=retry,
-        timeout=None if timeout is None else _positive(timeout, "timeout"),
-        deadline=None if deadline is None else _positive(deadline, "deadline"),
+        timeout=_limit(timeout, "timeout"),
+        deadline=_limit(deadline, "deadline"),
         record_inputs=record_inputs,
         on_cancel=_checked_on_cancel(on_cancel),
+        heartbeat_timeout=_limit(heartbeat_timeout, "heartbeat_timeout"),
     )
-    decorator = _StepDecorator(name, options)
+    if verify is not None and not once:
+        msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"
+        raise ConfigurationError(msg)
+    decorator = _StepDecorator(name, options, once, verify)
     return decorator if function is None else decorator(function)
 
 
@@ -230,7 +257,9 @@ def workflow(
     return decorate if function is None else decorate(function)
 
 
-def _positive(value: float | timedelta, what: str) -> float:
+def _limit(value: float | timedelta | None, what: str) -> float | None:
+    if value is None:
+        return None
     number = seconds(value, what)
     if number == 0:
         msg = f"{what}=0 would fail every attempt before it starts: give a time, or leave it out"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar, cast
 
+from perdure.api.decisions import UNDECIDED, choice, decision
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
@@ -341,6 +342,45 @@ class Handle(Generic[R]):
             raise RunConflictError(msg)
         if self._connection.worker is not None:
             self._connection.worker.check_ownership_soon()
+
+    async def resolve(
+        self,
+        step: str,
+        *,
+        result: Any = UNDECIDED,
+        rerun: bool = False,
+        fail: str | bool = False,
+        by: str | None = None,
+        why: str | None = None,
+    ) -> None:
+        """Decide about a step that waits for a person; returns once the decision is durable.
+
+        A step waits for one if nobody knows whether it happened (`once=True`), or when its attempts are used up
+        under `Retry(on_exhausted="block")`. Give one of `result`, `rerun` and `fail`.
+
+        Args:
+            step: the step's id within its run, or its name if only one of that name waits.
+            result: it is done, with this result.
+            rerun: run it again, from its first attempt on.
+            fail: let it fail in the workflow: with this message, or with its last error (True).
+            by: who decided; the history keeps it.
+            why: and why.
+
+        Raises:
+            UnknownRunError: no run has this id.
+            NothingToDecideError: no such step of the run waits for a decision, or one is on its way already.
+            NotSerializableError: the result can't be recorded, or isn't of the step's declared type.
+            UsageError: not exactly one of the three was given.
+
+        Example:
+            >>> await engine.get("order-7").resolve("charge", result="receipt-1")  # doctest: +SKIP
+        """
+        decided = choice(result=result, rerun=rerun, fail=fail, by=by, why=why)
+        row = await self._connection.row(self.id)
+        (history,) = await self._connection.store.load([row.run])
+        now = self._connection.clock()
+        event = decision(self.id, history, step, decided, now=now)
+        self._known(await self._connection.store.send(self.id, encode_event(event), now=now))
 
     def _known(self, delivery: Delivery) -> None:
         if delivery is Delivery.UNKNOWN_RUN:

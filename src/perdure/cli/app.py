@@ -11,6 +11,7 @@ from perdure.cli.callback import callback
 from perdure.cli.control import cancel, terminate
 from perdure.cli.demo import demo
 from perdure.cli.ls import ls
+from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.show import show
 from perdure.cli.trouble import Commands
@@ -41,6 +42,6 @@ def root(
     """Durable execution for Python. The database is given by --url or PERDURE_URL."""
 
 
-for command in (run, worker, ls, show, cancel, terminate, demo):
+for command in (run, worker, ls, show, cancel, terminate, resolve, demo):
     app.command()(command)
 app.add_typer(callback)

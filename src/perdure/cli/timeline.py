@@ -60,6 +60,8 @@ class _Teller:
         match event:
             case ev.StepStarted() | ev.StepAttemptFailed() | ev.StepCompleted() | ev.StepFailed():
                 return self._step(offset, event)
+            case ev.StepParked() | ev.StepRerun():
+                return self._decision(offset, event)
             case ev.TimerStarted() | ev.TimerFired() | ev.ChildStarted() | ev.ChildEnded():
                 return self._wait(offset, event)
             case ev.CallbackOpened() | ev.CallbackEnded():
@@ -80,9 +82,8 @@ class _Teller:
                 return Line(offset, "·", "dim", name, detail=f"attempt {event.attempt} began")
             case ev.StepCompleted():
                 took = duration(event.at - event.started_at)
-                return Line(
-                    offset, "✓", "green", name + number, took, self._values(event.input, event.result)
-                )
+                told = self._values(event.input, event.result) + _decided(event.decision)
+                return Line(offset, "✓", "green", name + number, took, told)
             case ev.StepAttemptFailed():
                 told = self._failure(event.failure, f"attempt {event.attempt} failed: ")
                 told += f"; again after {duration(event.retry_at - event.at)}"
@@ -90,8 +91,17 @@ class _Teller:
                 return Line(offset, "↻", "yellow", name, took, told, self._traceback(event.failure))
             case ev.StepFailed():
                 took = duration(event.at - event.started_at)
-                told = self._failure(event.failure, "failed for good: ")
+                told = self._failure(event.failure, "failed for good: ") + _decided(event.decision)
                 return Line(offset, "✗", "red", name + number, took, told, self._traceback(event.failure))
+
+    def _decision(self, offset: float, event: ev.StepParked | ev.StepRerun) -> Line:
+        name = printable(event.step)
+        if isinstance(event, ev.StepRerun):
+            return Line(offset, "↻", "yellow", name, detail=f"run again{_decided(event.decision)}")
+        told = "outcome unknown: " if event.unknown else "attempts used up: "
+        told += one_line(event.why, None if self._full else 140)
+        more = self._traceback(event.failure) if event.failure is not None else ""
+        return Line(offset, "?", "bold yellow", name, detail=f"waits for a person; {told}", more=more)
 
     def _wait(
         self, offset: float, event: ev.TimerStarted | ev.TimerFired | ev.ChildStarted | ev.ChildEnded
@@ -182,6 +192,14 @@ class _Teller:
 
     def _traceback(self, failure: ev.Failure) -> str:
         return printable(failure.traceback.rstrip()) if self._full else ""
+
+
+def _decided(decision: ev.Decision | None) -> str:
+    """That a person decided it, and who and why."""
+    if decision is None:
+        return ""
+    who = f"by {one_line(decision.by, 60)}" if decision.by else "by a person"
+    return f" (decided {who}{': ' + one_line(decision.why, 140) if decision.why else ''})"
 
 
 def _arguments(data: bytes) -> str:

@@ -93,6 +93,10 @@ class Asking:
         self._commands = []
         return commands
 
+    def asks_anew(self, operation: RunStep) -> bool:
+        """Whether an operation is among the commands to come: nothing has been done about it yet."""
+        return operation.id in self._fresh
+
     def step(
         self,
         op_id: str,

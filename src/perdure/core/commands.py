@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from perdure.core.events import Failure, Record
+from perdure.core.events import Failure, Record, StepParked
 from perdure.core.handles import TimerHandle
 
 
@@ -43,6 +43,8 @@ class RunStep(Operation, eq=False):
         noted: a StepStarted event for the current attempt is in the history.
         concluding: the code was cancelled and waits for the outcome: no attempt follows that isn't on its way.
         recalled: asked for on replay, so an attempt may have begun before this process drove the run.
+        parked: why it waits for a person's decision, None if it doesn't.
+        pulse: what its heartbeats have left, the runtime's own.
     """
 
     name: str
@@ -58,6 +60,8 @@ class RunStep(Operation, eq=False):
     noted: bool = False
     concluding: bool = False
     recalled: bool = False
+    parked: StepParked | None = None
+    pulse: Any = None
 
 
 class StartTimer(Operation, eq=False):

@@ -86,6 +86,29 @@ class StepAttemptFailed(_Event, frozen=True, tag="step_attempt_failed"):
     started_at: float
 
 
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The mark of an event that a person's decision brought about: who decided, and why, if they said so."""
+
+    by: str | None = None
+    why: str | None = None
+
+
+class StepParked(_Event, frozen=True, tag="step_parked"):
+    """A note: a step waits for a person's decision.
+
+    `unknown` says that it may or may not have happened; else its attempts are used up, and `failure` is the last.
+    """
+
+    step: str
+    attempt: int
+    started_at: float
+    why: str
+    unknown: bool = False
+    failure: Failure | None = None
+    input: bytes | None = None
+    fingerprint: bytes | None = None
+
+
 class StepCompleted(_Event, frozen=True, tag="step_completed"):
     """A step's result. Small inputs are kept as `input`, larger ones only as their `fingerprint`."""
 
@@ -95,6 +118,7 @@ class StepCompleted(_Event, frozen=True, tag="step_completed"):
     result: bytes
     input: bytes | None = None
     fingerprint: bytes | None = None
+    decision: Decision | None = None  #: a person gave the result of a step that waited for one
 
 
 class StepFailed(_Event, frozen=True, tag="step_failed"):
@@ -106,6 +130,7 @@ class StepFailed(_Event, frozen=True, tag="step_failed"):
     failure: Failure
     input: bytes | None = None
     fingerprint: bytes | None = None
+    decision: Decision | None = None  #: a person let a step fail that waited for one
 
 
 class TimerStarted(_Event, frozen=True, tag="timer_started"):
@@ -149,6 +174,7 @@ class StepRerun(_Event, frozen=True, tag="step_rerun"):
     """A person decided that a step which waits for one is to be attempted again, from its first attempt on."""
 
     step: str
+    decision: Decision | None = None
 
 
 class MessageReceived(_Event, frozen=True, tag="message_received"):
@@ -286,6 +312,7 @@ Event: TypeAlias = (
     | RunRecovered
     | StepStarted
     | StepAttemptFailed
+    | StepParked
     | StepCompleted
     | StepFailed
     | TimerStarted

@@ -183,6 +183,8 @@ _NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.RunRecovered: Machine._pass_over,
     ev.StepStarted: Machine._step_noted,
     ev.StepAttemptFailed: Machine._step_noted,
+    ev.StepParked: Machine._step_parked,
+    ev.StepRerun: Machine._step_rerun,
     ev.TimerStarted: Machine._timer_noted,
     ev.OperationDropped: Machine._drop_noted,
     ev.UpdateCompleted: Machine._update_completed,

@@ -73,6 +73,8 @@ class Matching(Asking):
     # -- steps, timers, children --------------------------------------------------------------------
 
     def _step_ended(self, event: ev.StepCompleted | ev.StepFailed, value: Any) -> None:
+        if event.decision is not None and not self._is_parked(event.step):
+            return  # decided twice, or given up meanwhile: the first word counts
         operation = self._take(event, event.step)
         if operation is None:
             return
@@ -101,6 +103,26 @@ class Matching(Asking):
             operation.first_at = operation.first_at or event.started_at
             operation.last_failure = event.failure
             operation.recalled = self.replaying
+
+    def _step_parked(self, event: ev.StepParked, value: Any) -> None:
+        operation = self._known(event, event.step)
+        if isinstance(operation, RunStep):
+            self._check_input(event, operation.input)
+            operation.parked = event
+            operation.failed_attempts = event.attempt
+            operation.last_failure = event.failure
+
+    def _step_rerun(self, event: ev.StepRerun, value: Any) -> None:
+        operation = self.operations.get(event.step)
+        if isinstance(operation, RunStep) and operation.parked is not None:
+            operation.parked = operation.first_at = operation.last_failure = None
+            operation.failed_attempts = 0
+            operation.retry_at = 0.0
+            operation.noted = False
+
+    def _is_parked(self, op_id: str) -> bool:
+        operation = self.operations.get(op_id)
+        return isinstance(operation, RunStep) and operation.parked is not None
 
     def _timer_noted(self, event: ev.TimerStarted, value: Any) -> None:
         timer = self._known(event, event.timer)
@@ -275,7 +297,9 @@ class Matching(Asking):
             raise self._unexpected(event)
         return operation
 
-    def _check_input(self, event: ev.StepCompleted | ev.StepFailed | ev.ChildStarted, asked: bytes) -> None:
+    def _check_input(
+        self, event: ev.StepCompleted | ev.StepFailed | ev.StepParked | ev.ChildStarted, asked: bytes
+    ) -> None:
         if event.input is not None:
             if event.input != asked:
                 raise mismatch.changed_input(self.run_id, self.seq, event, event.input, asked, self.loop)

@@ -63,6 +63,10 @@ def describe_event(event: ev.Event) -> str:
             return f"attempt {event.attempt} of step {event.step!r} failed with {event.failure.type}"
         case ev.StepStarted():
             return f"step {event.step!r} was started"
+        case ev.StepParked():
+            return f"step {event.step!r} waits for a person's decision"
+        case ev.StepRerun():
+            return f"a person decided to run step {event.step!r} again"
         case ev.TimerStarted():
             return f"timer {event.timer!r} was started"
         case ev.TimerFired():

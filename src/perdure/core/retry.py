@@ -15,9 +15,16 @@ import dataclasses
 import email.utils
 import math
 from datetime import UTC, timedelta
-from typing import Any
+from typing import Any, Literal
 
-from perdure.errors import NotSerializableError, PerdureError, Permanent, Retryable, UndecodableError
+from perdure.errors import (
+    NotSerializableError,
+    OutcomeUnknown,
+    PerdureError,
+    Permanent,
+    Retryable,
+    UndecodableError,
+)
 
 #: HTTP statuses worth another try: request timeout, too early, too many requests (RFC 9110, 8470, 6585).
 TRANSIENT_HTTP = frozenset({408, 425, 429})
@@ -50,6 +57,8 @@ class Retry:
         jitter: take 0.5-1.0 of each delay at random.
         on: only errors of these classes are tried again.
         never: errors of these classes are not.
+        on_exhausted: what follows when the attempts, or the step's deadline, are used up: "fail" fails the step,
+            "block" parks it until a person decides (`perdure resolve`).
 
     Raises:
         ValueError: a number is out of range.
@@ -66,6 +75,7 @@ class Retry:
     jitter: bool = True
     on: tuple[type[BaseException], ...] = (Exception,)
     never: tuple[type[BaseException], ...] = ()
+    on_exhausted: Literal["fail", "block"] = "fail"
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
@@ -76,6 +86,9 @@ class Retry:
         numbers = (self.initial, self.max_interval, self.backoff)
         if not (all(map(math.isfinite, numbers)) and min(numbers) >= 0 and self.backoff >= 1):
             msg = f"{self}: initial and max_interval are seconds >= 0, backoff is a factor >= 1, all finite"
+            raise ValueError(msg)
+        if self.on_exhausted not in ("fail", "block"):
+            msg = f'Retry(on_exhausted={self.on_exhausted!r}): it is "fail" or "block"'
             raise ValueError(msg)
 
     def delay(self, attempt: int, chance: float) -> float:
@@ -166,10 +179,16 @@ def retry_after(error: BaseException, now: float) -> float | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows a failed attempt. `retry_at` is wall-clock seconds, None = it failed for good."""
+    """What follows a failed attempt.
+
+    Attributes:
+        retry_at: when the next one may start, wall-clock seconds, None = there is none.
+        exhausted: there would be a next one, were there attempts or time left.
+    """
 
     retry_at: float | None
     why: str
+    exhausted: bool = False
 
 
 def decide(
@@ -191,7 +210,7 @@ def decide(
     """
     if isinstance(error, Permanent):
         return Decision(None, "the step raised Permanent")
-    asked = isinstance(error, Retryable)
+    asked = isinstance(error, Retryable | OutcomeUnknown)
     if not asked and (
         isinstance(error, NotSerializableError | UndecodableError) or not isinstance(error, Exception)
     ):
@@ -199,12 +218,12 @@ def decide(
     if not asked and not policy.covers(error):
         return Decision(None, f"{type(error).__name__} isn't tried again under its policy")
     if attempt >= policy.max_attempts:
-        return Decision(None, f"attempt {attempt} was the last of {policy.max_attempts}")
+        return Decision(None, f"attempt {attempt} was the last of {policy.max_attempts}", exhausted=True)
     wait = policy.delay(attempt, chance)
     least = error.after if isinstance(error, Retryable) else retry_after(error, now)
     retry_at = now + max(wait, least or 0.0)
     if deadline is not None and retry_at >= deadline:
-        return Decision(None, "the next attempt would start after the step's deadline")
+        return Decision(None, "the next attempt would start after the step's deadline", exhausted=True)
     return Decision(retry_at, f"attempt {attempt} of {policy.max_attempts} failed")
 
 

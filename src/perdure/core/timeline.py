@@ -13,7 +13,7 @@ class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "timer", "child", "callback" or "update".
+        kind: "step", "retry", "decision" (of a person), "timer", "child", "callback" or "update".
         id: the operation's id within the run.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
@@ -41,7 +41,9 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
             case ev.StepAttemptFailed():
                 told = f"attempt {event.attempt} failed: {event.failure.type}: {event.failure.message}"
                 waiting[event.step] = Wait("retry", event.step, event.at, event.retry_at, told)
-            case ev.StepCompleted() | ev.StepFailed():
+            case ev.StepParked():
+                waiting[event.step] = Wait("decision", event.step, event.at, detail=event.why)
+            case ev.StepCompleted() | ev.StepFailed() | ev.StepRerun():
                 waiting.pop(event.step, None)
             case ev.TimerStarted():
                 waiting[event.timer] = Wait("timer", event.timer, event.at, event.due)

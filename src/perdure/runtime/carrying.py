@@ -140,7 +140,7 @@ def _cancel(run: Run, command: CancelOperation) -> None:
             run.work.abandon(operation)
         else:
             run.work.cancel(operation)
-        if operation.noted:
+        if operation.noted or (isinstance(operation, RunStep) and operation.parked is not None):
             run.ride(ev.OperationDropped(run.now(), operation.id))
 
 

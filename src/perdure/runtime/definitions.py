@@ -36,6 +36,7 @@ class StepOptions:
         record_inputs: largest input in bytes that the history keeps whole.
         on_cancel: what a cancellation of the code that waits for it does: "try" to interrupt it, "wait" for its
             end, "abandon" it to its end.
+        heartbeat_timeout: seconds without a heartbeat after which an attempt fails, None = any.
     """
 
     retry: Retry = DEFAULT_RETRY
@@ -44,11 +45,19 @@ class StepOptions:
     key: str | None = None
     record_inputs: int = RECORD_INPUTS_MAX
     on_cancel: str = "try"
+    heartbeat_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StepDefinition:
-    """A decorated step."""
+    """A decorated step.
+
+    Attributes:
+        function: what was decorated.
+        run: what executes it: the function itself, or what gives it an open transaction as first argument.
+        once: it mustn't happen twice: its start is durable before its body runs.
+        verify: tells whether an attempt of unknown outcome happened, called with the step's arguments.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -56,6 +65,9 @@ class StepDefinition:
     arguments: Arguments = field(compare=False)
     result: ValueCodec[Any] = field(compare=False)
     is_async: bool
+    run: Callable[..., Any]
+    once: bool = False
+    verify: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +119,19 @@ def _main_module() -> str:
     return os.path.splitext(os.path.basename(path))[0] if path else "__main__"
 
 
-def define_step(function: Callable[..., Any], name: str | None, options: StepOptions) -> StepDefinition:
+def define_step(
+    function: Callable[..., Any],
+    name: str | None,
+    options: StepOptions,
+    *,
+    run: Callable[..., Any] | None = None,
+    once: bool = False,
+    verify: Callable[..., Any] | None = None,
+) -> StepDefinition:
     """Make and register a step.
+
+    Args:
+        run: what is called with the step's arguments, if it isn't the function itself.
 
     Raises:
         ConfigurationError: it isn't a plain function, or its options don't fit it.
@@ -120,9 +143,12 @@ def define_step(function: Callable[..., Any], name: str | None, options: StepOpt
         name=durable,
         function=function,
         options=options,
-        arguments=Arguments(function, f"step {durable}"),
+        arguments=Arguments(run or function, f"step {durable}"),
         result=ValueCodec(_returned(function), f"result of step {durable}", owner=function),
         is_async=inspect.iscoroutinefunction(function),
+        run=run or function,
+        once=once,
+        verify=verify,
     )
     _register(_steps, definition, "step")
     return definition
@@ -180,6 +206,11 @@ def _register(table: dict[str, Any], definition: Any, kind: str) -> None:
             )
             raise DuplicateNameError(msg)
     table[definition.name] = definition
+
+
+def step_named(name: str) -> StepDefinition | None:
+    """The step this process has under that name."""
+    return _steps.get(name)
 
 
 def workflow_named(name: str) -> WorkflowDefinition | None:

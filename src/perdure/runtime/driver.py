@@ -24,7 +24,7 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.commands import Command, RunStep, StartChild, StartTimer
+from perdure.core.commands import Command, StartChild, StartTimer
 from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.core.status import Status
@@ -33,6 +33,7 @@ from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.endings import Last, timed_out, told_to_parent
 from perdure.runtime.feeding import feed
 from perdure.runtime.host import Handover, Host, appended
+from perdure.runtime.parking import admitted, why_parked
 from perdure.runtime.reception import Reception
 from perdure.runtime.turns import TurnInterrupt
 from perdure.runtime.work import Work
@@ -42,6 +43,9 @@ logger = logging.getLogger("perdure.driver")
 
 #: How long a run past its timeout may take for cleaning up, in seconds.
 CLEANUP_SECONDS = 30.0
+
+#: Notes about a step after which there is something to do.
+_FOLLOWED = frozenset({ev.StepStarted, ev.StepAttemptFailed, ev.StepParked, ev.StepRerun})
 
 
 class Driver:
@@ -84,7 +88,7 @@ class Driver:
         self.gone = False
         self.has_children = False
         self.last_active = 0.0
-        self._state = row.status  # what the store has
+        self._state: str | None = row.status  # what the store has, None if that is to be told anew
         self._riders: list[ev.Event] | None = None  # notes that go with the next append, whatever that is
         self._buffer: list[tuple[ev.Event, Any]] = []  # events to append next, with their decoded values
         self._children: list[NewRun] | None = None  # runs to create with them
@@ -126,7 +130,8 @@ class Driver:
 
     def take_mail(self, items: Iterable[tuple[int, ev.Event]]) -> None:
         """Take inbox items into the history, each once, in the order of their arrival."""
-        for number, event in items:
+        for number, sent in items:
+            event = admitted(self.machine, sent, self.now()) if isinstance(sent, ev.StepCompleted) else sent
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
                 if self._reception is not None or isinstance(event, ev.UpdateAccepted):
@@ -164,8 +169,8 @@ class Driver:
             commands = [*still_wanted(self, self._held), *commands]
         self._held = carry_out(self, commands)
         self.flush()
-        if not self.machine.operations and not self.busy():
-            self.note([], Status.WAITING)  # for ever, perhaps: the store should know why
+        if (status := self.work.news(self._state)) is not None:
+            self.note([], status)
 
     # -- durable -------------------------------------------------------------------------------------
 
@@ -187,7 +192,7 @@ class Driver:
         else:
             if self._reception is not None:
                 self._reception.go_on()
-            if (self._buffer or self._consumed) and not self._in_flight:
+            if (self._buffer or self._consumed or self._effects) and not self._in_flight:
                 self._submit(None)
 
     def note(self, notes: list[ev.Event], status: Status) -> None:
@@ -204,8 +209,10 @@ class Driver:
         for operation in self.machine.operations.values():  # what it waits for, for people to see
             if isinstance(operation, StartTimer) and not operation.noted:
                 self.ride(ev.TimerStarted(self.now(), operation.id, operation.due))
-        self._let_go()
         self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
+        if parked := self.work.parked():
+            self._handover = Handover(Status.BLOCKED, wake_at, why_parked(self.id, parked), BlockCode.STEP)
+        self._let_go()
         self.flush()
 
     def block(self, error: Exception, where: str = "") -> None:
@@ -213,7 +220,7 @@ class Driver:
         self._let_go()
         reason = f"{error}\n  {where}" if where else str(error)
         self.host.blocked(self, reason)
-        self._handover = Handover(Status.BLOCKED, reason=reason)
+        self._handover = Handover(Status.BLOCKED, reason=reason, code=BlockCode.CODE)
         self.flush()
 
     def intruded(self, error: Exception) -> None:
@@ -249,16 +256,20 @@ class Driver:
         effects, self._effects = self._effects or (), None
         if effects and self._reception is not None:
             self._reception.sending(effects)
+        reason, code = self.machine.stuck(), None
+        if handover is not None:
+            reason, code = handover.reason, handover.code
+        elif status is Status.BLOCKED:
+            reason, code = why_parked(self.id, self.work.parked()), BlockCode.STEP
         if status is not None:
             self._state = status
-        reason = handover.reason if handover else self.machine.stuck()
         if self._final_sent and self._ending is not None:
             reason = getattr(self._ending[1], "reason", None)
         return msgspec.structs.replace(
             append,
             status=status,
             reason=reason,
-            block_code=BlockCode.CODE if status is Status.BLOCKED else None,
+            block_code=code,
             release=release,
             wake_at=handover.wake_at if handover else None,
             consumed=consumed,
@@ -292,8 +303,9 @@ class Driver:
             self.last_active = self.host.clock()
             for event, value in events:
                 feed(self, event, value)
-                if isinstance(event, ev.StepAttemptFailed):
-                    self._try_again(event)
+                if type(event) in _FOLLOWED:
+                    self._state = None if isinstance(event, ev.StepParked) else self._state
+                    self.work.follow(event)
             try:
                 self.proceed()
             except Exception as error:  # the engine's own: the run mustn't hang for it
@@ -301,11 +313,6 @@ class Driver:
                 self.block(error)
             if any(not epoch for _, epoch in result.children):
                 self.check_children()
-
-    def _try_again(self, event: ev.StepAttemptFailed) -> None:
-        operation = self.machine.operations.get(event.step)
-        if isinstance(operation, RunStep):
-            self.work.start_step(operation)
 
     # -- what commands change ------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from perdure.runtime.journal import Journal
 from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
-from perdure.storage.records import NewRun, SetUpdate
+from perdure.storage.records import BlockCode, NewRun, SetUpdate
 
 T = TypeVar("T")
 D_contra = TypeVar("D_contra", contravariant=True)
@@ -26,6 +26,7 @@ class Handover(msgspec.Struct, gc=False):
     status: Status
     wake_at: float | None = None
     reason: str | None = None
+    code: BlockCode | None = None
     sent: bool = False
 
 

@@ -15,9 +15,8 @@ from collections.abc import Callable, Collection
 
 from perdure.core import events as ev
 from perdure.core.commands import Operation, RunStep, StartTimer
-from perdure.core.status import Status
+from perdure.runtime.attempt import Attempt
 from perdure.runtime.driver import Driver
-from perdure.runtime.steps import Attempt
 
 #: What is shorter than this leaves no note, in seconds.
 NOTE_AFTER = 0.1
@@ -114,7 +113,7 @@ class Residency:
                 lasting.setdefault(driver, []).append(operation)
         for driver, operations in lasting.items():
             if not driver.busy():
-                driver.note(self._notes_of(driver, operations), _standing(driver))
+                driver.note(self._notes_of(driver, operations), driver.work.standing())
             else:  # the log is being written: look again when that is done
                 for operation in operations:
                     self.watch(driver, operation)
@@ -133,10 +132,6 @@ class Residency:
         self._evictions.cancel()
         self._notes.cancel()
         self._watched.clear()
-
-
-def _standing(driver: Driver) -> Status:
-    return Status.RUNNING if driver.work.executing else Status.WAITING
 
 
 def _last_active(driver: Driver) -> float:

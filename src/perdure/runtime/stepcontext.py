@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+from datetime import datetime
 from hashlib import blake2b
+from typing import Any, Protocol
 
 import msgspec
+
+
+class Listener(Protocol):
+    """Hears the heartbeats of an engine's steps."""
+
+    def beat(self, info: StepInfo, detail: Any) -> None: ...
 
 
 class StepInfo(msgspec.Struct, eq=False, gc=False):
@@ -18,6 +27,8 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
         attempt: number of this attempt, from 1.
         cancelled: nobody waits for this attempt any more (cancelled, timed out, engine closing); a sync
             step, which can't be interrupted, should look at it now and then and return.
+        detail: what the newest heartbeat told, of this attempt or an earlier one; plain JSON data.
+        last_heartbeat: when that was.
     """
 
     run_id: str
@@ -25,9 +36,21 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
     name: str
     attempt: int
     cancelled: bool = False
+    detail: Any = None
+    last_heartbeat: datetime | None = None
+    sink: Listener | None = None  #: the engine's own
+    heard: float = 0.0  #: the engine's own: when the newest heartbeat came, by the monotonic clock
 
     def __repr__(self) -> str:
         return f"StepInfo(run_id={self.run_id!r}, step_id={self.step_id!r}, attempt={self.attempt})"
+
+    def heartbeat(self, detail: Any = None) -> None:
+        """See `perdure.heartbeat`."""
+        if self.cancelled:
+            msg = f"attempt {self.attempt} of step {self.step_id!r} isn't waited for any more: tidy up and return"
+            raise asyncio.CancelledError(msg)
+        if self.sink is not None:
+            self.sink.beat(self, detail)
 
     def idempotency_key(self) -> str:
         """32 hexadecimal digits, the same for every attempt of this step and different for every other."""

@@ -10,18 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import logging
-import math
 import random
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any
 
 from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
@@ -29,61 +23,18 @@ from perdure.core import events as ev
 from perdure.core.commands import RunStep
 from perdure.core.matching import fingerprint
 from perdure.core.retry import decide
+from perdure.errors import OutcomeUnknown
+from perdure.runtime import heartbeats
+from perdure.runtime.attempt import Attempt, Recorder
+from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
-from perdure.runtime.stepcontext import StepInfo, current_step
+from perdure.runtime.once import execute_once
+from perdure.runtime.stepcontext import StepInfo
 
 logger = logging.getLogger("perdure.steps")
 
 _EAGER = sys.version_info >= (3, 12)
 _eager_task: Any = asyncio.Task  # the type checkers look at it as Python 3.11's
-_UNSURE_PAUSE = 0.02  # seconds between looks at whether attempts may begin, see StepExecutor.sure_until
-
-
-class StepCall(Protocol):
-    """What a step's Call tells its executor."""
-
-    @property
-    def definition(self) -> StepDefinition: ...
-    @property
-    def options(self) -> StepOptions: ...
-    def arguments(self, input: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Fresh copies of the arguments, so that what a step does to them isn't seen by the workflow."""
-        ...
-
-
-class OpenWork(Protocol):
-    """The table of a run's attempts."""
-
-    def attempt_over(self, operation: RunStep) -> None: ...
-
-
-class Recorder(Protocol):
-    """The run that a step belongs to."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def work(self) -> OpenWork: ...
-    def record(self, event: ev.Event, value: Any = ...) -> None: ...
-
-
-class Attempt(msgspec.Struct, eq=False):
-    """One attempt of one step. Once `dropped`, its end is no event any more; once `abandoned`, it is the last."""
-
-    run: Recorder
-    operation: RunStep
-    info: StepInfo
-    started_at: float
-    future: asyncio.Future[Any] | None = None
-    dropped: bool = False
-    abandoned: bool = False
-    over: bool = False
-
-    def cancel(self) -> None:
-        """Nobody waits for it any more: interrupt an async step, tell a sync one."""
-        self.dropped = self.info.cancelled = True
-        if self.future is not None:
-            self.future.cancel()
 
 
 class StepExecutor:
@@ -112,23 +63,32 @@ class StepExecutor:
         self._concurrency = concurrency
         self._max_payload = max_payload
         self._chance = chance
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
         self._line: deque[Attempt] = deque()
         self._closed = False
-        self._sure_until = math.inf
         self._context = contextvars.copy_context()  # what steps see: the engine's, and nothing of each other
         self.executing: set[Attempt] = set()
+        self.heartbeats = heartbeats.Heartbeats(loop, clock, self.executing)
+        self.calls = Calls(loop, clock, self.heartbeats, threads=threads)
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
-        info = StepInfo(run.id, operation.id, operation.name, operation.failed_attempts + 1)
-        attempt = Attempt(run, operation, info, self._clock())
-        if len(self.executing) >= self._concurrency or self._closed or attempt.started_at >= self._sure_until:
+        attempt = Attempt(run, operation, self._info(run, operation), self._clock())
+        if (
+            len(self.executing) >= self._concurrency
+            or self._closed
+            or attempt.started_at >= self.calls.sure_until
+        ):
             self._line.append(attempt)
         else:
             self._begin(attempt)
         return attempt
+
+    def _info(self, run: Recorder, operation: RunStep) -> StepInfo:
+        number = operation.failed_attempts + 1
+        info = StepInfo(run.id, operation.id, operation.name, number, sink=self.heartbeats)
+        if operation.pulse is not None:
+            operation.pulse.show(info)
+        return info
 
     def sure_until(self, moment: float) -> None:
         """The runs here are nobody else's until then (wall clock); later, no attempt begins.
@@ -136,7 +96,7 @@ class StepExecutor:
         A process that slept past its lease wakes up believing that the next attempts are its own to make. They
         wait in line until a heartbeat has told whether they are, or the runs are dropped.
         """
-        self._sure_until = moment
+        self.calls.sure_until = moment
         self._begin_next()
 
     async def close(self, grace: float) -> None:
@@ -152,8 +112,7 @@ class StepExecutor:
         tasks = [attempt.future for attempt in self.executing if isinstance(attempt.future, asyncio.Task)]
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # time for their finally blocks
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self.calls.close()
 
     # -- one attempt --------------------------------------------------------------------------------
 
@@ -164,79 +123,18 @@ class StepExecutor:
         self.executing.add(attempt)
         attempt.started_at = self._clock()
         definition: StepDefinition = attempt.operation.call.definition
-        execute = self._execute_async if definition.is_async else self._execute_sync
-        body, context = execute(attempt, definition), self._context.copy()
+        execute = execute_once if definition.once else StepExecutor._execute
+        body, context = execute(self, attempt, definition), self._context.copy()
         if _EAGER:  # a step that doesn't wait for anything is then done already
             attempt.future = _eager_task(body, loop=self._loop, context=context, eager_start=True)
         else:
             attempt.future = asyncio.Task(body, loop=self._loop, context=context)
 
-    async def _execute_async(self, attempt: Attempt, definition: StepDefinition) -> None:
-        current_step.set(attempt.info)
-        operation = attempt.operation
-        timeout = operation.call.options.timeout
-        limit = None
-        try:
-            while self._clock() >= self._sure_until:  # noqa: ASYNC110 - rare: the process slept just now
-                await asyncio.sleep(_UNSURE_PAUSE)
-            args, kwargs = operation.call.arguments(operation.input)
-            if timeout is None:
-                value = await definition.function(*args, **kwargs)
-            else:
-                async with asyncio.timeout(timeout) as limit:
-                    value = await definition.function(*args, **kwargs)
-                    if not limit.expired():  # else the body has swallowed its cancellation, and has a result
-                        limit.reschedule(None)
-        except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
-            if limit is not None and limit.expired() and isinstance(error, TimeoutError):
-                error = _timeout_error(attempt)
-            self._settle(attempt, definition, None, error)
-        else:
-            self._settle(attempt, definition, value, None)
+    async def _execute(self, attempt: Attempt, definition: StepDefinition) -> None:
+        call = self.calls.call_async if definition.is_async else self.calls.call_sync
+        self.settle(attempt, definition, *await call(attempt, definition.run))
 
-    async def _execute_sync(self, attempt: Attempt, definition: StepDefinition) -> None:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="perdure-step")
-        context = contextvars.copy_context()
-        context.run(current_step.set, attempt.info)
-        timeout = attempt.operation.call.options.timeout
-        work = self._loop.run_in_executor(
-            self._pool, lambda: context.run(self._call_sync, definition, attempt)
-        )
-        try:
-            done, _ = await asyncio.wait([work], timeout=timeout)
-        except asyncio.CancelledError as error:
-            attempt.info.cancelled = True
-            work.cancel()
-            self._settle(attempt, definition, None, error)
-            return
-        if not done:
-            attempt.info.cancelled = True
-            work.cancel()
-            self._settle(attempt, definition, None, _timeout_error(attempt))
-            return
-        value, raised = work.result()
-        if raised is None and inspect.isawaitable(value):  # a plain function that returns a coroutine
-            current_step.set(attempt.info)
-            try:
-                value = await value
-            except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
-                raised = error
-        self._settle(attempt, definition, value, raised)
-
-    def _call_sync(self, definition: StepDefinition, attempt: Attempt) -> tuple[Any, BaseException | None]:
-        """Runs in a thread. Errors are returned, since some (StopIteration) can't travel through a future."""
-        while self._clock() >= self._sure_until and not attempt.info.cancelled:
-            time.sleep(_UNSURE_PAUSE)  # the process slept while this waited for a thread
-        if attempt.info.cancelled:
-            return None, asyncio.CancelledError()
-        try:
-            args, kwargs = attempt.operation.call.arguments(attempt.operation.input)
-            return definition.function(*args, **kwargs), None
-        except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
-            return None, error
-
-    def _settle(
+    def settle(
         self, attempt: Attempt, definition: StepDefinition, value: Any, error: BaseException | None
     ) -> None:
         """The body is done: turn what came of it into an event."""
@@ -247,6 +145,50 @@ class StepExecutor:
                 self._failed(attempt, error)
         except Exception:  # the engine's own error: the step stays open, and it mustn't go unheard
             logger.critical("step %s couldn't be recorded", attempt.operation.id, exc_info=True)
+
+    def renew(self, attempt: Attempt) -> None:
+        """What executed so far is over, or hears no more; what follows is told of cancellation by itself."""
+        self.heartbeats.over(attempt)
+        attempt.info = self._info(attempt.run, attempt.operation)
+        attempt.starved = False
+
+    async def begin_durably(self, attempt: Attempt) -> BaseException | None:
+        """Wait until the attempt's start is in the log. Returns the cancellation that ended the wait."""
+        attempt.begun = self._loop.create_future()
+        attempt.run.record(ev.StepStarted(self._clock(), attempt.operation.id, attempt.info.attempt))
+        try:
+            await attempt.begun
+        except asyncio.CancelledError as error:
+            return error
+        attempt.started_at = self._clock()
+        return None
+
+    def park(
+        self, attempt: Attempt, why: str, *, unknown: bool, started_at: float, error: BaseException | None
+    ) -> None:
+        """The step can't go on without a person's decision."""
+        self._over(attempt)
+        if attempt.dropped:
+            return
+        if attempt.abandoned:  # nobody waits for the decision
+            failure = failure_of(error or OutcomeUnknown(why))
+            self._fail(attempt.run, attempt.operation, attempt.info.attempt, started_at, failure)
+            return
+        given, digest = _recorded_input(attempt.operation)
+        heartbeats.keep_for_next(attempt)
+        attempt.run.record(
+            ev.StepParked(
+                at=self._clock(),
+                step=attempt.operation.id,
+                attempt=attempt.info.attempt,
+                started_at=started_at,
+                why=why,
+                unknown=unknown,
+                failure=None if error is None else failure_of(error),
+                input=given,
+                fingerprint=digest,
+            )
+        )
 
     def _returned(self, attempt: Attempt, definition: StepDefinition, value: Any) -> None:
         operation = attempt.operation
@@ -259,6 +201,8 @@ class StepExecutor:
         self._over(attempt)
         if attempt.dropped:
             return
+        if operation.pulse is not None:
+            heartbeats.forget(attempt.run, operation)
         given, digest = _recorded_input(operation)
         number, began = attempt.info.attempt, attempt.started_at
         event = ev.StepCompleted(self._clock(), operation.id, number, began, data, given, digest)
@@ -284,8 +228,19 @@ class StepExecutor:
             chance=self._chance(),
             deadline=None if options.deadline is None else first_at + options.deadline,
         )
+        last = attempt.abandoned or operation.concluding
+        if decision.exhausted and not last and _parks(options, error):
+            self.park(
+                attempt,
+                f"{decision.why}, and it ended with {type(error).__name__}: {error}",
+                unknown=isinstance(error, OutcomeUnknown),
+                started_at=attempt.started_at,
+                error=error,
+            )
+            return
         failure = failure_of(error)
-        if decision.retry_at is not None and not (attempt.abandoned or operation.concluding):
+        if decision.retry_at is not None and not last:
+            heartbeats.keep_for_next(attempt)
             attempt.run.record(
                 ev.StepAttemptFailed(
                     at=now,
@@ -308,6 +263,7 @@ class StepExecutor:
     def _fail(
         self, run: Recorder, operation: RunStep, attempt: int, started_at: float, failure: ev.Failure
     ) -> None:
+        heartbeats.forget(run, operation)
         given, digest = _recorded_input(operation)
         event = ev.StepFailed(self._clock(), operation.id, attempt, started_at, failure, given, digest)
         run.record(event)
@@ -316,12 +272,14 @@ class StepExecutor:
         """The attempt's place is free: let the next in line begin."""
         attempt.over = True
         self.executing.discard(attempt)
+        if self.heartbeats.watched:
+            self.heartbeats.over(attempt)
         attempt.run.work.attempt_over(attempt.operation)
         if self._line:
             self._begin_next()
 
     def _begin_next(self) -> None:
-        if self._clock() >= self._sure_until:
+        if self._clock() >= self.calls.sure_until:
             return
         while self._line and len(self.executing) < self._concurrency and not self._closed:
             following = self._line.popleft()
@@ -339,8 +297,6 @@ def _recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:
     return None, fingerprint(given)
 
 
-def _timeout_error(attempt: Attempt) -> TimeoutError:
-    seconds = attempt.operation.call.options.timeout
-    return TimeoutError(
-        f"attempt {attempt.info.attempt} of step {attempt.operation.name} took longer than its timeout of {seconds:g} s"
-    )
+def _parks(options: StepOptions, error: BaseException) -> bool:
+    """Whether a step whose attempts are used up waits for a person instead of failing."""
+    return options.retry.on_exhausted == "block" or isinstance(error, OutcomeUnknown)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from perdure.core import events as ev
 from perdure.core.commands import AwaitCallback, Operation, RunStep, StartTimer
 from perdure.core.machine import Machine
-from perdure.runtime.host import Host
-from perdure.runtime.steps import Attempt
+from perdure.core.status import Status
+from perdure.runtime.attempt import Attempt
+from perdure.runtime.heartbeats import Pulse
+from perdure.runtime.host import Host, appended
 from perdure.runtime.timers import Alarm
+from perdure.storage.records import Detail, Effect, StepDetail
 
 #: Seconds after which a callback that is due is looked after again, if nothing has come of it.
 LOOK_AGAIN = 5.0
@@ -28,24 +31,32 @@ class Owner(Protocol):
     @property
     def work(self) -> Work: ...
     def record(self, event: ev.Event, value: Any = ...) -> None: ...
+    def add_effect(self, effect: Effect) -> None: ...
+    def flush(self) -> None: ...
     def deadline_passed(self) -> None: ...
 
 
 class Work:
     """The open work of one run. Empty most of the time, so its tables are made when needed."""
 
-    __slots__ = ("_alarms", "_attempts", "_run")
+    __slots__ = ("_alarms", "_attempts", "_parked", "_run")
 
     def __init__(self, run: Owner) -> None:
         self._run = run
         self._attempts: dict[str, Attempt] | None = None
         self._alarms: dict[str, Alarm] | None = None
+        self._parked: list[RunStep] | None = None  # steps that wait for a person's decision
 
     def start_step(self, operation: RunStep) -> None:
         """Begin the step's next attempt, now or when its wait is over."""
+        if self.attempting(operation):
+            return
         host = self._run.host
+        if operation.parked is not None and (operation.parked.unknown or not operation.concluding):
+            self._park(operation)
+            return
         waits = operation.retry_at > host.clock()
-        if operation.concluding and (waits or not operation.recalled):
+        if operation.concluding and (waits or not operation.recalled or operation.parked is not None):
             host.steps.give_up(self._run, operation)
             return
         if waits:
@@ -57,6 +68,60 @@ class Work:
             if self._attempts is None:
                 self._attempts = {}
             self._attempts[operation.id] = attempt
+
+    def follow(self, event: ev.Event) -> None:
+        """A note about a step is in the history: go on accordingly."""
+        match event:
+            case ev.StepAttemptFailed() | ev.StepRerun():
+                operation = self._run.machine.operations.get(event.step)
+                if isinstance(operation, RunStep) and not self._run.machine.asks_anew(operation):
+                    self.start_step(operation)
+            case ev.StepParked():
+                operation = self._run.machine.operations.get(event.step)
+                if isinstance(operation, RunStep):
+                    self._park(operation)
+            case ev.StepStarted():
+                attempt = None if self._attempts is None else self._attempts.get(event.step)
+                if attempt is not None and attempt.begun is not None and not attempt.begun.done():
+                    attempt.begun.set_result(None)
+            case _:
+                pass
+
+    def _park(self, operation: RunStep) -> None:
+        if self._parked is None or operation not in self._parked:
+            self._parked = appended(self._parked, operation)
+
+    def parked(self) -> Sequence[RunStep]:
+        """The steps that wait for a person's decision."""
+        if self._parked is None:
+            return ()
+        still = self._run.machine.operations
+        self._parked = [
+            step for step in self._parked if step.parked is not None and still.get(step.id) is step
+        ] or None
+        return self._parked or ()
+
+    def standing(self) -> Status:
+        """What the run is at."""
+        if self.executing:
+            return Status.RUNNING
+        return Status.BLOCKED if self.parked() else Status.WAITING
+
+    def news(self, told: str | None) -> Status | None:
+        """The run's status, if the store, which has been told another one, should know of it at once."""
+        parked = self.parked()
+        if parked:  # while other steps execute it isn't blocked, and may never be
+            return None if self.executing else Status.BLOCKED
+        if told == Status.BLOCKED:
+            return self.standing()
+        return None if self._run.machine.operations else Status.WAITING  # for ever, perhaps
+
+    def remember(self, details: Iterable[Detail]) -> None:
+        """What heartbeats told before the run came into memory."""
+        for detail in details:
+            operation = self._run.machine.operations.get(detail.step)
+            if isinstance(operation, RunStep):
+                operation.pulse = Pulse(detail.data, detail.at, saved=True)
 
     def attempt_over(self, operation: RunStep) -> None:
         """The executor is done with the current attempt of this step."""
@@ -105,6 +170,8 @@ class Work:
 
     def cancel(self, operation: Operation) -> None:
         """The code doesn't wait for this any more."""
+        if isinstance(operation, RunStep) and operation.pulse is not None and operation.pulse.stored:
+            self._run.add_effect(StepDetail(operation.id, None, operation.pulse.at))
         if self._alarms is not None and (alarm := self._alarms.pop(operation.id, None)) is not None:
             alarm.cancel()
         if self._attempts is not None and (attempt := self._attempts.pop(operation.id, None)) is not None:
@@ -113,7 +180,11 @@ class Work:
     def abandon(self, operation: RunStep) -> None:
         """The code doesn't wait for this step any more, and an attempt that executes is to go on all the same."""
         attempt = None if self._attempts is None else self._attempts.get(operation.id)
-        if attempt is None or attempt.future is None:
+        if (
+            attempt is None
+            or attempt.future is None
+            or (attempt.begun is not None and not attempt.begun.done())
+        ):
             self.cancel(operation)
         else:
             assert self._attempts is not None
@@ -126,7 +197,8 @@ class Work:
             return
         attempt = None if self._attempts is None else self._attempts.get(operation.id)
         stands_in_line = attempt is not None and attempt.future is None and not operation.recalled
-        if stands_in_line or (self._alarms is not None and operation.id in self._alarms):
+        parked = operation.parked is not None and not operation.parked.unknown
+        if parked or stands_in_line or (self._alarms is not None and operation.id in self._alarms):
             self.cancel(operation)
             self._run.host.steps.give_up(self._run, operation)
 
@@ -147,7 +219,10 @@ class Work:
     def unfinished(self, now: float) -> bool:
         """Whether a step is to be attempted at once: it executes, stands in line, or was interrupted."""
         operations = self._run.machine.operations.values()
-        return any(isinstance(operation, RunStep) and operation.retry_at <= now for operation in operations)
+        return any(
+            isinstance(operation, RunStep) and operation.retry_at <= now and operation.parked is None
+            for operation in operations
+        )
 
     def attempting(self, operation: RunStep) -> bool:
         """Whether this step is being attempted right now (and doesn't wait for its next attempt)."""

@@ -271,6 +271,8 @@ class Worker:
         machine.replaying = False
         self.drivers[row.run] = driver
         driver.work.watch_deadline()
+        if history.details:
+            driver.work.remember(history.details)
         if row.recoveries:
             driver.recovered(self._fleet.name)
         driver.check_children()

@@ -207,7 +207,12 @@ class MemoryStore:
     async def load(self, runs: Sequence[int]) -> list[History]:
         db = self._open_database()
         return [
-            History(key, tuple(db.runs[key].events), db.mail_of(db.runs[key]))
+            History(
+                key,
+                tuple(db.runs[key].events),
+                db.mail_of(db.runs[key]),
+                tuple(db.runs[key].details.values()),
+            )
             if key in db.runs
             else History(key, (), ())
             for key in runs

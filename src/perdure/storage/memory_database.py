@@ -19,6 +19,7 @@ from perdure.storage.records import (
     Appended,
     BlockCode,
     Delivery,
+    Detail,
     Mail,
     MailKind,
     NewMail,
@@ -63,6 +64,7 @@ class Run(msgspec.Struct):
     mail_keys: set[str] = set()
     generation: int = 1
     next: int | None = None
+    details: dict[str, Detail] = {}
 
     @property
     def held(self) -> bool:
@@ -83,6 +85,7 @@ class Run(msgspec.Struct):
         self.status, self.reason, self.block_code, self.ended_at = status, reason, block_code, now
         self.release(None)
         self.inbox = {key: item for key, item in self.inbox.items() if item.kind != MailKind.CONTROL}
+        self.details.clear()
 
 
 class MemoryDatabase:

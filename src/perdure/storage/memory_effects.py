@@ -7,7 +7,7 @@ from typing import Any
 
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.memory_callbacks import open_callback
-from perdure.storage.records import Append, Effect, SendMessage, SetUpdate
+from perdure.storage.records import Append, Detail, Effect, SendMessage, SetUpdate, StepDetail
 
 
 def _send(db: Any, append: Append, effect: SendMessage) -> None:
@@ -22,10 +22,18 @@ def _set_update(db: Any, append: Append, effect: SetUpdate) -> None:
         db.updates[key] = (db.updates[key][0], effect.state, effect.answer)
 
 
+def _keep_detail(db: Any, append: Append, effect: StepDetail) -> None:
+    details = db.runs[append.run].details
+    details.pop(effect.step, None)
+    if effect.data is not None:
+        details[effect.step] = Detail(effect.step, effect.data, effect.at)
+
+
 _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     OpenCallback: open_callback,
     SendMessage: _send,
     SetUpdate: _set_update,
+    StepDetail: _keep_detail,
 }
 
 

@@ -199,6 +199,17 @@ class SetUpdate(Effect, frozen=True, gc=False):
     answer: bytes | None = None
 
 
+class StepDetail(Effect, frozen=True, gc=False):
+    """Keep what a step's heartbeat told, instead of what an earlier one did; None forgets it.
+
+    What is still kept when the run ends is forgotten with that.
+    """
+
+    step: str
+    data: bytes | None
+    at: float
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One compare-and-set of a run by its driver: all of it happens, or nothing.
 
@@ -284,12 +295,21 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     next_at: float | None
 
 
+class Detail(msgspec.Struct, frozen=True, gc=False):
+    """What the newest heartbeat of a step told, encoded."""
+
+    step: str
+    data: bytes
+    at: float
+
+
 class History(msgspec.Struct, frozen=True, gc=False):
-    """A run's encoded events in order, and the inbox items waiting for it, oldest first."""
+    """A run's encoded events in order, the inbox items waiting for it, oldest first, and its steps' details."""
 
     run: int
     events: Sequence[bytes]
     mail: Sequence[Mail]
+    details: Sequence[Detail] = ()
 
 
 class WorkerRow(msgspec.Struct, frozen=True, gc=False):

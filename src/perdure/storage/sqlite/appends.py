@@ -151,6 +151,7 @@ def _finish_many(db: Database, appends: Sequence[Append]) -> None:
     runs = as_json([append.run for append in appends])
     db.run("finish_many", {"ends": as_json(ends)})
     db.run("drop_inboxes", {"runs": runs})
+    db.run("drop_details", {"runs": runs})
     now = appends[-1].now
     for (parent,) in db.rows("live_parents", {"runs": runs}):
         close_children(db, parent, now)
@@ -222,5 +223,6 @@ def _finish(db: Database, append: Append) -> tuple[int, int] | None:
     if successor is not None:
         key, epoch = succeed(db, run, successor, inbox)
         made = key, epoch if successor.run.owner == caller else 0
+    db.run("drop_details", {"runs": as_json([run])})
     close_children(db, run, append.now)
     return made

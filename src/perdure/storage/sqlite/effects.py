@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.storage.callbacks import OpenCallback
-from perdure.storage.records import Append, Effect, SendMessage, SetUpdate
+from perdure.storage.records import Append, Effect, SendMessage, SetUpdate, StepDetail
 from perdure.storage.sqlite.callbacks import open_callback
-from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import send_message
 from perdure.storage.sqlite.updates import set_update
 
@@ -18,10 +18,19 @@ def _send(db: Database, append: Append, effect: SendMessage) -> None:
         send_message(db, run, effect.data, append.now)
 
 
+def _keep_detail(db: Database, append: Append, effect: StepDetail) -> None:
+    given: dict[str, Value] = {"run": append.run, "step": effect.step}
+    if effect.data is None:
+        db.run("forget_detail", given)
+    else:
+        db.run("keep_detail", {**given, "data": effect.data, "at": effect.at})
+
+
 _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     OpenCallback: open_callback,
     SendMessage: _send,
     SetUpdate: set_update,
+    StepDetail: _keep_detail,
 }
 
 

@@ -16,7 +16,7 @@ from perdure.storage.reasons import parent_ended
 from perdure.storage.records import Delivery, Mail, MailKind, NewMail, NewRun, ParentPolicy
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.events import insert_events
-from perdure.storage.sqlite.rows import mail_rows, new_run, new_runs
+from perdure.storage.sqlite.rows import as_json, mail_rows, new_run, new_runs
 
 
 def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int] | None:
@@ -131,6 +131,7 @@ def end_from_outside(db: Database, run: int, event: bytes, now: float) -> tuple[
     ((seq, parent, parent_op),) = db.rows("terminate", {"run": run, "now": now})
     db.run("insert_event", {"run": run, "seq": seq, "data": event})
     db.run("drop_inbox", {"run": run})
+    db.run("drop_details", {"runs": as_json([run])})
     return parent, parent_op
 
 

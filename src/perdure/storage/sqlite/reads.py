@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import apsw
 
 from perdure.errors import UnknownRunError
-from perdure.storage.records import History, Mail, RunFilter, RunRow, WorkerRow
+from perdure.storage.records import Detail, History, Mail, RunFilter, RunRow, WorkerRow
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.rows import as_json, from_hex, mail_rows, run_rows, worker_row
 from perdure.storage.sqlite.verbs import rows_by_id
@@ -49,7 +49,13 @@ def events(db: Database, run: int, after: int, limit: int) -> list[tuple[int, by
 def load(db: Database, runs: Sequence[int]) -> list[History]:
     # One transaction, so that an item isn't seen both in the history and in the inbox, or in neither.
     db.begin("BEGIN")
-    histories = [History(run, _history(db, run), mail_rows(db.rows("inbox", {"run": run}))) for run in runs]
+    details: dict[int, list[Detail]] = {}
+    for run, *detail in db.rows("details", {"runs": as_json(runs)}):
+        details.setdefault(run, []).append(Detail(*detail))
+    histories = [
+        History(run, _history(db, run), mail_rows(db.rows("inbox", {"run": run})), details.get(run, ()))
+        for run in runs
+    ]
     db.commit()
     return histories
 

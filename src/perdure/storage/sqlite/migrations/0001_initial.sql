@@ -82,6 +82,15 @@ CREATE TABLE mail_keys (
     PRIMARY KEY (run, key)
 ) STRICT, WITHOUT ROWID;
 
+-- What the newest heartbeat of a step told, while the step has no outcome.
+CREATE TABLE step_details (
+    run  INTEGER NOT NULL,
+    step TEXT    NOT NULL,
+    data BLOB    NOT NULL,
+    at   REAL    NOT NULL,
+    PRIMARY KEY (run, step)
+) STRICT, WITHOUT ROWID;
+
 -- Promises to runs that somebody outside keeps. Of a token only its hash is here; rows stay when they are over,
 -- so that a second completion can be told what happened.
 CREATE TABLE callbacks (

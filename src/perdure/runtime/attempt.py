@@ -1,0 +1,72 @@
+"""One attempt of one step: what its executor, its run and its heartbeats know of each other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+import msgspec
+
+from perdure.core import events as ev
+from perdure.core.commands import RunStep
+from perdure.runtime.definitions import StepDefinition, StepOptions
+from perdure.runtime.stepcontext import StepInfo
+from perdure.storage.records import Effect
+
+
+class StepCall(Protocol):
+    """What a step's Call tells its executor."""
+
+    @property
+    def definition(self) -> StepDefinition: ...
+    @property
+    def options(self) -> StepOptions: ...
+    def arguments(self, input: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Fresh copies of the arguments, so that what a step does to them isn't seen by the workflow."""
+        ...
+
+
+class OpenWork(Protocol):
+    """The table of a run's attempts."""
+
+    def attempt_over(self, operation: RunStep) -> None: ...
+
+
+class Recorder(Protocol):
+    """The run that a step belongs to."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def work(self) -> OpenWork: ...
+    def record(self, event: ev.Event, value: Any = ...) -> None: ...
+    def add_effect(self, effect: Effect) -> None: ...
+    def flush(self) -> None: ...
+
+
+class Attempt(msgspec.Struct, eq=False):
+    """One attempt of one step. Once `dropped`, its end is no event any more; once `abandoned`, it is the last.
+
+    Attributes:
+        begun: set when the attempt's start is durable; only steps that wait for that have one.
+        starved: it was cut off because its heartbeats had stopped.
+        in_thread: its body is executing in a thread, which nothing can interrupt.
+    """
+
+    run: Recorder
+    operation: RunStep
+    info: StepInfo
+    started_at: float
+    future: asyncio.Future[Any] | None = None
+    dropped: bool = False
+    abandoned: bool = False
+    over: bool = False
+    begun: asyncio.Future[None] | None = None
+    starved: bool = False
+    in_thread: bool = False
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: interrupt an async step, tell a sync one."""
+        self.dropped = self.info.cancelled = True
+        if self.future is not None:
+            self.future.cancel()

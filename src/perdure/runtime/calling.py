@@ -1,0 +1,150 @@
+"""Calls what a step is made of: async functions in the event loop, sync ones in a bounded pool of threads.
+
+What is called sees its attempt in `current_step`, is cut off by its time-outs, and never raises into the
+executor: its error is returned, since some (StopIteration) can't travel through a future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from perdure.runtime.attempt import Attempt
+from perdure.runtime.definitions import StepOptions
+from perdure.runtime.heartbeats import Heartbeats, starved_error
+from perdure.runtime.stepcontext import current_step
+
+_UNSURE_PAUSE = 0.02  # seconds between looks at whether attempts may begin, see sure_until
+
+
+class Calls:
+    """Where the functions of one engine's steps execute.
+
+    Args:
+        clock: wall-clock seconds.
+        threads: how many sync functions execute at once.
+
+    Attributes:
+        sure_until: after this moment no body begins, see StepExecutor.sure_until.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        heartbeats: Heartbeats,
+        *,
+        threads: int,
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._heartbeats = heartbeats
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self.sure_until = math.inf
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def call(self, attempt: Attempt, function: Callable[..., Any]) -> tuple[Any, BaseException | None]:
+        """Call a function with the step's arguments, as its body is called. Returns its value, or its error."""
+        if inspect.iscoroutinefunction(function):
+            return await self.call_async(attempt, function)
+        return await self.call_sync(attempt, function)
+
+    async def call_async(
+        self, attempt: Attempt, function: Callable[..., Any]
+    ) -> tuple[Any, BaseException | None]:
+        """In the event loop."""
+        current_step.set(attempt.info)
+        operation = attempt.operation
+        options: StepOptions = operation.call.options
+        timeout = options.timeout
+        limit = None
+        try:
+            while self._clock() >= self.sure_until:  # noqa: ASYNC110 - rare: the process slept just now
+                await asyncio.sleep(_UNSURE_PAUSE)
+            args, kwargs = operation.call.arguments(operation.input)
+            if options.heartbeat_timeout is not None and function is operation.call.definition.run:
+                self._heartbeats.watch(attempt, options.heartbeat_timeout)
+                attempt.info.heard = time.monotonic()
+            if timeout is None:
+                return await function(*args, **kwargs), None
+            async with asyncio.timeout(timeout) as limit:
+                value = await function(*args, **kwargs)
+                if not limit.expired():  # else the body has swallowed its cancellation, and has a result
+                    limit.reschedule(None)
+                return value, None
+        except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
+            if limit is not None and limit.expired() and isinstance(error, TimeoutError):
+                return None, _timeout_error(attempt)
+            if attempt.starved and isinstance(error, asyncio.CancelledError):
+                return None, starved_error(attempt)
+            return None, error
+
+    async def call_sync(
+        self, attempt: Attempt, function: Callable[..., Any]
+    ) -> tuple[Any, BaseException | None]:
+        """In a thread."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="perdure-step")
+        context = contextvars.copy_context()
+        context.run(current_step.set, attempt.info)
+        call = attempt.operation.call
+        options: StepOptions = call.options
+        if options.heartbeat_timeout is not None and function is call.definition.run:
+            self._heartbeats.watch(attempt, options.heartbeat_timeout)
+        work = self._loop.run_in_executor(
+            self._pool, lambda: context.run(self._call_in_thread, function, attempt)
+        )
+        try:
+            done, _ = await asyncio.wait([work], timeout=options.timeout)
+        except asyncio.CancelledError as error:
+            attempt.info.cancelled = True
+            work.cancel()
+            return None, starved_error(attempt) if attempt.starved else error
+        if not done:
+            attempt.info.cancelled = True
+            work.cancel()
+            return None, _timeout_error(attempt)
+        value, raised = work.result()
+        if raised is None and inspect.isawaitable(value):  # a plain function that returns a coroutine
+            current_step.set(attempt.info)
+            try:
+                value = await value
+            except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
+                raised = error
+        return value, raised
+
+    def _call_in_thread(
+        self, function: Callable[..., Any], attempt: Attempt
+    ) -> tuple[Any, BaseException | None]:
+        """Runs in a thread. Errors are returned, since some (StopIteration) can't travel through a future."""
+        info = attempt.info
+        attempt.in_thread = True
+        try:
+            while self._clock() >= self.sure_until and not info.cancelled:
+                time.sleep(_UNSURE_PAUSE)  # the process slept while this waited for a thread
+            if info.cancelled:
+                return None, asyncio.CancelledError()
+            info.heard = time.monotonic()
+            args, kwargs = attempt.operation.call.arguments(attempt.operation.input)
+            return function(*args, **kwargs), None
+        except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
+            return None, error
+        finally:
+            attempt.in_thread = False
+
+
+def _timeout_error(attempt: Attempt) -> TimeoutError:
+    seconds = attempt.operation.call.options.timeout
+    return TimeoutError(
+        f"attempt {attempt.info.attempt} of step {attempt.operation.name} took longer than its timeout of {seconds:g} s"
+    )

@@ -1,0 +1,62 @@
+"""Steps that wait for a person: what the person is told, and what comes back.
+
+A parked step stops only the code that awaits it. When nothing else of its run executes, the run shows as
+blocked, with the text made here; mail and timers wake it as ever. The decision comes by mail, as the event
+that it amounts to.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from perdure.core import events as ev
+from perdure.core.commands import RunStep
+from perdure.core.machine import Machine
+from perdure.errors import UndecodableError
+
+
+def why_parked(run_id: str, steps: Iterable[RunStep]) -> str:
+    """Why a run is blocked of which these steps wait for a person, and what that person can do."""
+    return "\n\n".join(_why(run_id, step.parked) for step in steps if step.parked is not None)
+
+
+def _why(run_id: str, parked: ev.StepParked) -> str:
+    began = datetime.fromtimestamp(parked.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    started = f"step {parked.step!r} was started at {began} (attempt {parked.attempt})"
+    if parked.unknown:
+        told = (
+            f"outcome unknown: {started}, and {parked.why}. It isn't run again by itself, since it may have "
+            "happened. Find out whether it did, then say so:"
+        )
+        again = "it didn't happen: run it again"
+    else:
+        told = f"attempts used up: {started}: {parked.why}. Mend the cause, then say how to go on:"
+        again = "run it again, with fresh attempts"
+    command = f"  perdure resolve {shlex.quote(run_id)} {shlex.quote(parked.step)}"
+    return (
+        f"{told}\n{command} --result JSON      it is done, with this result"
+        f"\n{command} --rerun            {again}"
+        f"\n{command} --fail [MESSAGE]   let it fail in the workflow"
+    )
+
+
+def admitted(machine: Machine, event: ev.StepCompleted, now: float) -> ev.Event:
+    """A result that a person gave; if the code can't read it, the step goes on waiting, and tells that.
+
+    In the history it would block every replay of the run, so it is looked at before.
+    """
+    operation = machine.operations.get(event.step)
+    if not isinstance(operation, RunStep) or operation.parked is None:
+        return event  # decided already, or given up: it is passed over
+    try:
+        operation.decode(event.result)
+    except UndecodableError as error:
+        given = event.result.decode(errors="replace")[:200]
+        why = f"{operation.parked.why}. The result {given} was given for it, and doesn't fit: "
+        why += str(error.__cause__ or error)
+        return msgspec.structs.replace(operation.parked, at=now, why=why)
+    return event
