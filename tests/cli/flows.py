@@ -89,3 +89,22 @@ async def refused() -> None:
 
 
 NOT_A_WORKFLOW = 42
+
+
+@step(once=True)
+async def pay(cents: int) -> str:
+    if cents > 100:
+        raise perdure.OutcomeUnknown("the bank didn't answer")
+    return f"paid {cents}"
+
+
+@step(retry=Retry(max_attempts=2, initial=0.001, on_exhausted="block"))
+async def ship(item: str) -> str:
+    if item == "anvil":
+        raise ValueError("too heavy")
+    return item
+
+
+@workflow
+async def order(cents: int, item: str) -> str:
+    return await pay(cents) + ", shipped " + await ship(item)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from asyncio.events import _get_running_loop
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
@@ -98,7 +99,10 @@ class Heartbeats:
         check_size(data, DETAIL_MAX, "detail of a heartbeat")
         at = self._clock()
         info.last_heartbeat = datetime.fromtimestamp(at, UTC)
-        self._loop.call_soon_threadsafe(self._told, info, data, at)
+        if _get_running_loop() is self._loop:
+            self._told(info, data, at)
+        else:  # in order, and before the end of the thread is told in the same way
+            self._loop.call_soon_threadsafe(self._told, info, data, at)
 
     def watch(self, attempt: Attempt, limit: float) -> None:
         """Cut the attempt off when it has given no sign of life for `limit` seconds."""
@@ -131,11 +135,11 @@ class Heartbeats:
             if attempt is None:
                 return  # it ended meanwhile
             watch = self.watched[info] = _Watch(attempt)
-        operation = watch.attempt.operation
-        if operation.pulse is None:
-            operation.pulse = Pulse(data, at)
+        pulse: Pulse | None = watch.attempt.operation.pulse
+        if pulse is None:
+            watch.attempt.operation.pulse = Pulse(data, at)
         else:
-            operation.pulse.data, operation.pulse.at, operation.pulse.saved = data, at, False
+            pulse.data, pulse.at, pulse.saved = data, at, False
         if watch.save is None:
             wait = watch.saved_at + SAVE_EVERY - self._loop.time()
             watch.save = self._loop.call_later(max(0.0, wait), self._save, watch)
@@ -143,11 +147,9 @@ class Heartbeats:
     def _save(self, watch: _Watch) -> None:
         watch.save = None
         watch.saved_at = self._loop.time()
-        attempt = watch.attempt
-        if attempt.dropped or attempt.operation.pulse.saved:
-            return
-        keep_for_next(attempt)
-        attempt.run.flush()
+        if not watch.attempt.dropped:
+            keep_for_next(watch.attempt)
+            watch.attempt.run.flush()
 
 
 def keep_for_next(attempt: Attempt) -> None:

@@ -1,0 +1,80 @@
+"""`perdure resolve`, and what `perdure show` tells of steps that wait for a person."""
+
+from __future__ import annotations
+
+import flows
+import pytest
+
+import perdure
+from perdure import events
+
+
+@pytest.fixture
+def drive(cli):
+    """Let a worker drive a run until it is blocked or has ended."""
+
+    def go(call=None):
+        async def parked(handle):
+            return len([event async for event in handle.history() if isinstance(event, events.StepParked)])
+
+        async def act(engine):
+            if call is not None:
+                await engine.start(call, id="o-1")
+            handle = engine.get("o-1")
+            before = await parked(handle)
+            async with perdure.Engine(cli.url):
+                while not (await handle.status()).final:
+                    if await parked(handle) > before and await handle.status() == "blocked":
+                        break
+                    await perdure.sleep(0.02)
+
+        cli.within(act)
+        return cli("show", "o-1", "--json").json
+
+    return go
+
+
+def test_a_person_decides_what_happened(cli, drive):
+    run = drive(flows.order(500, "book"))
+    assert run["status"] == "blocked"
+    assert run["reason"].startswith("outcome unknown: step 'flows.pay#1'")
+    shown = cli("show", "o-1").out
+    assert "? flows.pay#1" in " ".join(shown.split())
+    assert "waits for a person; outcome unknown: it ended with OutcomeUnknown" in shown
+    assert "perdure resolve o-1 'flows.pay#1' --result JSON" in shown
+    outcome = cli(
+        "resolve", "o-1", "pay", "--result", '"paid by hand"', "--by", "ann", "--reason", "on the statement"
+    )
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "Step pay of run o-1 counts as done" in outcome.err
+    again = cli.fails("resolve", "o-1", "pay", "--rerun")
+    assert "no step of run 'o-1' waits for a decision (or one is on its way already)" in again
+    run = drive()
+    assert run["status"] == "completed"
+    (done,) = [event for event in run["history"] if event.get("decision")]
+    assert done["decision"] == {"by": "ann", "why": "on the statement"}
+    assert '"paid by hand" (decided by ann: on the statement)' in cli("show", "o-1").out
+
+
+def test_fresh_attempts_and_a_failure(cli, drive):
+    assert drive(flows.order(1, "anvil"))["reason"].startswith("attempts used up: step 'flows.ship#1'")
+    assert "is to be run again" in cli("resolve", "o-1", "flows.ship#1", "--rerun").err
+    run = drive()
+    kinds = [event["kind"] for event in run["history"]]
+    assert (run["status"], kinds.count("step_parked"), kinds.count("step_rerun")) == ("blocked", 2, 1)
+    assert "run again (decided by " in cli("show", "o-1").out
+    assert "counts as failed" in cli("resolve", "o-1", "ship", "--fail", "no lorry").err
+    run = drive()
+    assert run["status"] == "failed"
+    assert "no lorry" in cli("show", "o-1").out
+
+
+def test_wrong_use_is_told(cli, drive):
+    drive(flows.order(500, "book"))
+    assert "one of --result JSON, --rerun and --fail" in cli.fails("resolve", "o-1", "pay")
+    assert "one of --result" in cli.fails("resolve", "o-1", "pay", "--rerun", "--fail")
+    assert "--result isn't JSON" in cli.fails("resolve", "o-1", "pay", "--result", "paid")
+    assert "goes with --fail only" in cli.fails("resolve", "o-1", "pay", "oops", "--rerun")
+    assert "these do: 'flows.pay#1'" in cli.fails("resolve", "o-1", "ship", "--rerun")
+    assert "No run has the id 'o-2'" in cli.fails("resolve", "o-2", "ship", "--rerun")
+    assert "resolve" in cli("--help").out
