@@ -36,11 +36,13 @@ from perdure.api.context import (
 from perdure.api.decorators import Step, Workflow, step, workflow
 from perdure.api.engine import Engine
 from perdure.api.failures import StepFailure, failure
-from perdure.api.handle import Handle, RunInfo
+from perdure.api.handle import Handle
 from perdure.api.handlers import on_query, on_update
 from perdure.api.mapping import ItemStatus, MapResult, map
+from perdure.api.messages import Message, receive, send, until
 from perdure.api.oneshot import run
 from perdure.api.polling import poll
+from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
@@ -104,6 +106,7 @@ __all__ = [
     "ItemStatus",
     "MapFailed",
     "MapResult",
+    "Message",
     "NonDeterminismError",
     "NotSerializableError",
     "NothingToDecideError",
@@ -134,6 +137,7 @@ __all__ = [
     "StepFailure",
     "StepInfo",
     "StoreError",
+    "StrayMessage",
     "UnknownCallbackError",
     "UnknownHandlerError",
     "UnknownRunError",
@@ -154,12 +158,15 @@ __all__ = [
     "on_update",
     "poll",
     "random",
+    "receive",
     "run",
+    "send",
     "sleep",
     "sleep_until",
     "start",
     "step",
     "step_info",
+    "until",
     "uuid4",
     "workflow",
 ]

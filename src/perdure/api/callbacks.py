@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NoReturn, TypeVar, cast, overload
 
 from perdure.api.call import current_machine
-from perdure.api.handle import Connection
+from perdure.api.connection import Connection
 from perdure.codec.explain import non_finite
 from perdure.codec.values import ValueCodec, cannot_carry, check_size
 from perdure.core.commands import AwaitCallback

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from perdure.api.call import Call, WorkflowCall, current_machine, plain_task
+from perdure.api.messages import send
 from perdure.core.commands import StartChild
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
@@ -136,6 +137,17 @@ class ChildHandle(Generic[R]):
         """
         future = self._child.ended if isinstance(self._child, StartChild) else self._child
         return cast("R", await asyncio.shield(future))
+
+    async def send(self, name: str, value: Any) -> None:
+        """Send the child a message: durable when this returns, and delivered once. See `perdure.send`.
+
+        Raises:
+            RunEndedError: it has ended.
+        """
+        if not isinstance(self._child, StartChild):
+            msg = f"child {self.id!r} runs as a plain function, outside of any run: nothing can be sent to it"
+            raise UsageError(msg)
+        await send(self.id, name, value)
 
     async def cancel(self) -> None:
         """Ask the child to cancel."""

@@ -12,16 +12,20 @@ from typing import Any, Literal, TypeVar
 
 from perdure.api.call import Call, WorkflowCall, current_machine
 from perdure.api.callbacks import Callbacks
-from perdure.api.handle import Connection, Handle, RunInfo, run_info
+from perdure.api.connection import Connection
+from perdure.api.handle import Handle
+from perdure.api.messages import Message, with_messages
+from perdure.api.runinfo import RunInfo, run_info
 from perdure.api.schedules import Schedules
+from perdure.api.starting import check_met
 from perdure.core.retry import seconds
-from perdure.errors import ConfigurationError, EngineClosedError, RunConflictError, UsageError
+from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.results import Results
 from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
 from perdure.runtime.worker import Worker
-from perdure.storage.records import Created, NewRun, RunFilter, RunRow
+from perdure.storage.records import Created, NewRun, RunFilter
 from perdure.storage.urls import store_for
 
 R = TypeVar("R")
@@ -118,6 +122,7 @@ class Engine:
         connection = Connection(self._store, Results(self._store, self._loop), self._settings.clock)
         connection.check = self._check
         connection.inquiry = Inquiry(self._store, self._loop, self._settings, connection.nudge)
+        connection.max_payload = self._settings.max_payload
         await self._store.open(self._changed)
         self._connection = connection
         try:
@@ -196,6 +201,7 @@ class Engine:
         queue: str | None = None,
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
+        messages: Sequence[Message | tuple[str, Any]] = (),
         if_exists: Literal["attach", "fail"] = "attach",
     ) -> Handle[R]:
         """Start a run. It is durable when this returns. Starting is idempotent by id.
@@ -206,11 +212,14 @@ class Engine:
             queue: where it runs; the engine's first queue by default.
             delay: seconds to wait before it is driven.
             timeout: seconds after which it is cancelled, and ends as failed with RunTimedOut.
+            messages: sent to the run in the same commit, `(name, value)` or `Message(name, value, key)`. A live
+                run to which this attaches gets them, too.
             if_exists: with a run of this id there already, "attach" returns its handle if it is the same
                 workflow with the same input; "fail" raises.
 
         Raises:
             RunConflictError: the id belongs to other work, or exists and if_exists="fail".
+            RunEndedError: the run to which this attaches has ended, and messages were to be sent to it.
             NotSerializableError: the input can't be recorded.
             StoreUnavailableError: it couldn't be written; nothing was started.
 
@@ -218,6 +227,8 @@ class Engine:
             >>> handle = await engine.start(research("tardigrades"), id="r-1")  # doctest: +SKIP
         """
         item = self._new(call, id=id, queue=queue, delay=delay, timeout=timeout)
+        if messages:
+            item = with_messages(item, messages, if_exists, self._settings.max_payload)
         await self._create([item], if_exists)
         return self._handle(call, item.id)
 
@@ -229,9 +240,13 @@ class Engine:
         queue: str | None = None,
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
+        messages: Sequence[Message | tuple[str, Any]] = (),
         if_exists: Literal["attach", "fail"] = "attach",
     ) -> list[Handle[R]]:
-        """Start many runs in one commit. Arguments as for `start`; `ids` in the order of `calls`."""
+        """Start many runs in one commit. Arguments as for `start`; `ids` in the order of `calls`.
+
+        Each run gets all of the `messages`.
+        """
         for call in calls:
             call.mark_used()
         if ids is not None and len(ids) != len(calls):
@@ -241,6 +256,8 @@ class Engine:
             self._new(call, id=ids[index] if ids else None, queue=queue, delay=delay, timeout=timeout)
             for index, call in enumerate(calls)
         ]
+        if messages:
+            items = [with_messages(item, messages, if_exists, self._settings.max_payload) for item in items]
         await self._create(items, if_exists)
         return [self._handle(call, item.id) for call, item in zip(calls, items, strict=True)]
 
@@ -355,12 +372,14 @@ class Engine:
         created = await asyncio.shield(asyncio.ensure_future(self._make(items)))
         for item, made in zip(items, created, strict=True):
             if not made.new:
-                _check_same(item, made.row, if_exists)
+                check_met(item, made, if_exists)
 
     async def _make(self, items: list[NewRun]) -> list[Created]:
         """Create runs and begin to drive them."""
         created = await self._store.create(items)
         for item, made in zip(items, created, strict=True):
+            if item.mail and not made.new:
+                self._open().nudge()
             if made.new and (worker := self._worker) is not None:
                 if made.row.owner is not None and made.row.owner == item.owner:
                     worker.adopt(made.row, item.first_event)
@@ -371,18 +390,3 @@ class Engine:
     def _handle(self, call: Call[R], id: str) -> Handle[R]:
         assert isinstance(call, WorkflowCall)
         return Handle(self._open(), id, call.definition.result.decode)
-
-
-def _check_same(item: NewRun, row: RunRow, if_exists: str) -> None:
-    """Raise RunConflictError unless starting `item` may mean the run that has its id already."""
-    if if_exists == "fail":
-        msg = f'run {item.id!r} exists already ({row.status}), and if_exists="fail" was given'
-    elif row.workflow != item.workflow:
-        msg = f"the id {item.id!r} belongs to a run of {row.workflow}, not of {item.workflow}: use another id"
-    elif row.fingerprint != item.fingerprint:
-        msg = (
-            f"run {item.id!r} was started with other input: use another id, or engine.get(id) for the old one"
-        )
-    else:
-        return
-    raise RunConflictError(msg)

@@ -4,162 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 
+from perdure.api.connection import Connection
 from perdure.api.decisions import UNDECIDED, choice, decision
+from perdure.api.messages import new_mail
+from perdure.api.runinfo import RunInfo, run_info
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
 from perdure.core.retry import seconds
 from perdure.core.status import Status
-from perdure.core.timeline import Wait, waits
-from perdure.errors import RunConflictError, UnknownRunError
+from perdure.core.timeline import waits
+from perdure.errors import RunConflictError, RunEndedError, UnknownRunError
 from perdure.runtime.definitions import workflow_named
 from perdure.runtime.handlers import encode_call
-from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.outcomes import outcome
-from perdure.runtime.results import Results
-from perdure.runtime.worker import Worker
-from perdure.storage.protocol import Store
-from perdure.storage.records import Delivery, RunRow
+from perdure.storage.records import Delivery
 
 R = TypeVar("R")
 
 _ANY = ValueCodec[Any](Any, "result of a workflow this process has no code for")
-_PAGE = 1000  # events fetched at once
-
-
-class Connection:
-    """What an engine and its handles share: the store, the waiters, and the worker if there is one."""
-
-    def __init__(self, store: Store, results: Results, clock: Callable[[], float]) -> None:
-        self.store = store
-        self.results = results
-        self.clock = clock
-        self.inquiry: Inquiry  #: set when the engine is entered
-        self.worker: Worker | None = None
-        self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
-        self._asked: list[tuple[str, asyncio.Future[RunRow | None]]] = []
-        self._lookup: asyncio.Task[None] | None = None
-
-    async def row(self, id: str) -> RunRow:
-        """A run's row. Raises UnknownRunError.
-
-        What is asked for in one turn of the event loop is looked up together.
-        """
-        self.check()
-        if not self._asked:
-            self._lookup = asyncio.ensure_future(self._look_up())
-        found: asyncio.Future[RunRow | None] = asyncio.get_running_loop().create_future()
-        self._asked.append((id, found))
-        row = await found
-        if row is None:
-            msg = f"no run has the id {id!r} in this database: look it up with `perdure ls`, or start it"
-            raise UnknownRunError(msg, run_id=id)
-        return row
-
-    async def generation(self, id: str, number: int | None) -> RunRow:
-        """The row of one generation of a run; None = the newest. Raises UnknownRunError."""
-        newest = await self.row(id)
-        if number is None or number == newest.generation:
-            return newest
-        row = await self.store.generation(id, number)
-        if row is None:
-            msg = f"run {id!r} has no generation {number}: it is in generation {newest.generation}, counted from 1"
-            raise UnknownRunError(msg, run_id=id)
-        return row
-
-    async def _look_up(self) -> None:
-        await asyncio.sleep(0)  # whoever else asks in this turn
-        asked, self._asked = self._asked, []
-        try:
-            rows = await self.store.get([id for id, _ in asked])
-        except BaseException as error:  # noqa: BLE001 - it is raised where it was asked
-            for _, found in asked:
-                if not found.done():
-                    found.set_exception(error)
-            return
-        for (_, found), row in zip(asked, rows, strict=True):
-            if not found.done():
-                found.set_result(row)
-
-    async def history(self, run: int) -> AsyncIterator[ev.Event]:
-        """A run's events, in order."""
-        after = 0
-        while True:
-            page = await self.store.events(run, after=after, limit=_PAGE)
-            for seq, data in page:
-                after = seq
-                yield decode_event(data)
-            if len(page) < _PAGE:
-                return
-
-    def nudge(self) -> None:
-        """What was just written may concern runs driven here."""
-        if self.worker is not None:
-            self.worker.changed()
-        self.results.check_soon()
-        self.inquiry.check_soon()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """A run at one moment.
-
-    Attributes:
-        status: where it stands.
-        reason: why it is blocked, or what its cancellation was for.
-        events: how many events its history has.
-        waiting_for: what it waits for, since when, and until when if that is known.
-        recoveries: how often in a row its driver died without recording anything.
-        generation: which run of this id it is, from 1.
-    """
-
-    id: str
-    workflow: str
-    status: Status
-    queue: str
-    created_at: datetime
-    started_at: datetime | None
-    updated_at: datetime
-    ended_at: datetime | None
-    wake_at: datetime | None
-    parent: str | None
-    reason: str | None
-    events: int
-    recoveries: int
-    generation: int = 1
-    waiting_for: tuple[Wait, ...] = ()
-
-
-def run_info(row: RunRow, waiting_for: tuple[Wait, ...] = ()) -> RunInfo:
-    """From a store's row to what users see."""
-    return RunInfo(
-        id=row.id,
-        workflow=row.workflow,
-        status=Status(row.status),
-        queue=row.queue,
-        created_at=_moment(row.created_at),
-        started_at=None if row.started_at is None else _moment(row.started_at),
-        updated_at=_moment(row.updated_at),
-        ended_at=None if row.ended_at is None else _moment(row.ended_at),
-        wake_at=None if row.wake_at is None else _moment(row.wake_at),
-        parent=row.parent_id,
-        reason=row.reason,
-        events=row.seq,
-        recoveries=row.recoveries,
-        generation=row.generation,
-        waiting_for=waiting_for,
-    )
-
-
-def _moment(at: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(at, UTC)
-    except (ValueError, OverflowError, OSError):  # a sleep may end after the calendar does
-        return datetime.max.replace(tzinfo=UTC)
 
 
 class Handle(Generic[R]):
@@ -223,7 +89,8 @@ class Handle(Generic[R]):
         """
         row = await self._connection.generation(self.id, generation)
         events = [event async for event in self._connection.history(row.run)]
-        return run_info(row, tuple(waits(events)))
+        undelivered, set_aside = await self._connection.strays(row, events)
+        return run_info(row, tuple(waits(events)), undelivered, set_aside)
 
     async def history(self, *, generation: int | None = None) -> AsyncIterator[ev.Event]:
         """The run's events so far, in order.
@@ -237,6 +104,35 @@ class Handle(Generic[R]):
         row = await self._connection.generation(self.id, generation)
         async for event in self._connection.history(row.run):
             yield event
+
+    async def send(self, name: str, value: Any, *, key: str | None = None) -> None:
+        """Send the run a message: durable when this returns, delivered once, in the order of sending.
+
+        The run may not have begun yet, may not wait for the message yet, or be blocked; it is kept until the
+        code receives it. A run that ends first keeps it as undelivered.
+
+        Args:
+            name: the message's name, as given to `receive`.
+            value: plain data, or anything else that has a JSON form.
+            key: makes sending idempotent: a second message of this name and key to this run is ignored.
+
+        Raises:
+            UnknownRunError: no run has this id.
+            RunEndedError: it has ended (and has had no message of this name and key before).
+            NotSerializableError, PayloadTooLargeError: the value can't be recorded.
+            UsageError: the name or the key can't be a message's.
+
+        Example:
+            >>> await engine.get("order-7").send("approval", True, key="mail-81")  # doctest: +SKIP
+        """
+        connection = self._connection
+        connection.check()
+        now = connection.clock()
+        mail = new_mail(name, value, key, at=now, max_payload=connection.max_payload)
+        delivery = await connection.store.send(self.id, mail.data, now=now, kind=mail.kind, key=mail.key)
+        self._known(delivery)
+        if delivery is Delivery.RUN_ENDED:
+            raise ended_error(self.id, f"message {name!r} wasn't")
 
     async def cancel(self, reason: str | None = None) -> None:
         """Ask the run to cancel; returns once the request is durable.
@@ -390,6 +286,13 @@ class Handle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<run {self.id!r}>"
+
+
+def ended_error(id: str, lost: str) -> RunEndedError:
+    """The error of whoever sends something to a run that has ended. `lost` says what, as "message 'a' wasn't"."""
+    return RunEndedError(
+        f"run {id!r} has ended: {lost} delivered. Send what a run needs before it ends, or start another run for it"
+    )
 
 
 def _decoder(workflow: str) -> Callable[[bytes], Any]:

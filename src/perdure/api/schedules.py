@@ -10,7 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from perdure.api.call import Call
-from perdure.api.handle import Connection, Handle
+from perdure.api.connection import Connection
+from perdure.api.handle import Handle
 from perdure.api.scheduleinfo import ScheduleInfo, info_of
 from perdure.api.scheduling import check_name, definition, given, make_timing, moment_of, with_timing
 from perdure.core.retry import seconds

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.api.handle import RunInfo
+from perdure.api.runinfo import RunInfo
 from perdure.cli.output import moment
 from perdure.core.events import Event
 

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from perdure.api.handle import RunInfo
+from perdure.api.runinfo import RunInfo
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.facts import run_facts
 from perdure.cli.output import STATUS_STYLES, ago, duration, one_line, out, print_json, printable, tell

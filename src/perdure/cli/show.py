@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from perdure.api.handle import RunInfo
+from perdure.api.runinfo import RunInfo
 from perdure.cli.database import UrlOption, reader, unknown
 from perdure.cli.facts import event_facts, run_facts
 from perdure.cli.output import (

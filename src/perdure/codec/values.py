@@ -122,6 +122,15 @@ class ValueCodec(Generic[T]):
             raise cannot_carry(self.where, problem)
         return cast("T", decoded)
 
+    def check(self) -> None:
+        """Make sure that values of the declared type can be carried at all.
+
+        Raises:
+            NotSerializableError: they can't; names the type and what to do.
+        """
+        if self._schema is None:
+            self._build()
+
     def exact_type(self) -> type | None:
         """The declared type, if it is one whose values JSON carries unchanged and nobody can change."""
         try:

@@ -15,22 +15,26 @@ from typing import Any, Protocol
 
 from perdure.core.commands import (
     AwaitCallback,
+    AwaitMessage,
     CancelOperation,
     Command,
     ConcludeStep,
     OpenOperation,
     RunStep,
+    SendMessage,
     StartChild,
     StartTimer,
     WriteDown,
 )
+from perdure.core.conditions import Conditions
 from perdure.core.events import Record, RunStarted
 from perdure.core.futures import HeldFuture
 from perdure.core.handlers import Handlers, QueryHandler, UpdateHandler
 from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
+from perdure.core.mailbox import Doubt, Mailbox
 from perdure.core.unwinding import Suspended
-from perdure.errors import UsageError
+from perdure.errors import UndecodableError, UsageError
 
 #: Length of the seeds of the first runs, in bytes. They are used as they are.
 SHORT_SEED = 16
@@ -58,11 +62,15 @@ class Asking:
         replaying: events being fed are history; the code's log and error reports are silent.
         compensating: how many Sagas are undoing what was done.
         supervisor: told of what happens to the run from outside of its code.
+        mailbox: messages, once there are some or the code waits for some.
+        conditions: what the code waits for in its own state, once it does.
+        look_ahead: while replaying: the numbers of the messages that the history sets aside, and why.
     """
 
     __slots__ = (
-        "_commands", "_dropped", "_fresh", "_keyed", "_random", "_records", "_resisted", "compensating", "handlers",
-        "inert", "loop", "operations", "replaying", "run_id", "started", "supervisor",
+        "_commands", "_doubt", "_dropped", "_fresh", "_keyed", "_random", "_records", "_resisted", "compensating",
+        "conditions", "handlers", "inert", "look_ahead", "loop", "mailbox", "operations", "replaying", "run_id",
+        "started", "supervisor",
     )  # fmt: skip
 
     def __init__(self, run_id: str) -> None:
@@ -85,12 +93,17 @@ class Asking:
         self._resisted = 0
         self.handlers: Handlers | None = None
         self.supervisor: Supervisor | None = None
+        self.mailbox: Mailbox | None = None
+        self.conditions: Conditions | None = None
+        self.look_ahead: Callable[[], dict[int, str]] | None = None
+        self._doubt: Doubt | None = None
 
     def take_commands(self) -> list[Command]:
         """What the code has asked for that isn't in the history. Each command is handed out once."""
         commands = [*self._fresh.values(), *self._commands] if self._fresh else self._commands
         self._fresh = {}
         self._commands = []
+        self._doubt = None  # the history is used up, and nothing in it has proved the code wrong
         return commands
 
     def asks_anew(self, operation: RunStep) -> bool:
@@ -212,6 +225,62 @@ class Asking:
         self._check_inert()
         return await asyncio.shield(operation.ended)
 
+    # -- messages and conditions --------------------------------------------------------------------
+
+    def receive(
+        self, name: str, decode: Callable[[bytes], Any], timeout: float | None
+    ) -> Generator[Any, Any, Any]:
+        """What `await receive(...)` runs: wait for the next message of this name that `decode` can read.
+
+        Args:
+            decode: raises UndecodableError, whose text says why, for a message that isn't of the type asked for.
+        """
+        if self.inert:
+            return self._unwound()
+        return self.open_mailbox().receive(name, decode, timeout)
+
+    def open_mailbox(self) -> Mailbox:
+        """The run's mailbox, made when it is first needed."""
+        if self.mailbox is None:
+            self.mailbox = Mailbox(self)
+        return self.mailbox
+
+    def open_wait(self, operation: AwaitMessage) -> None:
+        """The code begins to wait for a message."""
+        self._open(operation)
+
+    def end_wait(self, operation: AwaitMessage) -> None:
+        """The code has its message."""
+        del self.operations[operation.id]
+        self._fresh.pop(operation.id, None)
+
+    def give_up(self, operation: OpenOperation) -> None:
+        """The code doesn't wait for this any more. Nothing happens if it isn't open."""
+        if self.operations.get(operation.id) is operation:
+            self._drop(operation)
+
+    def doubt_message(self, number: int, error: UndecodableError) -> None:
+        """A replayed message can't be read: that must be so because the record of it was never written."""
+        if self._doubt is None:
+            self._doubt = Doubt(number, error, frozenset(self._fresh))
+
+    def send(self, to: str, name: str, payload: bytes) -> Generator[Any, Any, None]:
+        """What `await send(...)` runs: put a message into another run's inbox."""
+        if self.inert:
+            return self._unwound()
+        op_id = self.loop.scope().numbered("send")
+        operation = SendMessage(op_id, self.loop.now, to, name, payload, self.loop.create_future())
+        self._open(operation)
+        return self._wait(operation, operation.future)
+
+    def until(self, predicate: Callable[[], object], timeout: float | None) -> Generator[Any, Any, None]:
+        """What `await until(...)` runs."""
+        if self.inert:
+            return self._unwound()
+        if self.conditions is None:
+            self.conditions = Conditions(self)
+        return self.conditions.wait(predicate, timeout)
+
     def write_down(self, record: Record, effects: Sequence[Any] = ()) -> None:
         """The code did something that has no outcome. Its record goes with the run's next append.
 
@@ -264,7 +333,7 @@ class Asking:
             raise UsageError(msg)
         self._keyed.add(op_id)
 
-    def _wait(self, operation: RunStep | StartChild, future: asyncio.Future[Any]) -> Generator[Any, Any, Any]:
+    def _wait(self, operation: OpenOperation, future: asyncio.Future[Any]) -> Generator[Any, Any, Any]:
         try:
             return (yield from future)
         except BaseException:

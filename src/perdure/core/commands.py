@@ -112,6 +112,38 @@ class AwaitCallback(Operation, eq=False):
     noted: bool = False
 
 
+class AwaitMessage(Operation, eq=False):
+    """The code waits for a message. Nothing has to be done for it; the mailbox ends it.
+
+    Attributes:
+        future: what the code awaits: that there may be a message for it.
+        timeout: how long it waits, in seconds.
+        expired: that time is over.
+        noted: a MessageAwaited event is in the history.
+    """
+
+    name: str
+    future: asyncio.Future[None]
+    timeout: float | None = None
+    expired: bool = False
+    noted: bool = False
+
+
+class SendMessage(Operation, eq=False):
+    """Put a message into another run's inbox, with MessageSent; or record MessageRefused.
+
+    Attributes:
+        to: the receiver's run id.
+        future: what the code awaits.
+    """
+
+    to: str
+    name: str
+    payload: bytes
+    future: asyncio.Future[None]
+    noted: bool = False
+
+
 class WriteDown:
     """The code did something that has no outcome: write it down, and let the store do what belongs to it.
 
@@ -128,7 +160,7 @@ class WriteDown:
 
 
 #: Everything that has an outcome.
-OpenOperation: TypeAlias = RunStep | StartTimer | StartChild | AwaitCallback
+OpenOperation: TypeAlias = RunStep | StartTimer | StartChild | AwaitCallback | AwaitMessage | SendMessage
 
 
 class CancelOperation:

@@ -183,6 +183,33 @@ class MessageReceived(_Event, frozen=True, tag="message_received"):
     name: str
     payload: bytes
     key: str | None = None  #: what makes a repeated send recognisable
+    sender: str | None = None  #: the run that sent it
+
+
+class MessageAwaited(_Event, frozen=True, tag="message_awaited"):
+    """A note: the code waits for a message of this name."""
+
+    receive: str
+    name: str
+
+
+class MessageSent(_Event, frozen=True, tag="message_sent"):
+    """The code sent a message to another run; it was delivered in the transaction that wrote this."""
+
+    message: str
+    run: str
+    name: str
+    payload: bytes | None = None
+    fingerprint: bytes | None = None
+
+
+class MessageRefused(_Event, frozen=True, tag="message_refused"):
+    """A message of the code's couldn't be delivered: `why` is "unknown_run" or "run_ended"."""
+
+    message: str
+    run: str
+    name: str
+    why: str
 
 
 class UpdateAccepted(_Event, frozen=True, tag="update_accepted"):
@@ -222,14 +249,6 @@ class MessageSetAside(Record, frozen=True, tag="message_set_aside"):
     """A message couldn't be read as what the code expects; the code never saw it. `op` is `message:NUMBER`."""
 
     why: str
-
-
-class MessageSent(Record, frozen=True, tag="message_sent"):
-    """The code sent a message to another run; it was delivered in the transaction that wrote this."""
-
-    run: str
-    name: str
-    payload: bytes
 
 
 class UpdateCompleted(Record, frozen=True, tag="update_completed"):
@@ -281,16 +300,21 @@ class DeadlinePassed(_Event, frozen=True, tag="deadline_passed"):
 
 
 class RunCompleted(_Event, frozen=True, tag="run_completed"):
+    """The workflow function returned. `unread` are the numbers of messages that it never received."""
+
     result: bytes
+    unread: tuple[int, ...] = ()
 
 
 class RunFailed(_Event, frozen=True, tag="run_failed"):
     failure: Failure
     timed_out: bool = False
+    unread: tuple[int, ...] = ()
 
 
 class RunCancelled(_Event, frozen=True, tag="run_cancelled"):
     reason: str | None = None
+    unread: tuple[int, ...] = ()
 
 
 class RunTerminated(_Event, frozen=True, tag="run_terminated"):
@@ -323,7 +347,9 @@ Event: TypeAlias = (
     | StepRerun
     | MessageReceived
     | MessageSetAside
+    | MessageAwaited
     | MessageSent
+    | MessageRefused
     | UpdateAccepted
     | UpdateCompleted
     | CallbackOpened

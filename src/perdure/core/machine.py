@@ -20,6 +20,7 @@ from typing import Any
 from perdure.core import events as ev
 from perdure.core import mismatch
 from perdure.core.commands import Ending, Finish, Operation, WriteDown
+from perdure.core.conditions import done_looking
 from perdure.core.matching import UNSET, Matching, StepError
 from perdure.errors import TurnLimitError
 
@@ -102,9 +103,9 @@ class Machine(Matching):
         assert root is not None
         loop.silent = self.replaying
         try:
-            loop.drain()
+            self._drain()
             while root.done() and loop.has_leftovers() and loop.wind_up() and not loop.interrupted:
-                loop.drain()
+                self._drain()
         except SystemExit as error:
             loop.silent = True  # it is the run's outcome now: asyncio needn't report it as unheard
             self._finish(Ending.RAISED, error=error)
@@ -113,6 +114,11 @@ class Machine(Matching):
             raise self.turn_limit_error()
         if root.done() and not loop.live_tasks():
             self._read_outcome()
+
+    def _drain(self) -> None:
+        self.loop.drain()
+        if self.conditions is not None:
+            self.conditions.settle()
 
     def _read_outcome(self) -> None:
         root = self.loop.root
@@ -139,8 +145,8 @@ class Machine(Matching):
             return None
         where = "".join(f"\n  code is at: {place}" for place in mismatch.where(self.loop)[:6])
         return (
-            "the code waits for something that no step, timer, child or callback will bring, such as an Event "
-            f"that nobody sets or a Queue that nobody fills. Only a cancellation can end this wait.{where}"
+            "the code waits for something that no step, timer, child, message or callback will bring, such as an "
+            f"Event that nobody sets or a Queue that nobody fills. Only a cancellation can end this wait.{where}"
         )
 
     def turn_limit_error(self) -> TurnLimitError:
@@ -157,6 +163,8 @@ class Machine(Matching):
         if not self.inert:
             self.inert = True
             self.supervisor = None
+            if self.conditions is not None:
+                done_looking(self.loop)
             if not self.ended or self.loop.has_leftovers():
                 self.loop.abandon()
             self.operations.clear()
@@ -173,6 +181,9 @@ _TURNS: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.ChildEnded: Machine._child_ended,
     ev.UpdateAccepted: Machine._update_accepted,
     ev.CallbackEnded: Machine._callback_ended,
+    ev.MessageReceived: Machine._message_received,
+    ev.MessageSent: Machine._message_sent,
+    ev.MessageRefused: Machine._message_sent,
     ev.CancelRequested: Machine._cancel_requested,
     ev.DeadlinePassed: Machine._deadline,
 }
@@ -189,6 +200,8 @@ _NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.OperationDropped: Machine._drop_noted,
     ev.UpdateCompleted: Machine._update_completed,
     ev.CallbackOpened: Machine._callback_opened,
+    ev.MessageAwaited: Machine._message_awaited,
+    ev.MessageSetAside: Machine._confirm,
     ev.RunCompleted: Machine._ended,
     ev.RunFailed: Machine._ended,
     ev.RunCancelled: Machine._ended,

@@ -18,13 +18,21 @@ from perdure.core import mismatch
 from perdure.core.asking import Asking
 from perdure.core.commands import (
     AwaitCallback,
+    AwaitMessage,
     CancelOperation,
     OpenOperation,
     RunStep,
+    SendMessage,
     StartChild,
     StartTimer,
 )
-from perdure.errors import CallbackFailed, NonDeterminismError, UndecodableError
+from perdure.errors import (
+    CallbackFailed,
+    NonDeterminismError,
+    RunEndedError,
+    UndecodableError,
+    UnknownRunError,
+)
 
 UNSET: Any = object()
 
@@ -151,7 +159,8 @@ class Matching(Asking):
             return
         self._check_input(event, operation.input)
         operation.recorded = True
-        self._fresh.pop(operation.id, None)
+        if self._fresh.pop(operation.id, None) is not None and self._doubt is not None:
+            self._check_doubt(operation.id)
         if operation.started is not None and not operation.started.done():
             operation.started.set_result(None)
 
@@ -236,6 +245,32 @@ class Matching(Asking):
             failure = ev.Failure(type="perdure.errors.CallbackFailed", message=told)
             return msgspec.structs.replace(event, result=None, failure=failure), UNSET
 
+    # -- messages -----------------------------------------------------------------------------------
+
+    def _message_received(self, event: ev.MessageReceived, value: Any) -> None:
+        self.open_mailbox().put(self.seq, event)
+
+    def _message_awaited(self, event: ev.MessageAwaited, value: Any) -> None:
+        operation = self._known(event, event.receive)
+        if isinstance(operation, AwaitMessage):
+            operation.noted = True
+
+    def _message_sent(self, event: ev.MessageSent | ev.MessageRefused, value: Any) -> None:
+        operation = self._take(event, event.message)
+        if operation is None:
+            return
+        if not isinstance(operation, SendMessage):
+            raise self._unexpected(event)
+        if (event.run, event.name) != (operation.to, operation.name):
+            raise mismatch.changed_address(self.run_id, self.seq, event, operation, self.loop)
+        if isinstance(event, ev.MessageRefused):
+            if not operation.future.done():
+                _fail(operation.future, _refusal(event))
+            return
+        self._check_recorded(event, event.payload, event.fingerprint, operation.payload)
+        if not operation.future.done():
+            operation.future.set_result(None)
+
     # -- the run as a whole -------------------------------------------------------------------------
 
     def _cancel_requested(self, event: ev.CancelRequested, value: Any) -> None:
@@ -278,7 +313,8 @@ class Matching(Asking):
             raise self._unexpected(event)
         if msgspec.structs.replace(done.record, at=event.at) != event:
             raise mismatch.changed_record(self.run_id, self.seq, event, done.record, self.loop)
-        self._fresh.pop(event.op, None)
+        if self._fresh.pop(event.op, None) is not None and self._doubt is not None:
+            self._check_doubt(event.op)
 
     def _take(self, event: ev.Event, op_id: str) -> OpenOperation | None:
         """Close the open operation that an outcome belongs to; None if the code dropped it."""
@@ -287,8 +323,17 @@ class Matching(Asking):
             if op_id not in self._dropped:
                 raise self._unexpected(event)
             return None
-        self._fresh.pop(op_id, None)
+        if self._fresh.pop(op_id, None) is not None and self._doubt is not None:
+            self._check_doubt(op_id)
         return operation
+
+    def _check_doubt(self, op_id: str) -> None:
+        """An outcome of what was asked for after a doubtful message: the code had received that."""
+        doubt = self._doubt
+        if doubt is not None and op_id == f"message:{doubt.number}":
+            self._doubt = None  # it is set aside in the history
+        elif doubt is not None and op_id not in doubt.known:
+            raise doubt.error
 
     def _known(self, event: ev.Event, op_id: str) -> OpenOperation | None:
         """The open operation a note is about; None if the code dropped it."""
@@ -300,13 +345,22 @@ class Matching(Asking):
     def _check_input(
         self, event: ev.StepCompleted | ev.StepFailed | ev.StepParked | ev.ChildStarted, asked: bytes
     ) -> None:
-        if event.input is not None:
-            if event.input != asked:
-                raise mismatch.changed_input(self.run_id, self.seq, event, event.input, asked, self.loop)
-        elif event.fingerprint is not None and event.fingerprint != fingerprint(asked):
+        self._check_recorded(event, event.input, event.fingerprint, asked)
+
+    def _check_recorded(
+        self, event: ev.Event, recorded: bytes | None, digest: bytes | None, asked: bytes
+    ) -> None:
+        if recorded is not None:
+            if recorded != asked:
+                raise mismatch.changed_input(self.run_id, self.seq, event, recorded, asked, self.loop)
+        elif digest is not None and digest != fingerprint(asked):
             raise mismatch.changed_input(self.run_id, self.seq, event, None, asked, self.loop)
 
-    def _unexpected(self, event: ev.Event) -> NonDeterminismError:
+    def _unexpected(self, event: ev.Event) -> NonDeterminismError | UndecodableError:
+        if (
+            self._doubt is not None
+        ):  # more likely the code goes another way because of a message it can't read
+            return self._doubt.error
         return mismatch.unexpected_event(
             self.run_id, self.seq, event, self.operations.values(), self.ended, self.loop
         )
@@ -314,6 +368,18 @@ class Matching(Asking):
 
 def _type(failure: ev.Failure | None) -> str | None:
     return None if failure is None else failure.type
+
+
+def _refusal(event: ev.MessageRefused) -> UnknownRunError | RunEndedError:
+    if event.why == "run_ended":
+        return RunEndedError(
+            f"message {event.name!r} couldn't be sent to run {event.run!r}: that run has ended. Whatever it "
+            "still needs to hear has to come before it ends"
+        )
+    return UnknownRunError(
+        f"message {event.name!r} couldn't be sent to run {event.run!r}: no run has this id. Start it first",
+        run_id=event.run,
+    )
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -11,7 +11,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from perdure.core import events as ev
-from perdure.core.commands import AwaitCallback, Operation, RunStep, StartChild, StartTimer
+from perdure.core.commands import (
+    AwaitCallback,
+    AwaitMessage,
+    Operation,
+    RunStep,
+    SendMessage,
+    StartChild,
+    StartTimer,
+)
 from perdure.core.loop import WorkflowLoop
 from perdure.errors import NonDeterminismError
 
@@ -83,6 +91,14 @@ def describe_event(event: ev.Event) -> str:
             return f"{event.op!r} was opened"
         case ev.CallbackEnded():
             return f"{event.callback!r} ended"
+        case ev.MessageReceived():
+            return f"message {event.name!r} arrived"
+        case ev.MessageAwaited():
+            return f"the code waited for message {event.name!r} ({event.receive!r})"
+        case ev.MessageSent():
+            return f"message {event.name!r} was sent to run {event.run!r} ({event.message!r})"
+        case ev.MessageRefused():
+            return f"message {event.name!r} couldn't be sent to run {event.run!r} ({event.message!r})"
         case ev.Record():
             return f"the code did {type(event).__name__} {event.op!r}"
         case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated() | ev.RunContinued():
@@ -102,6 +118,10 @@ def describe_operation(operation: Operation) -> str:
             return f"child run {operation.id!r}"
         case AwaitCallback():
             return f"callback {operation.id!r}"
+        case AwaitMessage():
+            return f"message {operation.name!r} ({operation.id!r})"
+        case SendMessage():
+            return f"message {operation.id!r} to be sent"
         case _:
             return repr(operation.id)
 
@@ -153,6 +173,15 @@ def changed_input(
     history_says = f"{describe_event(event)}, called with {shown(recorded)}"
     why = "the arguments come from changed code, or from something that isn't recorded (time, randomness, set order)"
     return NonDeterminismError(_report(run_id, seq, history_says, f"calls it with {shown(asked)}", loop, why))
+
+
+def changed_address(
+    run_id: str, seq: int, event: ev.MessageSent | ev.MessageRefused, asked: SendMessage, loop: WorkflowLoop
+) -> NonDeterminismError:
+    """The code sends its message to another run, or under another name."""
+    code_says = f"sends message {asked.name!r} to run {asked.to!r}"
+    why = "the run's id or the message's name come from changed code, or from something that isn't recorded"
+    return NonDeterminismError(_report(run_id, seq, describe_event(event), code_says, loop, why))
 
 
 def changed_record(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -13,8 +13,8 @@ class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "decision" (of a person), "timer", "child", "callback" or "update".
-        id: the operation's id within the run.
+        kind: "step", "retry", "decision" (of a person), "timer", "child", "message", "callback" or "update".
+        id: the operation's id within the run; the message's name.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
         detail: the child's run id, the update's handler, the last attempt's error, or how often a callback has to
@@ -34,8 +34,17 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
     Steps and timers shorter than 100 ms leave no trace before they are over.
     """
     waiting: dict[str, Wait] = {}
-    for event in history:
+    served: dict[str, tuple[str, Wait]] = {}  # which wait a message ended, unless it is set aside
+    for number, event in enumerate(history, 1):
         match event:
+            case ev.MessageAwaited():
+                waiting[event.receive] = Wait("message", event.name, event.at)
+            case ev.MessageReceived():
+                if (first := _first_receiver(waiting, event.name)) is not None:
+                    served[f"message:{number}"] = first, waiting.pop(first)
+            case ev.MessageSetAside():
+                if (again := served.pop(event.op, None)) is not None:
+                    waiting[again[0]] = again[1]
             case ev.StepStarted():
                 waiting[event.step] = Wait("step", event.step, event.at, detail=f"attempt {event.attempt}")
             case ev.StepAttemptFailed():
@@ -65,8 +74,30 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
                 waiting[event.op] = Wait("callback", event.op, event.at, until, told)
             case ev.CallbackEnded():
                 waiting.pop(event.callback, None)
-            case ev.RunCompleted() | ev.RunFailed() | ev.RunCancelled() | ev.RunTerminated():
+            case (
+                ev.RunCompleted()
+                | ev.RunFailed()
+                | ev.RunCancelled()
+                | ev.RunTerminated()
+                | ev.RunContinued()
+            ):
                 waiting.clear()
             case _:
                 pass
     return list(waiting.values())
+
+
+def _first_receiver(waiting: dict[str, Wait], name: str) -> str | None:
+    return next((op for op, wait in waiting.items() if wait.kind == "message" and wait.id == name), None)
+
+
+def set_aside(history: Iterable[ev.Event]) -> list[tuple[int, str]]:
+    """The numbers of the messages that a run set aside, and why."""
+    records = (event for event in history if isinstance(event, ev.MessageSetAside))
+    return [(int(event.op.rpartition(":")[2]), event.why) for event in records]
+
+
+def unread(history: Sequence[ev.Event]) -> tuple[int, ...]:
+    """The numbers of the messages that a run hadn't received when it ended."""
+    last = history[-1] if history else None
+    return last.unread if isinstance(last, ev.RunCompleted | ev.RunFailed | ev.RunCancelled) else ()

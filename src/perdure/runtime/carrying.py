@@ -11,12 +11,14 @@ from typing import Any, Protocol
 from perdure.core import events as ev
 from perdure.core.commands import (
     AwaitCallback,
+    AwaitMessage,
     CancelOperation,
     Command,
     ConcludeStep,
     Finish,
     Operation,
     RunStep,
+    SendMessage,
     StartChild,
     StartTimer,
     WriteDown,
@@ -127,6 +129,14 @@ def _start_child(run: Run, command: StartChild) -> None:
     run.host.watch(run, command)
 
 
+def _await_message(run: Run, command: AwaitMessage) -> None:
+    run.host.watch(run, command)
+
+
+def _send_message(run: Run, command: SendMessage) -> None:
+    run.host.send_message(run, command)
+
+
 def _write_down(run: Run, command: WriteDown) -> None:
     run.write_down(command.record, command.effects)
 
@@ -157,6 +167,8 @@ _WAYS: dict[type[Any], Callable[[Run, Any], None]] = {
     RunStep: _start_step,
     StartTimer: _start_timer,
     StartChild: _start_child,
+    AwaitMessage: _await_message,
+    SendMessage: _send_message,
     WriteDown: _write_down,
     CancelOperation: _cancel,
     ConcludeStep: _conclude,

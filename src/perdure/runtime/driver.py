@@ -24,18 +24,19 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.commands import Command, StartChild, StartTimer
+from perdure.core.commands import Command, StartChild
 from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.core.status import Status
 from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.definitions import WorkflowDefinition
-from perdure.runtime.endings import Last, timed_out, told_to_parent
+from perdure.runtime.endings import Last, timed_out, told_to_parent, without_messages
 from perdure.runtime.feeding import feed
 from perdure.runtime.host import Handover, Host, appended
+from perdure.runtime.machines import let_go
+from perdure.runtime.notes import wait_notes
 from perdure.runtime.parking import admitted, why_parked
 from perdure.runtime.reception import Reception
-from perdure.runtime.turns import TurnInterrupt
 from perdure.runtime.work import Work
 from perdure.storage.records import Append, Appended, BlockCode, Effect, NewRun, RunRow, Stale
 
@@ -45,7 +46,7 @@ logger = logging.getLogger("perdure.driver")
 CLEANUP_SECONDS = 30.0
 
 #: Notes about a step after which there is something to do.
-_FOLLOWED = frozenset({ev.StepStarted, ev.StepAttemptFailed, ev.StepParked, ev.StepRerun})
+_FOLLOWED = frozenset({ev.StepStarted, ev.StepAttemptFailed, ev.StepParked, ev.StepRerun, ev.MessageSent})
 
 
 class Driver:
@@ -63,7 +64,8 @@ class Driver:
 
     __slots__ = (
         "_buffer", "_children", "_consumed", "_effects", "_ending", "_final_sent", "_handover", "_held", "_in_flight",
-        "_last_at", "_last_mail", "_reception", "_riders", "_state", "definition", "epoch", "gone", "has_children",
+        "_last_at", "_last_mail", "_reception", "_riders", "_state", "definition", "epoch", "gone",
+        "has_children",
         "host", "id", "last_active", "machine", "number", "parent_op", "queue", "run", "seq", "work",
     )  # fmt: skip
 
@@ -187,6 +189,8 @@ class Driver:
         elif self._ending is not None:
             if not self._final_sent:
                 self._final_sent = True
+                if self._consumed:  # what came while the run was ending stays in the inbox, as undelivered
+                    self._buffer, self._consumed = without_messages(self._buffer), None
                 self._buffer.append((self._ending[1], UNSET))
                 self._submit(self._ending[0])
         else:
@@ -206,9 +210,8 @@ class Driver:
     def release(self, wake_at: float | None) -> None:
         """Hand the run back, to be driven again at `wake_at` or when something arrives for it."""
         stuck = self.machine.stuck()
-        for operation in self.machine.operations.values():  # what it waits for, for people to see
-            if isinstance(operation, StartTimer) and not operation.noted:
-                self.ride(ev.TimerStarted(self.now(), operation.id, operation.due))
+        for note in wait_notes(self.machine.operations.values(), self.now()):
+            self.ride(note)
         self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
         if parked := self.work.parked():
             self._handover = Handover(Status.BLOCKED, wake_at, why_parked(self.id, parked), BlockCode.STEP)
@@ -376,7 +379,8 @@ class Driver:
 
     def idle(self) -> bool:
         """Whether this run only waits: nothing executes, nothing is on its way to the log."""
-        return not (self.busy() or self.work.executing or self.gone or self._ending or self._handover)
+        working = self.busy() or self.work.executing or self.work.sending
+        return not (working or self.gone or self._ending or self._handover)
 
     def lose(self, why: str) -> None:
         """Another worker drives this run now."""
@@ -387,11 +391,7 @@ class Driver:
         if not self.gone:
             self.gone = True
             self.work.drop()
-            try:
-                with self.host.turns.of(self.machine, guarded=False):
-                    self.machine.close()
-            except TurnInterrupt:  # by a `finally` block that spins; it is unwound now
-                self.host.turns.over()
+            let_go(self.machine, self.host.turns)
 
     def now(self) -> float:
         return max(self.host.clock(), self._last_at)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 from perdure.codec.events import encode_event
 from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
@@ -10,6 +13,8 @@ from perdure.core.commands import Ending, Finish
 from perdure.core.machine import Machine
 from perdure.core.status import Status
 from perdure.runtime.definitions import WorkflowDefinition
+
+T = TypeVar("T")
 
 #: A final status and the event that goes with it.
 Last = tuple[Status, ev.Final]
@@ -24,17 +29,27 @@ def last_event(
         return Status.TERMINATED, ev.RunTerminated(at=now, reason=machine.cancel_reason, failure=left)
     if machine.deadline_passed:
         return timed_out(machine, now)
+    unread = _unread(machine)
     if finish.ending is Ending.CANCELLED:
-        return Status.CANCELLED, ev.RunCancelled(at=now, reason=machine.cancel_reason)
+        return Status.CANCELLED, ev.RunCancelled(at=now, reason=machine.cancel_reason, unread=unread)
     if finish.ending is Ending.RAISED:
         assert finish.error is not None
-        return Status.FAILED, ev.RunFailed(at=now, failure=failure_of(finish.error))
+        return Status.FAILED, ev.RunFailed(at=now, failure=failure_of(finish.error), unread=unread)
     try:
         data, _ = definition.result.record(finish.value)
         check_size(data, max_payload, f"result of workflow {definition.name}")
     except Exception as error:  # noqa: BLE001 - a result that can't be kept fails the run
-        return Status.FAILED, ev.RunFailed(at=now, failure=failure_of(error))
-    return Status.COMPLETED, ev.RunCompleted(at=now, result=data)
+        return Status.FAILED, ev.RunFailed(at=now, failure=failure_of(error), unread=unread)
+    return Status.COMPLETED, ev.RunCompleted(at=now, result=data, unread=unread)
+
+
+def _unread(machine: Machine) -> tuple[int, ...]:
+    return () if machine.mailbox is None else machine.mailbox.unread()
+
+
+def without_messages(events: Iterable[tuple[ev.Event, T]]) -> list[tuple[ev.Event, T]]:
+    """What a run's last append writes of what it has collected."""
+    return [item for item in events if not isinstance(item[0], ev.MessageReceived)]
 
 
 def timed_out(machine: Machine, now: float) -> Last:
@@ -43,7 +58,7 @@ def timed_out(machine: Machine, now: float) -> Last:
         return Status.TERMINATED, ev.RunTerminated(at=now, reason=machine.cancel_reason)
     message = f"run {machine.run_id!r} was still going when its timeout was over, and was cancelled"
     failure = ev.Failure(type="perdure.errors.RunTimedOut", message=message)
-    return Status.FAILED, ev.RunFailed(at=now, failure=failure, timed_out=True)
+    return Status.FAILED, ev.RunFailed(at=now, failure=failure, timed_out=True, unread=_unread(machine))
 
 
 def told_to_parent(last: Last, parent_op: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Child runs: making them, cancelling them, and making sure they are ours."""
+"""What runs have to do with one another: children are made, cancelled and checked; messages are sent."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 from perdure.codec.events import encode_event
 from perdure.codec.failures import failure_of
 from perdure.core import events as ev
-from perdure.core.commands import StartChild
+from perdure.core.commands import SendMessage, StartChild
+from perdure.core.matching import fingerprint
 from perdure.core.status import Status
 from perdure.errors import RunConflictError, StoreError
+from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.driver import Driver
 from perdure.runtime.runs import new_run
 from perdure.storage.protocol import Store
-from perdure.storage.records import NewRun, RunRow
+from perdure.storage.records import DeliverMessage, NewRun, RunRow
 
 logger = logging.getLogger("perdure.family")
 
@@ -80,6 +82,37 @@ class Family:
         event = encode_event(ev.CancelRequested(at=self._clock(), reason=reason))
         await self._persistently(lambda: self._store.send(id, event, now=self._clock()))
         told()
+
+    def send(self, sender: Driver, message: SendMessage) -> None:
+        """Send what a run's code has asked to send."""
+        self._errand(self._send(sender, message))
+
+    async def _send(self, sender: Driver, message: SendMessage) -> None:
+        # The receiver is looked at first, so that the code can be told. If it ends after that look, the message
+        # is kept with it as undelivered.
+        (row,) = await self._persistently(lambda: self._store.get([message.to]))
+        if sender.gone or sender.machine.operations.get(message.id) is not message:
+            return  # given up meanwhile
+        now = sender.now()
+        if row is None or row.ended_at is not None:
+            why = "unknown_run" if row is None else "run_ended"
+            sender.record(
+                ev.MessageRefused(now, message=message.id, run=message.to, name=message.name, why=why)
+            )
+            return
+        data = message.payload
+        whole = len(data) <= RECORD_INPUTS_MAX
+        event = ev.MessageSent(
+            now,
+            message=message.id,
+            run=message.to,
+            name=message.name,
+            payload=data if whole else None,
+            fingerprint=None if whole else fingerprint(data),
+        )
+        received = ev.MessageReceived(now, name=message.name, payload=data, sender=sender.id)
+        sender.write_down(event, [DeliverMessage(message.to, encode_event(received))])
+        sender.flush()
 
     async def _persistently(self, verb: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from perdure.codec.events import decode_event
 from perdure.codec.failures import step_exception
@@ -12,6 +13,9 @@ from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.outcomes import child_error
 from perdure.runtime.turns import TurnInterrupt, Turns
 from perdure.storage.records import History, RunRow
+
+#: By which its encoded form is recognised: replay must look for it in a whole history before it begins.
+_SET_ASIDE = b"message_set_aside"
 
 REPLAY_SLICE = 500  #: events replayed before other runs get their turn
 
@@ -31,6 +35,7 @@ async def replayed(
     """
     machine = new_machine(row, definition, max_payload)
     machine.replaying = True
+    machine.look_ahead = lambda: set_aside_in(history.events)
     try:
         for start in range(0, len(history.events), REPLAY_SLICE):
             for data in history.events[start : start + REPLAY_SLICE]:
@@ -49,6 +54,17 @@ async def replayed(
         let_go(machine, turns)
         raise
     return machine
+
+
+def set_aside_in(history: Sequence[bytes]) -> dict[int, str]:
+    """The numbers of the messages that a run set aside, and why."""
+    found: dict[int, str] = {}
+    for data in history:
+        if _SET_ASIDE in data:  # or it is in a payload: the event is looked at
+            event = decode_event(data)
+            if isinstance(event, ev.MessageSetAside):
+                found[int(event.op.rpartition(":")[2])] = event.why
+    return found
 
 
 def let_go(machine: Machine, turns: Turns) -> None:

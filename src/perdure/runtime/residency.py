@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from perdure.core import events as ev
-from perdure.core.commands import Operation, RunStep, StartTimer
+from perdure.core.commands import Operation, RunStep
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.driver import Driver
+from perdure.runtime.notes import wait_notes
 
 #: What is shorter than this leaves no note, in seconds.
 NOTE_AFTER = 0.1
@@ -124,8 +125,8 @@ class Residency:
         for operation in operations:
             if isinstance(operation, RunStep) and driver.work.attempting(operation) and not operation.noted:
                 notes.append(ev.StepStarted(at=now, step=operation.id, attempt=operation.failed_attempts + 1))
-            elif isinstance(operation, StartTimer) and not operation.noted:
-                notes.append(ev.TimerStarted(at=now, timer=operation.id, due=operation.due))
+            else:
+                notes += wait_notes([operation], now)
         return notes
 
     def close(self) -> None:

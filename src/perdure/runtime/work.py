@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from perdure.core import events as ev
-from perdure.core.commands import AwaitCallback, Operation, RunStep, StartTimer
+from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartTimer
 from perdure.core.machine import Machine
 from perdure.core.status import Status
 from perdure.runtime.attempt import Attempt
@@ -70,7 +70,7 @@ class Work:
             self._attempts[operation.id] = attempt
 
     def follow(self, event: ev.Event) -> None:
-        """A note about a step is in the history: go on accordingly."""
+        """What is in the history now asks for something here: do it."""
         match event:
             case ev.StepAttemptFailed() | ev.StepRerun():
                 operation = self._run.machine.operations.get(event.step)
@@ -84,6 +84,8 @@ class Work:
                 attempt = None if self._attempts is None else self._attempts.get(event.step)
                 if attempt is not None and attempt.begun is not None and not attempt.begun.done():
                     attempt.begun.set_result(None)
+            case ev.MessageSent():
+                self._run.host.changed()  # its receiver may be driven here
             case _:
                 pass
 
@@ -217,12 +219,17 @@ class Work:
         return bool(self._attempts)
 
     def unfinished(self, now: float) -> bool:
-        """Whether a step is to be attempted at once: it executes, stands in line, or was interrupted."""
+        """Whether there is something to do at once: a step that executes, stands in line or was interrupted."""
         operations = self._run.machine.operations.values()
-        return any(
+        return self.sending or any(
             isinstance(operation, RunStep) and operation.retry_at <= now and operation.parked is None
             for operation in operations
         )
+
+    @property
+    def sending(self) -> bool:
+        """Whether a message to another run isn't written down yet."""
+        return any(isinstance(operation, SendMessage) for operation in self._run.machine.operations.values())
 
     def attempting(self, operation: RunStep) -> bool:
         """Whether this step is being attempted right now (and doesn't wait for its next attempt)."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from perdure.codec.events import decode_event
 from perdure.core import events as ev
-from perdure.core.commands import AwaitCallback, Operation, StartChild
+from perdure.core.commands import AwaitCallback, Operation, SendMessage, StartChild
 from perdure.core.status import Status
 from perdure.errors import StoreError, UndecodableError
 from perdure.runtime import collector, guard
@@ -27,7 +27,7 @@ from perdure.runtime.family import Family, row_of
 from perdure.runtime.fleet import Fleet
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.journal import Journal
-from perdure.runtime.machines import REPLAY_SLICE, new_machine
+from perdure.runtime.machines import REPLAY_SLICE, new_machine, set_aside_in
 from perdure.runtime.mailroom import Mailroom, hand_out
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
@@ -182,6 +182,8 @@ class Worker:
         driver.replay(decode_event(first_event))
         driver.work.watch_deadline()
         driver.proceed()
+        if row.mail:
+            self.look_soon()
 
     def poke(self) -> None:
         """Something may be due: claim."""
@@ -258,6 +260,7 @@ class Worker:
     async def _replay(self, driver: Driver, row: RunRow, history: History) -> None:
         machine = driver.machine
         machine.replaying = True
+        machine.look_ahead = lambda: set_aside_in(history.events)
         for start in range(0, len(history.events), REPLAY_SLICE):
             machine.loop.enter()  # once for all of them: entering and leaving is a fifth of a replay's cost
             try:
@@ -269,6 +272,7 @@ class Worker:
                 machine.loop.leave()
             await asyncio.sleep(0)
         machine.replaying = False
+        machine.look_ahead = None
         self.drivers[row.run] = driver
         driver.work.watch_deadline()
         if history.details:
@@ -353,6 +357,9 @@ class Worker:
 
     def callback_due(self, driver: Driver, operation: AwaitCallback) -> None:
         self._deadlines.look(driver, operation)
+
+    def send_message(self, driver: Driver, operation: SendMessage) -> None:
+        self._family.send(driver, operation)
 
     def cancel_run(self, id: str, reason: str) -> None:
         self._family.cancel(id, reason, self.changed)

@@ -7,10 +7,10 @@ from typing import Any
 
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.memory_callbacks import open_callback
-from perdure.storage.records import Append, Detail, Effect, SendMessage, SetUpdate, StepDetail
+from perdure.storage.records import Append, DeliverMessage, Detail, Effect, SetUpdate, StepDetail
 
 
-def _send(db: Any, append: Append, effect: SendMessage) -> None:
+def _send(db: Any, append: Append, effect: DeliverMessage) -> None:
     run = db.find_id(effect.to)
     if run is not None:
         db.send_message(run, effect.data, append.now)
@@ -31,7 +31,7 @@ def _keep_detail(db: Any, append: Append, effect: StepDetail) -> None:
 
 _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     OpenCallback: open_callback,
-    SendMessage: _send,
+    DeliverMessage: _send,
     SetUpdate: _set_update,
     StepDetail: _keep_detail,
 }

@@ -165,7 +165,7 @@ class Effect(msgspec.Struct, frozen=True, gc=False):
     """Something an append does besides: the common base. Each kind says what the store does for it."""
 
 
-class SendMessage(Effect, frozen=True, gc=False):
+class DeliverMessage(Effect, frozen=True, gc=False):
     """Put a message into another run's inbox. If that run has ended, it is kept there as undelivered.
 
     Attributes:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.storage.callbacks import OpenCallback
-from perdure.storage.records import Append, Effect, SendMessage, SetUpdate, StepDetail
+from perdure.storage.records import Append, DeliverMessage, Effect, SetUpdate, StepDetail
 from perdure.storage.sqlite.callbacks import open_callback
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import send_message
 from perdure.storage.sqlite.updates import set_update
 
 
-def _send(db: Database, append: Append, effect: SendMessage) -> None:
+def _send(db: Database, append: Append, effect: DeliverMessage) -> None:
     for run, *_ in db.rows("key_of", {"id": effect.to}):
         send_message(db, run, effect.data, append.now)
 
@@ -28,7 +28,7 @@ def _keep_detail(db: Database, append: Append, effect: StepDetail) -> None:
 
 _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     OpenCallback: open_callback,
-    SendMessage: _send,
+    DeliverMessage: _send,
     SetUpdate: set_update,
     StepDetail: _keep_detail,
 }

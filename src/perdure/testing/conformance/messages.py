@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.storage.records import Delivery, MailKind, NewMail, SendMessage
+from perdure.storage.records import DeliverMessage, Delivery, MailKind, NewMail
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
 MESSAGE = MailKind.MESSAGE
@@ -126,10 +126,12 @@ async def a_run_sends_in_its_append(bench: Bench) -> None:
     """Delivered with the append, and only if that passes, and once however often it is repeated."""
     worker = await bench.worker()
     sender, receiver = await bench.make("s", owner=worker), await bench.make("r")
-    append = bench.change(sender, b"sent", effects=[SendMessage("r", b"hello"), SendMessage("nobody", b"x")])
+    append = bench.change(
+        sender, b"sent", effects=[DeliverMessage("r", b"hello"), DeliverMessage("nobody", b"x")]
+    )
     await bench.store.append([append])
     await bench.store.append([append])
-    await bench.append(sender, b"late", effects=[SendMessage("r", b"stale")])
+    await bench.append(sender, b"late", effects=[DeliverMessage("r", b"stale")])
     assert await bench.inbox(receiver) == [b"hello"]
     assert (await bench.row("r")).mail == 1
 
@@ -138,7 +140,7 @@ async def a_run_that_waits_is_woken_by_another(bench: Bench) -> None:
     worker = await bench.worker()
     sender, receiver = await bench.make("s", owner=worker), await bench.make("r", owner=worker)
     await bench.put(receiver, release=True, status="waiting")
-    await bench.put(sender, b"sent", effects=[SendMessage("r", b"hello")], now=NOW + 5)
+    await bench.put(sender, b"sent", effects=[DeliverMessage("r", b"hello")], now=NOW + 5)
     assert (await bench.row("r")).wake_at == NOW + 5
 
 
@@ -148,7 +150,7 @@ async def what_a_run_sends_to_an_ended_one_is_kept(bench: Bench) -> None:
     sender = await bench.make("s", owner=worker)
     before, at_once = await bench.make("before", owner=worker), await bench.make("at-once", owner=worker)
     await bench.put(before, b"over", status="completed")
-    effects = [SendMessage("before", b"late"), SendMessage("at-once", b"late")]
+    effects = [DeliverMessage("before", b"late"), DeliverMessage("at-once", b"late")]
     await bench.store.append(
         [
             bench.change(sender, b"sent", effects=effects),

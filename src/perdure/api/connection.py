@@ -1,0 +1,104 @@
+"""What an engine and its handles share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from perdure.api.runinfo import StrayMessage, stray
+from perdure.codec.events import decode_event
+from perdure.core import events as ev
+from perdure.core.timeline import set_aside, unread
+from perdure.errors import UnknownRunError
+from perdure.runtime.inquiry import Inquiry
+from perdure.runtime.results import Results
+from perdure.runtime.worker import Worker
+from perdure.storage.protocol import Store
+from perdure.storage.records import MailKind, RunRow
+
+_PAGE = 1000  # events fetched at once
+
+
+class Connection:
+    """What an engine and its handles share: the store, the waiters, and the worker if there is one."""
+
+    def __init__(self, store: Store, results: Results, clock: Callable[[], float]) -> None:
+        self.store = store
+        self.results = results
+        self.clock = clock
+        self.inquiry: Inquiry  #: set when the engine is entered
+        self.worker: Worker | None = None
+        self.max_payload = 2 * 1024 * 1024
+        self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
+        self._asked: list[tuple[str, asyncio.Future[RunRow | None]]] = []
+        self._lookup: asyncio.Task[None] | None = None
+
+    async def row(self, id: str) -> RunRow:
+        """A run's row. Raises UnknownRunError.
+
+        What is asked for in one turn of the event loop is looked up together.
+        """
+        self.check()
+        if not self._asked:
+            self._lookup = asyncio.ensure_future(self._look_up())
+        found: asyncio.Future[RunRow | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((id, found))
+        row = await found
+        if row is None:
+            msg = f"no run has the id {id!r} in this database: look it up with `perdure ls`, or start it"
+            raise UnknownRunError(msg, run_id=id)
+        return row
+
+    async def generation(self, id: str, number: int | None) -> RunRow:
+        """The row of one generation of a run; None = the newest. Raises UnknownRunError."""
+        newest = await self.row(id)
+        if number is None or number == newest.generation:
+            return newest
+        row = await self.store.generation(id, number)
+        if row is None:
+            msg = f"run {id!r} has no generation {number}: it is in generation {newest.generation}, counted from 1"
+            raise UnknownRunError(msg, run_id=id)
+        return row
+
+    async def _look_up(self) -> None:
+        await asyncio.sleep(0)  # whoever else asks in this turn
+        asked, self._asked = self._asked, []
+        try:
+            rows = await self.store.get([id for id, _ in asked])
+        except BaseException as error:  # noqa: BLE001 - it is raised where it was asked
+            for _, found in asked:
+                if not found.done():
+                    found.set_exception(error)
+            return
+        for (_, found), row in zip(asked, rows, strict=True):
+            if not found.done():
+                found.set_result(row)
+
+    async def strays(
+        self, row: RunRow, events: list[ev.Event]
+    ) -> tuple[tuple[StrayMessage, ...], tuple[StrayMessage, ...]]:
+        """The messages that a run never received, and those that it set aside, by its row and history."""
+        aside = [stray(events[number - 1], number, why) for number, why in set_aside(events)]
+        missed = [stray(events[number - 1], number) for number in unread(events)]
+        if row.mail and row.ended_at is not None:
+            kept = [item for item in await self.store.inbox(row.run) if item.kind == MailKind.MESSAGE]
+            missed += [stray(decode_event(item.data)) for item in kept]
+        return tuple(missed), tuple(aside)
+
+    async def history(self, run: int) -> AsyncIterator[ev.Event]:
+        """A run's events, in order."""
+        after = 0
+        while True:
+            page = await self.store.events(run, after=after, limit=_PAGE)
+            for seq, data in page:
+                after = seq
+                yield decode_event(data)
+            if len(page) < _PAGE:
+                return
+
+    def nudge(self) -> None:
+        """What was just written may concern runs driven here."""
+        if self.worker is not None:
+            self.worker.changed()
+        self.results.check_soon()
+        self.inquiry.check_soon()
