@@ -280,6 +280,8 @@ class Matching(Asking):
         self._cancel(event.reason)
 
     def _deadline(self, event: ev.DeadlinePassed, value: Any) -> None:
+        if self.ended:  # by what was recorded before, and this changes nothing any more
+            return
         self.deadline_passed = True
         self.deadline_passed_at = event.at
         self._cancel("the run's timeout is over")
