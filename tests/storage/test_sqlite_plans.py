@@ -19,6 +19,7 @@ EXPECTED = {
     "next_at": "runs_due",
     "stranded": "runs_due",
     "unblock": "runs_stranded",
+    "mail_of_unbegun": "runs_unbegun",
     "mail": "runs_with_mail",
     "owned": "runs_owned",
     "poisoned": "runs_owned",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from perdure.api.runinfo import StrayMessage, stray
 from perdure.codec.events import decode_event
 from perdure.core import events as ev
+from perdure.core.status import Status
 from perdure.core.timeline import set_aside, unread
 from perdure.errors import UnknownRunError
 from perdure.runtime.inquiry import Inquiry
@@ -95,6 +96,15 @@ class Connection:
                 yield decode_event(data)
             if len(page) < _PAGE:
                 return
+
+    async def held_request(self, row: RunRow) -> ev.CancelRequested | None:
+        """The cancellation that waits in the inbox of a run which can't go on."""
+        if row.mail and row.status in (Status.BLOCKED, Status.PAUSED):
+            for item in await self.store.inbox(row.run):
+                event = decode_event(item.data)
+                if isinstance(event, ev.CancelRequested):
+                    return event
+        return None
 
     def nudge(self) -> None:
         """What was just written may concern runs driven here."""

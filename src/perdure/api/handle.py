@@ -90,7 +90,8 @@ class Handle(Generic[R]):
         row = await self._connection.generation(self.id, generation)
         events = [event async for event in self._connection.history(row.run)]
         undelivered, set_aside = await self._connection.strays(row, events)
-        return run_info(row, tuple(waits(events)), undelivered, set_aside)
+        info = run_info(row, tuple(waits(events)), undelivered, set_aside)
+        return info.with_request(await self._connection.held_request(row))
 
     async def history(self, *, generation: int | None = None) -> AsyncIterator[ev.Event]:
         """The run's events so far, in order.

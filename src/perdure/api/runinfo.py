@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,7 +56,7 @@ class RunInfo:
 
     Attributes:
         status: where it stands.
-        reason: why it is blocked, or what its cancellation was for.
+        reason: why it is blocked, and whether a cancellation waits for that to end; or what it was cancelled for.
         events: how many events its history has.
         waiting_for: what it waits for, since when, and until when if that is known.
         recoveries: how often in a row its driver died without recording anything.
@@ -83,6 +83,18 @@ class RunInfo:
     waiting_for: tuple[Wait, ...] = ()
     undelivered: tuple[StrayMessage, ...] = ()
     set_aside: tuple[StrayMessage, ...] = ()
+
+    def with_request(self, request: ev.CancelRequested | None) -> RunInfo:
+        """The same, and that a cancellation waits until the run can go on."""
+        if request is None:
+            return self
+        why = f" ({request.reason})" if request.reason else ""
+        after = "it is resumed" if self.status is Status.PAUSED else "it can go on"
+        told = (
+            f"It is asked to cancel{why}, which its code hears when {after}; terminate it to end it now, "
+            "without its code."
+        )
+        return replace(self, reason=f"{self.reason}\n{told}" if self.reason else told)
 
 
 def run_info(

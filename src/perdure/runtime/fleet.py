@@ -17,6 +17,7 @@ from perdure.errors import StoreError
 from perdure.runtime.definitions import registered, workflow_names
 from perdure.runtime.liveness import born, host_identity, process_gone
 from perdure.runtime.settings import Settings
+from perdure.runtime.unbegun import end_unbegun
 from perdure.storage.protocol import Store
 from perdure.storage.records import WorkerRow
 
@@ -89,6 +90,7 @@ class Fleet:
                 await self._bury_the_dead()
                 if rounds % ROUNDS == 0:
                     await self._store.strand(now=self._settings.clock())
+                    await end_unbegun(self._store, self._settings.clock)
                     self._check()
             except StoreError as error:
                 logger.warning("couldn't look after the fleet, will try again: %s", error)

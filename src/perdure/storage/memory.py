@@ -18,6 +18,7 @@ from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_database import MemoryDatabase, Run
 from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
 from perdure.storage.memory_schedules import MemorySchedules
+from perdure.storage.memory_unbegun import MemoryUnbegun
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import (
     Append,
@@ -60,6 +61,7 @@ class MemoryStore:
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
+        self.unbegun = MemoryUnbegun(self._open_database, self._changed)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

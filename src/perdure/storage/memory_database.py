@@ -315,17 +315,30 @@ class MemoryDatabase:
 
     def terminate(self, run: Run, event: bytes, now: float) -> None:
         """Terminate a live run: tell its parent, and end its children as they wish it."""
-        self._end_from_outside(run, event, now)
-        if run.parent is not None and run.parent_op is not None:
-            ended = ChildEnded(at=now, child=run.parent_op, status=Status.TERMINATED.value)
-            self.deliver(self.runs[run.parent], encode_event(ended), now)
+        self.end_alone(run, event, now)
+        self.tell_parent(run, Status.TERMINATED.value, now)
         self._close_children(run, now)
 
-    def _end_from_outside(self, run: Run, event: bytes, now: float) -> None:
+    def end_alone(
+        self,
+        run: Run,
+        event: bytes,
+        now: float,
+        *,
+        status: str = Status.TERMINATED.value,
+        reason: str | None = None,
+    ) -> None:
+        """End a live run from outside, and nothing else."""
         run.events.append(event)
         run.epoch += 1
         run.updated_at = now
-        run.finish(Status.TERMINATED.value, None, None, now)
+        run.finish(status, reason, None, now)
+
+    def tell_parent(self, run: Run, status: str, now: float) -> None:
+        """Tell the parent of a run that was ended from outside."""
+        if run.parent is not None and run.parent_op is not None:
+            ended = ChildEnded(at=now, child=run.parent_op, status=status)
+            self.deliver(self.runs[run.parent], encode_event(ended), now)
 
     def _close_children(self, parent: Run, now: float) -> None:
         """Treat the live children of a run that has ended, and theirs, by their on_parent_close."""
@@ -340,5 +353,5 @@ class MemoryDatabase:
                     self.deliver(child, encode_event(CancelRequested(at=now, reason=reason)), now)
                 elif child.on_parent_close == ParentPolicy.TERMINATE:
                     # Nobody is told: the child's parent has ended.
-                    self._end_from_outside(child, encode_event(RunTerminated(at=now, reason=reason)), now)
+                    self.end_alone(child, encode_event(RunTerminated(at=now, reason=reason)), now)
                     ended.append(child)

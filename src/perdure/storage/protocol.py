@@ -32,6 +32,7 @@ from perdure.storage.records import (
     WorkerRow,
 )
 from perdure.storage.schedules import ScheduleStore
+from perdure.storage.unbegun import Unbegun
 from perdure.storage.updates import Updates
 
 
@@ -51,6 +52,11 @@ class Store(Protocol):
     @property
     def updates(self) -> Updates:
         """Messages that have an answer."""
+        ...
+
+    @property
+    def unbegun(self) -> Unbegun:
+        """Runs that nobody can begin."""
         ...
 
     @property

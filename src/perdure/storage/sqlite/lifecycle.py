@@ -138,7 +138,12 @@ def end_from_outside(db: Database, run: int, event: bytes, now: float) -> tuple[
 def terminate_run(db: Database, run: int, event: bytes, now: float) -> None:
     """Terminate a live run: tell its parent, and end its children as they wish it."""
     parent, parent_op = end_from_outside(db, run, event, now)
-    if parent is not None and parent_op is not None:
-        ended = ChildEnded(at=now, child=parent_op, status=Status.TERMINATED.value)
-        deliver(db, parent, encode_event(ended), now)
+    tell_parent(db, parent, parent_op, Status.TERMINATED.value, now)
     close_children(db, run, now)
+
+
+def tell_parent(db: Database, parent: int | None, parent_op: str | None, status: str, now: float) -> None:
+    """Tell the parent of a run that was ended from outside."""
+    if parent is not None and parent_op is not None:
+        ended = ChildEnded(at=now, child=parent_op, status=status)
+        deliver(db, parent, encode_event(ended), now)

@@ -37,6 +37,7 @@ from perdure.storage.sqlite.job import Job, settle
 from perdure.storage.sqlite.questions import SqliteQuestions
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.schedules import SqliteSchedules
+from perdure.storage.sqlite.unbegun import SqliteUnbegun
 from perdure.storage.sqlite.updates import SqliteUpdates
 from perdure.storage.sqlite.writer import Writer
 
@@ -65,6 +66,7 @@ class SqliteStore:
         self.questions: Final = SqliteQuestions(self)
         self._unusable: str | None = "it isn't open yet: await store.open() first"
         self.callbacks = SqliteCallbacks(self._write)
+        self.unbegun = SqliteUnbegun(self._write, self._read)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

@@ -32,6 +32,7 @@ from perdure.testing.conformance import (
     mail,
     messages,
     schedules,
+    unbegun,
     watching,
     workers,
 )
@@ -52,6 +53,7 @@ CHECKS: tuple[Check, ...] = (
     *claiming.CHECKS,
     *workers.CHECKS,
     *schedules.CHECKS,
+    *unbegun.CHECKS,
     *watching.CHECKS,
 )
 

@@ -58,6 +58,9 @@ CREATE INDEX runs_children ON runs (parent) WHERE parent IS NOT NULL;
 -- Runs that wait for a worker with fitting code.
 CREATE INDEX runs_stranded ON runs (queue, workflow) WHERE block_code = 'code';
 
+-- Of those the ones that were never driven and have mail, which may ask them to end.
+CREATE INDEX runs_unbegun ON runs (block_code) WHERE block_code = 'code' AND started_at IS NULL AND mail > 0;
+
 CREATE TABLE events (
     run  INTEGER NOT NULL,
     seq  INTEGER NOT NULL CHECK (seq >= 1),

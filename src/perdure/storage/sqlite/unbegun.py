@@ -1,0 +1,44 @@
+"""Runs that nobody can begin, in a SQLite store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from perdure.storage.records import Mail
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.lifecycle import tell_parent
+from perdure.storage.sqlite.rows import mail_rows
+
+
+class SqliteUnbegun:
+    """See Unbegun.
+
+    Args:
+        write, read: hand a verb to the store's writer, or reader.
+    """
+
+    def __init__(self, write: Callable[..., Awaitable[Any]], read: Callable[..., Awaitable[Any]]) -> None:
+        self._write = write
+        self._read = read
+
+    async def mail(self, *, limit: int) -> Sequence[Mail]:
+        found: list[Mail] = await self._read(_mail, limit)
+        return found
+
+    async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:
+        ended: bool = await self._write(_end, run, event, status, reason, now)
+        return ended
+
+
+def _mail(db: Database, limit: int) -> list[Mail]:
+    return mail_rows(db.rows("mail_of_unbegun", {"limit": limit}))
+
+
+def _end(db: Database, run: int, event: bytes, status: str, reason: str | None, now: float) -> bool:
+    ended = db.rows("end_unbegun", {"run": run, "status": status, "reason": reason, "now": now})
+    for seq, parent, parent_op in ended:
+        db.run("insert_event", {"run": run, "seq": seq, "data": event})
+        db.run("drop_inbox", {"run": run})
+        tell_parent(db, parent, parent_op, status, now)
+    return bool(ended)
