@@ -114,7 +114,7 @@ class Inquiry:
             NonDeterminismError, UndecodableError: its history can't be replayed with the code that is here.
             Exception: what the handler raised.
         """
-        definition = workflow_named(row.workflow)
+        definition = self._code(row.workflow)
         if definition is None:
             return PLAIN.decode(await self._ask(row, name, input))
         try:
@@ -134,7 +134,7 @@ class Inquiry:
 
     async def _decoder(self, row: RunRow, name: str) -> Callable[[bytes], Any]:
         """How a result of this update handler is read: by its annotation, if this process has the code."""
-        definition = workflow_named(row.workflow)
+        definition = self._code(row.workflow)
         if definition is None:
             return PLAIN.decode
         known = (row.workflow, name)
@@ -148,6 +148,9 @@ class Inquiry:
                     self._learn(row, machine)
                     let_go(machine, self._our_turns())
         return self._decoders.get(known, PLAIN.decode)
+
+    def _code(self, workflow: str) -> WorkflowDefinition | None:
+        return workflow_named(workflow)
 
     def _learn(self, row: RunRow, machine: Machine) -> None:
         if machine.handlers is not None:

@@ -282,7 +282,7 @@ class Worker:
         driver.check_children()
         if history.mail:
             hand_out(driver, history.mail)
-        else:
+        if not driver.busy():  # else the mail goes first: it may be a cancellation
             driver.proceed()
 
     def _driver(self, row: RunRow) -> Driver:
