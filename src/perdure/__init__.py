@@ -46,6 +46,8 @@ from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
+from perdure.api.searching import patched, set_attributes
+from perdure.api.streams import StreamItem, emit
 from perdure.core import events
 from perdure.core.doubt import Done
 from perdure.core.retry import Retry
@@ -138,6 +140,7 @@ __all__ = [
     "StepInfo",
     "StoreError",
     "StrayMessage",
+    "StreamItem",
     "UnknownCallbackError",
     "UnknownHandlerError",
     "UnknownRunError",
@@ -145,6 +148,7 @@ __all__ = [
     "UpdateRejected",
     "Workflow",
     "callback",
+    "emit",
     "errors",
     "events",
     "failure",
@@ -156,11 +160,13 @@ __all__ = [
     "now",
     "on_query",
     "on_update",
+    "patched",
     "poll",
     "random",
     "receive",
     "run",
     "send",
+    "set_attributes",
     "sleep",
     "sleep_until",
     "start",

@@ -37,11 +37,15 @@ EXPECTED = {
     "schedules_due": "schedules_due",
     "next_schedule_at": "schedules_due",
     "schedules_free": "schedules_waiting",
+    "find_with": "attributes_by_value",
+    "stranded_pinned": "runs_pinned",
 }
 
 #: Tables that grow with use. Listing (`find`) may walk through runs, newest first; nothing else may.
 LARGE = ("runs", "events", "inbox", "updates", "step_details", "r", "c", "d", "n", "u")
 WALKS = {"find"}
+LARGE = ("runs", "events", "inbox", "updates", "r", "c", "d", "n", "u", "st", "item", "attr")
+WALKS = {"find", "find_named"}
 
 
 @pytest.fixture
@@ -98,10 +102,12 @@ def test_claiming_needs_no_sorting_of_what_is_due(db: Database) -> None:
         return False
 
     db.connection.set_progress_handler(count, 10)
-    bindings = {"queues": '["q0","q1"]', "workflows": '["w0","w1"]', "now": 19_000, "limit": 10}
+    db.connection.execute("INSERT INTO workers VALUES (7, 'w', 'h', 1, 2, 0, 0, '[]', '[]', 'v1', 'c1')")
+    steps = 0
+    bindings = {"queues": '["q0","q1"]', "workflows": '["w0","w1"]', "now": 19_000, "limit": 10, "worker": 7}
     assert [run for (run,) in db.rows("due", bindings)] == [1, 3, 4, 6, 7, 9, 10, 12, 13, 15]
-    assert db.value("next_at", {"queues": '["q1"]', "workflows": '["w2"]'}) == 5
-    assert db.value("next_at", {"queues": '["q1"]', "workflows": '["nobody"]'}) is None
+    assert db.value("next_at", {"queues": '["q1"]', "workflows": '["w2"]', "worker": 7}) == 5
+    assert db.value("next_at", {"queues": '["q1"]', "workflows": '["nobody"]', "worker": 7}) is None
     assert db.rows("stranded", {"now": 20_000, "limit": 5})
     # 10 operations of SQLite's machine each; going through all rows takes more than 20,000.
     assert steps < 500

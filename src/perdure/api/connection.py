@@ -12,6 +12,7 @@ from perdure.core.status import Status
 from perdure.core.timeline import set_aside, unread
 from perdure.errors import UnknownRunError
 from perdure.runtime.inquiry import Inquiry
+from perdure.runtime.listeners import Listeners
 from perdure.runtime.results import Results
 from perdure.runtime.worker import Worker
 from perdure.storage.protocol import Store
@@ -30,6 +31,7 @@ class Connection:
         self.inquiry: Inquiry  #: set when the engine is entered
         self.worker: Worker | None = None
         self.max_payload = 2 * 1024 * 1024
+        self.listeners = Listeners()
         self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
         self._asked: list[tuple[str, asyncio.Future[RunRow | None]]] = []
         self._lookup: asyncio.Task[None] | None = None
@@ -112,3 +114,4 @@ class Connection:
             self.worker.changed()
         self.results.check_soon()
         self.inquiry.check_soon()
+        self.listeners.all_changed()

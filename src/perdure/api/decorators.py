@@ -230,16 +230,23 @@ def step(
 def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, guard: bool = True
+    *, name: str | None = None, guard: bool = True, pinned: bool = False
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 def workflow(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, guard: bool = True
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    guard: bool = True,
+    pinned: bool = False,
 ) -> Any:
     """Make an async function a durable workflow: orchestration only, no I/O of its own.
 
     Args:
         name: durable name; `module.qualname` by default. Give one if the function may move.
         guard: turn I/O in the workflow's code into ForbiddenInWorkflowError.
+        pinned: a run stays with workers of the version that began it, see `Engine(version=...)`. By default
+            it moves on to whatever code is there.
 
     Raises:
         ConfigurationError: it isn't an async function.
@@ -252,7 +259,7 @@ def workflow(
     """
 
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
-        return Workflow(define_workflow(function, name, guard))
+        return Workflow(define_workflow(function, name, guard, pinned))
 
     return decorate if function is None else decorate(function)
 

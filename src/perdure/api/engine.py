@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -14,10 +14,12 @@ from perdure.api.call import Call, WorkflowCall, current_machine
 from perdure.api.callbacks import Callbacks
 from perdure.api.connection import Connection
 from perdure.api.handle import Handle
+from perdure.api.listing import list_runs
 from perdure.api.messages import Message, with_messages
-from perdure.api.runinfo import RunInfo, run_info
+from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
-from perdure.api.starting import check_met
+from perdure.api.starting import create_runs
+from perdure.core.attributes import AttributeFilter, AttributeValue, attributes_of, conditions_of
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.inquiry import Inquiry
@@ -25,12 +27,11 @@ from perdure.runtime.results import Results
 from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
 from perdure.runtime.worker import Worker
-from perdure.storage.records import Created, NewRun, RunFilter
+from perdure.storage.records import NewRun, RunFilter
 from perdure.storage.urls import store_for
 
 R = TypeVar("R")
 
-_PAGE = 200  # runs fetched at once
 #: A datetime is rounded to whole ones, so that a run's own `created_at` may be a little later than it was.
 _HALF_A_MICROSECOND = 0.5e-6
 
@@ -58,6 +59,8 @@ class Engine:
         max_payload: largest encoded input or result, in bytes.
         grace: seconds that executing steps have to finish when the engine closes.
         name: the worker's name in listings.
+        version: what you call the version of this program's code. Runs that it couldn't drive are tried
+            again by other versions only, and runs of pinned workflows stay with the version that began them.
 
     Raises:
         ConfigurationError: the url or a number can't be used.
@@ -84,6 +87,7 @@ class Engine:
         max_payload: int = 2 * 1024 * 1024,
         grace: float = 5.0,
         name: str | None = None,
+        version: str | None = None,
     ) -> None:
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
@@ -105,6 +109,7 @@ class Engine:
             max_payload=max_payload,
             grace=grace,
             name=name,
+            version=version or "",
         )
         self._store = store_for(chosen)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -128,7 +133,12 @@ class Engine:
         try:
             if self._drives:
                 worker = Worker(
-                    self._store, self._loop, self._settings, connection.results, connection.inquiry
+                    self._store,
+                    self._loop,
+                    self._settings,
+                    connection.results,
+                    connection.inquiry,
+                    connection.listeners,
                 )
                 await worker.start()
                 self._worker = connection.worker = worker
@@ -202,6 +212,7 @@ class Engine:
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         messages: Sequence[Message | tuple[str, Any]] = (),
+        attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail"] = "attach",
     ) -> Handle[R]:
         """Start a run. It is durable when this returns. Starting is idempotent by id.
@@ -214,6 +225,7 @@ class Engine:
             timeout: seconds after which it is cancelled, and ends as failed with RunTimedOut.
             messages: sent to the run in the same commit, `(name, value)` or `Message(name, value, key)`. A live
                 run to which this attaches gets them, too.
+            attributes: what it can be found by, see `perdure.set_attributes`.
             if_exists: with a run of this id there already, "attach" returns its handle if it is the same
                 workflow with the same input; "fail" raises.
 
@@ -226,10 +238,10 @@ class Engine:
         Example:
             >>> handle = await engine.start(research("tardigrades"), id="r-1")  # doctest: +SKIP
         """
-        item = self._new(call, id=id, queue=queue, delay=delay, timeout=timeout)
+        item = self._new(call, id=id, queue=queue, delay=delay, timeout=timeout, attributes=attributes)
         if messages:
             item = with_messages(item, messages, if_exists, self._settings.max_payload)
-        await self._create([item], if_exists)
+        await create_runs(self._open(), [item], if_exists)
         return self._handle(call, item.id)
 
     async def start_many(
@@ -241,6 +253,7 @@ class Engine:
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         messages: Sequence[Message | tuple[str, Any]] = (),
+        attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail"] = "attach",
     ) -> list[Handle[R]]:
         """Start many runs in one commit. Arguments as for `start`; `ids` in the order of `calls`.
@@ -253,12 +266,19 @@ class Engine:
             msg = f"start_many() got {len(calls)} calls and {len(ids)} ids"
             raise UsageError(msg)
         items = [
-            self._new(call, id=ids[index] if ids else None, queue=queue, delay=delay, timeout=timeout)
+            self._new(
+                call,
+                id=ids[index] if ids else None,
+                queue=queue,
+                delay=delay,
+                timeout=timeout,
+                attributes=attributes,
+            )
             for index, call in enumerate(calls)
         ]
         if messages:
             items = [with_messages(item, messages, if_exists, self._settings.max_payload) for item in items]
-        await self._create(items, if_exists)
+        await create_runs(self._open(), items, if_exists)
         return [self._handle(call, item.id) for call, item in zip(calls, items, strict=True)]
 
     async def run(
@@ -269,6 +289,7 @@ class Engine:
         queue: str | None = None,
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail"] = "attach",
     ) -> R:
         """Start a run and wait for its result. With the id of an ended run: its result, no work redone.
@@ -276,7 +297,15 @@ class Engine:
         Raises:
             RunFailed, RunCancelled, RunTerminated: it ended without a result. And as `start`.
         """
-        handle = await self.start(call, id=id, queue=queue, delay=delay, timeout=timeout, if_exists=if_exists)
+        handle = await self.start(
+            call,
+            id=id,
+            queue=queue,
+            delay=delay,
+            timeout=timeout,
+            attributes=attributes,
+            if_exists=if_exists,
+        )
         return await handle.result()
 
     def get(self, id: str) -> Handle[Any]:
@@ -300,6 +329,8 @@ class Engine:
         workflow: str | None = None,
         since: datetime | None = None,
         text: str | None = None,
+        attributes: Mapping[str, AttributeFilter] | None = None,
+        unpatched: str | None = None,
         limit: int | None = 100,
     ) -> AsyncIterator[RunInfo]:
         """Runs, newest first.
@@ -309,30 +340,24 @@ class Engine:
             workflow: only of this workflow: its name, or the last part of it.
             since: only created at or after this moment.
             text: only with this in their id.
+            attributes: only where all of this holds: a name and the value that the attribute has (or contains,
+                if it is a list), a comparison such as `{"total": (">=", 100)}`, or a list of comparisons.
+            unpatched: only live ones that haven't taken the new branch of this change, see `patched`.
             limit: how many at most, None = all.
         """
         connection = self._open()
+        conditions = conditions_of(attributes or {})
         statuses = (status,) if isinstance(status, str) else tuple(status or ())
-        before: int | None = None
-        left = limit
-        while left is None or left > 0:
-            page = _PAGE if left is None else min(_PAGE, left)
-            rows = await connection.store.find(
-                RunFilter(
-                    statuses=statuses,
-                    workflow=workflow,
-                    text=text,
-                    since=None if since is None else since.timestamp() - _HALF_A_MICROSECOND,
-                    before=before,
-                    limit=page,
-                )
-            )
-            for row in rows:
-                yield run_info(row)
-                before = row.run
-            if len(rows) < page:
-                return
-            left = None if left is None else left - len(rows)
+        filter = RunFilter(
+            statuses=statuses,
+            workflow=workflow,
+            text=text,
+            since=None if since is None else since.timestamp() - _HALF_A_MICROSECOND,
+            attributes=conditions,
+            unpatched=unpatched,
+        )
+        async for run in list_runs(connection.store, filter, limit):
+            yield run
 
     # -- starting -----------------------------------------------------------------------------------
 
@@ -344,6 +369,7 @@ class Engine:
         queue: str | None,
         delay: float | timedelta | None,
         timeout: float | timedelta | None,
+        attributes: Mapping[str, AttributeValue] | None,
     ) -> NewRun:
         if isinstance(call, Call):
             call.mark_used()
@@ -362,30 +388,8 @@ class Engine:
             delay=0.0 if delay is None else seconds(delay, "delay"),
             timeout=None if timeout is None else seconds(timeout, "timeout"),
             owner=worker.id if worker is not None and worker.takes(call.name, where) else None,
+            attributes=attributes_of(attributes or {}),
         )
-
-    async def _create(self, items: list[NewRun], if_exists: str) -> None:
-        if if_exists not in ("attach", "fail"):
-            msg = f'if_exists={if_exists!r} must be "attach" or "fail"'
-            raise UsageError(msg)
-        # shielded: a caller who stops waiting mustn't leave runs behind that are ours, but not driven
-        created = await asyncio.shield(asyncio.ensure_future(self._make(items)))
-        for item, made in zip(items, created, strict=True):
-            if not made.new:
-                check_met(item, made, if_exists)
-
-    async def _make(self, items: list[NewRun]) -> list[Created]:
-        """Create runs and begin to drive them."""
-        created = await self._store.create(items)
-        for item, made in zip(items, created, strict=True):
-            if item.mail and not made.new:
-                self._open().nudge()
-            if made.new and (worker := self._worker) is not None:
-                if made.row.owner is not None and made.row.owner == item.owner:
-                    worker.adopt(made.row, item.first_event)
-                else:
-                    worker.poke()
-        return created
 
     def _handle(self, call: Call[R], id: str) -> Handle[R]:
         assert isinstance(call, WorkflowCall)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 from perdure.api.connection import Connection
 from perdure.api.decisions import UNDECIDED, choice, decision
 from perdure.api.messages import new_mail
 from perdure.api.runinfo import RunInfo, run_info
+from perdure.api.streams import StreamItem, read_stream
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
+from perdure.core.attributes import AttributeValue, attributes_json, attributes_of
 from perdure.core.retry import seconds
 from perdure.core.status import Status
 from perdure.core.timeline import waits
@@ -24,6 +26,7 @@ from perdure.runtime.outcomes import outcome
 from perdure.storage.records import Delivery
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _ANY = ValueCodec[Any](Any, "result of a workflow this process has no code for")
 
@@ -90,7 +93,9 @@ class Handle(Generic[R]):
         row = await self._connection.generation(self.id, generation)
         events = [event async for event in self._connection.history(row.run)]
         undelivered, set_aside = await self._connection.strays(row, events)
-        info = run_info(row, tuple(waits(events)), undelivered, set_aside)
+        found = await self._connection.store.attributes.of([row.run])
+        attributes = found.get(row.run, ())
+        info = run_info(row, tuple(waits(events)), undelivered, set_aside, attributes=attributes)
         return info.with_request(await self._connection.held_request(row))
 
     async def history(self, *, generation: int | None = None) -> AsyncIterator[ev.Event]:
@@ -134,6 +139,75 @@ class Handle(Generic[R]):
         self._known(delivery)
         if delivery is Delivery.RUN_ENDED:
             raise ended_error(self.id, f"message {name!r} wasn't")
+
+    @overload
+    def stream(
+        self, name: str, after: int | None = None, *, superseded: bool = False, follow: bool = True
+    ) -> AsyncIterator[StreamItem[Any]]: ...
+    @overload
+    def stream(
+        self,
+        name: str,
+        after: int | None = None,
+        *,
+        type: type[T],
+        superseded: bool = False,
+        follow: bool = True,
+    ) -> AsyncIterator[StreamItem[T]]: ...
+    def stream(
+        self,
+        name: str,
+        after: int | None = None,
+        *,
+        type: Any = Any,
+        superseded: bool = False,
+        follow: bool = True,
+    ) -> AsyncIterator[StreamItem[Any]]:
+        """What the run puts into a stream, in order, until the run has ended and all of it is read.
+
+        Args:
+            name: the stream, as in `perdure.emit(name, item)`. One that nothing was put into is empty.
+            after: start behind the item with this offset; by default from the first.
+            type: read the values as this; plain JSON by default.
+            superseded: include items of failed and lost attempts that are known to be void. Without it they
+                are left out; of what becomes void after it was read, an item of kind "superseded" tells.
+            follow: wait for more while the run goes on. False stops at what there is now.
+
+        Raises:
+            UnknownRunError: no run has this id.
+            UndecodableError: an item can't be read as `type`.
+
+        Example:
+            >>> async for item in handle.stream("tokens", after=last_seen):  # doctest: +SKIP
+            ...     print(item.value, end="")
+        """
+        self._connection.check()
+        return read_stream(
+            self._connection.store.streams,
+            self._connection.listeners,
+            self.id,
+            name,
+            after=after or 0,
+            type=type,
+            superseded=superseded,
+            follow=follow,
+        )
+
+    async def set_attributes(self, **values: AttributeValue | None) -> None:
+        """Set attributes of the run, by which it can be found; also after its end. Durable when it returns.
+
+        Args:
+            values: as for `perdure.set_attributes`; None removes one.
+
+        Raises:
+            UsageError: a value can't be an attribute.
+            UnknownRunError: no run has this id.
+        """
+        attributes = attributes_of(values)
+        self._connection.check()
+        now = self._connection.clock()
+        event = encode_event(ev.AttributesSet(at=now, op="", values=attributes_json(attributes)))
+        self._known(await self._connection.store.attributes.set(self.id, attributes, event, now=now))
 
     async def cancel(self, reason: str | None = None) -> None:
         """Ask the run to cancel; returns once the request is durable.

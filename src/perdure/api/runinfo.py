@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
+from perdure.core.attributes import Attribute, AttributeValue, value_of
 from perdure.core.status import Status
 from perdure.core.timeline import Wait
 from perdure.storage.records import RunRow
@@ -63,6 +65,9 @@ class RunInfo:
         generation: which run of this id it is, from 1.
         undelivered: the messages that it hadn't received when it ended. Of a terminated run, only those that
             weren't in its history yet. Like the next one, only told by `Handle.info()`.
+        attributes: what it can be found by.
+        version: of the code that drives it, or drove it last; None if that has none, or nobody did.
+        pinned: it stays with that version.
         set_aside: the messages that couldn't be read as what its code expects, which never saw them.
     """
 
@@ -83,6 +88,9 @@ class RunInfo:
     waiting_for: tuple[Wait, ...] = ()
     undelivered: tuple[StrayMessage, ...] = ()
     set_aside: tuple[StrayMessage, ...] = ()
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
+    version: str | None = None
+    pinned: bool = False
 
     def with_request(self, request: ev.CancelRequested | None) -> RunInfo:
         """The same, and that a cancellation waits until the run can go on."""
@@ -102,6 +110,8 @@ def run_info(
     waiting_for: tuple[Wait, ...] = (),
     undelivered: tuple[StrayMessage, ...] = (),
     set_aside: tuple[StrayMessage, ...] = (),
+    *,
+    attributes: Sequence[Attribute] = (),
 ) -> RunInfo:
     """From a store's row to what users see."""
     return RunInfo(
@@ -122,6 +132,9 @@ def run_info(
         waiting_for=waiting_for,
         undelivered=undelivered,
         set_aside=set_aside,
+        attributes={attribute.name: value_of(attribute) for attribute in attributes},
+        version=row.version or None,
+        pinned=bool(row.pinned),
     )
 
 

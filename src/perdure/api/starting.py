@@ -1,10 +1,44 @@
-"""What starting a run means when there is one with its id already."""
+"""Creating runs, and what it means when there is one with the id already."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
+from perdure.api.connection import Connection
 from perdure.api.handle import ended_error
-from perdure.errors import RunConflictError
+from perdure.errors import RunConflictError, UsageError
 from perdure.storage.records import Created, Delivery, NewRun
+
+
+async def create_runs(connection: Connection, items: Sequence[NewRun], if_exists: str) -> None:
+    """Create runs in one commit, and begin to drive them here if that can be.
+
+    Raises:
+        UsageError: `if_exists` says nothing.
+        RunConflictError, RunEndedError: as `check_met`.
+    """
+    if if_exists not in ("attach", "fail"):
+        msg = f'if_exists={if_exists!r} must be "attach" or "fail"'
+        raise UsageError(msg)
+    # shielded: a caller who stops waiting mustn't leave runs behind that are ours, but not driven
+    created = await asyncio.shield(asyncio.ensure_future(_make(connection, items)))
+    for item, made in zip(items, created, strict=True):
+        if not made.new:
+            check_met(item, made, if_exists)
+
+
+async def _make(connection: Connection, items: Sequence[NewRun]) -> list[Created]:
+    created = await connection.store.create(items)
+    for item, made in zip(items, created, strict=True):
+        if item.mail and not made.new:
+            connection.nudge()
+        if made.new and (worker := connection.worker) is not None:
+            if made.row.owner is not None and made.row.owner == item.owner:
+                worker.adopt(made.row, item.first_event)
+            else:
+                worker.poke()
+    return created
 
 
 def check_met(item: NewRun, met: Created, if_exists: str) -> None:

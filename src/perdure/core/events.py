@@ -60,6 +60,7 @@ class RunStarted(_Event, frozen=True, tag="run_started"):
     deadline: float | None = None  #: wall-clock time at which the run is cancelled as timed out
     schedule: str | None = None  #: the schedule that started it
     slot: float | None = None  #: the moment for which the schedule started it
+    attributes: bytes | None = None  #: a JSON object, as in AttributesSet
 
 
 class RunRecovered(_Event, frozen=True, tag="run_recovered"):
@@ -67,6 +68,7 @@ class RunRecovered(_Event, frozen=True, tag="run_recovered"):
 
     worker: str
     epoch: int
+    version: str = ""  #: of the worker's code, if it has one
 
 
 class StepStarted(_Event, frozen=True, tag="step_started"):
@@ -273,13 +275,16 @@ class Emitted(Record, frozen=True, tag="emitted"):
 
 
 class AttributesSet(Record, frozen=True, tag="attributes_set"):
-    """The run's searchable attributes changed. `values` is a JSON object; null removes one."""
+    """The run's searchable attributes changed. `values` is a JSON object; null removes one.
+
+    An empty `op` says that they were set from outside; the code knows nothing of it.
+    """
 
     values: bytes
 
 
 class Patched(Record, frozen=True, tag="patched"):
-    """The code took the new branch of `patched(...)`. `op` is the change's id."""
+    """The code took the new branch of `patched(...)`. `op` is `patch:` and the change's id."""
 
 
 class Checkpointed(Record, frozen=True, tag="checkpointed"):

@@ -15,7 +15,6 @@ import msgspec
 
 from perdure.core import events as ev
 from perdure.core import mismatch
-from perdure.core.asking import Asking
 from perdure.core.commands import (
     AwaitCallback,
     AwaitMessage,
@@ -26,6 +25,7 @@ from perdure.core.commands import (
     StartChild,
     StartTimer,
 )
+from perdure.core.patches import Patching
 from perdure.errors import (
     CallbackFailed,
     NonDeterminismError,
@@ -50,18 +50,17 @@ class StepError(Protocol):
     def __call__(self, failure: ev.Failure, *, step: str, attempts: int) -> BaseException: ...
 
 
-class Matching(Asking):
+class Matching(Patching):
     """Open operations meet their outcomes.
 
     Attributes:
         ended: the workflow function and all it left behind are done.
         terminating: the run ends as terminated, whatever its code makes of its cancellation.
-        seq: number of the newest event fed.
     """
 
     __slots__ = (
         "_cancelled", "_child_error", "_step_error", "cancel_reason", "deadline_passed", "deadline_passed_at",
-        "ended", "seq", "terminating",
+        "ended", "terminating",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +72,6 @@ class Matching(Asking):
         self.deadline_passed_at = 0.0
         self.terminating = False
         self.cancel_reason: str | None = None
-        self.seq = 0
         self._step_error = step_error
         self._child_error = child_error
         self._cancelled = False
@@ -317,6 +315,12 @@ class Matching(Asking):
             raise mismatch.changed_record(self.run_id, self.seq, event, done.record, self.loop)
         if self._fresh.pop(event.op, None) is not None and self._doubt is not None:
             self._check_doubt(event.op)
+
+    def _attributes_noted(self, event: ev.AttributesSet, value: Any) -> None:
+        if event.op:
+            self._confirm(event, value)
+
+    # -- looking up ---------------------------------------------------------------------------------
 
     def _take(self, event: ev.Event, op_id: str) -> OpenOperation | None:
         """Close the open operation that an outcome belongs to; None if the code dropped it."""

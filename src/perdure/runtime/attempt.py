@@ -10,6 +10,7 @@ import msgspec
 from perdure.core import events as ev
 from perdure.core.commands import RunStep
 from perdure.runtime.definitions import StepDefinition, StepOptions
+from perdure.runtime.outbox import Outlet
 from perdure.runtime.stepcontext import StepInfo
 from perdure.storage.records import Effect
 
@@ -38,6 +39,10 @@ class Recorder(Protocol):
     @property
     def id(self) -> str: ...
     @property
+    def run(self) -> int: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
     def work(self) -> OpenWork: ...
     def record(self, event: ev.Event, value: Any = ...) -> None: ...
     def add_effect(self, effect: Effect) -> None: ...
@@ -51,6 +56,7 @@ class Attempt(msgspec.Struct, eq=False):
         begun: set when the attempt's start is durable; only steps that wait for that have one.
         starved: it was cut off because its heartbeats had stopped.
         in_thread: its body is executing in a thread, which nothing can interrupt.
+        outlet: where what it puts into streams goes; only attempts that put something there have one.
     """
 
     run: Recorder
@@ -64,6 +70,7 @@ class Attempt(msgspec.Struct, eq=False):
     begun: asyncio.Future[None] | None = None
     starved: bool = False
     in_thread: bool = False
+    outlet: Outlet | None = None
 
     def cancel(self) -> None:
         """Nobody waits for it any more: interrupt an async step, tell a sync one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import math
 import time
@@ -18,7 +19,8 @@ from typing import Any
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.definitions import StepOptions
 from perdure.runtime.heartbeats import Heartbeats, starved_error
-from perdure.runtime.stepcontext import current_step
+from perdure.runtime.outbox import Outlet
+from perdure.runtime.stepcontext import current_outlet, current_step
 
 _UNSURE_PAUSE = 0.02  # seconds between looks at whether attempts may begin, see sure_until
 
@@ -29,6 +31,7 @@ class Calls:
     Args:
         clock: wall-clock seconds.
         threads: how many sync functions execute at once.
+        outlet: makes an attempt's way into streams.
 
     Attributes:
         sure_until: after this moment no body begins, see StepExecutor.sure_until.
@@ -41,11 +44,13 @@ class Calls:
         heartbeats: Heartbeats,
         *,
         threads: int,
+        outlet: Callable[[Attempt], Outlet],
     ) -> None:
         self._loop = loop
         self._clock = clock
         self._heartbeats = heartbeats
         self._threads = threads
+        self._outlet = outlet
         self._pool: ThreadPoolExecutor | None = None
         self.sure_until = math.inf
 
@@ -64,6 +69,7 @@ class Calls:
     ) -> tuple[Any, BaseException | None]:
         """In the event loop."""
         current_step.set(attempt.info)
+        current_outlet.set(functools.partial(self._outlet, attempt))
         operation = attempt.operation
         options: StepOptions = operation.call.options
         timeout = options.timeout
@@ -97,6 +103,7 @@ class Calls:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="perdure-step")
         context = contextvars.copy_context()
         context.run(current_step.set, attempt.info)
+        context.run(current_outlet.set, functools.partial(self._outlet, attempt))
         call = attempt.operation.call
         options: StepOptions = call.options
         if options.heartbeat_timeout is not None and function is call.definition.run:

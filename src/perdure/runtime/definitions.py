@@ -79,6 +79,7 @@ class WorkflowDefinition:
     arguments: Arguments = field(compare=False)
     result: ValueCodec[Any] = field(compare=False)
     guard: bool
+    pinned: bool = False
 
     def begin(self, started: RunStarted) -> Coroutine[Any, Any, Any]:
         """The coroutine of a run that starts with this event."""
@@ -154,7 +155,9 @@ def define_step(
     return definition
 
 
-def define_workflow(function: Callable[..., Any], name: str | None, guard: bool) -> WorkflowDefinition:
+def define_workflow(
+    function: Callable[..., Any], name: str | None, guard: bool, pinned: bool = False
+) -> WorkflowDefinition:
     """Make and register a workflow.
 
     Raises:
@@ -172,6 +175,7 @@ def define_workflow(function: Callable[..., Any], name: str | None, guard: bool)
         arguments=Arguments(function, f"workflow {durable}"),
         result=ValueCodec(_returned(function), f"result of workflow {durable}", owner=function),
         guard=guard,
+        pinned=pinned,
     )
     _register(_workflows, definition, "workflow")
     return definition

@@ -37,16 +37,14 @@ from perdure.runtime.machines import let_go
 from perdure.runtime.notes import wait_notes
 from perdure.runtime.parking import admitted, why_parked
 from perdure.runtime.reception import Reception
-from perdure.runtime.work import Work
+from perdure.runtime.work import FOLLOWED, Work
+from perdure.storage.attributes import Misfit
 from perdure.storage.records import Append, Appended, BlockCode, Effect, NewRun, RunRow, Stale
 
 logger = logging.getLogger("perdure.driver")
 
 #: How long a run past its timeout may take for cleaning up, in seconds.
 CLEANUP_SECONDS = 30.0
-
-#: Notes about a step after which there is something to do.
-_FOLLOWED = frozenset({ev.StepStarted, ev.StepAttemptFailed, ev.StepParked, ev.StepRerun, ev.MessageSent})
 
 
 class Driver:
@@ -116,9 +114,9 @@ class Driver:
             self.has_children = self.has_children or isinstance(event, ev.ChildStarted)
             feed(self, event)
 
-    def recovered(self, worker: str) -> None:
+    def recovered(self, worker: str, version: str) -> None:
         """Let the history show that the run's former driver died."""
-        self._riders = [ev.RunRecovered(at=self.now(), worker=worker, epoch=self.epoch)]
+        self._riders = [ev.RunRecovered(self.now(), worker, self.epoch, version)]
 
     def record(self, event: ev.Event, value: Any = UNSET) -> None:
         """Something happened: append it, and feed it once it is durable."""
@@ -223,6 +221,7 @@ class Driver:
         self._let_go()
         reason = f"{error}\n  {where}" if where else str(error)
         self.host.blocked(self, reason)
+        self.add_effect(Misfit(self.host.code))
         self._handover = Handover(Status.BLOCKED, reason=reason, code=BlockCode.CODE)
         self.flush()
 
@@ -306,7 +305,7 @@ class Driver:
             self.last_active = self.host.clock()
             for event, value in events:
                 feed(self, event, value)
-                if type(event) in _FOLLOWED:
+                if type(event) in FOLLOWED:
                     self._state = None if isinstance(event, ev.StepParked) else self._state
                     self.work.follow(event)
             try:

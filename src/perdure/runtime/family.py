@@ -151,4 +151,6 @@ def row_of(run: NewRun, key: int, epoch: int) -> RunRow:
         on_parent_close=run.on_parent_close,
         generation=run.generation,
         next=None,
+        version=None,
+        pinned=run.pinned,
     )

@@ -109,6 +109,8 @@ class Fleet:
                 lease_until=now + self._settings.lease,
                 queues=self._settings.queues,
                 workflows=names,
+                version=self._settings.version,
+                code=self._settings.code,
             ),
             now=now,
         )

@@ -11,6 +11,7 @@ from perdure.core import events as ev
 from perdure.core.machine import Machine
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.outcomes import child_error
+from perdure.runtime.past import past_of
 from perdure.runtime.turns import TurnInterrupt, Turns
 from perdure.storage.records import History, RunRow
 
@@ -36,6 +37,7 @@ async def replayed(
     machine = new_machine(row, definition, max_payload)
     machine.replaying = True
     machine.look_ahead = lambda: set_aside_in(history.events)
+    machine.past = past_of(history)
     try:
         for start in range(0, len(history.events), REPLAY_SLICE):
             for data in history.events[start : start + REPLAY_SLICE]:

@@ -49,6 +49,8 @@ async def execute_once(steps: Execution, attempt: Attempt, definition: StepDefin
             if error is None:
                 began = attempt.started_at
                 value, error = await steps.calls.call(attempt, definition.run)
+                if attempt.outlet is not None:
+                    await attempt.outlet.see_through()
             if error is None or attempt.dropped or not is_doubtful(error):
                 steps.settle(attempt, definition, value, error)
                 return

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
+from perdure.core.attributes import Attribute, attributes_json
 from perdure.core.matching import fingerprint
 from perdure.errors import UsageError
+from perdure.runtime.definitions import workflow_named
 from perdure.storage.records import NewRun, ParentPolicy
 
 #: Longest run id, in characters.
@@ -33,6 +36,7 @@ def new_run(
     on_parent_close: str = ParentPolicy.CANCEL,
     schedule: str | None = None,
     slot: float | None = None,
+    attributes: Sequence[Attribute] = (),
 ) -> NewRun:
     """A run ready to be created.
 
@@ -42,11 +46,13 @@ def new_run(
         timeout: seconds after its start by which it has to end.
         owner: the worker that will drive it from the start.
         schedule, slot: the schedule that starts it, and the moment it is started for.
+        attributes: what it can be found by.
 
     Raises:
         UsageError: the id can't be a run's.
     """
     check_run_id(id)
+    definition = workflow_named(workflow)
     started = ev.RunStarted(
         at=now,
         workflow=workflow,
@@ -57,6 +63,7 @@ def new_run(
         deadline=None if timeout is None else now + delay + timeout,
         schedule=schedule,
         slot=slot,
+        attributes=attributes_json(attributes) if attributes else None,
     )
     return NewRun(
         id=id,
@@ -70,6 +77,8 @@ def new_run(
         parent=parent,
         parent_op=parent_op,
         on_parent_close=ParentPolicy(on_parent_close),
+        attributes=attributes,
+        pinned=definition is not None and definition.pinned,
     )
 
 

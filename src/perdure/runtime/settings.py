@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 
 from perdure.errors import ConfigurationError
+
+_VERSION_MAX = 100
+
+
+def _code(version: str) -> str:
+    """Without a version nobody knows whether two engines have the same code: each then counts as its own."""
+    if not version:
+        return uuid.uuid4().hex
+    return f"{version} on {metadata.version('perdure')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +36,8 @@ class Settings:
         max_payload: largest encoded argument list or result, in bytes.
         grace: how long executing steps may go on when the engine closes.
         name: the worker's name in listings; by default host and process id.
+        version: what its users call the version of this worker's code; "" = nothing.
+        code: identifies that code: a run that it couldn't drive isn't given to it again.
         clock: wall-clock seconds since the epoch.
     """
 
@@ -39,12 +52,19 @@ class Settings:
     max_payload: int = 2 * 1024 * 1024
     grace: float = 5.0
     name: str | None = None
+    version: str = ""
+    code: str = ""
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         if not self.queues or isinstance(self.queues, str):
             msg = f"queues={self.queues!r}: an engine needs a tuple of at least one queue name"
             raise ConfigurationError(msg)
+        if len(self.version) > _VERSION_MAX or not (self.version.isprintable() or not self.version):
+            msg = f"version={self.version!r}: a version has up to {_VERSION_MAX} printable characters"
+            raise ConfigurationError(msg)
+        if not self.code:
+            object.__setattr__(self, "code", _code(self.version))
         for field in ("concurrency", "threads", "max_resident", "max_payload", "lease"):
             if not getattr(self, field) > 0:  # NaN isn't, either
                 msg = f"{field}={getattr(self, field)!r} must be greater than 0"

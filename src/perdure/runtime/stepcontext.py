@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -57,4 +58,16 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
         return blake2b(f"{self.run_id}\n{self.step_id}".encode(), digest_size=16).hexdigest()
 
 
+class Outlet(Protocol):
+    """Takes what the attempt that is executing puts into streams."""
+
+    max_payload: int
+
+    def emit(self, stream: str, data: bytes) -> None: ...
+
+
+#: Makes the executing attempt's outlet on first use, so that steps which emit nothing pay next to nothing.
+current_outlet: contextvars.ContextVar[Callable[[], Outlet] | None] = contextvars.ContextVar(
+    "perdure_outlet", default=None
+)
 current_step: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar("perdure_step", default=None)

@@ -29,7 +29,9 @@ from perdure.runtime.attempt import Attempt, Recorder
 from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.once import execute_once
+from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.stepcontext import StepInfo
+from perdure.storage.streams import Supersede
 
 logger = logging.getLogger("perdure.steps")
 
@@ -45,6 +47,7 @@ class StepExecutor:
         concurrency: how many attempts execute at once; more wait in line.
         threads: how many of them may be sync steps.
         max_payload: largest encoded result in bytes.
+        outbox: takes what steps put into streams.
         chance: random numbers in [0, 1) for the jitter of retries.
     """
 
@@ -56,6 +59,7 @@ class StepExecutor:
         concurrency: int,
         threads: int,
         max_payload: int,
+        outbox: Outbox,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._loop = loop
@@ -68,7 +72,8 @@ class StepExecutor:
         self._context = contextvars.copy_context()  # what steps see: the engine's, and nothing of each other
         self.executing: set[Attempt] = set()
         self.heartbeats = heartbeats.Heartbeats(loop, clock, self.executing)
-        self.calls = Calls(loop, clock, self.heartbeats, threads=threads)
+        self._outbox = outbox
+        self.calls = Calls(loop, clock, self.heartbeats, threads=threads, outlet=self._outlet)
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
@@ -89,6 +94,12 @@ class StepExecutor:
         if operation.pulse is not None:
             operation.pulse.show(info)
         return info
+
+    def _outlet(self, attempt: Attempt) -> Outlet:
+        """Where an attempt's items go. From any thread, but from one at a time."""
+        if attempt.outlet is None:
+            attempt.outlet = Outlet(self._outbox, attempt.run, attempt.info, self._max_payload)
+        return attempt.outlet
 
     def sure_until(self, moment: float) -> None:
         """The runs here are nobody else's until then (wall clock); later, no attempt begins.
@@ -132,7 +143,10 @@ class StepExecutor:
 
     async def _execute(self, attempt: Attempt, definition: StepDefinition) -> None:
         call = self.calls.call_async if definition.is_async else self.calls.call_sync
-        self.settle(attempt, definition, *await call(attempt, definition.run))
+        value, error = await call(attempt, definition.run)
+        if attempt.outlet is not None:
+            await attempt.outlet.see_through()
+        self.settle(attempt, definition, value, error)
 
     def settle(
         self, attempt: Attempt, definition: StepDefinition, value: Any, error: BaseException | None
@@ -176,6 +190,7 @@ class StepExecutor:
             return
         given, digest = _recorded_input(attempt.operation)
         heartbeats.keep_for_next(attempt)
+        self._take_back(attempt)
         attempt.run.record(
             ev.StepParked(
                 at=self._clock(),
@@ -189,6 +204,11 @@ class StepExecutor:
                 fingerprint=digest,
             )
         )
+
+    def _take_back(self, attempt: Attempt) -> None:
+        """What the attempt has put into streams doesn't count."""
+        if attempt.outlet is not None:
+            attempt.run.add_effect(Supersede(attempt.operation.id))
 
     def _returned(self, attempt: Attempt, definition: StepDefinition, value: Any) -> None:
         operation = attempt.operation
@@ -241,6 +261,7 @@ class StepExecutor:
         failure = failure_of(error)
         if decision.retry_at is not None and not last:
             heartbeats.keep_for_next(attempt)
+            self._take_back(attempt)
             attempt.run.record(
                 ev.StepAttemptFailed(
                     at=now,

@@ -19,12 +19,20 @@ from perdure.storage.records import Detail, Effect, StepDetail
 LOOK_AGAIN = 5.0
 
 
+#: Notes and records after which there is something to do.
+FOLLOWED = frozenset(
+    {ev.StepStarted, ev.StepAttemptFailed, ev.StepParked, ev.StepRerun, ev.MessageSent, ev.Emitted}
+)
+
+
 class Owner(Protocol):
     """The run that the work belongs to."""
 
     id: str
     machine: Machine
     gone: bool
+    run: int
+    epoch: int
 
     @property
     def host(self) -> Host[Any]: ...
@@ -72,7 +80,10 @@ class Work:
     def follow(self, event: ev.Event) -> None:
         """What is in the history now asks for something here: do it."""
         match event:
+            case ev.Emitted():
+                self._run.host.streams_grew(self._run)
             case ev.StepAttemptFailed() | ev.StepRerun():
+                self._run.host.streams_grew(self._run)  # they may tell that its items don't count
                 operation = self._run.machine.operations.get(event.step)
                 if isinstance(operation, RunStep) and not self._run.machine.asks_anew(operation):
                     self.start_step(operation)

@@ -27,8 +27,10 @@ from perdure.runtime.family import Family, row_of
 from perdure.runtime.fleet import Fleet
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.journal import Journal
-from perdure.runtime.machines import REPLAY_SLICE, new_machine, set_aside_in
+from perdure.runtime.listeners import Listeners
+from perdure.runtime.machines import new_machine
 from perdure.runtime.mailroom import Mailroom, hand_out
+from perdure.runtime.outbox import Outbox
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
 from perdure.runtime.scheduler import Scheduler
@@ -36,6 +38,7 @@ from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Alarm, Timers
 from perdure.runtime.turns import Turns
+from perdure.runtime.uptake import feed_history, load, take_back
 from perdure.storage.protocol import Store
 from perdure.storage.records import History, NewRun, RunRow, SetUpdate
 
@@ -51,6 +54,7 @@ class Worker:
         settings: limits and intervals, see Settings.
         results: told about every run that ends here.
         inquiry: asks the runs that are driven here, and is told what became of their updates.
+        listeners: told about every run that has something new in its streams.
     """
 
     def __init__(
@@ -60,23 +64,28 @@ class Worker:
         settings: Settings,
         results: Results,
         inquiry: Inquiry,
+        listeners: Listeners,
     ) -> None:
         self._store = store
         self._loop = loop
         self._settings = settings
         self._results = results
         self._inquiry = inquiry
+        self._listeners = listeners
+        self.code = settings.code
         self.clock = settings.clock
         self.max_payload = settings.max_payload
         self.journal = Journal(store, loop)
         self.timers = Timers(loop, self.clock)
         self.turns = Turns(settings.turn_limit)
+        self._outbox = Outbox(store, loop, self.clock, listeners)
         self.steps = StepExecutor(
             loop,
             self.clock,
             concurrency=settings.concurrency,
             threads=settings.threads,
             max_payload=settings.max_payload,
+            outbox=self._outbox,
         )
         self._residency = Residency(
             loop,
@@ -138,6 +147,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.steps.close(grace)
+        await self._outbox.close()
         await self.journal.drain()
         self._residency.close()
         now = self.clock()
@@ -214,23 +224,15 @@ class Worker:
             limit=limit,
         )
         if claimed.rows:
-            histories = await self._load(claimed.rows)
-            for row, history in zip(claimed.rows, histories, strict=True):
-                await self._resume(row, history)
+            for row, (history, emitting) in zip(
+                claimed.rows, await load(self._store, claimed.rows), strict=True
+            ):
+                await self._resume(row, history, emitting)
             self.look_soon()
         if len(claimed.rows) == limit:
             self.poke()
         elif claimed.next_at is not None:
             self.claim_at(claimed.next_at)
-
-    async def _load(self, rows: Sequence[RunRow]) -> list[History]:
-        """The histories of claimed runs. They are ours by now: if we gave up, nobody would drive them."""
-        while True:
-            try:
-                return await self._store.load([row.run for row in rows])
-            except StoreError as error:
-                logger.warning("couldn't read claimed runs, will try again: %s", error)
-                await asyncio.sleep(0.5)
 
     def claim_at(self, due: float) -> None:
         """Claim again at `due`, or earlier if that is planned already."""
@@ -243,11 +245,11 @@ class Worker:
         self._next_claim = None
         self.poke()
 
-    async def _resume(self, row: RunRow, history: History) -> None:
+    async def _resume(self, row: RunRow, history: History, emitting: Sequence[str]) -> None:
         """Bring a run back into memory by replaying its history."""
         driver = self._driver(row)
         try:
-            await self._replay(driver, row, history)
+            await self._replay(driver, row, history, emitting)
         except UndecodableError as error:
             driver.block(error)
         except Exception as error:  # the engine's own: the other runs mustn't suffer from it
@@ -257,28 +259,21 @@ class Worker:
             driver.lose("its replay was interrupted")
             raise
 
-    async def _replay(self, driver: Driver, row: RunRow, history: History) -> None:
-        machine = driver.machine
-        machine.replaying = True
-        machine.look_ahead = lambda: set_aside_in(history.events)
-        for start in range(0, len(history.events), REPLAY_SLICE):
-            machine.loop.enter()  # once for all of them: entering and leaving is a fifth of a replay's cost
-            try:
-                for data in history.events[start : start + REPLAY_SLICE]:
-                    driver.replay(decode_event(data))
-                    if driver.gone:
-                        return
-            finally:
-                machine.loop.leave()
-            await asyncio.sleep(0)
-        machine.replaying = False
-        machine.look_ahead = None
+    async def _replay(self, driver: Driver, row: RunRow, history: History, emitting: Sequence[str]) -> None:
+        await feed_history(driver, history)
+        if driver.gone:
+            return
+        if emitting:
+            if not await take_back(self._store, driver, emitting):
+                driver.lose("somebody else drives it")
+                return
+            self._listeners.changed(driver.id)
         self.drivers[row.run] = driver
         driver.work.watch_deadline()
         if history.details:
             driver.work.remember(history.details)
         if row.recoveries:
-            driver.recovered(self._fleet.name)
+            driver.recovered(self._fleet.name, self._settings.version)
         driver.check_children()
         if history.mail:
             hand_out(driver, history.mail)
@@ -364,11 +359,15 @@ class Worker:
     def cancel_run(self, id: str, reason: str) -> None:
         self._family.cancel(id, reason, self.changed)
 
+    def streams_grew(self, driver: Driver) -> None:
+        self._listeners.changed(driver.id)
+
     def ended(self, driver: Driver, status: Status, event: ev.Final) -> None:
         self._forget(driver)
         self._results.ended(driver.id, status, event)
         self._inquiry.check_soon()
         self.scheduler.hint()  # a slot may wait for this
+        self._listeners.changed(driver.id)
         if driver.parent_op is not None or driver.has_children:
             self.changed()
 

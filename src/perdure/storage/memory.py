@@ -14,12 +14,15 @@ import msgspec
 
 from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError, UnknownRunError
+from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_database import MemoryDatabase, Run
 from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
 from perdure.storage.memory_schedules import MemorySchedules
+from perdure.storage.memory_streams import MemoryStreams
 from perdure.storage.memory_unbegun import MemoryUnbegun
-from perdure.storage.reasons import no_worker_knows, took_workers_down
+from perdure.storage.memory_versions import may_drive, serves
+from perdure.storage.reasons import no_worker_knows, no_worker_of_version, took_workers_down
 from perdure.storage.records import (
     Append,
     Appended,
@@ -62,6 +65,8 @@ class MemoryStore:
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
         self.unbegun = MemoryUnbegun(self._open_database, self._changed)
+        self.streams = MemoryStreams(self._open_database, self._changed)
+        self.attributes = MemoryAttributes(self._open_database, self._changed)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -190,7 +195,10 @@ class MemoryStore:
         fitting = [
             (run.wake_at, run.run)
             for run in db.runs.values()
-            if run.wake_at is not None and run.workflow in workflows and run.queue in queues
+            if run.wake_at is not None
+            and run.workflow in workflows
+            and run.queue in queues
+            and may_drive(db.workers[worker], run)
         ]
         fitting.sort()
         due = [key for wake_at, key in fitting[:limit] if wake_at <= now]
@@ -198,6 +206,8 @@ class MemoryStore:
             run = db.runs[key]
             run.owner, run.wake_at = worker, None
             run.epoch += 1
+            if not run.pinned or run.version is None:
+                run.version = db.workers[worker].version
             run.status, run.reason, run.block_code = Status.RUNNING.value, None, None
             run.updated_at = now
             run.started_at = now if run.started_at is None else run.started_at
@@ -314,9 +324,21 @@ class MemoryStore:
         ][:_STRAND_LIMIT]
         for run in stranded:
             _block(run, no_worker_knows(run.workflow, run.queue), BlockCode.CODE, now)
-        if stranded:
+        left_alone = [
+            run
+            for run in db.runs.values()
+            if run.wake_at is not None
+            and run.wake_at <= now
+            and run.status != Status.BLOCKED
+            and run.pinned
+            and run.version is not None
+            and not any(w.version == run.version and serves(w, run) for w in db.workers.values())
+        ][:_STRAND_LIMIT]
+        for run in left_alone:
+            _block(run, no_worker_of_version(run.version or ""), BlockCode.CODE, now)
+        if stranded or left_alone:
             self._changed()
-        return len(stranded)
+        return len(stranded) + len(left_alone)
 
 
 def _settle(future: asyncio.Future[list[Appended | Stale]], answers: list[Appended | Stale]) -> None:
@@ -340,8 +362,8 @@ def _unblock(db: MemoryDatabase, worker: WorkerRow, now: float) -> None:
             run.block_code == BlockCode.CODE
             and run.status == Status.BLOCKED
             and run.owner is None
-            and run.workflow in worker.workflows
-            and run.queue in worker.queues
+            and serves(worker, run)
+            and may_drive(worker, run)
         ):
             run.wake_at = now
 
@@ -364,4 +386,6 @@ def _matches(filter: RunFilter, run: Run) -> bool:
         and (filter.parent is None or run.parent == filter.parent)
         and (filter.text is None or filter.text in run.id)
         and (filter.since is None or run.created_at >= filter.since)
+        and (filter.unpatched is None or not (run.ended or filter.unpatched in run.patches))
+        and all(holds(condition, run) for condition in filter.attributes)
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from perdure.codec.events import encode_event
+from perdure.core.attributes import Attribute
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.generations import goes_over
 from perdure.storage.memory_effects import take_effect
+from perdure.storage.memory_streams import Stream
+from perdure.storage.memory_versions import may_drive, serves
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import (
     Append,
@@ -65,6 +68,11 @@ class Run(msgspec.Struct):
     generation: int = 1
     next: int | None = None
     details: dict[str, Detail] = {}
+    version: str | None = None
+    pinned: bool = False
+    misfits: list[str] = []
+    attributes: dict[str, Attribute] = {}
+    patches: set[str] = set()
 
     @property
     def held(self) -> bool:
@@ -80,6 +88,12 @@ class Run(msgspec.Struct):
     def release(self, wake_at: float | None) -> None:
         self.owner = None
         self.wake_at = wake_at
+
+    def set_attributes(self, attributes: Iterable[Attribute]) -> None:
+        for attribute in attributes:
+            self.attributes.pop(attribute.name, None)
+            if attribute.values:
+                self.attributes[attribute.name] = attribute
 
     def finish(self, status: str, reason: str | None, block_code: str | None, now: float) -> None:
         self.status, self.reason, self.block_code, self.ended_at = status, reason, block_code, now
@@ -98,6 +112,7 @@ class MemoryDatabase:
         self.schedules: dict[str, ScheduleRow] = {}
         self.last_worker = 0
         self.callbacks: dict[bytes, CallbackRow] = {}  #: by the hashes of their tokens
+        self.streams: dict[tuple[str, str], Stream] = {}  #: by run id and name
         #: One for each open store; a store that changes something calls those of the others.
         self.listeners: list[Callable[[], None]] = []
         #: By run id and update id: the key of the run that is to handle it, its state, its answer.
@@ -134,6 +149,8 @@ class MemoryDatabase:
             on_parent_close=run.on_parent_close,
             generation=run.generation,
             next=run.next,
+            version=run.version,
+            pinned=run.pinned,
         )
 
     def find_id(self, id: str) -> Run | None:
@@ -170,7 +187,12 @@ class MemoryDatabase:
             on_parent_close=new.on_parent_close.value,
             events=[new.first_event],
             generation=new.generation,
+            version=None if owner is None else self.workers[owner].version,
+            pinned=new.pinned,
         )
+        if former is not None:
+            run.attributes, self.runs[former].attributes = self.runs[former].attributes, {}
+        run.set_attributes(new.attributes)
         self.runs[run.run] = run
         self.keys[run.id] = run.run
         if former is not None:
@@ -189,12 +211,12 @@ class MemoryDatabase:
         self,
         run: Run,
         data: bytes,
-        now: float,
+        now: float | None,
         kind: MailKind = MailKind.CONTROL,
         *,
         patient: bool = False,
     ) -> bool:
-        """Put an event into a run's inbox; False if the run has ended.
+        """Put an event into a run's inbox, waking nobody without `now`; False if the run has ended.
 
         Messages, and what is `patient`, don't cut short the delay with which a run was started.
         """
@@ -203,7 +225,7 @@ class MemoryDatabase:
         self._put(run, data, kind)
         patient = patient or kind is MailKind.MESSAGE
         delayed = run.status == Status.QUEUED and patient and run.wake_at is not None
-        if run.owner is None and not run.held and not delayed:
+        if now is not None and run.owner is None and not run.held and not delayed:
             run.wake_at = now if run.wake_at is None else min(run.wake_at, now)
         return True
 
@@ -260,7 +282,8 @@ class MemoryDatabase:
             if append.status is not None:
                 run.status, run.reason, run.block_code = append.status, append.reason, append.block_code
             if append.release:
-                run.release(append.now if run.inbox and not run.held else append.wake_at)
+                wanted = (run.inbox and not run.held) or self._fits_elsewhere(run)
+                run.release(append.now if wanted else append.wake_at)
         if append.parent_mail is not None and run.parent is not None:
             self.deliver(self.runs[run.parent], append.parent_mail, append.now)
         return Appended(append.expected + len(append.events), children, successor)
@@ -310,6 +333,15 @@ class MemoryDatabase:
             ours = child.owner is not None and child.owner == new.owner and child.parent == run.run
             answers.append((child.run, 1 if ours and child.epoch == 1 else 0))
         return Appended(append.expected + len(append.events), tuple(answers), successor)
+
+    def _fits_elsewhere(self, run: Run) -> bool:
+        """Whether its driver's code couldn't drive a run, and a worker with other code is there."""
+        return (
+            run.status == Status.BLOCKED
+            and run.block_code == BlockCode.CODE
+            and bool(run.misfits)
+            and any(may_drive(worker, run) and serves(worker, run) for worker in self.workers.values())
+        )
 
     # -- ending -------------------------------------------------------------------------------------
 

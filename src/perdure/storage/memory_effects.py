@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from perdure.storage import memory_attributes, memory_streams, memory_versions
+from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.memory_callbacks import open_callback
 from perdure.storage.records import Append, DeliverMessage, Detail, Effect, SetUpdate, StepDetail
+from perdure.storage.streams import Emit, Supersede
 
 
 def _send(db: Any, append: Append, effect: DeliverMessage) -> None:
@@ -34,6 +37,11 @@ _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     DeliverMessage: _send,
     SetUpdate: _set_update,
     StepDetail: _keep_detail,
+    Emit: memory_streams.emit,
+    Supersede: memory_streams.supersede,
+    SetAttributes: memory_attributes.set_attributes,
+    MarkPatched: memory_attributes.mark_patched,
+    Misfit: memory_versions.misfit,
 }
 
 

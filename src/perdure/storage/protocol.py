@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from perdure.storage.attributes import Attributes
 from perdure.storage.callbacks import CallbackStore
 from perdure.storage.questions import Questions
 from perdure.storage.records import (
@@ -32,6 +33,7 @@ from perdure.storage.records import (
     WorkerRow,
 )
 from perdure.storage.schedules import ScheduleStore
+from perdure.storage.streams import Streams
 from perdure.storage.unbegun import Unbegun
 from perdure.storage.updates import Updates
 
@@ -62,6 +64,16 @@ class Store(Protocol):
     @property
     def questions(self) -> Questions:
         """Queries on their way to a process that has the code."""
+        ...
+
+    @property
+    def streams(self) -> Streams:
+        """What runs put out while they go on."""
+        ...
+
+    @property
+    def attributes(self) -> Attributes:
+        """What runs are found by."""
         ...
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
@@ -150,7 +162,8 @@ class Store(Protocol):
 
         Each gets this worker as owner, the next epoch, status running, and started_at if it had none.
         A blocked or paused run is claimed only if its wake_at was set again. A worker that isn't
-        registered (any more) gets nothing.
+        registered (any more) gets nothing, and none gets a run that is pinned to another version than its
+        own, or that its code couldn't drive before (see Misfit). The run's version becomes the worker's.
         """
         ...
 
@@ -180,7 +193,7 @@ class Store(Protocol):
         """Add a worker and return its id (never used before in this database).
 
         Runs blocked for want of fitting code, of a workflow this worker knows and in one of its queues,
-        become due again.
+        become due again, unless it couldn't claim them.
         """
         ...
 
@@ -210,7 +223,8 @@ class Store(Protocol):
         ...
 
     async def strand(self, *, now: float) -> int:
-        """Block due, unowned, unblocked runs whose workflow no registered worker with their queue knows.
+        """Block due, unowned, unblocked runs whose workflow no registered worker with their queue knows,
+        and those pinned to a version that none of these workers has.
 
         Their reason says so, code CODE. Looks at a bounded number of due runs. Returns how many.
         """

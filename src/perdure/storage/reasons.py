@@ -11,6 +11,15 @@ def no_worker_knows(workflow: str, queue: str) -> str:
     )
 
 
+def no_worker_of_version(version: str) -> str:
+    """For BlockCode.CODE, of pinned runs."""
+    named = f"no worker of version {version!r}" if version else "no worker without a version"
+    return (
+        f"{named}: the run is pinned to the version of the code that began it, and none of the running workers "
+        f"with its workflow and queue has that. Start one that does; the run then goes on by itself."
+    )
+
+
 def took_workers_down(times: int) -> str:
     """For BlockCode.POISON."""
     return (

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import msgspec
 
+from perdure.core.attributes import Attribute, Condition
+
 
 class ParentPolicy(StrEnum):
     """What happens to a child run when its parent ends first."""
@@ -73,6 +75,8 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
         follows: key of the ended run whose next generation it is. It is made only if nothing follows that
             run yet; else it counts as existing.
         inherit: the undelivered messages of that run go over to it, after `mail`, and the keys of its mail.
+        attributes: what it can be found by.
+        pinned: it is driven only by workers of the code version that drove it first.
     """
 
     id: str
@@ -91,6 +95,8 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     generation: int = 1
     follows: int | None = None
     inherit: bool = False
+    attributes: Sequence[Attribute] = ()
+    pinned: bool = False
 
 
 class Successor(msgspec.Struct, frozen=True, gc=False):
@@ -118,6 +124,9 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
         parent_id: the parent run's public id.
         generation: which run of this id it is, from 1.
         next: key of the generation that follows it, None for the newest one.
+        version: the code version of the worker that drives it, or drove it last; "" of a worker that has
+            none; None before anybody did. That of a pinned run stays what it was first.
+        pinned: only workers of that version may drive it.
     """
 
     run: int
@@ -145,6 +154,8 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     on_parent_close: str
     generation: int
     next: int | None
+    version: str | None
+    pinned: bool
 
 
 def same_work(new: NewRun, row: RunRow) -> bool:
@@ -321,6 +332,8 @@ class WorkerRow(msgspec.Struct, frozen=True, gc=False):
         pid, born: the process and its start time in the system's own units (0 = unknown).
         lease_until: it counts as dead after this moment, wherever it runs.
         workflows: names of the workflows it has code for.
+        version: what its users call the version of that code, "" if they don't.
+        code: identifies the code; two workers that share it would fail on the same runs.
     """
 
     id: int
@@ -332,6 +345,8 @@ class WorkerRow(msgspec.Struct, frozen=True, gc=False):
     lease_until: float
     queues: Sequence[str]
     workflows: Sequence[str]
+    version: str = ""
+    code: str = ""
 
 
 class RunFilter(msgspec.Struct, frozen=True, gc=False):
@@ -343,6 +358,8 @@ class RunFilter(msgspec.Struct, frozen=True, gc=False):
         parent: key of the parent run.
         text: part of the id.
         since: created at or after.
+        attributes: what must hold, all of it.
+        unpatched: live, and didn't take the new branch of this change of code.
     """
 
     statuses: Sequence[str] = ()
@@ -352,3 +369,5 @@ class RunFilter(msgspec.Struct, frozen=True, gc=False):
     since: float | None = None
     before: int | None = None
     limit: int = 100
+    attributes: Sequence[Condition] = ()
+    unpatched: str | None = None

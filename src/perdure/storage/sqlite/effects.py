@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.records import Append, DeliverMessage, Effect, SetUpdate, StepDetail
+from perdure.storage.sqlite import attributes, streams, versions
 from perdure.storage.sqlite.callbacks import open_callback
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import send_message
 from perdure.storage.sqlite.updates import set_update
+from perdure.storage.streams import Emit, Supersede
 
 
 def _send(db: Database, append: Append, effect: DeliverMessage) -> None:
@@ -31,6 +34,11 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     DeliverMessage: _send,
     SetUpdate: set_update,
     StepDetail: _keep_detail,
+    Emit: streams.emit,
+    Supersede: streams.supersede,
+    SetAttributes: attributes.set_attributes,
+    MarkPatched: attributes.mark_patched,
+    Misfit: versions.misfit,
 }
 
 

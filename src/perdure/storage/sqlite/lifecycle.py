@@ -14,6 +14,7 @@ from perdure.core.status import Status
 from perdure.storage.generations import goes_over
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import Delivery, Mail, MailKind, NewMail, NewRun, ParentPolicy
+from perdure.storage.sqlite.attributes import put_attributes
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.events import insert_events
 from perdure.storage.sqlite.rows import as_json, mail_rows, new_run, new_runs
@@ -34,6 +35,8 @@ def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int]
         db.run("followed_by", {"run": run.follows, "next": key})
         if run.inherit:
             inherit(db, run.follows, key, take_inbox(db, run.follows), run.created_at)
+        db.run("hand_attributes_on", {"run": run.follows, "next": key})
+    put_attributes(db, key, run.attributes)
     return key, epoch
 
 
@@ -51,6 +54,7 @@ def create_runs(db: Database, runs: Sequence[NewRun]) -> list[bool]:
             events.append((key, 1, run.first_event))
             for item in run.mail:
                 post(db, key, item, run.created_at)
+            put_attributes(db, key, run.attributes)
     insert_events(db, events)
     return new
 

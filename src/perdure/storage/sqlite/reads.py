@@ -8,6 +8,7 @@ import apsw
 
 from perdure.errors import UnknownRunError
 from perdure.storage.records import Detail, History, Mail, RunFilter, RunRow, WorkerRow
+from perdure.storage.sqlite.attributes import find_keys
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.rows import as_json, from_hex, mail_rows, run_rows, worker_row
 from perdure.storage.sqlite.verbs import rows_by_id
@@ -37,6 +38,12 @@ def find(db: Database, filter: RunFilter) -> list[RunRow]:
         "before": filter.before,
         "limit": filter.limit,
     }
+    if filter.attributes or filter.unpatched is not None:
+        db.begin("BEGIN")
+        keys = find_keys(db, filter, bindings)
+        rows = run_rows(db.rows("rows_by_key", {"runs": as_json(keys)}))
+        db.commit()
+        return rows
     if filter.parent is None:
         return run_rows(db.rows("find", bindings))
     return run_rows(db.rows("find_children", {**bindings, "parent": filter.parent}))

@@ -33,10 +33,9 @@ def mail_rows(rows: Iterable[Row]) -> list[Mail]:
 
 
 def worker_row(row: Row) -> WorkerRow:
-    key, name, host, pid, born, started_at, lease_until, queues, workflows = row
-    return WorkerRow(
-        key, name, host, pid, born, started_at, lease_until, _texts.decode(queues), _texts.decode(workflows)
-    )
+    key, name, host, pid, born, started_at, lease_until, queues, workflows, *code = row
+    known = _texts.decode(queues), _texts.decode(workflows)
+    return WorkerRow(key, name, host, pid, born, started_at, lease_until, *known, *code)
 
 
 def new_runs(runs: Iterable[NewRun]) -> str:
@@ -54,6 +53,7 @@ def new_runs(runs: Iterable[NewRun]) -> str:
                 run.parent,
                 run.parent_op,
                 run.on_parent_close,
+                int(run.pinned),
             )
             for run in runs
         ]
@@ -75,4 +75,5 @@ def new_run(run: NewRun, parent: int | None, semantics: int) -> dict[str, Value]
         "parent_op": run.parent_op,
         "on_parent_close": run.on_parent_close.value,
         "generation": run.generation,
+        "pinned": int(run.pinned),
     }

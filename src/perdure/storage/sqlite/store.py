@@ -31,12 +31,14 @@ from perdure.storage.records import (
     WorkerRow,
 )
 from perdure.storage.sqlite import reads, verbs
+from perdure.storage.sqlite.attributes import SqliteAttributes
 from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job, settle
 from perdure.storage.sqlite.questions import SqliteQuestions
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.schedules import SqliteSchedules
+from perdure.storage.sqlite.streams import SqliteStreams
 from perdure.storage.sqlite.unbegun import SqliteUnbegun
 from perdure.storage.sqlite.updates import SqliteUpdates
 from perdure.storage.sqlite.writer import Writer
@@ -67,6 +69,8 @@ class SqliteStore:
         self._unusable: str | None = "it isn't open yet: await store.open() first"
         self.callbacks = SqliteCallbacks(self._write)
         self.unbegun = SqliteUnbegun(self._write, self._read)
+        self.streams: Final = SqliteStreams(self._write, self._read)
+        self.attributes: Final = SqliteAttributes(self._write, self._read)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

@@ -19,9 +19,10 @@ from perdure.storage.records import (
     WorkerRow,
     same_work,
 )
-from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import create_run, create_runs, post, terminate_run
 from perdure.storage.sqlite.rows import as_json, run_rows
+from perdure.storage.sqlite.versions import strand_pinned
 
 #: How many runs `strand` blocks in one go, so that it doesn't hold other commits up.
 _STRAND_LIMIT = 1000
@@ -84,7 +85,11 @@ def claim(
 ) -> Claimed:
     if not db.value("is_registered", {"worker": worker}):
         return Claimed([], None)
-    fitting = {"queues": as_json(queues), "workflows": as_json(workflows)}
+    fitting: dict[str, Value] = {
+        "queues": as_json(queues),
+        "workflows": as_json(workflows),
+        "worker": worker,
+    }
     due = db.rows("due", {**fitting, "now": now, "limit": limit})
     rows: list[RunRow] = []
     if due:
@@ -105,10 +110,12 @@ def register(db: Database, worker: WorkerRow, now: float) -> int:
             "born": worker.born,
             "started_at": worker.started_at,
             "lease_until": worker.lease_until,
+            "version": worker.version,
+            "code": worker.code,
             **fitting,
         },
     )
-    db.run("unblock", {**fitting, "now": now})
+    db.run("unblock", {**fitting, "worker": worker_id, "now": now})
     assert isinstance(worker_id, int)
     return worker_id
 
@@ -120,7 +127,7 @@ def heartbeat(db: Database, worker: int, lease_until: float) -> bool:
 def announce(db: Database, worker: int, workflows: Sequence[str], now: float) -> None:
     known = as_json(workflows)
     for (queues,) in db.rows("announce", {"worker": worker, "workflows": known}):
-        db.run("unblock", {"queues": queues, "workflows": known, "now": now})
+        db.run("unblock", {"queues": queues, "workflows": known, "worker": worker, "now": now})
 
 
 def bury(db: Database, worker: int, seen_lease: float, now: float, max_recoveries: int) -> int | None:
@@ -148,4 +155,4 @@ def strand(db: Database, now: float) -> int:
     for run, workflow, queue in stranded:
         reason = no_worker_knows(workflow, queue)
         db.run("block_stranded", {"run": run, "now": now, "reason": reason})
-    return len(stranded)
+    return len(stranded) + strand_pinned(db, now, _STRAND_LIMIT)

@@ -32,6 +32,9 @@ CREATE TABLE runs (
     attempt         INTEGER,  -- number of the newest append, by which a repeat of it is recognised
     generation      INTEGER NOT NULL DEFAULT 1 CHECK (generation >= 1),
     next            INTEGER,  -- the run that goes on under this id; 0 while that is being made
+    version         TEXT,     -- of the code that drives it, or drove it last
+    pinned          INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1)),
+    misfits         TEXT,     -- JSON list of the codes that found out they can't drive it
     CHECK (next IS NULL OR ended_at IS NOT NULL),
     CHECK (owner IS NULL OR wake_at IS NULL),
     CHECK (owner IS NULL OR epoch >= 1),
@@ -54,6 +57,9 @@ CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
 CREATE INDEX runs_with_mail ON runs (owner) WHERE mail > 0;
 
 CREATE INDEX runs_children ON runs (parent) WHERE parent IS NOT NULL;
+
+-- Due runs that only workers of one version may drive.
+CREATE INDEX runs_pinned ON runs (wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL AND pinned = 1;
 
 -- Runs that wait for a worker with fitting code.
 CREATE INDEX runs_stranded ON runs (queue, workflow) WHERE block_code = 'code';
@@ -118,8 +124,64 @@ CREATE TABLE workers (
     started_at  REAL    NOT NULL,
     lease_until REAL    NOT NULL,
     queues      TEXT    NOT NULL CHECK (json_type(queues) = 'array'),
-    workflows   TEXT    NOT NULL CHECK (json_type(workflows) = 'array')
+    workflows   TEXT    NOT NULL CHECK (json_type(workflows) = 'array'),
+    version     TEXT    NOT NULL,
+    code        TEXT    NOT NULL
 ) STRICT;
+
+-- Streams belong to a run's id, so that they outlive its generations. `size` is the newest offset.
+CREATE TABLE streams (
+    stream INTEGER PRIMARY KEY,
+    id     TEXT    NOT NULL,
+    name   TEXT    NOT NULL,
+    size   INTEGER NOT NULL CHECK (size >= 1),
+    UNIQUE (id, name)
+) STRICT;
+
+-- Items, and marks (without data) that take back a step's items from `since` on. `run` has put it out.
+CREATE TABLE stream_items (
+    stream  INTEGER NOT NULL,
+    offset  INTEGER NOT NULL CHECK (offset >= 1),
+    at      REAL    NOT NULL,
+    run     INTEGER NOT NULL,
+    step    TEXT,
+    attempt INTEGER,
+    data    BLOB,
+    since   INTEGER NOT NULL,
+    PRIMARY KEY (stream, offset),
+    CHECK (data IS NOT NULL OR step IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+
+-- For each step that puts out items: the first one that no mark has taken back, the last one, the last mark.
+CREATE TABLE stream_writers (
+    run        INTEGER NOT NULL,
+    step       TEXT    NOT NULL,
+    stream     INTEGER NOT NULL,
+    attempt    INTEGER NOT NULL,
+    first      INTEGER NOT NULL,
+    last       INTEGER NOT NULL,
+    superseded INTEGER NOT NULL,
+    PRIMARY KEY (run, step, stream)
+) STRICT, WITHOUT ROWID;
+
+-- Values are compared within a family only. A single value has place 0, those of a list 1 and up.
+CREATE TABLE attributes (
+    run    INTEGER NOT NULL,
+    name   TEXT    NOT NULL,
+    place  INTEGER NOT NULL CHECK (place >= 0),
+    family TEXT    NOT NULL CHECK (family IN ('text', 'number', 'flag', 'moment')),
+    value  ANY     NOT NULL,
+    PRIMARY KEY (run, name, place)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX attributes_by_value ON attributes (name, family, value, run);
+
+-- Changes of code whose new branch a run has taken.
+CREATE TABLE patches (
+    run    INTEGER NOT NULL,
+    change TEXT    NOT NULL,
+    PRIMARY KEY (run, change)
+) STRICT, WITHOUT ROWID;
 
 -- The newest transaction of each writer thread, written with it: after a commit of unknown outcome the
 -- writer finds out here whether it happened.

@@ -46,10 +46,20 @@ UPDATE runs SET mail = mail - :taken WHERE run = :run;
 UPDATE runs SET status = :status, reason = :reason, block_code = :block_code WHERE run = :run;
 
 -- name: release
--- Give a run up. Mail that came in meanwhile makes it due at once, unless it is held.
+-- Give a run up. Mail that came in meanwhile makes it due at once, unless it is held. One that its driver's
+-- code couldn't drive is due at once if a worker with other code is there.
 UPDATE runs
 SET owner = NULL,
-    wake_at = iif(mail > 0 AND status <> 'paused' AND (status <> 'blocked' OR block_code = 'step'), :now, :wake_at)
+    wake_at = CASE
+        WHEN mail > 0 AND status <> 'paused' AND (status <> 'blocked' OR block_code = 'step') THEN :now
+        WHEN status = 'blocked' AND block_code = 'code' AND misfits IS NOT NULL AND EXISTS (
+            SELECT 1 FROM workers AS w
+            WHERE instr(runs.misfits, json_quote(w.code)) = 0
+              AND (runs.pinned = 0 OR runs.version = w.version)
+              AND runs.queue IN (SELECT value FROM json_each(w.queues))
+              AND runs.workflow IN (SELECT value FROM json_each(w.workflows))
+        ) THEN :now
+        ELSE :wake_at END
 WHERE run = :run;
 
 -- name: finish

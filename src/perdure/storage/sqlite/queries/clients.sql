@@ -4,11 +4,13 @@
 -- Nothing happens if the id exists. A worker that isn't registered (any more) can't own a run.
 INSERT INTO runs (
     id, workflow, status, queue, fingerprint, seq, epoch, owner, created_at, updated_at, started_at,
-    wake_at, semantics, parent, parent_op, on_parent_close, generation
+    wake_at, semantics, parent, parent_op, on_parent_close, generation, version,
+    pinned
 )
 SELECT :id, :workflow, iif(w.id IS NULL, 'queued', 'running'), :queue, :fingerprint, 1,
        iif(w.id IS NULL, 0, 1), w.id, :created_at, :created_at, iif(w.id IS NULL, NULL, :created_at),
-       iif(w.id IS NULL, :wake_at, NULL), :semantics, :parent, :parent_op, :on_parent_close, :generation
+       iif(w.id IS NULL, :wake_at, NULL), :semantics, :parent, :parent_op, :on_parent_close, :generation,
+       w.version, :pinned
 FROM (SELECT 1) LEFT JOIN workers AS w ON w.id = :owner
 WHERE true
 ON CONFLICT (id) WHERE next IS NULL DO NOTHING
@@ -16,15 +18,16 @@ RETURNING run, epoch;
 
 -- name: create_many
 -- The same for many runs: [[id, workflow, queue, fingerprint in hex, created_at, wake_at, owner, parent,
--- parent_op, on_parent_close], ...]. Tells which ids are new.
+-- parent_op, on_parent_close, pinned], ...]. Tells which ids are new.
 INSERT INTO runs (
     id, workflow, status, queue, fingerprint, seq, epoch, owner, created_at, updated_at, started_at,
-    wake_at, semantics, parent, parent_op, on_parent_close, generation
+    wake_at, semantics, parent, parent_op, on_parent_close, generation, version,
+    pinned
 )
 SELECT fresh.value ->> 0, fresh.value ->> 1, iif(w.id IS NULL, 'queued', 'running'), fresh.value ->> 2,
        unhex(fresh.value ->> 3), 1, iif(w.id IS NULL, 0, 1), w.id, fresh.value ->> 4, fresh.value ->> 4,
        iif(w.id IS NULL, NULL, fresh.value ->> 4), iif(w.id IS NULL, fresh.value ->> 5, NULL), :semantics,
-       fresh.value ->> 7, fresh.value ->> 8, fresh.value ->> 9, 1
+       fresh.value ->> 7, fresh.value ->> 8, fresh.value ->> 9, 1, w.version, fresh.value ->> 10
 FROM json_each(:runs) AS fresh LEFT JOIN workers AS w ON w.id = fresh.value ->> 6
 WHERE true
 ON CONFLICT (id) WHERE next IS NULL DO NOTHING

@@ -1,19 +1,21 @@
 -- Workers: signing up, staying alive, being buried.
 
 -- name: register
-INSERT INTO workers (name, host, pid, born, started_at, lease_until, queues, workflows)
-VALUES (:name, :host, :pid, :born, :started_at, :lease_until, :queues, :workflows)
+INSERT INTO workers (name, host, pid, born, started_at, lease_until, queues, workflows, version, code)
+VALUES (:name, :host, :pid, :born, :started_at, :lease_until, :queues, :workflows, :version, :code)
 RETURNING id;
 
 -- name: unblock
--- Runs that waited for code which is here now.
+-- Runs that waited for code which is here now. Code that couldn't drive a run before still can't.
 UPDATE runs
 SET wake_at = :now
 WHERE run IN (
     SELECT r.run
-    FROM json_each(:queues) AS q CROSS JOIN json_each(:workflows) AS w
+    FROM workers AS me CROSS JOIN json_each(:queues) AS q CROSS JOIN json_each(:workflows) AS w
          CROSS JOIN runs AS r ON r.queue = q.value AND r.workflow = w.value
-    WHERE r.block_code = 'code' AND r.status = 'blocked' AND r.owner IS NULL
+    WHERE me.id = :worker AND r.block_code = 'code' AND r.status = 'blocked' AND r.owner IS NULL
+      AND (r.pinned = 0 OR r.version IS NULL OR r.version = me.version)
+      AND (r.misfits IS NULL OR instr(r.misfits, json_quote(me.code)) = 0)
 );
 
 -- name: heartbeat
@@ -26,7 +28,8 @@ UPDATE workers SET workflows = :workflows WHERE id = :worker RETURNING queues;
 SELECT EXISTS (SELECT 1 FROM workers WHERE id = :worker);
 
 -- name: workers
-SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows FROM workers ORDER BY id;
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code
+FROM workers ORDER BY id;
 
 -- name: bury
 -- Nothing happens if the worker has shown a sign of life since.

@@ -1,0 +1,160 @@
+"""Attributes: small typed values by which runs are found.
+
+A run's history keeps them as one JSON object for each change, a store as single values of a *family* within
+which values can be compared: numbers with numbers, texts with texts. Both forms are made and read here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias, cast
+
+import msgspec
+
+from perdure.errors import UsageError
+
+#: What an attribute may hold. A list is a set of tags: a search for one of them finds the run.
+AttributeValue: TypeAlias = str | int | float | bool | datetime | list[str]
+
+#: What a search may ask of an attribute: its value, a comparison, or several that must all hold.
+AttributeFilter: TypeAlias = (
+    str
+    | int
+    | float
+    | bool
+    | datetime
+    | tuple[str, str | int | float | bool | datetime]
+    | list[tuple[str, str | int | float | bool | datetime]]
+)
+
+#: What is comparable with each other: `number` holds int and float.
+Family: TypeAlias = Literal["text", "number", "flag", "moment"]
+Single: TypeAlias = str | int | float
+
+NAME_MAX = 100  #: characters of a name
+TEXT_MAX = 1000  #: characters of a text
+TAGS_MAX = 100  #: texts in a list
+
+OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_INT_MAX = 2**63
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Attribute(msgspec.Struct, frozen=True, gc=False):
+    """One attribute as a store keeps it.
+
+    Attributes:
+        values: one, or the texts of a list; none removes the attribute. Moments are microseconds since the
+            epoch, flags 0 or 1.
+        listed: it is a list.
+    """
+
+    name: str
+    family: Family = "text"
+    values: Sequence[Single] = ()
+    listed: bool = False
+
+
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """What a run's attribute has to be: `operator` holds between it and any of the `choices`."""
+
+    name: str
+    operator: str
+    choices: Sequence[tuple[Family, Single]]
+
+
+def attributes_of(values: Mapping[str, AttributeValue | None]) -> tuple[Attribute, ...]:
+    """Checked attributes, ready for a store; None removes one.
+
+    Raises:
+        UsageError: a name or value can't be one; names it.
+    """
+    return tuple(_attribute(name, value) for name, value in values.items())
+
+
+def _attribute(name: str, value: Any) -> Attribute:
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX or not name.isprintable():
+        msg = f"{name!r} can't name an attribute: a name has 1 to {NAME_MAX} printable characters"
+        raise UsageError(msg)
+    if any(char in name for char in "=<>! "):
+        msg = f"{name!r} can't name an attribute: spaces and = < > ! would be read as a comparison"
+        raise UsageError(msg)
+    if value is None:
+        return Attribute(name)
+    if isinstance(value, list | tuple | set | frozenset):
+        texts = cast("Iterable[Any]", value)
+        tags = tuple(dict.fromkeys(_single(name, text)[1] for text in texts))
+        if not all(isinstance(tag, str) for tag in tags) or len(tags) > TAGS_MAX:
+            msg = f"attribute {name!r}: a list holds up to {TAGS_MAX} texts; got {value!r}"
+            raise UsageError(msg)
+        return Attribute(name, "text", tags, listed=True)
+    family, single = _single(name, value)
+    return Attribute(name, family, (single,))
+
+
+def _single(name: str, value: Any) -> tuple[Family, Single]:
+    """A value's family and how it is kept."""
+    if isinstance(value, bool):
+        return "flag", int(value)
+    if isinstance(value, int) and -_INT_MAX <= value < _INT_MAX:
+        return "number", int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return "number", float(value)
+    if isinstance(value, str) and len(value) <= TEXT_MAX:
+        return "text", str(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return "moment", (value - _EPOCH) // _MICROSECOND
+    msg = (
+        f"attribute {name!r} can't be {value!r}: give a text of up to {TEXT_MAX} characters, an int of 64 bits, "
+        "a finite float, a bool, a datetime with a time zone, or a list of texts; None removes it"
+    )
+    raise UsageError(msg)
+
+
+def value_of(attribute: Attribute) -> AttributeValue:
+    """The value as users gave it."""
+    if attribute.listed:
+        return [str(text) for text in attribute.values]
+    (value,) = attribute.values
+    if attribute.family == "flag":
+        return bool(value)
+    if attribute.family == "moment":
+        return _EPOCH + int(value) * _MICROSECOND
+    return value
+
+
+def attributes_json(attributes: Iterable[Attribute]) -> bytes:
+    """A change as one JSON object: null removes, a moment is `{"datetime": "..."}`."""
+    told: dict[str, Any] = {}
+    for attribute in attributes:
+        value = value_of(attribute) if attribute.values or attribute.listed else None
+        told[attribute.name] = {"datetime": value.isoformat()} if isinstance(value, datetime) else value
+    return _encode(told)
+
+
+def conditions_of(wanted: Mapping[str, Any]) -> tuple[Condition, ...]:
+    """From what users ask for to conditions, all of which must hold.
+
+    Args:
+        wanted: by name a value, which it must equal or (a list) contain; a pair such as `(">=", 10)`; or a
+            list of such pairs, all of which must hold.
+
+    Raises:
+        UsageError: an operator or value can't be one.
+    """
+    found: list[Condition] = []
+    for name, value in wanted.items():
+        pairs: list[Any] = value if isinstance(value, list) else [value]
+        for pair in pairs:
+            operator, given = pair if isinstance(pair, tuple) and len(pair) == 2 else ("=", pair)
+            if operator not in OPERATORS:
+                msg = f"attribute {name!r}: {operator!r} compares nothing; use one of {' '.join(OPERATORS)}"
+                raise UsageError(msg)
+            _attribute(name, given)
+            found.append(Condition(name, operator, (_single(name, given),)))
+    return tuple(found)

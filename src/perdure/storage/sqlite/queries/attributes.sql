@@ -1,0 +1,82 @@
+-- Attributes of runs, and finding runs by them.
+
+-- name: remove_attribute
+DELETE FROM attributes WHERE run = :run AND name = :name;
+
+-- name: put_attribute
+INSERT INTO attributes (run, name, place, family, value) VALUES (:run, :name, :place, :family, :value);
+
+-- name: quiet_mail
+-- Count an inbox item that wakes nobody.
+UPDATE runs SET mail = mail + 1 WHERE run = :run AND ended_at IS NULL;
+
+-- name: attributes_of
+SELECT attr.run, attr.name, attr.place, attr.family, attr.value
+FROM json_each(:runs) AS k CROSS JOIN attributes AS attr ON attr.run = k.value
+ORDER BY attr.run, attr.name, attr.place;
+
+-- name: find_with
+-- Keys of runs that have an attribute with one of these values, newest first: [[family, value], ...].
+SELECT r.run
+FROM runs AS r
+WHERE r.run IN (
+    SELECT attr.run FROM json_each(:choices) AS v
+         CROSS JOIN attributes AS attr ON attr.name = :name AND attr.family = v.value ->> 0 AND attr.value = v.value ->> 1
+  )
+  AND (:before IS NULL OR r.run < :before)
+  AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
+  AND (:workflow IS NULL OR r.workflow = :workflow
+       OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
+  AND (:text IS NULL OR instr(r.id, :text) > 0)
+  AND (:since IS NULL OR r.created_at >= :since)
+  AND (:parent IS NULL OR r.parent = :parent)
+  AND (:unpatched IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
+       SELECT 1 FROM patches AS p WHERE p.run = r.run AND p.change = :unpatched)))
+  AND NOT EXISTS (
+      SELECT 1 FROM json_each(:conditions) AS asked WHERE NOT EXISTS (
+          SELECT 1 FROM attributes AS attr CROSS JOIN json_each(asked.value ->> 2) AS v
+          WHERE attr.run = r.run AND attr.name = asked.value ->> 0 AND attr.family = v.value ->> 0
+            AND CASE asked.value ->> 1
+                WHEN '=' THEN attr.value = v.value ->> 1
+                WHEN '!=' THEN attr.value <> v.value ->> 1
+                WHEN '<' THEN attr.value < v.value ->> 1
+                WHEN '<=' THEN attr.value <= v.value ->> 1
+                WHEN '>' THEN attr.value > v.value ->> 1
+                ELSE attr.value >= v.value ->> 1 END))
+ORDER BY r.run DESC
+LIMIT :limit;
+
+-- name: find_named
+-- The same where no attribute must equal something: those that have one of this name, or all (without one).
+SELECT r.run
+FROM runs AS r
+WHERE (:name IS NULL OR r.run IN (SELECT attr.run FROM attributes AS attr WHERE attr.name = :name))
+  AND (:before IS NULL OR r.run < :before)
+  AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
+  AND (:workflow IS NULL OR r.workflow = :workflow
+       OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
+  AND (:text IS NULL OR instr(r.id, :text) > 0)
+  AND (:since IS NULL OR r.created_at >= :since)
+  AND (:parent IS NULL OR r.parent = :parent)
+  AND (:unpatched IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
+       SELECT 1 FROM patches AS p WHERE p.run = r.run AND p.change = :unpatched)))
+  AND NOT EXISTS (
+      SELECT 1 FROM json_each(:conditions) AS asked WHERE NOT EXISTS (
+          SELECT 1 FROM attributes AS attr CROSS JOIN json_each(asked.value ->> 2) AS v
+          WHERE attr.run = r.run AND attr.name = asked.value ->> 0 AND attr.family = v.value ->> 0
+            AND CASE asked.value ->> 1
+                WHEN '=' THEN attr.value = v.value ->> 1
+                WHEN '!=' THEN attr.value <> v.value ->> 1
+                WHEN '<' THEN attr.value < v.value ->> 1
+                WHEN '<=' THEN attr.value <= v.value ->> 1
+                WHEN '>' THEN attr.value > v.value ->> 1
+                ELSE attr.value >= v.value ->> 1 END))
+ORDER BY r.run DESC
+LIMIT :limit;
+
+-- name: mark_patched
+INSERT INTO patches (run, change) VALUES (:run, :change) ON CONFLICT DO NOTHING;
+
+-- name: hand_attributes_on
+-- They go over to the next generation of their run.
+UPDATE attributes SET run = :next WHERE run = :run;
