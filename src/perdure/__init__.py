@@ -21,6 +21,7 @@ from perdure.api.callbacks import Callback, Callbacks, callback
 from perdure.api.context import (
     ChildHandle,
     RunContext,
+    continue_as,
     heartbeat,
     idempotency_key,
     info,
@@ -148,6 +149,7 @@ __all__ = [
     "UpdateRejected",
     "Workflow",
     "callback",
+    "continue_as",
     "emit",
     "errors",
     "events",

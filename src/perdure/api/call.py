@@ -23,6 +23,7 @@ import msgspec
 
 from perdure.codec.values import check_size
 from perdure.core.commands import StartChild
+from perdure.core.continuing import ContinueAs
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
 from perdure.core.schedulable import Schedulable
@@ -240,9 +241,10 @@ class WorkflowCall(Call[R_co]):
         announce: bool = False,
     ) -> StartChild:
         """Ask the machine for a child run of this call."""
+        generation = 1 if machine.started is None else machine.started.generation
         return machine.child(
             op_id,
-            run_id=run_id or child_run_id(machine.run_id, op_id),
+            run_id=run_id or child_run_id(machine.run_id, op_id, generation),
             workflow=self.definition.name,
             call=ChildOptions(queue),
             input=self.input(machine.max_payload),
@@ -259,7 +261,12 @@ class WorkflowCall(Call[R_co]):
         return machine.wait_child(self.start_in(machine, op_id))
 
     async def _plainly(self) -> R_co:
-        return await self.definition.function(*self.args, **self.kwargs)  # type: ignore[no-any-return]
+        call: WorkflowCall[Any] = self
+        while True:
+            try:
+                return await call.definition.function(*call.args, **call.kwargs)  # type: ignore[no-any-return]
+            except ContinueAs as onward:
+                call = onward.call
 
 
 def plain_task(call: Call[R]) -> asyncio.Task[R]:

@@ -8,11 +8,12 @@ import random as _random
 import uuid as _uuid
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
 from perdure.api.call import Call, WorkflowCall, current_machine, plain_task
 from perdure.api.messages import send
 from perdure.core.commands import StartChild
+from perdure.core.continuing import ContinueAs
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
 from perdure.core.retry import seconds as _seconds
@@ -34,9 +35,10 @@ class RunContext:
         replaying: the code is being replayed: what it does now, it did before.
         schedule: the schedule that started it, None if none did.
         slot: the moment for which that schedule started it; None if it was triggered by hand.
+        generation: which run of this id it is, from 1; `continue_as` begins the next.
     """
 
-    __slots__ = ("id", "parent", "replaying", "schedule", "slot", "started_at", "workflow")
+    __slots__ = ("generation", "id", "parent", "replaying", "schedule", "slot", "started_at", "workflow")
 
     def __init__(self, machine: Machine) -> None:
         assert machine.started is not None
@@ -45,6 +47,7 @@ class RunContext:
         self.started_at = datetime.fromtimestamp(machine.started.at, UTC)
         self.parent = machine.started.parent
         self.replaying = machine.replaying
+        self.generation = machine.started.generation
         self.schedule = machine.started.schedule
         slot = machine.started.slot
         self.slot = None if slot is None else datetime.fromtimestamp(slot, UTC)
@@ -116,6 +119,45 @@ def info() -> RunContext:
         UsageError: outside of workflow code.
     """
     return RunContext(_machine("perdure.info()"))
+
+
+def continue_as(call: Call[Any]) -> NoReturn:
+    """End this run and go on as its next generation: under the same run id, with this call and an empty history.
+
+    For runs that live long: a history grows with everything that happens, and each replay reads all of it. One
+    commit ends the one and starts the other. Messages that no code has received go over, in their order, and so
+    does a cancellation that hasn't reached the code. Handles follow; a parent hears only of the last generation's
+    end. Child runs that are still going are treated by their `on_parent_close`.
+
+    Never returns. What it raises passes `except Exception`, and runs `finally` blocks; it counts when it leaves
+    the workflow function.
+
+    Args:
+        call: the workflow to go on with, most often the same one.
+
+    Raises:
+        UsageError: it isn't a call of a workflow, or a step calls this.
+        NotSerializableError: its arguments can't be recorded.
+
+    Example:
+        >>> @workflow  # doctest: +SKIP
+        ... async def counts(total: int) -> None:
+        ...     for _ in range(1000):
+        ...         total += await perdure.receive("add", int)
+        ...     perdure.continue_as(counts(total))
+    """
+    if not isinstance(call, WorkflowCall):
+        if isinstance(call, Call):
+            call.close()
+        msg = f"continue_as() takes the call of a workflow, as in continue_as(counts(total)); got {call!r}"
+        raise UsageError(msg)
+    call.mark_used()
+    machine = current_machine()
+    if machine is None and current_step.get() is not None:
+        msg = "continue_as() works only in workflow code: let the step return, and call it there"
+        raise UsageError(msg)
+    data = b"" if machine is None else call.input(machine.max_payload)
+    raise ContinueAs(call, call.name, data)
 
 
 class ChildHandle(Generic[R]):

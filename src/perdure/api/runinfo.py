@@ -12,6 +12,7 @@ from perdure.core import events as ev
 from perdure.core.attributes import Attribute, AttributeValue, value_of
 from perdure.core.status import Status
 from perdure.core.timeline import Wait
+from perdure.runtime.generations import long_history
 from perdure.storage.records import RunRow
 
 _ANY = ValueCodec[Any](Any, "message")
@@ -63,6 +64,7 @@ class RunInfo:
         waiting_for: what it waits for, since when, and until when if that is known.
         recoveries: how often in a row its driver died without recording anything.
         generation: which run of this id it is, from 1.
+        warning: what should be seen to although the run goes on: a history that has grown long.
         undelivered: the messages that it hadn't received when it ended. Of a terminated run, only those that
             weren't in its history yet. Like the next one, only told by `Handle.info()`.
         attributes: what it can be found by.
@@ -85,6 +87,7 @@ class RunInfo:
     events: int
     recoveries: int
     generation: int = 1
+    warning: str | None = None
     waiting_for: tuple[Wait, ...] = ()
     undelivered: tuple[StrayMessage, ...] = ()
     set_aside: tuple[StrayMessage, ...] = ()
@@ -129,6 +132,7 @@ def run_info(
         events=row.seq,
         recoveries=row.recoveries,
         generation=row.generation,
+        warning=None if row.ended_at is not None else long_history(row.seq),
         waiting_for=waiting_for,
         undelivered=undelivered,
         set_aside=set_aside,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from perdure.api.connection import Connection
 from perdure.api.handle import ended_error
 from perdure.errors import RunConflictError, UsageError
-from perdure.storage.records import Created, Delivery, NewRun
+from perdure.storage.records import Created, Delivery, NewRun, same_work
 
 
 async def create_runs(connection: Connection, items: Sequence[NewRun], if_exists: str) -> None:
@@ -51,14 +51,14 @@ def check_met(item: NewRun, met: Created, if_exists: str) -> None:
     row = met.row
     if if_exists == "fail":
         msg = f'run {item.id!r} exists already ({row.status}), and if_exists="fail" was given'
+    elif same_work(item, row):
+        if met.delivery is not Delivery.RUN_ENDED:
+            return
+        raise ended_error(item.id, "the messages that came with the start weren't")
     elif row.workflow != item.workflow:
         msg = f"the id {item.id!r} belongs to a run of {row.workflow}, not of {item.workflow}: use another id"
-    elif row.fingerprint != item.fingerprint:
+    else:
         msg = (
             f"run {item.id!r} was started with other input: use another id, or engine.get(id) for the old one"
         )
-    elif met.delivery is Delivery.RUN_ENDED:
-        raise ended_error(item.id, "the messages that came with the start weren't")
-    else:
-        return
     raise RunConflictError(msg)

@@ -25,6 +25,7 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
         "workflow": run.workflow,
         "status": run.status.value,
         "reason": run.reason,
+        "warning": run.warning,
         "queue": run.queue,
         "parent": run.parent,
         "generation": run.generation,

@@ -80,6 +80,8 @@ def _header(run: RunInfo, now: datetime) -> Table:
     grid.add_row("status", Text(run.status, style=STATUS_STYLES[run.status]))
     if run.reason:
         grid.add_row("reason", Text(printable(run.reason)))
+    if run.warning:
+        grid.add_row("warning", Text(printable(run.warning), style="yellow"))
     for wait in run.waiting_for:
         grid.add_row("waits for", Text(_waiting(wait, now)))
     if run.wake_at is not None and not run.status.final:

@@ -147,7 +147,11 @@ class _Teller:
     def _run(self, offset: float, event: ev.Event) -> Line:
         match event:
             case ev.RunStarted():
-                return Line(offset, "▶", "bold", "started", detail=self._values(event.input, None))
+                name = "started" if event.generation == 1 else f"started as generation {event.generation}"
+                return Line(offset, "▶", "bold", name, detail=self._values(event.input, None))
+            case ev.RunContinued():
+                told = f"as {printable(event.workflow)}{self._values(event.input, None)}"
+                return Line(offset, "■", "bold", "continued", detail=told)
             case ev.RunRecovered():
                 told = f"by {printable(event.worker)}, after its worker was lost"
                 return Line(offset, "⟳", "yellow", "taken over", detail=told)

@@ -187,6 +187,7 @@ class Ending(Enum):
     RETURNED = "returned"
     RAISED = "raised"
     CANCELLED = "cancelled"
+    CONTINUED = "continued"
 
 
 class Finish:

@@ -61,6 +61,8 @@ class RunStarted(_Event, frozen=True, tag="run_started"):
     schedule: str | None = None  #: the schedule that started it
     slot: float | None = None  #: the moment for which the schedule started it
     attributes: bytes | None = None  #: a JSON object, as in AttributesSet
+    generation: int = 1  #: which run of its id it is
+    keys: int = 1  #: the generation by which its steps' idempotency keys are made
 
 
 class RunRecovered(_Event, frozen=True, tag="run_recovered"):

@@ -21,6 +21,7 @@ from perdure.core import events as ev
 from perdure.core import mismatch
 from perdure.core.commands import Ending, Finish, Operation, WriteDown
 from perdure.core.conditions import done_looking
+from perdure.core.continuing import ContinueAs
 from perdure.core.matching import UNSET, Matching, StepError
 from perdure.errors import TurnLimitError
 
@@ -125,7 +126,9 @@ class Machine(Matching):
         assert root is not None
         if root.cancelled():
             self._finish(Ending.CANCELLED)
-        elif (error := root.exception()) is not None:
+        elif isinstance(error := root.exception(), ContinueAs):
+            self._finish(Ending.CONTINUED, error=error)
+        elif error is not None:
             self._finish(Ending.RAISED, error=error)
         else:
             self._finish(Ending.RETURNED, value=root.result())
@@ -138,6 +141,11 @@ class Machine(Matching):
                 self._dropped[command.id] = None
         self._fresh = {key: done for key, done in self._fresh.items() if isinstance(done, WriteDown)}
         self._commands.append(Finish(ending, value, error))
+
+    def unheard(self) -> list[ev.Event]:
+        """What has come from outside, for the run as such, and its code hasn't heard of. Messages oldest first."""
+        messages: list[ev.Event] = [] if self.mailbox is None else [*self.mailbox.left()]
+        return messages if self._late_cancel is None else [*messages, self._late_cancel]
 
     def stuck(self) -> str | None:
         """Why only a cancellation can still wake the code, None if something else may."""

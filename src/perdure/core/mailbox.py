@@ -66,7 +66,7 @@ class _Line:
     __slots__ = ("messages", "receivers")
 
     def __init__(self) -> None:
-        self.messages: deque[tuple[int, bytes]] = deque()
+        self.messages: deque[tuple[int, MessageReceived]] = deque()
         self.receivers: deque[AwaitMessage] = deque()
 
     def wake(self) -> None:
@@ -90,7 +90,7 @@ class Mailbox:
     def put(self, number: int, event: MessageReceived) -> None:
         """A message has arrived; `number` is that of its event."""
         line = self._line(event.name)
-        line.messages.append((number, event.payload))
+        line.messages.append((number, event))
         line.wake()
 
     def receive(
@@ -138,6 +138,11 @@ class Mailbox:
         """The numbers of the messages that no code has received."""
         return tuple(sorted(number for line in self._lines.values() for number, _ in line.messages))
 
+    def left(self) -> list[MessageReceived]:
+        """The messages that no code has received, in the order of their arrival."""
+        found = [message for line in self._lines.values() for message in line.messages]
+        return [event for _, event in sorted(found, key=_number)]
+
     def _line(self, name: str) -> _Line:
         line = self._lines.get(name)
         if line is None:
@@ -147,11 +152,11 @@ class Mailbox:
     def _take(self, name: str, line: _Line, decode: Callable[[bytes], Any]) -> Any:
         """The next message that can be read; those before it are set aside."""
         while line.messages:
-            number, payload = line.messages.popleft()
+            number, event = line.messages.popleft()
             why = self._aside.get(number)
             if why is None:
                 try:
-                    return decode(payload)
+                    return decode(event.payload)
                 except UndecodableError as error:
                     why = str(error)
                     if self._run.replaying:
@@ -159,6 +164,10 @@ class Mailbox:
             op = f"message:{number}"
             self._run.write_down(MessageSetAside(at=self._run.loop.now, op=op, why=why))
         return _NOTHING
+
+
+def _number(message: tuple[int, MessageReceived]) -> int:
+    return message[0]
 
 
 def _unreadable(name: str, number: int, why: str) -> UndecodableError:

@@ -59,8 +59,8 @@ class Matching(Patching):
     """
 
     __slots__ = (
-        "_cancelled", "_child_error", "_step_error", "cancel_reason", "deadline_passed", "deadline_passed_at",
-        "ended", "terminating",
+        "_cancelled", "_child_error", "_late_cancel", "_step_error", "cancel_reason", "deadline_passed",
+        "deadline_passed_at", "ended", "terminating",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class Matching(Patching):
         self._step_error = step_error
         self._child_error = child_error
         self._cancelled = False
+        self._late_cancel: ev.CancelRequested | None = None  # it came when the code was done
 
     # -- steps, timers, children --------------------------------------------------------------------
 
@@ -272,6 +273,8 @@ class Matching(Patching):
     # -- the run as a whole -------------------------------------------------------------------------
 
     def _cancel_requested(self, event: ev.CancelRequested, value: Any) -> None:
+        if self.loop.root is not None and self.loop.root.done():
+            self._late_cancel = event
         if event.terminate and not self.terminating and not self.ended:
             self.terminating = True
             self.cancel_reason = event.reason

@@ -16,7 +16,7 @@ driver lets go: it unwinds the code without effect and leaves the run to its new
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from random import getrandbits
 from typing import Any
 
@@ -29,9 +29,11 @@ from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.core.status import Status
 from perdure.runtime.carrying import carry_out, still_wanted
+from perdure.runtime.collecting import Batch, Collecting
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.endings import Last, timed_out, told_to_parent, without_messages
 from perdure.runtime.feeding import feed
+from perdure.runtime.generations import LONG_HISTORY, long_history, successor
 from perdure.runtime.host import Handover, Host, appended
 from perdure.runtime.machines import let_go
 from perdure.runtime.notes import wait_notes
@@ -39,7 +41,7 @@ from perdure.runtime.parking import admitted, why_parked
 from perdure.runtime.reception import Reception
 from perdure.runtime.work import FOLLOWED, Work
 from perdure.storage.attributes import Misfit
-from perdure.storage.records import Append, Appended, BlockCode, Effect, NewRun, RunRow, Stale
+from perdure.storage.records import Append, Appended, BlockCode, RunRow, Stale
 
 logger = logging.getLogger("perdure.driver")
 
@@ -47,7 +49,7 @@ logger = logging.getLogger("perdure.driver")
 CLEANUP_SECONDS = 30.0
 
 
-class Driver:
+class Driver(Collecting):
     """Drives one run.
 
     Args:
@@ -57,14 +59,12 @@ class Driver:
     Attributes:
         gone: this driver drives no more.
         last_active: wall-clock time of the last turn, for eviction.
-        has_children: it has started child runs, which may have to be told of its end.
     """
 
     __slots__ = (
-        "_buffer", "_children", "_consumed", "_effects", "_ending", "_final_sent", "_handover", "_held", "_in_flight",
-        "_last_at", "_last_mail", "_reception", "_riders", "_state", "definition", "epoch", "gone",
-        "has_children",
-        "host", "id", "last_active", "machine", "number", "parent_op", "queue", "run", "seq", "work",
+        "_ending", "_final_sent", "_handover", "_held", "_in_flight", "_last_mail", "_reception", "_state",
+        "definition", "epoch", "gone", "id", "last_active", "machine", "number", "parent_op", "queue", "run", "seq",
+        "work",
     )  # fmt: skip
 
     made = 0  # how many drivers this process has made so far
@@ -72,7 +72,7 @@ class Driver:
     def __init__(
         self, host: Host[Driver], row: RunRow, definition: WorkflowDefinition, machine: Machine
     ) -> None:
-        self.host = host
+        super().__init__(host, row.started_at or row.created_at)
         Driver.made += 1
         self.number = Driver.made
         self.run = row.run
@@ -86,18 +86,11 @@ class Driver:
         machine.supervisor = self
         self.work = Work(self)
         self.gone = False
-        self.has_children = False
         self.last_active = 0.0
         self._state: str | None = row.status  # what the store has, None if that is to be told anew
-        self._riders: list[ev.Event] | None = None  # notes that go with the next append, whatever that is
-        self._buffer: list[tuple[ev.Event, Any]] = []  # events to append next, with their decoded values
-        self._children: list[NewRun] | None = None  # runs to create with them
-        self._effects: list[Effect] | None = None  # what else the store does with them
-        self._consumed: list[int] | None = None  # inbox items taken into them
         self._last_mail = 0
         self._reception: Reception | None = None  # for callers of its handlers
         self._in_flight = False
-        self._last_at = row.started_at or row.created_at
         self._ending: Last | None = None
         self._final_sent = False
         self._handover: Handover | None = None
@@ -234,69 +227,72 @@ class Driver:
             self.block(error)
 
     def _submit(self, status: Status | None, *, release: bool = False) -> None:
-        events, self._buffer = self._buffer, []
-        children = self._children or ()
-        if self._riders:
-            events[:0] = [(note, UNSET) for note in self._riders]
-            self._riders = None
+        events = self._take_events()
         # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
         data = [encode_event(event) for event, _ in events]
         append = Append(self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock())
-        if status is not None or children or self._consumed or self._effects:
+        if status is not None or self._children or self._consumed or self._effects:
             append = self._with_effects(append, status, release=release)
         self._in_flight = True
-        self.host.journal.submit(append, self._appended, events, children)
+        self.host.journal.submit(append, self._appended, events, append)
 
     def _with_effects(self, append: Append, status: Status | None, *, release: bool) -> Append:
         """The same append, with what is more than events."""
         handover = self._handover
-        parent_mail = None
-        if self._final_sent and self._ending is not None and self.parent_op is not None:
-            parent_mail = told_to_parent(self._ending, self.parent_op)
-        consumed, self._consumed = self._consumed or (), None
-        children, self._children = self._children or (), None
-        effects, self._effects = self._effects or (), None
-        if effects and self._reception is not None:
-            self._reception.sending(effects)
+        if self._effects and self._reception is not None:
+            self._reception.sending(self._effects)
         reason, code = self.machine.stuck(), None
         if handover is not None:
             reason, code = handover.reason, handover.code
         elif status is Status.BLOCKED:
             reason, code = why_parked(self.id, self.work.parked()), BlockCode.STEP
+        parent_mail = following = None
+        if self._final_sent and self._ending is not None:
+            last = self._ending[1]
+            if isinstance(last, ev.RunContinued):  # the parent hears only of the end of them all
+                following = successor(
+                    self.machine,
+                    last,
+                    queue=self.queue,
+                    owner=self.host.owner_of(last.workflow, self.queue),
+                    parent_op=self.parent_op,
+                )
+            elif self.parent_op is not None:
+                parent_mail = told_to_parent(self._ending, self.parent_op)
         if status is not None:
             self._state = status
         if self._final_sent and self._ending is not None:
             reason = getattr(self._ending[1], "reason", None)
         return msgspec.structs.replace(
-            append,
+            self._take_effects(append),
             status=status,
             reason=reason,
             block_code=code,
             release=release,
             wake_at=handover.wake_at if handover else None,
-            consumed=consumed,
-            children=children,
             parent_mail=parent_mail,
-            effects=effects,
+            successor=following,
         )
 
-    def _appended(
-        self, result: Appended | Stale, events: list[tuple[ev.Event, Any]], children: Sequence[NewRun]
-    ) -> None:
+    def _appended(self, result: Appended | Stale, events: Batch, append: Append) -> None:
         self._in_flight = False
         if isinstance(result, Stale):
             self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
             return
+        if result.seq >= LONG_HISTORY > self.seq:
+            logger.warning("run %s goes on, but %s", self.id, long_history(result.seq))
         self.seq = result.seq
         if self._reception is not None:
             self._reception.sent()
-        if children:
-            for child, (run, epoch) in zip(children, result.children, strict=True):
+        if append.children:
+            for child, (run, epoch) in zip(append.children, result.children, strict=True):
                 self.host.child_created(child, run, epoch)
         if self._final_sent:
             assert self._ending is not None
             self._let_go()
             self.host.ended(self, *self._ending)
+            if append.successor is not None and result.successor is not None:
+                self.host.continued(append.successor.run, *result.successor)
         elif self._handover is not None and self._handover.sent:
             self.host.handed_back(self)
         elif self.gone or (self._reception is not None and self._reception.void):
@@ -325,25 +321,6 @@ class Driver:
         if children and not self.gone:
             self.host.check_children(self, children)
 
-    def write_down(self, event: Any, effects: Sequence[Effect] = (), child: NewRun | None = None) -> None:
-        """An event of the code's own making goes with the next append, and what the store does for it."""
-        if event.at < self._last_at:
-            event = msgspec.structs.replace(event, at=self._last_at)
-        self._buffer.append((event, UNSET))
-        for effect in effects:
-            self.add_effect(effect)
-        if child is not None:
-            self._children = appended(self._children, child)
-            self.has_children = True
-
-    def add_effect(self, effect: Effect) -> None:
-        """Something for the store to do goes with the next append."""
-        self._effects = appended(self._effects, effect)
-
-    def ride(self, note: ev.Event) -> None:
-        """A note goes with the next append, whatever that is."""
-        self._riders = appended(self._riders, note)
-
     def end(self, last: Last) -> None:
         """The run is over: this is its last event, whatever its steps may still bring."""
         if self._ending is None:
@@ -365,6 +342,12 @@ class Driver:
             return
         self.end(timed_out(self.machine, self.now()))
         self.flush()
+
+    @property
+    def keys(self) -> int:
+        """The generation by which the idempotency keys of its steps are made."""
+        assert self.machine.started is not None
+        return self.machine.started.keys
 
     # -- standing ------------------------------------------------------------------------------------
 
@@ -391,6 +374,3 @@ class Driver:
             self.gone = True
             self.work.drop()
             let_go(self.machine, self.host.turns)
-
-    def now(self) -> float:
-        return max(self.host.clock(), self._last_at)

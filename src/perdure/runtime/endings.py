@@ -10,6 +10,7 @@ from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
 from perdure.core import events as ev
 from perdure.core.commands import Ending, Finish
+from perdure.core.continuing import ContinueAs
 from perdure.core.machine import Machine
 from perdure.core.status import Status
 from perdure.runtime.definitions import WorkflowDefinition
@@ -32,6 +33,9 @@ def last_event(
     unread = _unread(machine)
     if finish.ending is Ending.CANCELLED:
         return Status.CANCELLED, ev.RunCancelled(at=now, reason=machine.cancel_reason, unread=unread)
+    if finish.ending is Ending.CONTINUED:
+        assert isinstance(finish.error, ContinueAs)
+        return Status.CONTINUED, ev.RunContinued(now, finish.error.workflow, finish.error.input)
     if finish.ending is Ending.RAISED:
         assert finish.error is not None
         return Status.FAILED, ev.RunFailed(at=now, failure=failure_of(finish.error), unread=unread)

@@ -82,9 +82,12 @@ def new_run(
     )
 
 
-def child_run_id(parent: str, op_id: str) -> str:
-    """The id of a child that was given none; in deep families the path is cut, with a digest for the rest."""
-    path = f"{parent}/{op_id}"
+def child_run_id(parent: str, op_id: str, generation: int = 1) -> str:
+    """The id of a child that was given none; in deep families the path is cut, with a digest for the rest.
+
+    Op ids begin anew in each generation of the parent, so later ones are part of the path.
+    """
+    path = f"{parent}/{op_id}" if generation == 1 else f"{parent}~{generation}/{op_id}"
     if len(path) <= RUN_ID_MAX:
         return path
     return f"{path[: RUN_ID_MAX // 2]}~{fingerprint(path.encode()).hex()}"

@@ -30,6 +30,7 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
             step, which can't be interrupted, should look at it now and then and return.
         detail: what the newest heartbeat told, of this attempt or an earlier one; plain JSON data.
         last_heartbeat: when that was.
+        keys: the run's generation by which idempotency keys are made.
     """
 
     run_id: str
@@ -41,6 +42,7 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
     last_heartbeat: datetime | None = None
     sink: Listener | None = None  #: the engine's own
     heard: float = 0.0  #: the engine's own: when the newest heartbeat came, by the monotonic clock
+    keys: int = 1
 
     def __repr__(self) -> str:
         return f"StepInfo(run_id={self.run_id!r}, step_id={self.step_id!r}, attempt={self.attempt})"
@@ -55,7 +57,10 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
 
     def idempotency_key(self) -> str:
         """32 hexadecimal digits, the same for every attempt of this step and different for every other."""
-        return blake2b(f"{self.run_id}\n{self.step_id}".encode(), digest_size=16).hexdigest()
+        text = f"{self.run_id}\n{self.step_id}"
+        if self.keys > 1:
+            text += f"\n{self.keys}"
+        return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Outlet(Protocol):

@@ -90,7 +90,7 @@ class StepExecutor:
 
     def _info(self, run: Recorder, operation: RunStep) -> StepInfo:
         number = operation.failed_attempts + 1
-        info = StepInfo(run.id, operation.id, operation.name, number, sink=self.heartbeats)
+        info = StepInfo(run.id, operation.id, operation.name, number, sink=self.heartbeats, keys=run.keys)
         if operation.pulse is not None:
             operation.pulse.show(info)
         return info

@@ -3,8 +3,8 @@
 Taking over is the one way a run comes to a worker: it claims what is due and unowned, loads the history,
 replays it. Recovery after a crash is the same path: a dead worker's runs become unowned, and due.
 
-The loop here, `_claims`, runs whenever something may be due. mailroom.py looks for what comes by mail, and
-fleet.py looks after the other workers.
+claims.py takes over what is due, mailroom.py looks for what comes by mail, and fleet.py looks after the other
+workers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.core.commands import AwaitCallback, Operation, SendMessage, StartChild
 from perdure.core.status import Status
-from perdure.errors import StoreError, UndecodableError
+from perdure.errors import UndecodableError
 from perdure.runtime import collector, guard
+from perdure.runtime.claims import Claims
 from perdure.runtime.deadlines import Deadlines
-from perdure.runtime.definitions import workflow_named, workflow_names
+from perdure.runtime.definitions import workflow_named
 from perdure.runtime.driver import Driver
 from perdure.runtime.family import Family, row_of
 from perdure.runtime.fleet import Fleet
@@ -36,15 +37,13 @@ from perdure.runtime.results import Results
 from perdure.runtime.scheduler import Scheduler
 from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
-from perdure.runtime.timers import Alarm, Timers
+from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
-from perdure.runtime.uptake import feed_history, load, take_back
+from perdure.runtime.uptake import feed_history, take_back
 from perdure.storage.protocol import Store
 from perdure.storage.records import History, NewRun, RunRow, SetUpdate
 
 logger = logging.getLogger("perdure.worker")
-
-CLAIM_MAX = 256  #: runs claimed at a time, so that a backlog doesn't keep the loop from its other work
 
 
 class Worker:
@@ -104,13 +103,21 @@ class Worker:
             due=self.poke,
             check=self._check_missed,
         )
+        self._claims = Claims(
+            store,
+            self.clock,
+            self.timers,
+            self._residency,
+            lambda: self.id,
+            settings.queues,
+            take=self._resume,
+            taken=self.look_soon,
+        )
         self._family = Family(store, self.clock, self._errand)
         self._deadlines = Deadlines(store.callbacks, self.clock, self._errand, self.look_soon)
         self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._errand)
         self.scheduler = Scheduler(store, loop, self.clock, self.timers, self.changed)
         self._closing = False
-        self._poked = asyncio.Event()
-        self._next_claim: Alarm | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._errands: set[asyncio.Task[Any]] = set()
         guard.install()
@@ -122,7 +129,7 @@ class Worker:
         await self._fleet.join()
         collector.relax()
         self._tasks = [
-            self._loop.create_task(self._claims()),
+            self._loop.create_task(self._claims.run()),
             self._loop.create_task(self._fleet.supervise()),
             self._loop.create_task(self.scheduler.run()),
         ]
@@ -197,53 +204,7 @@ class Worker:
 
     def poke(self) -> None:
         """Something may be due: claim."""
-        self._poked.set()
-
-    async def _claims(self) -> None:
-        while True:
-            await self._poked.wait()
-            self._poked.clear()
-            try:
-                await self._claim()
-            except StoreError as error:
-                logger.warning("couldn't claim runs, will try again: %s", error)
-                self.timers.at(self.clock() + 0.5, self.poke)
-
-    async def _claim(self) -> None:
-        if self._residency.room() < CLAIM_MAX // 4:
-            self._residency.make_room()
-        limit = min(CLAIM_MAX, self._residency.room())
-        if limit == 0:
-            self.claim_at(self.clock() + 0.05)
-            return
-        claimed = await self._store.claim(
-            self.id,
-            workflows=workflow_names(),
-            queues=self._settings.queues,
-            now=self.clock(),
-            limit=limit,
-        )
-        if claimed.rows:
-            for row, (history, emitting) in zip(
-                claimed.rows, await load(self._store, claimed.rows), strict=True
-            ):
-                await self._resume(row, history, emitting)
-            self.look_soon()
-        if len(claimed.rows) == limit:
-            self.poke()
-        elif claimed.next_at is not None:
-            self.claim_at(claimed.next_at)
-
-    def claim_at(self, due: float) -> None:
-        """Claim again at `due`, or earlier if that is planned already."""
-        if self._next_claim is None or self._next_claim.action is None or due < self._next_claim.due:
-            if self._next_claim is not None:
-                self._next_claim.cancel()
-            self._next_claim = self.timers.at(due, self._claim_now)
-
-    def _claim_now(self) -> None:
-        self._next_claim = None
-        self.poke()
+        self._claims.poke()
 
     async def _resume(self, row: RunRow, history: History, emitting: Sequence[str]) -> None:
         """Bring a run back into memory by replaying its history."""
@@ -336,9 +297,10 @@ class Worker:
         self._residency.watch(driver, operation)
 
     def child_run(self, driver: Driver, operation: StartChild) -> NewRun:
-        return self._family.make(driver, operation, self._owner_of)
+        return self._family.make(driver, operation, self.owner_of)
 
-    def _owner_of(self, workflow: str, queue: str) -> int | None:
+    def owner_of(self, workflow: str, queue: str) -> int | None:
+        """Who is to drive a new run from the start: this worker, or whoever claims it."""
         return self.id if self.takes(workflow, queue) else None
 
     def child_created(self, child: NewRun, run: int, epoch: int) -> None:
@@ -346,6 +308,11 @@ class Worker:
             self.adopt(row_of(child, run, epoch), child.first_event)
         else:
             self.poke()
+
+    def continued(self, following: NewRun, run: int, epoch: int) -> None:
+        """A run that was driven here goes on in its next generation."""
+        self.child_created(following, run, epoch)
+        self._loop.call_soon(self.look_soon)  # its mail has gone over
 
     def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None:
         self._family.check(driver, children)
@@ -364,7 +331,8 @@ class Worker:
 
     def ended(self, driver: Driver, status: Status, event: ev.Final) -> None:
         self._forget(driver)
-        self._results.ended(driver.id, status, event)
+        if status is not Status.CONTINUED:
+            self._results.ended(driver.id, status, event)
         self._inquiry.check_soon()
         self.scheduler.hint()  # a slot may wait for this
         self._listeners.changed(driver.id)

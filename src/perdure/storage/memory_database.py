@@ -301,6 +301,7 @@ class MemoryDatabase:
         new = msgspec.structs.replace(
             successor.run,
             id=run.id,
+            fingerprint=run.fingerprint,
             follows=run.run,
             parent_op=run.parent_op,
             on_parent_close=ParentPolicy(run.on_parent_close),

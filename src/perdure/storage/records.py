@@ -102,7 +102,8 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
 class Successor(msgspec.Struct, frozen=True, gc=False):
     """The next generation of a run that ends with an append, made with it.
 
-    It has the same parent, on the same terms, as the run it follows (whatever `run` says of them). The
+    It has the same fingerprint as the run it follows, so that a repeated start still means it, and the same
+    parent on the same terms, whatever `run` says of these. The
     inbox of that run goes over to it, after the mail that `run` brings, but for what only the old generation
     could use (see `goes_over`); so do the keys of its mail, and the updates that it hasn't accepted.
     """
@@ -160,7 +161,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
 
 def same_work(new: NewRun, row: RunRow) -> bool:
     """Whether starting `new` may mean the run that has its id already."""
-    return new.workflow == row.workflow and new.fingerprint == row.fingerprint
+    return new.fingerprint == row.fingerprint
 
 
 class Mail(msgspec.Struct, frozen=True, gc=False):

@@ -17,10 +17,11 @@ def succeed(db: Database, run: int, successor: Successor, inbox: Sequence[Mail])
     Args:
         inbox: what was in its inbox.
     """
-    ((id, parent, parent_op, on_parent_close),) = db.rows("ties", {"run": run})
+    ((id, fingerprint, parent, parent_op, on_parent_close),) = db.rows("ties", {"run": run})
     new = msgspec.structs.replace(
         successor.run,
         id=id,
+        fingerprint=fingerprint,
         follows=run,
         parent_op=parent_op,
         on_parent_close=ParentPolicy(on_parent_close),

@@ -91,8 +91,6 @@ async def a_start_that_meets_a_run_brings_its_mail_there(bench: Bench) -> None:
     assert met.row.mail == 1
     (met,) = await bench.store.create([bench.new("r", mail=mail, fingerprint=b"other")])
     assert met.row.mail == 1
-    (met,) = await bench.store.create([bench.new("r", mail=mail, workflow="other")])
-    assert met.row.mail == 1
     assert await bench.inbox(row) == [b"hello"]
 
 

@@ -1,0 +1,103 @@
+"""Takes runs over: whenever something may be due, claims it, loads its history, and has it replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from perdure.errors import StoreError
+from perdure.runtime.definitions import workflow_names
+from perdure.runtime.residency import Residency
+from perdure.runtime.timers import Alarm, Timers
+from perdure.runtime.uptake import load
+from perdure.storage.protocol import Store
+from perdure.storage.records import History, RunRow
+
+logger = logging.getLogger("perdure.worker")
+
+CLAIM_MAX = 256  #: runs claimed at a time, so that a backlog doesn't keep the loop from its other work
+
+
+class Claims:
+    """The claims of one worker.
+
+    Args:
+        worker: tells the id of the worker that claims.
+        queues: where it looks.
+        take: brings a claimed run into memory; it is told which of its streams exist.
+        taken: called when runs have been taken over.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        timers: Timers,
+        residency: Residency,
+        worker: Callable[[], int],
+        queues: Sequence[str],
+        *,
+        take: Callable[[RunRow, History, Sequence[str]], Awaitable[None]],
+        taken: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._timers = timers
+        self._residency = residency
+        self._worker = worker
+        self._queues = queues
+        self._take = take
+        self._taken = taken
+        self._poked = asyncio.Event()
+        self._next_claim: Alarm | None = None
+
+    def poke(self) -> None:
+        """Something may be due."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Claim whenever something may be due."""
+        while True:
+            await self._poked.wait()
+            self._poked.clear()
+            try:
+                await self._claim()
+            except StoreError as error:
+                logger.warning("couldn't claim runs, will try again: %s", error)
+                self._timers.at(self._clock() + 0.5, self.poke)
+
+    async def _claim(self) -> None:
+        if self._residency.room() < CLAIM_MAX // 4:
+            self._residency.make_room()
+        limit = min(CLAIM_MAX, self._residency.room())
+        if limit == 0:
+            self._claim_at(self._clock() + 0.05)
+            return
+        claimed = await self._store.claim(
+            self._worker(),
+            workflows=workflow_names(),
+            queues=self._queues,
+            now=self._clock(),
+            limit=limit,
+        )
+        if claimed.rows:
+            loaded = await load(self._store, claimed.rows)
+            for row, (history, emitting) in zip(claimed.rows, loaded, strict=True):
+                await self._take(row, history, emitting)
+            self._taken()
+        if len(claimed.rows) == limit:
+            self.poke()
+        elif claimed.next_at is not None:
+            self._claim_at(claimed.next_at)
+
+    def _claim_at(self, due: float) -> None:
+        """Claim again at `due`, or earlier if that is planned already."""
+        if self._next_claim is None or self._next_claim.action is None or due < self._next_claim.due:
+            if self._next_claim is not None:
+                self._next_claim.cancel()
+            self._next_claim = self._timers.at(due, self._claim_now)
+
+    def _claim_now(self) -> None:
+        self._next_claim = None
+        self.poke()

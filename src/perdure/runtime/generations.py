@@ -1,0 +1,72 @@
+"""Makes the next generation of a run: what `continue_as` comes to."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from perdure.codec.events import encode_event
+from perdure.core import events as ev
+from perdure.core.machine import Machine
+from perdure.runtime.runs import run_fingerprint
+from perdure.storage.records import MailKind, NewMail, NewRun, Successor
+
+#: Histories longer than this are slow to replay; there is no limit.
+LONG_HISTORY = 50_000
+
+
+def successor(
+    machine: Machine,
+    last: ev.RunContinued,
+    *,
+    queue: str,
+    owner: int | None,
+    parent_op: str | None,
+) -> Successor:
+    """The generation that follows a run whose code has ended with `continue_as`.
+
+    Args:
+        owner: the worker that will drive it from the start.
+        parent_op: under which its parent waits for it.
+    """
+    started = machine.started
+    assert started is not None
+    generation = started.generation + 1
+    first = msgspec.structs.replace(
+        started,
+        at=last.at,
+        workflow=last.workflow,
+        input=last.input,
+        seed=os.urandom(16),
+        generation=generation,
+        keys=generation,
+    )
+    new = NewRun(
+        id=machine.run_id,
+        workflow=last.workflow,
+        fingerprint=run_fingerprint(last.workflow, last.input),
+        first_event=encode_event(first),
+        queue=queue,
+        created_at=last.at,
+        wake_at=last.at,
+        owner=owner,
+        parent_op=parent_op,
+        mail=[NewMail(encode_event(event), _kind(event)) for event in machine.unheard()],
+        generation=generation,
+    )
+    return Successor(new)
+
+
+def _kind(event: ev.Event) -> MailKind:
+    return MailKind.MESSAGE if isinstance(event, ev.MessageReceived) else MailKind.CONTROL
+
+
+def long_history(events: int) -> str | None:
+    """What to say about a history of so many events, None if that is nothing."""
+    if events < LONG_HISTORY:
+        return None
+    return (
+        f"the history has {events} events, and each replay reads them all: end the run with "
+        "perdure.continue_as(...), which goes on with an empty one"
+    )
