@@ -10,11 +10,12 @@ import dataclasses
 import functools
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 from perdure.api.call import Call, StepCall, WorkflowCall
-from perdure.core.retry import DEFAULT_RETRY, Retry, seconds
+from perdure.core.retry import DEFAULT_RETRY, TRANSACTION_RETRY, Retry, seconds
 from perdure.errors import ConfigurationError
+from perdure.runtime.databases import UserDatabase
 from perdure.runtime.definitions import (
     RECORD_INPUTS_MAX,
     StepDefinition,
@@ -23,6 +24,7 @@ from perdure.runtime.definitions import (
     define_step,
     define_workflow,
 )
+from perdure.runtime.transactions import transactional
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +44,7 @@ class Step(Generic[P, R]):
     def __init__(self, definition: StepDefinition, options: StepOptions) -> None:
         self.definition = definition
         self.options = options
-        functools.update_wrapper(self, definition.function)
+        functools.update_wrapper(self, definition.run)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         return StepCall(self.definition, self.options, args, kwargs)
@@ -151,6 +153,23 @@ class _StepDecorator:
         return Step(definition, self._options)
 
 
+class _TransactionalDecorator:
+    """What `@step(transaction=...)` returns: callers don't give the connection, which is the first parameter."""
+
+    def __init__(self, name: str | None, options: StepOptions, database: UserDatabase) -> None:
+        self._name = name
+        self._options = options
+        self._database = database
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Step[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Step[..., Any]:
+        run = transactional(function, self._database)
+        return Step(define_step(function, self._name, self._options, run=run), self._options)
+
+
 @overload
 def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
 @overload
@@ -168,6 +187,18 @@ def step(
     once: bool = False,
     verify: Callable[..., Any] | None = None,
 ) -> _StepDecorator: ...
+@overload
+def step(
+    *,
+    transaction: Any,
+    name: str | None = None,
+    retry: Retry = DEFAULT_RETRY,
+    timeout: float | timedelta | None = None,
+    deadline: float | timedelta | None = None,
+    record_inputs: int = RECORD_INPUTS_MAX,
+    on_cancel: OnCancel = "try",
+    heartbeat_timeout: float | timedelta | None = None,
+) -> _TransactionalDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
     /,
@@ -181,6 +212,7 @@ def step(
     heartbeat_timeout: float | timedelta | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
+    transaction: Any = None,
 ) -> Any:
     """Make a function a durable step: it does I/O, is retried, and its outcome is recorded once.
 
@@ -202,6 +234,9 @@ def step(
             whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
         verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
             didn't, an exception = that can't be told.
+        transaction: the database that the step works on: a psycopg pool, a SQLAlchemy engine or sessionmaker, or
+            a function that opens a connection. The step's function gets an open connection (or session) as its
+            first argument, which callers don't give; its effect and its record are committed together there.
 
     Raises:
         ConfigurationError: it isn't a plain function, or an option is out of range.
@@ -211,6 +246,8 @@ def step(
         >>> @step(retry=Retry(max_attempts=3), timeout=30)
         ... async def fetch(url: str) -> str: ...
     """
+    if transaction is not None and retry is DEFAULT_RETRY:
+        retry = TRANSACTION_RETRY
     options = StepOptions(
         retry=retry,
         timeout=_limit(timeout, "timeout"),
@@ -222,8 +259,13 @@ def step(
     if verify is not None and not once:
         msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"
         raise ConfigurationError(msg)
-    decorator = _StepDecorator(name, options, once, verify)
-    return decorator if function is None else decorator(function)
+    if transaction is None:
+        decorator = _StepDecorator(name, options, once, verify)
+        return decorator if function is None else decorator(function)
+    if once:
+        msg = "a step with transaction= happens exactly once already: leave out once= and verify="
+        raise ConfigurationError(msg)
+    return _TransactionalDecorator(name, options, UserDatabase(transaction))
 
 
 @overload

@@ -43,6 +43,20 @@ _WIRE_ERRORS = frozenset({"TransportError", "ClientConnectionError", "NetworkErr
 _WIRE_CLIENTS = ("httpx", "httpx2", "httpcore", "aiohttp", "requests", "urllib3")
 
 
+#: Databases' errors that another attempt may not meet, by their driver.
+_DATABASE_ERRORS = frozenset(
+    {
+        ("psycopg", "OperationalError"),  # serialisation failures and deadlocks are among them
+        ("apsw", "BusyError"),
+        ("apsw", "LockedError"),
+        ("sqlalchemy", "TimeoutError"),
+        ("asyncpg", "PostgresConnectionError"),
+        ("pymysql", "OperationalError"),
+        ("MySQLdb", "OperationalError"),
+    }
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """How often and when a failed step is tried again.
@@ -116,7 +130,15 @@ class _TransientOnly(Retry):
         return is_transient(error)
 
 
+class _TransientInDatabases(Retry):
+    """The policy of transactional steps that name none: to repeat them is safe."""
+
+    def covers(self, error: BaseException) -> bool:
+        return is_transient_in_databases(error)
+
+
 DEFAULT_RETRY: Retry = _TransientOnly()
+TRANSACTION_RETRY: Retry = _TransientInDatabases()
 
 
 def is_transient(error: BaseException) -> bool:
@@ -133,6 +155,20 @@ def is_transient(error: BaseException) -> bool:
     return any(
         cls.__name__ in _WIRE_ERRORS and cls.__module__.partition(".")[0] in _WIRE_CLIENTS
         for cls in type(error).__mro__
+    )
+
+
+def is_transient_in_databases(error: BaseException) -> bool:
+    """The same for steps on a database: lost connections, locks, deadlocks and failed serialisations pass."""
+    if is_transient(error):
+        return True
+    original = getattr(error, "orig", None)  # what SQLAlchemy has wrapped
+    if isinstance(original, Exception) and original is not error:
+        return is_transient_in_databases(original)
+    if str(getattr(error, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return True
+    return any(
+        (cls.__module__.partition(".")[0], cls.__name__) in _DATABASE_ERRORS for cls in type(error).__mro__
     )
 
 

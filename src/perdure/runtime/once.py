@@ -85,11 +85,12 @@ async def _ask(
     if trouble is not None:
         return None, trouble
     if isinstance(answer, Done):
+        done: Done[Any] = answer  # pyright: ignore[reportUnknownVariableType]
         try:
-            definition.result.record(answer.value)
+            definition.result.record(done.value)
         except Exception as error:  # noqa: BLE001 - whatever a value's serialiser raises
             return None, error
-        return answer, None
+        return done, None
     if answer is not None:
         return None, TypeError(
             f"it returned {answer!r}: return perdure.Done(result), or None if it didn't happen"
