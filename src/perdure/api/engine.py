@@ -213,7 +213,7 @@ class Engine:
         timeout: float | timedelta | None = None,
         messages: Sequence[Message | tuple[str, Any]] = (),
         attributes: Mapping[str, AttributeValue] | None = None,
-        if_exists: Literal["attach", "fail"] = "attach",
+        if_exists: Literal["attach", "fail", "restart"] = "attach",
     ) -> Handle[R]:
         """Start a run. It is durable when this returns. Starting is idempotent by id.
 
@@ -227,10 +227,12 @@ class Engine:
                 run to which this attaches gets them, too.
             attributes: what it can be found by, see `perdure.set_attributes`.
             if_exists: with a run of this id there already, "attach" returns its handle if it is the same
-                workflow with the same input; "fail" raises.
+                workflow with the same input; "fail" raises; "restart" runs it anew, as the next
+                generation of the id, if that run has ended.
 
         Raises:
-            RunConflictError: the id belongs to other work, or exists and if_exists="fail".
+            RunConflictError: the id belongs to other work, or exists and if_exists="fail", or is live and
+                if_exists="restart".
             RunEndedError: the run to which this attaches has ended, and messages were to be sent to it.
             NotSerializableError: the input can't be recorded.
             StoreUnavailableError: it couldn't be written; nothing was started.
@@ -254,7 +256,7 @@ class Engine:
         timeout: float | timedelta | None = None,
         messages: Sequence[Message | tuple[str, Any]] = (),
         attributes: Mapping[str, AttributeValue] | None = None,
-        if_exists: Literal["attach", "fail"] = "attach",
+        if_exists: Literal["attach", "fail", "restart"] = "attach",
     ) -> list[Handle[R]]:
         """Start many runs in one commit. Arguments as for `start`; `ids` in the order of `calls`.
 
@@ -290,7 +292,7 @@ class Engine:
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
-        if_exists: Literal["attach", "fail"] = "attach",
+        if_exists: Literal["attach", "fail", "restart"] = "attach",
     ) -> R:
         """Start a run and wait for its result. With the id of an ended run: its result, no work redone.
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from perdure.api.connection import Connection
 from perdure.api.handle import ended_error
+from perdure.codec.events import decode_event, encode_event
+from perdure.core import events as ev
 from perdure.errors import RunConflictError, UsageError
-from perdure.storage.records import Created, Delivery, NewRun, same_work
+from perdure.storage.records import Created, Delivery, NewRun, RunRow, same_work
 
 
 async def create_runs(connection: Connection, items: Sequence[NewRun], if_exists: str) -> None:
@@ -18,14 +22,32 @@ async def create_runs(connection: Connection, items: Sequence[NewRun], if_exists
         UsageError: `if_exists` says nothing.
         RunConflictError, RunEndedError: as `check_met`.
     """
-    if if_exists not in ("attach", "fail"):
-        msg = f'if_exists={if_exists!r} must be "attach" or "fail"'
+    if if_exists not in ("attach", "fail", "restart"):
+        msg = f'if_exists={if_exists!r} must be "attach", "fail" or "restart"'
         raise UsageError(msg)
     # shielded: a caller who stops waiting mustn't leave runs behind that are ours, but not driven
     created = await asyncio.shield(asyncio.ensure_future(_make(connection, items)))
-    for item, made in zip(items, created, strict=True):
-        if not made.new:
+    met = [(item, made) for item, made in zip(items, created, strict=True) if not made.new]
+    if if_exists == "restart" and met:
+        # those that meet a live run are refused before any other is made to follow an ended one
+        for item, made in met:
             check_met(item, made, if_exists)
+        following = [following_run(item, made.row) for item, made in met]
+        await create_runs(connection, following, if_exists)
+        return
+    for item, made in met:
+        check_met(item, made, if_exists)
+
+
+def following_run(item: NewRun, row: RunRow) -> NewRun:
+    """The same run as the next generation of an ended one."""
+    started = decode_event(item.first_event)
+    assert isinstance(started, ev.RunStarted)
+    generation = row.generation + 1
+    first = msgspec.structs.replace(started, generation=generation, keys=generation)
+    return msgspec.structs.replace(
+        item, first_event=encode_event(first), generation=generation, follows=row.run
+    )
 
 
 async def _make(connection: Connection, items: Sequence[NewRun]) -> list[Created]:
@@ -49,7 +71,13 @@ def check_met(item: NewRun, met: Created, if_exists: str) -> None:
         RunEndedError: it may, but that run has ended, and the start's messages were for a live one.
     """
     row = met.row
-    if if_exists == "fail":
+    if if_exists == "restart":
+        if row.ended_at is not None:
+            return
+        msg = (
+            f"run {item.id!r} can't be restarted: it is {row.status}. Wait for its end, or terminate it first"
+        )
+    elif if_exists == "fail":
         msg = f'run {item.id!r} exists already ({row.status}), and if_exists="fail" was given'
     elif same_work(item, row):
         if met.delivery is not Delivery.RUN_ENDED:
