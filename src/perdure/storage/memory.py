@@ -16,8 +16,10 @@ from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
-from perdure.storage.memory_database import MemoryDatabase, Run
+from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
+from perdure.storage.memory_pauses import MemoryPauses
+from perdure.storage.memory_run import Run
 from perdure.storage.memory_schedules import MemorySchedules
 from perdure.storage.memory_streams import MemoryStreams
 from perdure.storage.memory_unbegun import MemoryUnbegun
@@ -64,6 +66,7 @@ class MemoryStore:
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
+        self.pauses = MemoryPauses(self._open_database, self._changed)
         self.unbegun = MemoryUnbegun(self._open_database, self._changed)
         self.streams = MemoryStreams(self._open_database, self._changed)
         self.attributes = MemoryAttributes(self._open_database, self._changed)

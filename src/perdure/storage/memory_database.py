@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from perdure.codec.events import encode_event
-from perdure.core.attributes import Attribute
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.generations import goes_over
 from perdure.storage.memory_effects import take_effect
+from perdure.storage.memory_run import Run
 from perdure.storage.memory_streams import Stream
 from perdure.storage.memory_versions import may_drive, serves
+from perdure.storage.pauses import ends_pause
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import (
     Append,
     Appended,
     BlockCode,
     Delivery,
-    Detail,
     Mail,
     MailKind,
     NewMail,
@@ -37,69 +37,6 @@ from perdure.storage.records import (
 from perdure.storage.schedules import ScheduleRow
 
 _FINAL = frozenset(status.value for status in FINAL)
-
-
-class Run(msgspec.Struct):
-    """A run with its history and inbox; the fields of RunRow, changeable."""
-
-    run: int
-    id: str
-    workflow: str
-    status: str
-    queue: str
-    fingerprint: bytes
-    epoch: int
-    owner: int | None
-    created_at: float
-    updated_at: float
-    started_at: float | None
-    wake_at: float | None
-    parent: int | None
-    parent_op: str | None
-    on_parent_close: str
-    events: list[bytes]
-    ended_at: float | None = None
-    recoveries: int = 0
-    reason: str | None = None
-    block_code: str | None = None
-    attempt: int | None = None
-    inbox: dict[int, Mail] = {}
-    mail_keys: set[str] = set()
-    generation: int = 1
-    next: int | None = None
-    details: dict[str, Detail] = {}
-    version: str | None = None
-    pinned: bool = False
-    misfits: list[str] = []
-    attributes: dict[str, Attribute] = {}
-    patches: set[str] = set()
-
-    @property
-    def held(self) -> bool:
-        """Whether mail doesn't wake it."""
-        return self.status == Status.PAUSED or (
-            self.status == Status.BLOCKED and self.block_code != BlockCode.STEP
-        )
-
-    @property
-    def ended(self) -> bool:
-        return self.ended_at is not None
-
-    def release(self, wake_at: float | None) -> None:
-        self.owner = None
-        self.wake_at = wake_at
-
-    def set_attributes(self, attributes: Iterable[Attribute]) -> None:
-        for attribute in attributes:
-            self.attributes.pop(attribute.name, None)
-            if attribute.values:
-                self.attributes[attribute.name] = attribute
-
-    def finish(self, status: str, reason: str | None, block_code: str | None, now: float) -> None:
-        self.status, self.reason, self.block_code, self.ended_at = status, reason, block_code, now
-        self.release(None)
-        self.inbox = {key: item for key, item in self.inbox.items() if item.kind != MailKind.CONTROL}
-        self.details.clear()
 
 
 class MemoryDatabase:
@@ -223,6 +160,8 @@ class MemoryDatabase:
         if run.ended:
             return False
         self._put(run, data, kind)
+        if kind is MailKind.CONTROL and now is not None and ends_pause(data):
+            run.unpause(now)
         patient = patient or kind is MailKind.MESSAGE
         delayed = run.status == Status.QUEUED and patient and run.wake_at is not None
         if now is not None and run.owner is None and not run.held and not delayed:
@@ -282,7 +221,10 @@ class MemoryDatabase:
             if append.status is not None:
                 run.status, run.reason, run.block_code = append.status, append.reason, append.block_code
             if append.release:
-                wanted = (run.inbox and not run.held) or self._fits_elsewhere(run)
+                resumed = run.status == Status.PAUSED and run.paused is None
+                if resumed:
+                    run.status, run.reason = Status.WAITING.value, None
+                wanted = resumed or (run.inbox and not run.held) or self._fits_elsewhere(run)
                 run.release(append.now if wanted else append.wake_at)
         if append.parent_mail is not None and run.parent is not None:
             self.deliver(self.runs[run.parent], append.parent_mail, append.now)
@@ -317,6 +259,7 @@ class MemoryDatabase:
             if goes_over(item.data):
                 self.deliver(made, item.data, now, MailKind(item.kind))
         made.mail_keys, run.mail_keys = run.mail_keys, set()
+        made.paused = None if run.paused is None else 0.0
         for key, (handled_by, state, answer) in self.updates.items():
             if handled_by == run.run and state is UpdateState.REQUESTED:
                 self.updates[key] = made.run, state, answer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from perdure.storage.memory_database import MemoryDatabase, Run
+from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_run import Run
 from perdure.storage.records import BlockCode, Mail, MailKind
 
 

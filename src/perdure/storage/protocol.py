@@ -16,6 +16,7 @@ from typing import Protocol
 
 from perdure.storage.attributes import Attributes
 from perdure.storage.callbacks import CallbackStore
+from perdure.storage.pauses import Pauses
 from perdure.storage.questions import Questions
 from perdure.storage.records import (
     Append,
@@ -54,6 +55,11 @@ class Store(Protocol):
     @property
     def updates(self) -> Updates:
         """Messages that have an answer."""
+        ...
+
+    @property
+    def pauses(self) -> Pauses:
+        """Holding runs, and letting them go on."""
         ...
 
     @property

@@ -12,6 +12,7 @@ from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
 from perdure.storage.generations import goes_over
+from perdure.storage.pauses import ends_pause
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import Delivery, Mail, MailKind, NewMail, NewRun, ParentPolicy
 from perdure.storage.sqlite.attributes import put_attributes
@@ -72,6 +73,8 @@ def deliver(
 
     Messages, and what is `patient`, don't cut short the delay with which a run was started.
     """
+    if kind is MailKind.CONTROL and ends_pause(data):
+        db.run("unpause", {"run": run, "now": now})
     patient = patient or kind is MailKind.MESSAGE
     if db.run("more_mail", {"run": run, "now": now, "patient": patient}) == 0:
         return False
@@ -110,6 +113,7 @@ def inherit(db: Database, run: int, new: int, inbox: Sequence[Mail], now: float)
     for item in inbox:
         if goes_over(item.data):
             deliver(db, new, item.data, now, MailKind(item.kind))
+    db.run("inherit_pause", {"run": run, "new": new})
     db.run("inherit_keys", {"run": run, "new": new})
     db.run("inherit_updates", {"run": run, "new": new})
 

@@ -31,6 +31,7 @@ from perdure.testing.conformance import (
     handlers,
     mail,
     messages,
+    pauses,
     schedules,
     unbegun,
     watching,
@@ -53,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
     *claiming.CHECKS,
     *workers.CHECKS,
     *schedules.CHECKS,
+    *pauses.CHECKS,
     *unbegun.CHECKS,
     *watching.CHECKS,
 )

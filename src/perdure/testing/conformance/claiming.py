@@ -71,9 +71,9 @@ async def an_unknown_worker_gets_nothing(bench: Bench) -> None:
 
 
 async def held_runs_wait_for_a_wake_up(bench: Bench) -> None:
-    """A blocked or paused run is claimed only if its wake_at was set again; then it is free of its reason."""
+    """A blocked run is claimed only if its wake_at was set again; then it is free of its reason."""
     worker = await bench.worker()
-    for status in ("blocked", "paused"):
+    for status in ("blocked",):
         row = await bench.make(status, owner=worker)
         held = {"status": status, "reason": "why", "block_code": BlockCode.POISON, "release": True}
         row = await bench.put(row, **held)

@@ -80,9 +80,9 @@ async def mail_leaves_the_driver_alone(bench: Bench) -> None:
 
 
 async def held_runs_keep_their_mail(bench: Bench) -> None:
-    """Mail doesn't make a blocked or paused run due, neither before nor after it is released."""
+    """Mail doesn't make a blocked run due, neither before nor after it is released."""
     worker = await bench.worker()
-    for status in ("blocked", "paused"):
+    for status in ("blocked",):
         row = await bench.make(status, owner=worker)
         await bench.store.send(status, b"early", now=NOW)
         row = await bench.put(row, status=status, reason="why", block_code=BlockCode.POISON, release=True)

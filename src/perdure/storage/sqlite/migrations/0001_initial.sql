@@ -34,6 +34,7 @@ CREATE TABLE runs (
     next            INTEGER,  -- the run that goes on under this id; 0 while that is being made
     version         TEXT,     -- of the code that drives it, or drove it last
     pinned          INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1)),
+    paused          REAL,     -- it is to be held; when it was due before that, or 0
     misfits         TEXT,     -- JSON list of the codes that found out they can't drive it
     CHECK (next IS NULL OR ended_at IS NOT NULL),
     CHECK (owner IS NULL OR wake_at IS NULL),

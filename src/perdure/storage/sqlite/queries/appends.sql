@@ -47,10 +47,14 @@ UPDATE runs SET status = :status, reason = :reason, block_code = :block_code WHE
 
 -- name: release
 -- Give a run up. Mail that came in meanwhile makes it due at once, unless it is held. One that its driver's
--- code couldn't drive is due at once if a worker with other code is there.
+-- code couldn't drive is due at once if a worker with other code is there, and so is one that was resumed while
+-- its driver made it rest.
 UPDATE runs
 SET owner = NULL,
+    status = iif(status = 'paused' AND paused IS NULL, 'waiting', status),
+    reason = iif(status = 'paused' AND paused IS NULL, NULL, reason),
     wake_at = CASE
+        WHEN status = 'paused' AND paused IS NULL THEN :now
         WHEN mail > 0 AND status <> 'paused' AND (status <> 'blocked' OR block_code = 'step') THEN :now
         WHEN status = 'blocked' AND block_code = 'code' AND misfits IS NOT NULL AND EXISTS (
             SELECT 1 FROM workers AS w

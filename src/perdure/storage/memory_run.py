@@ -1,0 +1,86 @@
+"""A run in a memory database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from perdure.core.attributes import Attribute
+from perdure.core.status import Status
+from perdure.storage.records import BlockCode, Detail, Mail, MailKind
+
+
+class Run(msgspec.Struct):
+    """A run with its history and inbox; the fields of RunRow, changeable."""
+
+    run: int
+    id: str
+    workflow: str
+    status: str
+    queue: str
+    fingerprint: bytes
+    epoch: int
+    owner: int | None
+    created_at: float
+    updated_at: float
+    started_at: float | None
+    wake_at: float | None
+    parent: int | None
+    parent_op: str | None
+    on_parent_close: str
+    events: list[bytes]
+    ended_at: float | None = None
+    recoveries: int = 0
+    reason: str | None = None
+    block_code: str | None = None
+    attempt: int | None = None
+    inbox: dict[int, Mail] = {}
+    mail_keys: set[str] = set()
+    generation: int = 1
+    paused: float | None = None
+    next: int | None = None
+    details: dict[str, Detail] = {}
+    version: str | None = None
+    pinned: bool = False
+    misfits: list[str] = []
+    attributes: dict[str, Attribute] = {}
+    patches: set[str] = set()
+
+    @property
+    def held(self) -> bool:
+        """Whether mail doesn't wake it."""
+        return self.status == Status.PAUSED or (
+            self.status == Status.BLOCKED and self.block_code != BlockCode.STEP
+        )
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_at is not None
+
+    def release(self, wake_at: float | None) -> None:
+        self.owner = None
+        self.wake_at = wake_at
+
+    def unpause(self, now: float) -> bool:
+        """It isn't to be held any more; False if it wasn't before."""
+        if self.paused is None or self.ended:
+            return False
+        if self.status == Status.PAUSED:
+            unbegun = self.started_at is None
+            self.status, self.reason = (Status.QUEUED if unbegun else Status.WAITING).value, None
+            self.wake_at = max(self.paused, now) if unbegun else now
+        self.paused, self.updated_at = None, now
+        return True
+
+    def set_attributes(self, attributes: Iterable[Attribute]) -> None:
+        for attribute in attributes:
+            self.attributes.pop(attribute.name, None)
+            if attribute.values:
+                self.attributes[attribute.name] = attribute
+
+    def finish(self, status: str, reason: str | None, block_code: str | None, now: float) -> None:
+        self.status, self.reason, self.block_code, self.ended_at = status, reason, block_code, now
+        self.release(None)
+        self.inbox = {key: item for key, item in self.inbox.items() if item.kind != MailKind.CONTROL}
+        self.details.clear()

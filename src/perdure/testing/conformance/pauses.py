@@ -1,0 +1,108 @@
+"""Holding runs, and letting them go on."""
+
+from __future__ import annotations
+
+from perdure.codec.events import encode_event
+from perdure.core.events import CancelRequested
+from perdure.storage.records import Delivery, MailKind, ParentPolicy
+from perdure.testing.conformance.bench import NOW, Bench, Check
+
+PAUSED, RESUMED = b"paused", b"resumed"
+
+
+async def pause(bench: Bench, id: str) -> Delivery:
+    return await bench.store.pauses.pause(id, PAUSED, reason="look", now=NOW)
+
+
+async def resume(bench: Bench, id: str) -> Delivery:
+    return await bench.store.pauses.resume(id, RESUMED, now=NOW + 1)
+
+
+async def a_run_that_nobody_drives_is_paused_at_once(bench: Bench) -> None:
+    """It isn't due, and no mail wakes it; the event waits in its inbox."""
+    worker = await bench.worker()
+    await bench.make("r")
+    assert await pause(bench, "r") is Delivery.DELIVERED
+    row = await bench.row("r")
+    assert (row.status, row.reason, row.wake_at) == ("paused", "look", None)
+    await bench.store.send("r", b"hello", now=NOW, kind=MailKind.MESSAGE)
+    assert await bench.claim(worker, now=NOW + 99) == []
+    assert await bench.inbox(row) == [PAUSED, b"hello"]
+
+
+async def a_resumed_run_is_due(bench: Bench) -> None:
+    """At once if it was driven before, else when it was due."""
+    worker = await bench.worker()
+    await bench.make("delayed", wake_at=NOW + 50)
+    row = await bench.make("begun", owner=worker)
+    await bench.put(row, status="waiting", release=True, wake_at=NOW + 50)
+    for id in ("delayed", "begun"):
+        await pause(bench, id)
+        assert await resume(bench, id) is Delivery.DELIVERED
+    delayed, begun = await bench.row("delayed"), await bench.row("begun")
+    assert (delayed.status, delayed.wake_at, delayed.reason) == ("queued", NOW + 50, None)
+    assert (begun.status, begun.wake_at, begun.reason) == ("waiting", NOW + 1, None)
+    assert await bench.inbox(begun) == [PAUSED, RESUMED]
+
+
+async def wishing_twice_changes_nothing(bench: Bench) -> None:
+    """Nor does resuming what isn't paused; ended and unknown runs are told apart."""
+    row = await bench.make("r", owner=await bench.worker())
+    assert await resume(bench, "r") is Delivery.REPEATED
+    await pause(bench, "r")
+    assert await pause(bench, "r") is Delivery.REPEATED
+    assert await bench.inbox(row) == [PAUSED]
+    await bench.put(row, b"end", status="completed")
+    assert await pause(bench, "r") is Delivery.RUN_ENDED
+    assert await resume(bench, "r") is Delivery.RUN_ENDED
+    assert await pause(bench, "nobody") is Delivery.UNKNOWN_RUN
+
+
+async def a_driven_run_is_held_by_its_driver(bench: Bench) -> None:
+    """It goes on until its driver gives it up as paused; mail doesn't wake it then."""
+    worker = await bench.worker()
+    row = await bench.make("r", owner=worker)
+    await pause(bench, "r")
+    assert (await bench.row("r")).status == "running"
+    assert [item.data for item in await bench.store.mail(worker)] == [PAUSED]
+    row = await bench.put(row, b"held", status="paused", reason="look", release=True)
+    assert (row.status, row.reason, row.owner, row.wake_at) == ("paused", "look", None, None)
+    await resume(bench, "r")
+    assert [claimed.id for claimed in await bench.claim(worker, now=NOW + 1)] == ["r"]
+
+
+async def a_resumption_isnt_lost_while_the_driver_gives_up(bench: Bench) -> None:
+    """Given up as paused after it was resumed, a run is due at once."""
+    worker = await bench.worker()
+    row = await bench.make("r", owner=worker)
+    await pause(bench, "r")
+    await resume(bench, "r")
+    row = await bench.put(row, b"held", status="paused", reason="look", release=True, now=NOW + 2)
+    assert (row.status, row.reason, row.wake_at) == ("waiting", None, NOW + 2)
+
+
+async def a_cancellation_lets_a_run_go_on(bench: Bench) -> None:
+    """Whoever asks for it: a client, or the end of its parent."""
+    cancel = encode_event(CancelRequested(at=NOW))
+    worker = await bench.worker()
+    parent = await bench.make("parent", owner=worker)
+    children = [bench.new("r", on_parent_close=ParentPolicy.CANCEL), bench.new("other")]
+    parent = await bench.put(parent, b"x", children=children)
+    for id in ("r", "other"):
+        await pause(bench, id)
+    await bench.store.send("other", cancel, now=NOW + 1)
+    await bench.put(parent, b"end", status="completed")
+    for id in ("r", "other"):
+        row = await bench.row(id)
+        assert (row.status, row.wake_at) == ("queued", NOW + 1)
+        assert await resume(bench, id) is Delivery.REPEATED
+
+
+CHECKS: tuple[Check, ...] = (
+    a_run_that_nobody_drives_is_paused_at_once,
+    a_resumed_run_is_due,
+    wishing_twice_changes_nothing,
+    a_driven_run_is_held_by_its_driver,
+    a_resumption_isnt_lost_while_the_driver_gives_up,
+    a_cancellation_lets_a_run_go_on,
+)
