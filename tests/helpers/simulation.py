@@ -15,7 +15,10 @@ import heapq
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from perdure import workflow as _workflow
 from perdure.api.call import Call, WorkflowCall, current_machine
@@ -23,7 +26,17 @@ from perdure.api.decorators import Workflow, step
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.failures import failure_of, step_exception
 from perdure.core import events as ev
-from perdure.core.commands import CancelOperation, Ending, Finish, Operation, RunStep, StartChild, StartTimer
+from perdure.core.commands import (
+    AwaitMessage,
+    CancelOperation,
+    Ending,
+    Finish,
+    Operation,
+    RunStep,
+    StartChild,
+    StartTimer,
+    WriteDown,
+)
 from perdure.core.machine import Machine
 from perdure.runtime.definitions import workflow_named
 from perdure.runtime.outcomes import child_error
@@ -93,10 +106,15 @@ def see(*sight: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Nudge:
-    """Something that comes from outside at a virtual time: a cancellation, a deadline."""
+    """Something that comes from outside at a virtual time: a cancellation, a deadline, a message."""
 
     at: float
-    event: type[ev.CancelRequested] | type[ev.DeadlinePassed] = ev.CancelRequested
+    event: Callable[..., ev.Event] = ev.CancelRequested
+
+
+def message(at: float, name: str, payload: bytes) -> Nudge:
+    """A message that comes at a virtual time."""
+    return Nudge(at, partial(ev.MessageReceived, name=name, payload=payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +209,8 @@ class Simulation:
 
     def go_on(self) -> Recorded:
         """Drive the run live from where it stands, to its end or until nothing can happen any more."""
-        had = sum(isinstance(event, ev.CancelRequested | ev.DeadlinePassed) for event in self.history)
+        outside = ev.CancelRequested | ev.DeadlinePassed | ev.MessageReceived
+        had = sum(isinstance(event, outside) for event in self.history)
         for nudge in sorted(self._nudges, key=lambda nudge: nudge.at)[had:]:
             event = nudge.event(at=START + nudge.at)
             self._at(event.at, "", lambda event=event: event)  # type: ignore[misc]
@@ -232,6 +251,12 @@ class Simulation:
                     self._start_timer(command)
                 case StartChild():
                     self._start_child(command)
+                case AwaitMessage():
+                    self._await_message(command)
+                case WriteDown():
+                    at = self.history[-1].at
+                    written = msgspec.structs.replace(command.record, at=at)
+                    self._at(at, written.op, lambda written=written: written)  # type: ignore[misc]
                 case CancelOperation():
                     self.cancelled.append(command.operation.id)
                     if isinstance(command.operation, StartChild):
@@ -321,6 +346,12 @@ class Simulation:
             operation.id,
             lambda: ev.TimerFired(at=operation.due, timer=operation.id) if self._open(operation) else None,
         )
+
+    def _await_message(self, operation: AwaitMessage) -> None:
+        if self._notes and not operation.noted:
+            at = operation.asked_at + 0.1
+            note = ev.MessageAwaited(at=at, receive=operation.id, name=operation.name)
+            self._at(at, operation.id, lambda: note if self._open(operation) else None)
 
     def _start_child(self, operation: StartChild) -> None:
         started = ev.ChildStarted(

@@ -105,19 +105,22 @@ def done_looking(loop: WorkflowLoop) -> None:
 
 
 def _ask(predicate: Callable[[], object]) -> bool:
-    answer = predicate()
+    try:
+        answer = predicate()
+    except StopIteration as error:  # which no coroutine can raise
+        raise RuntimeError("the predicate of an until() raised StopIteration") from error
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
             answer.close()
+        name = getattr(
+            predicate, "__qualname__", type(predicate).__qualname__
+        )  # its repr may differ on replay
         msg = (
-            f"until() was given {predicate!r}, whose answer has to be awaited: it takes a plain function that looks "
-            "at the run's own state, as in until(lambda: len(done) == 3)"
+            f"until() was given {name}, whose answer has to be awaited: it takes a plain function that looks at the "
+            "run's own state, as in until(lambda: len(done) == 3)"
         )
         raise UsageError(msg)
-    try:
-        return bool(answer)
-    except StopIteration as error:
-        raise RuntimeError(error) from error
+    return bool(answer)
 
 
 def _on_timeout(future: asyncio.Future[None], timeout: float) -> None:

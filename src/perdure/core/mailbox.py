@@ -134,9 +134,10 @@ class Mailbox:
                 run.give_up(operation)
                 line.wake()
 
-    def unread(self) -> tuple[int, ...]:
-        """The numbers of the messages that no code has received."""
-        return tuple(sorted(number for line in self._lines.values() for number, _ in line.messages))
+    def unread(self) -> list[tuple[int, MessageReceived]]:
+        """The messages that no code has received, with their numbers, in the order of their arrival."""
+        found = [item for line in self._lines.values() for item in line.messages]
+        return sorted(found, key=lambda item: item[0])
 
     def left(self) -> list[MessageReceived]:
         """The messages that no code has received, in the order of their arrival."""

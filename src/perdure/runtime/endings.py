@@ -48,7 +48,7 @@ def last_event(
 
 
 def _unread(machine: Machine) -> tuple[int, ...]:
-    return () if machine.mailbox is None else machine.mailbox.unread()
+    return () if machine.mailbox is None else tuple(number for number, _ in machine.mailbox.unread())
 
 
 def without_messages(events: Iterable[tuple[ev.Event, T]]) -> list[tuple[ev.Event, T]]:
