@@ -88,9 +88,6 @@ async def refused() -> None:
     open("/dev/null")  # which the guard forbids
 
 
-NOT_A_WORKFLOW = 42
-
-
 @step(once=True)
 async def pay(cents: int) -> str:
     if cents > 100:
@@ -108,3 +105,20 @@ async def ship(item: str) -> str:
 @workflow
 async def order(cents: int, item: str) -> str:
     return await pay(cents) + ", shipped " + await ship(item)
+
+
+@workflow
+async def collects(count: int) -> list[int]:
+    return [await perdure.receive("number", int) for _ in range(count)]
+
+
+@workflow
+async def forwards(to: str) -> str:
+    try:
+        await perdure.send("nobody", "hello", 0)
+    except perdure.UnknownRunError:
+        await perdure.send(to, "number", 7)
+    return "sent"
+
+
+NOT_A_WORKFLOW = 42

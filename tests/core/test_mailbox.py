@@ -103,7 +103,7 @@ def test_the_first_of_message_timer_and_child() -> None:
                 "child": asyncio.ensure_future(child("c", 5.0)),
             }
             done, rest = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-            won.append([name for name, task in tasks.items() if task in done][0])
+            won.append(next(name for name, task in tasks.items() if task in done))
             for task in rest:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
@@ -279,8 +279,7 @@ def test_what_was_received_is_never_skipped(wanted: list[Any]) -> None:
                 notes=False,
             )
         except UndecodableError as error:
-            assert "message 'm' (event 4) was received by this run when it first came here" in str(error)
-            outcomes.append("refused")
+            outcomes.append("refused" if "message 'm' (event 4) was received by this run" in str(error) else "")
         else:
             assert again.outcome == [[3], [4]]
             outcomes.append("read")

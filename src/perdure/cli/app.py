@@ -13,6 +13,7 @@ from perdure.cli.demo import demo
 from perdure.cli.ls import ls
 from perdure.cli.resolve import resolve
 from perdure.cli.run import run
+from perdure.cli.send import send
 from perdure.cli.show import show
 from perdure.cli.trouble import Commands
 from perdure.cli.worker import worker
@@ -42,6 +43,6 @@ def root(
     """Durable execution for Python. The database is given by --url or PERDURE_URL."""
 
 
-for command in (run, worker, ls, show, cancel, terminate, resolve, demo):
+for command in (run, worker, ls, show, send, cancel, terminate, resolve, demo):
     app.command()(command)
 app.add_typer(callback)

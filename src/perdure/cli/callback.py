@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, NoReturn
+from typing import Annotated
 
-import msgspec
 import typer
 
 from perdure.api.callbacks import Callbacks
 from perdure.cli.database import UrlOption, reader
+from perdure.cli.inputs import json_value
 from perdure.cli.output import tell
-from perdure.cli.trouble import Trouble
 
 TokenArgument = Annotated[str, typer.Argument(help="The callback's token.")]
 
@@ -29,7 +27,7 @@ def complete(
     url: UrlOption = None,
 ) -> None:
     """Complete a callback with a value."""
-    given = msgspec.Raw(_checked(value))
+    given = json_value(value)
     asyncio.run(_act(url, lambda callbacks: callbacks.complete(token, given)))
     tell("The callback is completed.")
 
@@ -55,19 +53,3 @@ def heartbeat(token: TokenArgument, url: UrlOption = None) -> None:
 async def _act(url: str | None, act: Callable[[Callbacks], Awaitable[None]]) -> None:
     async with reader(url) as engine:
         await act(engine.callbacks)
-
-
-def _checked(text: str) -> bytes:
-    """The JSON of a value as it was given: read and written again, a large number would lose digits."""
-    try:
-        json.loads(text, parse_constant=_no_constant)
-        return text.encode()
-    except (ValueError, RecursionError) as error:  # half a surrogate pair, where the shell gave odd bytes
-        raise Trouble(
-            f"The value isn't JSON: {error}. Texts need double quotes, and all of it single quotes in a shell: "
-            "'\"text\"'"
-        ) from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise Trouble(f"The value isn't JSON: {name} is no JSON number.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.api.runinfo import RunInfo
+from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.cli.output import moment
 from perdure.core.events import Event
 
@@ -33,6 +33,20 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
         "recoveries": run.recoveries,
         **moments,
         "waiting_for": [_fields(wait) for wait in run.waiting_for],
+        "undelivered": [_stray(item) for item in run.undelivered],
+        "set_aside": [_stray(item) for item in run.set_aside],
+    }
+
+
+def _stray(message: StrayMessage) -> dict[str, Any]:
+    return {
+        "name": message.name,
+        "value": message.value,
+        "at": message.at.isoformat(),
+        "number": message.number,
+        "key": message.key,
+        "sender": message.sender,
+        "why": message.why,
     }
 
 

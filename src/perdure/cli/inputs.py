@@ -47,6 +47,26 @@ def call_with(workflow: Workflow[..., Any], text: str | None) -> Call[Any]:
     return workflow(*given, **named)
 
 
+def json_value(text: str) -> msgspec.Raw:
+    """One value, as it was given: read and written again, a large number would lose digits.
+
+    Raises:
+        Trouble: it isn't JSON.
+    """
+    try:
+        json.loads(text, parse_constant=_no_number)
+        return msgspec.Raw(text.encode())
+    except (ValueError, RecursionError) as error:  # half a surrogate pair, where the shell gave odd bytes
+        raise Trouble(
+            f"The value isn't JSON: {error}. Texts need double quotes, and all of it single quotes in a shell: "
+            "'\"text\"'"
+        ) from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise Trouble(f"The value isn't JSON: {name} is no JSON number.")
+
+
 def signature(workflow: Workflow[..., Any]) -> str:
     """How the workflow is called, as its source says it."""
     try:

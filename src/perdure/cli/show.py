@@ -6,11 +6,12 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from perdure.api.runinfo import RunInfo
+from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.cli.database import UrlOption, reader, unknown
 from perdure.cli.facts import event_facts, run_facts
 from perdure.cli.output import (
@@ -28,6 +29,8 @@ from perdure.cli.timeline import Line, timeline
 from perdure.core.events import Event
 from perdure.core.timeline import Wait
 from perdure.errors import UnknownRunError
+
+_STRAYS = 5  # messages of each kind in the header
 
 
 def show(
@@ -84,6 +87,12 @@ def _header(run: RunInfo, now: datetime) -> Table:
         grid.add_row("warning", Text(printable(run.warning), style="yellow"))
     for wait in run.waiting_for:
         grid.add_row("waits for", Text(_waiting(wait, now)))
+    for message in run.set_aside[:_STRAYS]:
+        grid.add_row("set aside", Text(f"{_stray(message, now)}: {one_line(message.why or '', 200)}"))
+    for message in run.undelivered[:_STRAYS]:
+        grid.add_row("undelivered", Text(_stray(message, now)))
+    if (more := max(0, len(run.set_aside) - _STRAYS) + max(0, len(run.undelivered) - _STRAYS)) > 0:
+        grid.add_row("", Text(f"... and {more} more messages: perdure show --json"))
     if run.wake_at is not None and not run.status.final:
         grid.add_row("wakes", Text(f"{clock_time(run.wake_at)} ({ago(run.wake_at, now)})"))
     if run.generation > 1:
@@ -97,6 +106,12 @@ def _header(run: RunInfo, now: datetime) -> Table:
     recovered = f", worker lost {run.recoveries} times in a row" if run.recoveries else ""
     grid.add_row("events", Text(f"{run.events}{recovered}"))
     return grid
+
+
+def _stray(message: StrayMessage, now: datetime) -> str:
+    value = one_line(msgspec.json.encode(message.value).decode(), 60)
+    came = "" if message.number is None else f"event {message.number}, "
+    return f"message {printable(message.name)} {value} ({came}{ago(message.at, now)})"
 
 
 def _waiting(wait: Wait, now: datetime) -> str:

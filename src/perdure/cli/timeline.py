@@ -5,11 +5,12 @@ An event is one line. Times are relative to the run's start, since what matters 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from perdure.cli.messagelines import MESSAGES, MessageTeller
 from perdure.cli.output import duration, one_line, printable
 from perdure.core import events as ev
 
@@ -41,22 +42,27 @@ def timeline(history: Iterable[ev.Event], *, full: bool = False) -> list[Line]:
     Args:
         full: values are shown whole, and failures with their tracebacks.
     """
-    teller = _Teller(full)
-    return [teller.line(event) for event in history]
+    events = list(history)
+    teller = _Teller(events, full)
+    return [teller.line(number, event) for number, event in enumerate(events, 1)]
 
 
 class _Teller:
     """Turns events into lines, and remembers what was started when."""
 
-    def __init__(self, full: bool) -> None:
+    def __init__(self, history: Sequence[ev.Event], full: bool) -> None:
         self._full = full
+        self._messages = MessageTeller(history, lambda data: self._values(None, data).removeprefix("→ "))
         self._start: float | None = None
         self._since: dict[str, float] = {}
 
-    def line(self, event: ev.Event) -> Line:
+    def line(self, number: int, event: ev.Event) -> Line:
         if self._start is None:
             self._start = event.at
         offset = event.at - self._start
+        if isinstance(event, MESSAGES):
+            sign, style, what, detail = self._messages.line(number, event)
+            return Line(offset, sign, style, what, detail=detail)
         match event:
             case ev.StepStarted() | ev.StepAttemptFailed() | ev.StepCompleted() | ev.StepFailed():
                 return self._step(offset, event)
