@@ -115,7 +115,8 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if name != "PERDURE_URL"}
-        return {**inherited, "LEDGER": str(self.ledger), "PYTHONPATH": str(HERE)}
+        path = os.pathsep.join(filter(None, (str(HERE), inherited.get("PYTHONPATH"))))
+        return {**inherited, "LEDGER": str(self.ledger), "PYTHONPATH": path}
 
     def start(self, *command: str) -> Process:
         process = Process(command, self.folder, self.environment)
