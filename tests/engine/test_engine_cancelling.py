@@ -243,7 +243,7 @@ def test_the_time_for_cleaning_is_limited(place: Place) -> None:
             await works(engine)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("perdure.runtime.driver.CLEANUP_SECONDS", 0.1)
+        patch.setattr("perdure.runtime.timelimit.CLEANUP_SECONDS", 0.1)
         run(main)
 
 

@@ -406,7 +406,7 @@ def test_the_time_for_cleaning_does_not_cut_a_saga_short(place: Place) -> None:
 
     BODIES["waits_and_undoes_slowly"] = waits_and_undoes_slowly
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("perdure.runtime.driver.CLEANUP_SECONDS", 0.02)
+        patch.setattr("perdure.runtime.timelimit.CLEANUP_SECONDS", 0.02)
         run(main)
 
 

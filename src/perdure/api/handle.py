@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 from perdure.api.connection import Connection
 from perdure.api.decisions import UNDECIDED, choice, decision
 from perdure.api.messages import new_mail
+from perdure.api.operating import Operated
 from perdure.api.runinfo import RunInfo, run_info
 from perdure.api.streams import StreamItem, read_stream
 from perdure.codec.events import decode_event, encode_event
@@ -31,7 +32,7 @@ T = TypeVar("T")
 _ANY = ValueCodec[Any](Any, "result of a workflow this process has no code for")
 
 
-class Handle(Generic[R]):
+class Handle(Operated[R]):
     """A run by its id. Making one does no I/O; its methods do.
 
     Attributes:

@@ -11,6 +11,7 @@ from perdure.cli.callback import callback
 from perdure.cli.control import cancel, terminate
 from perdure.cli.demo import demo
 from perdure.cli.ls import ls
+from perdure.cli.operating import pause, resume
 from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.send import send
@@ -43,6 +44,6 @@ def root(
     """Durable execution for Python. The database is given by --url or PERDURE_URL."""
 
 
-for command in (run, worker, ls, show, send, cancel, terminate, resolve, demo):
+for command in (run, worker, ls, show, send, cancel, terminate, pause, resume, resolve, demo):
     app.command()(command)
 app.add_typer(callback)

@@ -164,6 +164,10 @@ class _Teller:
             case ev.CancelRequested():
                 what = "termination requested" if event.terminate else "cancel requested"
                 return Line(offset, "!", "yellow", what, detail=one_line(event.reason or "", None))
+            case ev.RunPaused():
+                return Line(offset, "‖", "yellow", "paused", detail=one_line(event.reason or "", None))
+            case ev.RunResumed():
+                return Line(offset, "▶", "yellow", "resumed")
             case ev.DeadlinePassed():
                 return Line(offset, "!", "yellow", "deadline passed")
             case ev.RunCompleted():

@@ -200,6 +200,8 @@ _TURNS: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
 _NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.RunStarted: Machine._refuse,
     ev.RunRecovered: Machine._pass_over,
+    ev.RunPaused: Machine._pass_over,
+    ev.RunResumed: Machine._pass_over,
     ev.StepStarted: Machine._step_noted,
     ev.StepAttemptFailed: Machine._step_noted,
     ev.StepParked: Machine._step_parked,

@@ -31,25 +31,24 @@ from perdure.core.status import Status
 from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.collecting import Batch, Collecting
 from perdure.runtime.definitions import WorkflowDefinition
-from perdure.runtime.endings import Last, timed_out, told_to_parent, without_messages
+from perdure.runtime.endings import Last, told_to_parent, without_messages
 from perdure.runtime.feeding import feed
 from perdure.runtime.generations import LONG_HISTORY, long_history, successor
 from perdure.runtime.host import Handover, Host, appended
 from perdure.runtime.machines import let_go
 from perdure.runtime.notes import wait_notes
 from perdure.runtime.parking import admitted, why_parked
+from perdure.runtime.pausing import TURNING, Pause, admitted_now, paused_after
 from perdure.runtime.reception import Reception
+from perdure.runtime.timelimit import TimeLimited
 from perdure.runtime.work import FOLLOWED, Work
 from perdure.storage.attributes import Misfit
 from perdure.storage.records import Append, Appended, BlockCode, RunRow, Stale
 
 logger = logging.getLogger("perdure.driver")
 
-#: How long a run past its timeout may take for cleaning up, in seconds.
-CLEANUP_SECONDS = 30.0
 
-
-class Driver(Collecting):
+class Driver(Collecting, TimeLimited):
     """Drives one run.
 
     Args:
@@ -59,12 +58,13 @@ class Driver(Collecting):
     Attributes:
         gone: this driver drives no more.
         last_active: wall-clock time of the last turn, for eviction.
+        pause: it is paused, and what is kept from its code meanwhile.
     """
 
     __slots__ = (
         "_ending", "_final_sent", "_handover", "_held", "_in_flight", "_last_mail", "_reception", "_state",
-        "definition", "epoch", "gone", "id", "last_active", "machine", "number", "parent_op", "queue", "run", "seq",
-        "work",
+        "definition", "epoch", "gone", "id", "last_active", "machine", "number", "parent_op", "pause", "queue", "run",
+        "seq",        "work",
     )  # fmt: skip
 
     made = 0  # how many drivers this process has made so far
@@ -87,6 +87,7 @@ class Driver(Collecting):
         self.work = Work(self)
         self.gone = False
         self.last_active = 0.0
+        self.pause: Pause | None = None
         self._state: str | None = row.status  # what the store has, None if that is to be told anew
         self._last_mail = 0
         self._reception: Reception | None = None  # for callers of its handlers
@@ -106,6 +107,8 @@ class Driver(Collecting):
             self._last_at = max(self._last_at, event.at)
             self.has_children = self.has_children or isinstance(event, ev.ChildStarted)
             feed(self, event)
+            if type(event) in TURNING:
+                self.pause = paused_after(event, self.pause)
 
     def recovered(self, worker: str, version: str) -> None:
         """Let the history show that the run's former driver died."""
@@ -123,7 +126,7 @@ class Driver(Collecting):
 
     def take_mail(self, items: Iterable[tuple[int, ev.Event]]) -> None:
         """Take inbox items into the history, each once, in the order of their arrival."""
-        for number, sent in items:
+        for number, sent in admitted_now(items, paused=self.pause is not None):
             event = admitted(self.machine, sent, self.now()) if isinstance(sent, ev.StepCompleted) else sent
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
@@ -157,6 +160,11 @@ class Driver(Collecting):
             return
         if self._held is not None and self._in_flight:
             return  # what they wait for isn't durable yet; this is called again when it is
+        if self.pause is not None:
+            self.flush()
+            if not self.busy() and not self.work.executing:
+                self.release(None)
+            return
         commands = self.machine.take_commands()
         if self._held is not None:
             commands = [*still_wanted(self, self._held), *commands]
@@ -192,7 +200,7 @@ class Driver(Collecting):
 
     def note(self, notes: list[ev.Event], status: Status) -> None:
         """Write down notes for people: a step that takes long, what the run waits for."""
-        if self.busy() or self.gone or self._ending or self._handover:
+        if self.busy() or self.gone or self._ending or self._handover or self.pause:
             return  # the next append will tell as much
         self._buffer = [(event, UNSET) for event in notes]
         if notes or status != self._state:
@@ -201,11 +209,14 @@ class Driver(Collecting):
     def release(self, wake_at: float | None) -> None:
         """Hand the run back, to be driven again at `wake_at` or when something arrives for it."""
         stuck = self.machine.stuck()
-        for note in wait_notes(self.machine.operations.values(), self.now()):
-            self.ride(note)
+        if self.pause is None:  # else the code doesn't know yet what isn't waited for any more
+            for note in wait_notes(self.machine.operations.values(), self.now()):
+                self.ride(note)
         self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
         if parked := self.work.parked():
             self._handover = Handover(Status.BLOCKED, wake_at, why_parked(self.id, parked), BlockCode.STEP)
+        if self.pause is not None:
+            self._handover = Handover(Status.PAUSED, reason=self.pause.reason)
         self._let_go()
         self.flush()
 
@@ -300,10 +311,10 @@ class Driver(Collecting):
         else:
             self.last_active = self.host.clock()
             for event, value in events:
-                feed(self, event, value)
-                if type(event) in FOLLOWED:
-                    self._state = None if isinstance(event, ev.StepParked) else self._state
-                    self.work.follow(event)
+                if self.pause is not None:
+                    self.pause.keep(self, event, value)
+                else:
+                    self.give(event, value)
             try:
                 self.proceed()
             except Exception as error:  # the engine's own: the run mustn't hang for it
@@ -311,6 +322,16 @@ class Driver(Collecting):
                 self.block(error)
             if any(not epoch for _, epoch in result.children):
                 self.check_children()
+
+    def give(self, event: ev.Event, value: Any) -> None:
+        """Give the code something that is durable, and do what follows from that here."""
+        feed(self, event, value)
+        if type(event) in FOLLOWED:
+            self._state = None if isinstance(event, ev.StepParked) else self._state
+            self.work.follow(event)
+        elif isinstance(event, ev.RunPaused):
+            self.pause = Pause(event.reason)
+            self.pause.begin_later(self.work.not_begun(), self.work.start_step)
 
     # -- what commands change ------------------------------------------------------------------------
 
@@ -326,22 +347,6 @@ class Driver(Collecting):
         if self._ending is None:
             self._ending = last
             self.work.drop()
-
-    # -- the run's timeout ---------------------------------------------------------------------------
-
-    def deadline_passed(self) -> None:
-        machine = self.machine
-        since = machine.deadline_passed_at if machine.deadline_passed else self.now()
-        self.work.arm("cleanup", since + CLEANUP_SECONDS, self._cleanup_over)
-        if not machine.deadline_passed:
-            self.record(ev.DeadlinePassed(at=since))
-
-    def _cleanup_over(self) -> None:
-        if self.machine.compensating:  # a half undone saga helps nobody: see again when it may be done
-            self.work.arm("cleanup", self.now() + CLEANUP_SECONDS, self._cleanup_over)
-            return
-        self.end(timed_out(self.machine, self.now()))
-        self.flush()
 
     @property
     def keys(self) -> int:
@@ -362,7 +367,7 @@ class Driver(Collecting):
     def idle(self) -> bool:
         """Whether this run only waits: nothing executes, nothing is on its way to the log."""
         working = self.busy() or self.work.executing or self.work.sending
-        return not (working or self.gone or self._ending or self._handover)
+        return not (working or self.gone or self._ending or self._handover or self.pause)
 
     def lose(self, why: str) -> None:
         """Another worker drives this run now."""

@@ -12,6 +12,7 @@ from perdure.core.status import Status
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host, appended
+from perdure.runtime.pausing import Pause
 from perdure.runtime.timers import Alarm
 from perdure.storage.records import Detail, Effect, StepDetail
 
@@ -31,6 +32,7 @@ class Owner(Protocol):
     id: str
     machine: Machine
     gone: bool
+    pause: Pause | None
     run: int
     epoch: int
 
@@ -181,7 +183,10 @@ class Work:
     def _ring(self, name: str, action: Callable[..., None], args: tuple[Any, ...]) -> None:
         if self._alarms is not None:
             self._alarms.pop(name, None)
-        action(*args)
+        if (pause := self._run.pause) is not None:
+            pause.put_off.append((action, args))
+        else:
+            action(*args)
 
     def cancel(self, operation: Operation) -> None:
         """The code doesn't wait for this any more."""
@@ -216,6 +221,15 @@ class Work:
         if parked or stands_in_line or (self._alarms is not None and operation.id in self._alarms):
             self.cancel(operation)
             self._run.host.steps.give_up(self._run, operation)
+
+    def not_begun(self) -> list[RunStep]:
+        """Take the steps that stand in line out of it."""
+        waiting = [attempt for attempt in (self._attempts or {}).values() if attempt.future is None]
+        for attempt in waiting:
+            assert self._attempts is not None
+            del self._attempts[attempt.operation.id]
+            attempt.cancel()
+        return [attempt.operation for attempt in waiting]
 
     def drop(self) -> None:
         """Cancel everything."""
