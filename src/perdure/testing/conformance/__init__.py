@@ -23,6 +23,7 @@ from collections.abc import Callable
 from perdure.storage.protocol import Store
 from perdure.testing.conformance import (
     appending,
+    attributes,
     claiming,
     clients,
     details,
@@ -33,7 +34,9 @@ from perdure.testing.conformance import (
     messages,
     pauses,
     schedules,
+    streams,
     unbegun,
+    versions,
     watching,
     workers,
 )
@@ -53,6 +56,9 @@ CHECKS: tuple[Check, ...] = (
     *details.CHECKS,
     *claiming.CHECKS,
     *workers.CHECKS,
+    *streams.CHECKS,
+    *attributes.CHECKS,
+    *versions.CHECKS,
     *schedules.CHECKS,
     *pauses.CHECKS,
     *unbegun.CHECKS,
