@@ -49,6 +49,7 @@ from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
 from perdure.api.searching import patched, set_attributes
 from perdure.api.streams import StreamItem, emit
+from perdure.api.workerinfo import WorkerInfo
 from perdure.core import events
 from perdure.core.doubt import Done
 from perdure.core.retry import Retry
@@ -147,6 +148,7 @@ __all__ = [
     "UnknownRunError",
     "UnknownScheduleError",
     "UpdateRejected",
+    "WorkerInfo",
     "Workflow",
     "callback",
     "continue_as",

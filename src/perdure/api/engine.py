@@ -19,6 +19,7 @@ from perdure.api.messages import Message, with_messages
 from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
 from perdure.api.starting import create_runs
+from perdure.api.workerinfo import WorkerInfo, worker_info
 from perdure.core.attributes import AttributeFilter, AttributeValue, attributes_of, conditions_of
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
@@ -360,6 +361,10 @@ class Engine:
         )
         async for run in list_runs(connection.store, filter, limit):
             yield run
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers that drive runs of this database, with the versions of their code."""
+        return [worker_info(row) for row in await self._open().store.workers()]
 
     # -- starting -----------------------------------------------------------------------------------
 

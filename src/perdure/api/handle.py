@@ -13,6 +13,7 @@ from perdure.api.messages import new_mail
 from perdure.api.operating import Operated
 from perdure.api.runinfo import RunInfo, run_info
 from perdure.api.streams import StreamItem, read_stream
+from perdure.api.why import why
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
@@ -20,6 +21,7 @@ from perdure.core.attributes import AttributeValue, attributes_json, attributes_
 from perdure.core.retry import seconds
 from perdure.core.status import Status
 from perdure.core.timeline import waits
+from perdure.core.why import Why
 from perdure.errors import RunConflictError, RunEndedError, UnknownRunError
 from perdure.runtime.definitions import workflow_named
 from perdure.runtime.handlers import encode_call
@@ -193,6 +195,14 @@ class Handle(Operated[R]):
             superseded=superseded,
             follow=follow,
         )
+
+    async def why(self) -> Why:
+        """Why the run doesn't go on: what it waits for, since when, and what to do; children included.
+
+        Raises:
+            UnknownRunError: no run has this id.
+        """
+        return await why(self._connection, self.id)
 
     async def set_attributes(self, **values: AttributeValue | None) -> None:
         """Set attributes of the run, by which it can be found; also after its end. Durable when it returns.

@@ -16,8 +16,11 @@ from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.send import send
 from perdure.cli.show import show
+from perdure.cli.stream import stream
 from perdure.cli.trouble import Commands
+from perdure.cli.why import why
 from perdure.cli.worker import worker
+from perdure.cli.workers import workers
 
 app = typer.Typer(
     name="perdure",
@@ -44,6 +47,9 @@ def root(
     """Durable execution for Python. The database is given by --url or PERDURE_URL."""
 
 
-for command in (run, worker, ls, show, send, cancel, terminate, pause, resume, resolve, demo):
+COMMANDS = (
+    run, worker, workers, ls, show, why, stream, send, cancel, terminate, pause, resume, resolve, demo,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(callback)

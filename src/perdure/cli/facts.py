@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -31,6 +32,12 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
         "generation": run.generation,
         "events": run.events,
         "recoveries": run.recoveries,
+        "version": run.version,
+        "pinned": run.pinned,
+        "attributes": {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in run.attributes.items()
+        },
         **moments,
         "waiting_for": [_fields(wait) for wait in run.waiting_for],
         "undelivered": [_stray(item) for item in run.undelivered],

@@ -12,11 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from perdure.api.runinfo import RunInfo
+from perdure.cli.attributes import asked_of
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.facts import run_facts
 from perdure.cli.output import STATUS_STYLES, ago, duration, one_line, out, print_json, printable, tell
 from perdure.cli.trouble import Trouble
+from perdure.cli.why import why_facts, why_lines
 from perdure.core.status import Status
+from perdure.core.why import Why
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -33,7 +36,19 @@ def ls(
         str | None,
         typer.Option("--since", metavar="2h|DATE", help="Only created since: 45s, 30m, 2h, 7d, or a date."),
     ] = None,
-    blocked: Annotated[bool, typer.Option("--blocked", help="Only those that can't go on.")] = False,
+    blocked: Annotated[
+        bool, typer.Option("--blocked", help="Only those that can't go on, with what to do about it.")
+    ] = False,
+    attr: Annotated[
+        list[str] | None,
+        typer.Option("--attr", metavar="NAME=VALUE", help="Only with this attribute; also < <= > >= !=."),
+    ] = None,
+    unpatched: Annotated[
+        str | None,
+        typer.Option(
+            "--unpatched", metavar="CHANGE", help="Only live ones that a change of code hasn't reached."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
     url: UrlOption = None,
@@ -41,20 +56,34 @@ def ls(
     """List runs, newest first."""
     wanted = [*(status or []), *([Status.BLOCKED] if blocked else [])]
     start = None if since is None else since_when(since, datetime.now(UTC))
-    runs = asyncio.run(_find(url, wanted, workflow, start, limit))
+    asked = asked_of(attr or [])
+    filters: dict[str, Any] = {"status": wanted, "workflow": workflow, "since": start, "limit": limit}
+    runs, whys = asyncio.run(
+        _find(url, {**filters, "attributes": asked, "unpatched": unpatched}, explain=blocked)
+    )
     if as_json:
-        print_json([run_facts(run) for run in runs])
+        print_json([{**run_facts(run), **_explained(whys.get(run.id))} for run in runs])
+    elif whys:
+        for run in runs:
+            for line in why_lines(whys[run.id], datetime.now(UTC)):
+                out().print(line, soft_wrap=True)
     elif runs:
         out().print(_table(runs))
     else:
-        tell("No run is like that." if wanted or workflow or start else "There are no runs yet.")
+        limited = wanted or workflow or start or asked or unpatched
+        tell("No run is like that." if limited else "There are no runs yet.")
 
 
 async def _find(
-    url: str | None, status: list[Status], workflow: str | None, since: datetime | None, limit: int
-) -> list[RunInfo]:
+    url: str | None, filters: dict[str, Any], *, explain: bool
+) -> tuple[list[RunInfo], dict[str, Why]]:
     async with reader(url) as engine:
-        return [run async for run in engine.runs(status=status, workflow=workflow, since=since, limit=limit)]
+        runs = [run async for run in engine.runs(**filters)]
+        return runs, {run.id: await engine.get(run.id).why() for run in runs} if explain else {}
+
+
+def _explained(why: Why | None) -> dict[str, Any]:
+    return {} if why is None else {"why": why_facts(why)["causes"]}
 
 
 def since_when(text: str, now: datetime) -> datetime:

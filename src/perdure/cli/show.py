@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -99,6 +100,11 @@ def _header(run: RunInfo, now: datetime) -> Table:
         grid.add_row("generation", Text(str(run.generation)))
     if run.parent is not None:
         grid.add_row("parent", Text(printable(run.parent)))
+    for name, value in run.attributes.items():
+        shown = value.isoformat() if isinstance(value, datetime) else json.dumps(value, ensure_ascii=False)
+        grid.add_row("attribute", Text(printable(f"{name} = {shown}")))
+    if run.version is not None:
+        grid.add_row("version", Text(printable(run.version) + (", pinned to it" if run.pinned else "")))
     grid.add_row("queue", Text(printable(run.queue)))
     grid.add_row("created", Text(f"{clock_time(run.created_at)} ({ago(run.created_at, now)})"))
     if run.ended_at is not None and run.started_at is not None:

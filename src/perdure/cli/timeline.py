@@ -13,6 +13,7 @@ import msgspec
 from perdure.cli.messagelines import MESSAGES, MessageTeller
 from perdure.cli.output import duration, one_line, printable
 from perdure.core import events as ev
+from perdure.core.patches import change_of
 
 
 class Line(NamedTuple):
@@ -75,6 +76,16 @@ class _Teller:
             case ev.OperationDropped():
                 took = self._took(event.operation, event.at)
                 return Line(offset, "·", "dim", event.operation, took, "given up by the code")
+            case ev.Emitted():
+                told = one_line(f"→ {event.item.decode(errors='replace')}", None if self._full else 60)
+                return Line(offset, "»", "blue", f"stream {printable(event.stream)}", detail=told)
+            case ev.AttributesSet():
+                told = one_line(event.values.decode(errors="replace"), None if self._full else 120)
+                what = "attributes" if event.op else "attributes (from outside)"
+                return Line(offset, "#", "blue", what, detail=told)
+            case ev.Patched():
+                told = printable(change_of(event.op))
+                return Line(offset, "·", "dim", "patched", detail=f"took the new branch of {told!r}")
             case _:
                 return self._run(offset, event)
 
@@ -159,7 +170,8 @@ class _Teller:
                 told = f"as {printable(event.workflow)}{self._values(event.input, None)}"
                 return Line(offset, "■", "bold", "continued", detail=told)
             case ev.RunRecovered():
-                told = f"by {printable(event.worker)}, after its worker was lost"
+                version = f" (version {printable(event.version)})" if event.version else ""
+                told = f"by {printable(event.worker)}{version}, after its worker was lost"
                 return Line(offset, "⟳", "yellow", "taken over", detail=told)
             case ev.CancelRequested():
                 what = "termination requested" if event.terminate else "cancel requested"

@@ -28,6 +28,10 @@ def worker(
             "--grace", metavar="SECONDS", min=0, help="How long steps may go on after the first signal."
         ),
     ] = 5.0,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="What you call the version of the code.", show_default=False),
+    ] = None,
     url: UrlOption = None,
 ) -> None:
     """Drive runs until Ctrl-C or SIGTERM, then hand them back. A second signal ends it at once."""
@@ -44,17 +48,19 @@ def worker(
             f"There is no workflow in {', '.join(modules)}: decorate an async function with @workflow."
         )
     log_to_stderr(logging.INFO)
-    asyncio.run(_serve(where, names, concurrency, grace))
+    asyncio.run(_serve(where, names, concurrency, grace, version))
     end_process(0)
 
 
-async def _serve(url: str, queues: tuple[str, ...], concurrency: int, grace: float) -> None:
+async def _serve(
+    url: str, queues: tuple[str, ...], concurrency: int, grace: float, version: str | None
+) -> None:
     stop = StopRequest(
         lambda: tell(
             f"Stopping: steps have {grace:g} s to finish, runs are handed back. Once more, and it ends."
         )
     )
-    async with Engine(url, queues=queues, concurrency=concurrency, grace=grace):
+    async with Engine(url, queues=queues, concurrency=concurrency, grace=grace, version=version):
         tell(
             f"Worker {os.getpid()} serves {url}\n"
             f"  queues     {', '.join(queues)}\n"

@@ -19,15 +19,7 @@ from perdure.errors import UsageError
 AttributeValue: TypeAlias = str | int | float | bool | datetime | list[str]
 
 #: What a search may ask of an attribute: its value, a comparison, or several that must all hold.
-AttributeFilter: TypeAlias = (
-    str
-    | int
-    | float
-    | bool
-    | datetime
-    | tuple[str, str | int | float | bool | datetime]
-    | list[tuple[str, str | int | float | bool | datetime]]
-)
+AttributeFilter: TypeAlias = str | int | float | bool | datetime | tuple[str, Any] | Sequence[tuple[str, Any]]
 
 #: What is comparable with each other: `number` holds int and float.
 Family: TypeAlias = Literal["text", "number", "flag", "moment"]
@@ -141,17 +133,22 @@ def conditions_of(wanted: Mapping[str, Any]) -> tuple[Condition, ...]:
     """From what users ask for to conditions, all of which must hold.
 
     Args:
-        wanted: by name a value, which it must equal or (a list) contain; a pair such as `(">=", 10)`; or a
-            list of such pairs, all of which must hold.
+        wanted: by name a value, which it must equal or (a list) contain; a pair such as `(">=", 10)` or
+            `("in", ["x", "y"])`; or a list of such pairs, all of which must hold.
 
     Raises:
         UsageError: an operator or value can't be one.
     """
     found: list[Condition] = []
+    operator: str
     for name, value in wanted.items():
         pairs: list[Any] = value if isinstance(value, list) else [value]
         for pair in pairs:
             operator, given = pair if isinstance(pair, tuple) and len(pair) == 2 else ("=", pair)
+            if operator == "in" and isinstance(given, list):
+                choices: list[Any] = given
+                found.append(Condition(name, "=", tuple(_single(name, choice) for choice in choices)))
+                continue
             if operator not in OPERATORS:
                 msg = f"attribute {name!r}: {operator!r} compares nothing; use one of {' '.join(OPERATORS)}"
                 raise UsageError(msg)

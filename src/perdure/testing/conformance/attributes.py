@@ -29,7 +29,14 @@ def _set(**values: Any) -> SetAttributes:
 
 async def attributes_keep_their_types(bench: Bench) -> None:
     """Given with the run, by an append, or from outside."""
-    given = {"text": "x", "number": 3, "part": 0.1, "flag": True, "day": _DAY, "tags": ["b", "a"]}
+    given: dict[str, Any] = {
+        "text": "x",
+        "number": 3,
+        "part": 0.1,
+        "flag": True,
+        "day": _DAY,
+        "tags": ["b", "a"],
+    }
     row = await bench.make("r", attributes=attributes_of(given), owner=await bench.worker())
     plain = await bench.make("plain")
     assert await _of(bench, row) == given
@@ -80,12 +87,13 @@ async def attributes_can_be_set_from_outside(bench: Bench) -> None:
 
 async def runs_are_found_by_their_attributes(bench: Bench) -> None:
     """By equality and order within a kind of value, by any text of a list; all conditions hold."""
-    for id, values in {
+    given: dict[str, dict[str, Any]] = {
         "a": {"n": 1, "s": "x", "tags": ["p", "q"], "day": _DAY},
         "b": {"n": 2.5, "s": "y", "flag": True},
         "c": {"n": "1", "flag": False, "tags": ["q"]},
         "d": {},
-    }.items():
+    }
+    for id, values in given.items():
         await bench.make(id, attributes=attributes_of(values))
     assert await _found(bench, n=1) == ["a"]
     assert await _found(bench, n=1.0) == ["a"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from perdure.storage.records import RunRow, Stale
 from perdure.storage.streams import Emit, StepItems, StreamRow, Supersede
@@ -23,7 +24,7 @@ async def _rows(bench: Bench, id: str = "r", stream: str = "t", after: int = 0) 
     return page.rows
 
 
-async def _told(bench: Bench, **where: str) -> list[tuple[int, bytes | None, bool]]:
+async def _told(bench: Bench, **where: Any) -> list[tuple[int, bytes | None, bool]]:
     return [(row.offset, row.data, row.superseded) for row in await _rows(bench, **where)]
 
 

@@ -1,0 +1,56 @@
+"""Gathers what `core/why.py` explains: a run's row, its history, its children's, and the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perdure.api.connection import Connection
+from perdure.core.status import Status
+from perdure.core.timeline import Wait, waits
+from perdure.core.why import Facts, Server, Why, explain
+from perdure.storage.records import RunRow
+
+#: How deep a chain of children is followed, and how many children of one run.
+_DEPTH_MAX = 20
+_CHILDREN_MAX = 20
+
+
+async def why(connection: Connection, id: str) -> Why:
+    """Why a run doesn't go on. Raises UnknownRunError."""
+    row = await connection.row(id)
+    servers = [
+        Server(worker.name, worker.queues, worker.workflows, worker.version)
+        for worker in await connection.store.workers()
+    ]
+    return await _why(connection, row, servers, _DEPTH_MAX)
+
+
+async def _why(connection: Connection, row: RunRow, servers: Sequence[Server], depth: int) -> Why:
+    found: list[Wait] = []
+    if not Status(row.status).final:
+        found = waits([event async for event in connection.history(row.run)])
+    children: dict[str, Why] = {}
+    if depth > 0:
+        ids = [wait.detail for wait in found if wait.kind == "child"][:_CHILDREN_MAX]
+        rows = await connection.store.get(ids) if ids else []
+        for child in rows:
+            if child is not None:
+                children[child.id] = await _why(connection, child, servers, depth - 1)
+    return explain(_facts(row, found, servers), now=connection.clock(), children=children)
+
+
+def _facts(row: RunRow, found: Sequence[Wait], servers: Sequence[Server]) -> Facts:
+    return Facts(
+        id=row.id,
+        workflow=row.workflow,
+        status=Status(row.status),
+        queue=row.queue,
+        since=row.updated_at if row.ended_at is None else row.ended_at,
+        driven=row.owner is not None,
+        reason=row.reason,
+        block_code=row.block_code,
+        pinned_to=row.version if row.pinned else None,
+        wake_at=row.wake_at,
+        waits=found,
+        servers=servers,
+    )

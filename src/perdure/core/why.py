@@ -1,0 +1,215 @@
+"""Why a run doesn't go on: what it waits for, since when, and what somebody can do about it.
+
+A pure function over what is known of the run. Where a run waits for a child, the child's own explanation is part
+of its, so that the end of the chain is found: the message that nobody has sent, the queue that nobody serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from perdure.core.status import Status
+from perdure.core.timeline import Wait
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A worker that is alive, as far as it matters to a run: "" is no version."""
+
+    name: str
+    queues: Sequence[str]
+    workflows: Sequence[str]
+    version: str = ""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a run.
+
+    Attributes:
+        driven: a worker has it in memory.
+        block_code: "code", "step" or "poison" of a blocked run.
+        pinned_to: the version of the code that it stays with; None if it moves.
+        since: wall-clock seconds, when its row was changed last.
+        wake_at: when it is to be driven next.
+        waits: what its history tells of its waits.
+        servers: all workers.
+    """
+
+    id: str
+    workflow: str
+    status: Status
+    queue: str
+    since: float
+    driven: bool = False
+    reason: str | None = None
+    block_code: str | None = None
+    pinned_to: str | None = None
+    wake_at: float | None = None
+    waits: Sequence[Wait] = ()
+    servers: Sequence[Server] = ()
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """One thing that a run waits for.
+
+    Attributes:
+        kind: that of the wait ("message", "timer", "child", "step", "retry", "decision", "callback", "update"), or
+            "worker", "code", "crashes", "pause", "start", "nothing", "ended".
+        what: half a sentence.
+        since, until: wall-clock seconds, as far as they are known.
+        todo: what helps, as a command to type where there is one; "" if nothing needs doing.
+        child: for a child run, why that one doesn't go on.
+    """
+
+    kind: str
+    what: str
+    since: float | None = None
+    until: float | None = None
+    todo: str = ""
+    child: Why | None = None
+
+
+class Why(msgspec.Struct, frozen=True):
+    """Why a run is where it is.
+
+    Attributes:
+        causes: what it waits for, all at once; the code decides whether it needs all of them or any.
+    """
+
+    run: str
+    workflow: str
+    status: Status
+    causes: Sequence[Cause]
+
+
+def explain(facts: Facts, *, now: float, children: Mapping[str, Why] | None = None) -> Why:
+    """Why a run doesn't go on.
+
+    Args:
+        now: wall-clock seconds.
+        children: by run id, the explanations of the child runs it waits for.
+    """
+    status = facts.status
+    if status.final:
+        causes = [_ended(facts)]
+    elif status is Status.PAUSED:
+        told = f"it was paused{_because(facts.reason)}"
+        causes = [Cause("pause", told, facts.since, todo=f"perdure resume {quoted(facts.id)}")]
+    elif status is Status.BLOCKED:
+        causes = _blocked(facts)
+    elif not facts.driven and (facts.wake_at is not None and facts.wake_at <= now):
+        causes = [_due(facts)]
+    elif status is Status.QUEUED:
+        causes = [Cause("start", "it is started with a delay", facts.since, facts.wake_at)]
+    else:
+        causes = [_waiting(facts, wait, children or {}) for wait in facts.waits] or [_quiet(facts)]
+    return Why(facts.id, facts.workflow, status, causes)
+
+
+def quoted(text: str) -> str:
+    """A text as a shell takes it for one word."""
+    safe = text and all(char.isalnum() or char in "-_./:@%+=," for char in text)
+    return text if safe else "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _ended(facts: Facts) -> Cause:
+    told = f"it has ended ({facts.status}){_because(facts.reason)}"
+    todo = f"perdure show {quoted(facts.id)} --full" if facts.status is Status.FAILED else ""
+    return Cause("ended", told, facts.since, todo=todo)
+
+
+def _blocked(facts: Facts) -> list[Cause]:
+    id = quoted(facts.id)
+    decisions = [_decision(facts, wait) for wait in facts.waits if wait.kind == "decision"]
+    if facts.block_code == "step" and decisions:
+        return decisions
+    reason = facts.reason or "nobody has written down why"
+    if facts.block_code == "code":
+        if not any(_serves(facts, server) for server in facts.servers):
+            return [Cause("worker", reason, facts.since, todo=_start_worker(facts))]
+        todo = f"deploy code that fits: the run goes on by itself. Or end it: perdure terminate {id}"
+        return [Cause("code", reason, facts.since, todo=todo)]
+    if facts.block_code == "poison":
+        todo = f"find out what kills its workers, then: perdure terminate {id}"
+        return [Cause("crashes", reason, facts.since, todo=todo)]
+    return [Cause("nothing", reason, facts.since, todo=f"perdure terminate {id}")]
+
+
+def _due(facts: Facts) -> Cause:
+    """It could go on at once, but nobody drives it."""
+    serving = [server for server in facts.servers if _serves(facts, server)]
+    if not serving:
+        served = "" if facts.pinned_to is None else f", of version {facts.pinned_to or '(none)'!r}"
+        told = f"no worker has the workflow {facts.workflow!r} and serves the queue {facts.queue!r}{served}"
+        return Cause("worker", told, facts.wake_at, todo=_start_worker(facts))
+    names = ", ".join(server.name for server in serving[:3]) + (", ..." if len(serving) > 3 else "")
+    told = f"it is due, and waits for room on a worker of its queue {facts.queue!r} ({names})"
+    return Cause("worker", told, facts.wake_at, todo="if this lasts, start more workers")
+
+
+def _serves(facts: Facts, server: Server) -> bool:
+    return (
+        facts.queue in server.queues
+        and facts.workflow in server.workflows
+        and facts.pinned_to in (None, server.version)
+    )
+
+
+def _start_worker(facts: Facts) -> str:
+    module = facts.workflow.rpartition(".")[0] or "MODULE"
+    queues = "" if facts.queue == "default" else f" --queues {quoted(facts.queue)}"
+    version = f" --version {quoted(facts.pinned_to)}" if facts.pinned_to else ""
+    return f"perdure worker {module}{queues}{version}"
+
+
+def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
+    id, name = quoted(facts.id), wait.id
+    match wait.kind:
+        case "message":
+            todo = f"perdure send {id} {quoted(name)} JSON"
+            return Cause(wait.kind, f"waits for the message {name!r}", wait.since, wait.until, todo)
+        case "timer":
+            return Cause(wait.kind, f"sleeps ({name})", wait.since, wait.until)
+        case "child":
+            told = f"waits for its child run {wait.detail!r}"
+            todo = f"perdure why {quoted(wait.detail)}"
+            return Cause(wait.kind, told, wait.since, None, todo, children.get(wait.detail))
+        case "step":
+            told = f"step {name!r} executes ({wait.detail})"
+            return Cause(wait.kind, told, wait.since, wait.until)
+        case "retry":
+            told = f"step {name!r} is tried again: {wait.detail}"
+            return Cause(wait.kind, told, wait.since, wait.until)
+        case "decision":
+            return _decision(facts, wait)
+        case "callback":
+            told = f"waits for the callback {name!r} to be completed" + (
+                f" ({wait.detail})" if wait.detail else ""
+            )
+            todo = "perdure callback complete TOKEN JSON"
+            return Cause(wait.kind, told, wait.since, wait.until, todo)
+        case "update":
+            return Cause(wait.kind, f"handles the update {wait.detail!r} ({name})", wait.since)
+        case _:
+            return Cause(wait.kind, f"waits for {wait.kind} {name!r}", wait.since, wait.until)
+
+
+def _decision(facts: Facts, wait: Wait) -> Cause:
+    todo = f"perdure resolve {quoted(facts.id)} {quoted(wait.id)} --result JSON | --rerun | --fail"
+    return Cause("decision", f"step {wait.id!r} waits for a person: {wait.detail}", wait.since, todo=todo)
+
+
+def _quiet(facts: Facts) -> Cause:
+    """It is live, and its history tells of nothing that it waits for."""
+    if facts.reason:
+        todo = f"perdure cancel {quoted(facts.id)}"
+        return Cause("nothing", facts.reason, facts.since, todo=todo)
+    if facts.driven:
+        told = "a worker drives it; what it does at the moment is too short to be noted"
+        return Cause("step", told, facts.since)
+    return Cause("timer", "it waits", facts.since, facts.wake_at)
