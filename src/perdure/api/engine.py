@@ -18,7 +18,7 @@ from perdure.api.listing import list_runs
 from perdure.api.messages import Message, with_messages
 from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
-from perdure.api.starting import create_runs
+from perdure.api.starting import create_runs, workflow_call
 from perdure.api.workerinfo import WorkerInfo, worker_info
 from perdure.core.attributes import AttributeFilter, AttributeValue, attributes_of, conditions_of
 from perdure.core.retry import seconds
@@ -378,23 +378,19 @@ class Engine:
         timeout: float | timedelta | None,
         attributes: Mapping[str, AttributeValue] | None,
     ) -> NewRun:
-        if isinstance(call, Call):
-            call.mark_used()
-        if not isinstance(call, WorkflowCall):
-            msg = f"an engine runs the call of a workflow, as in engine.run(research('x')); got {call!r}"
-            raise UsageError(msg)
+        called = workflow_call(call)
         self._check()
         where = queue or self._settings.queues[0]
         worker = self._worker
         return new_run(
             id=uuid.uuid4().hex if id is None else id,
-            workflow=call.name,
-            input=call.input(self._settings.max_payload),
+            workflow=called.name,
+            input=called.input(self._settings.max_payload),
             queue=where,
             now=self._settings.clock(),
             delay=0.0 if delay is None else seconds(delay, "delay"),
             timeout=None if timeout is None else seconds(timeout, "timeout"),
-            owner=worker.id if worker is not None and worker.takes(call.name, where) else None,
+            owner=worker.id if worker is not None and worker.takes(called.name, where) else None,
             attributes=attributes_of(attributes or {}),
         )
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
+from perdure.api.call import Call, WorkflowCall
 from perdure.api.connection import Connection
 from perdure.api.handle import ended_error
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.errors import RunConflictError, UsageError
 from perdure.storage.records import Created, Delivery, NewRun, RunRow, same_work
+
+
+def workflow_call(call: Call[Any]) -> WorkflowCall[Any]:
+    """The call of a workflow, which is used up by this. Raises UsageError if it is none."""
+    if isinstance(call, Call):
+        call.mark_used()
+    if not isinstance(call, WorkflowCall):
+        msg = f"an engine runs the call of a workflow, as in engine.run(research('x')); got {call!r}"
+        raise UsageError(msg)
+    return call
 
 
 async def create_runs(connection: Connection, items: Sequence[NewRun], if_exists: str) -> None:
