@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,10 +45,15 @@ def make_timing(
         cron=cron,
         tz=tz,
         every=None if every is None else seconds(every, "every"),
-        start=0.0 if every is None else now,
+        start=0.0 if every is None else _start(seconds(every, "every"), now),
         at=None if at is None else moment_of(at, "at"),
         jitter=jitter,
     )
+
+
+def _start(every: float, now: float) -> float:
+    """Where intervals begin: at whole seconds, if that makes no odds, so that slots are easy to read."""
+    return float(math.floor(now)) if every >= 1 else round(now, 3)
 
 
 def with_timing(schedule: Schedule, timing: Timing, now: float) -> Schedule:

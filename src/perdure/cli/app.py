@@ -14,6 +14,7 @@ from perdure.cli.ls import ls
 from perdure.cli.operating import pause, resume
 from perdure.cli.resolve import resolve
 from perdure.cli.run import run
+from perdure.cli.schedule import schedule
 from perdure.cli.send import send
 from perdure.cli.show import show
 from perdure.cli.stream import stream
@@ -53,3 +54,4 @@ COMMANDS = (
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(callback)
+app.add_typer(schedule)

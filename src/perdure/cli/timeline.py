@@ -165,6 +165,8 @@ class _Teller:
         match event:
             case ev.RunStarted():
                 name = "started" if event.generation == 1 else f"started as generation {event.generation}"
+                if event.schedule is not None:
+                    name += f" by schedule {printable(event.schedule)}"
                 return Line(offset, "▶", "bold", name, detail=self._values(event.input, None))
             case ev.RunContinued():
                 told = f"as {printable(event.workflow)}{self._values(event.input, None)}"
