@@ -194,13 +194,13 @@ async def crash(engine: Engine) -> None:
     await getattr(store, "inner", store).close()
 
 
-async def bury(place: Place, *, max_recoveries: int = 10) -> None:
+async def bury(place: Place, *, max_recoveries: int = 10, clock: Callable[[], float] = time.time) -> None:
     """Declare every worker dead, as another one does when their leases have run out."""
     store = place.store()
     await store.open()
     try:
         for worker in await store.workers():
-            await store.bury(worker.id, worker.lease_until, now=time.time(), max_recoveries=max_recoveries)
+            await store.bury(worker.id, worker.lease_until, now=clock(), max_recoveries=max_recoveries)
     finally:
         await store.close()
 

@@ -103,7 +103,7 @@ async def disturbed(place: Place, overlap: Any, dies_at: int, commits: bool) -> 
     dying.cancel()
     await asyncio.gather(firing, dying, return_exceptions=True)
     await crash(engine)
-    await bury(place)
+    await bury(place, clock=clock)
     async with clock.engine(place) as after:
         await fires(clock, after, overlap)
         assert await ids(after, "completed") == slot_ids("s", *SLOTS), f"died at change {dies_at}"
