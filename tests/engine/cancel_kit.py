@@ -120,7 +120,9 @@ async def drives(engine: Engine, scenario: Scenario) -> str:
     handle = await engine.start(scenario.call(), id="a", **dict(scenario.options))
     acting = asyncio.ensure_future(scenario.act(engine, handle))
     try:
-        return await ends(handle)
+        outcome = await ends(handle)
+        await acting
+        return outcome
     finally:
         acting.cancel()
         with suppress(asyncio.CancelledError, perdure.PerdureError):

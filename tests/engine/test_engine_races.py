@@ -12,6 +12,7 @@ import pytest
 from cancel_kit import RESETS, SEEN, SIGHTS, begins, came, does, ends, fresh, hangs, replay, see
 from engine_kit import Ledger, Mortal, Place, bury, crash, history, run, until
 
+import perdure
 from perdure import Engine, Handle, step, workflow
 from perdure.core import events as ev
 from perdure.runtime.driver import Driver
@@ -80,6 +81,10 @@ def open_gate(engine: Engine, driver: Driver) -> None:
     GATES["x"].set()
 
 
+async def sends(engine: Engine, driver: Driver) -> None:
+    await engine.get("a").send("m", "x")
+
+
 def fire(engine: Engine, driver: Driver) -> None:
     (timer,) = [item for item in driver.machine.operations.values() if hasattr(item, "handle")]
     driver.work._timer_due(timer)  # type: ignore[arg-type]
@@ -90,6 +95,7 @@ RACERS: dict[str, Racer] = {
     "step failure": Racer(failed, "x", open_gate, ev.StepFailed),
     "timer": Racer(lambda: asyncio.sleep(3600, "slept"), "", fire, ev.TimerFired),
     "time-out": Racer(timed_out, "timed", fire, ev.TimerFired),
+    "message": Racer(lambda: perdure.receive("m", str), "", sends, ev.MessageReceived),
     "child result": Racer(lambda: gated_child("x"), "x", open_gate, ev.ChildEnded),
 }
 

@@ -20,6 +20,7 @@ from perdure.core.machine import Machine
 from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.core.unwinding import Suspended
 from perdure.errors import CompensationFailed, UsageError
+from perdure.runtime.turns import TurnInterrupt
 
 #: Undoing is tried until it is done, at least once an hour.
 UNDO_RETRY = Retry(max_attempts=1_000_000_000, initial=1.0, backoff=2.0, max_interval=3600.0)
@@ -75,7 +76,8 @@ class Saga:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         machine = current_machine()
-        if error is None or isinstance(error, Suspended) or (machine is not None and machine.inert):
+        engines_own = isinstance(error, Suspended | TurnInterrupt) or (machine is not None and machine.inert)
+        if error is None or engines_own:
             self._over = True
             return
         if machine is None:
