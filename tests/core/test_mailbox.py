@@ -279,7 +279,9 @@ def test_what_was_received_is_never_skipped(wanted: list[Any]) -> None:
                 notes=False,
             )
         except UndecodableError as error:
-            outcomes.append("refused" if "message 'm' (event 4) was received by this run" in str(error) else "")
+            outcomes.append(
+                "refused" if "message 'm' (event 4) was received by this run" in str(error) else ""
+            )
         else:
             assert again.outcome == [[3], [4]]
             outcomes.append("read")
