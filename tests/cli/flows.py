@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -122,3 +123,21 @@ async def forwards(to: str) -> str:
 
 
 NOT_A_WORKFLOW = 42
+
+
+SEEN = threading.Event()
+LOOK = None
+
+
+@step
+def read_pages() -> str:
+    perdure.heartbeat({"page": 7})
+    SEEN.wait(20)
+    if LOOK is not None:
+        LOOK()
+    return "done"
+
+
+@workflow
+async def beat() -> str:
+    return await read_pages()

@@ -78,3 +78,24 @@ def test_wrong_use_is_told(cli, drive):
     assert "these do: 'flows.pay#1'" in cli.fails("resolve", "o-1", "ship", "--rerun")
     assert "No run has the id 'o-2'" in cli.fails("resolve", "o-2", "ship", "--rerun")
     assert "resolve" in cli("--help").out
+
+
+def test_show_tells_the_newest_heartbeat(cli):
+    async def act(engine):
+        await engine.start(flows.beat(), id="b-1")
+        async with perdure.Engine(cli.url):
+            while not any(wait.heartbeat for wait in (await engine.get("b-1").info()).waiting_for):
+                await perdure.sleep(0.02)
+            flows.SEEN.set()
+            assert await engine.get("b-1").result() == "done"
+
+    shown = []
+    flows.LOOK = lambda: shown.append((cli("show", "b-1").out, cli("show", "b-1", "--json").json))
+    cli.within(act)
+    text, facts = shown[0]
+    assert "; heartbeat " in text
+    assert '{"page":7}' in text
+    (wait,) = facts["waiting_for"]
+    assert wait["heartbeat"] == {"page": 7}
+    assert wait["heard_at"].startswith("20")
+    assert cli("show", "b-1", "--json").json["waiting_for"] == []

@@ -47,6 +47,26 @@ def slow_in_thread(number: int) -> dict[str, int]:
     return {"number": number}
 
 
+async def was_charged(card: str, cents: int) -> perdure.Done[str] | None:
+    return perdure.Done("receipt")
+
+
+@step(once=True, verify=was_charged, heartbeat_timeout=30)
+async def charge(card: str, cents: int) -> str:
+    perdure.heartbeat({"cents": cents})
+    return card
+
+
+@step(transaction=lambda: None)
+def sell(connection: object, item: str) -> int:
+    return len(item)
+
+
+@step(transaction=lambda: None, retry=Retry(on_exhausted="block"), name="typing.sell")
+async def sell_async(connection: object, item: str, *, cents: int = 1) -> Report:
+    return Report([item])
+
+
 @step
 async def nothing() -> None:
     return None
@@ -98,6 +118,9 @@ async def research(topic: str) -> Report:
     assert_type(await child.result(), int)
     assert_type(perdure.random(), float)
 
+    assert_type(charge("card", 1), Call[str])
+    assert_type(await sell("book"), int)
+    assert_type(sell_async("book", cents=2), Call[Report])
     assert_type(await perdure.map(fetch, ["a"]), MapResult[str])
     assert_type(await perdure.map(analyse, (text for text in "ab"), concurrency=2), MapResult[Report])
     assert_type(await perdure.map(count, ["a"], min_successful=1), MapResult[int])
@@ -124,6 +147,8 @@ async def main() -> None:
         assert_type(await handle.result(timeout=1.0), int)
         assert_type(await handle.status(), Status)
         assert_type(await handle.info(), RunInfo)
+        await handle.resolve("charge", result="receipt", by="ann", why="seen")
+        await handle.resolve("charge", fail=True)
         many = await engine.start_many([count("a"), count("b")], ids=["a", "b"])
         assert_type(many, list[Handle[int]])
         async for info in engine.runs(status="failed"):

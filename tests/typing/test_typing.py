@@ -27,6 +27,7 @@ WRONG = {
     "the items of a map": "perdure.map(fetch, [1, 2])",
     "a map over a plain function": 'perdure.map(len, ["a"])',
     "a check that takes something": "perdure.poll(fetch, every=1)",
+    "the connection of a transactional step": 'sell(None, "book")',
 }
 
 PREAMBLE = """
@@ -36,6 +37,10 @@ from perdure import Engine, step, workflow
 @step
 async def fetch(url: str) -> str:
     return url
+
+@step(transaction=lambda: None)
+def sell(connection: object, item: str) -> str:
+    return item
 
 @workflow
 async def count(text: str) -> int:

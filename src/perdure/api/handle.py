@@ -20,7 +20,7 @@ from perdure.core import events as ev
 from perdure.core.attributes import AttributeValue, attributes_json, attributes_of
 from perdure.core.retry import seconds
 from perdure.core.status import Status
-from perdure.core.timeline import waits
+from perdure.core.timeline import waits, with_heartbeat
 from perdure.core.why import Why
 from perdure.errors import RunConflictError, RunEndedError, UnknownRunError
 from perdure.runtime.definitions import workflow_named
@@ -98,7 +98,12 @@ class Handle(Operated[R]):
         undelivered, set_aside = await self._connection.strays(row, events)
         found = await self._connection.store.attributes.of([row.run])
         attributes = found.get(row.run, ())
-        info = run_info(row, tuple(waits(events)), undelivered, set_aside, attributes=attributes)
+        waiting = waits(events)
+        if any(wait.kind in ("step", "retry") for wait in waiting):
+            (whole,) = await self._connection.store.load([row.run])
+            told = {detail.step: (detail.data, detail.at) for detail in whole.details}
+            waiting = [with_heartbeat(wait, told.get(wait.id)) for wait in waiting]
+        info = run_info(row, tuple(waiting), undelivered, set_aside, attributes=attributes)
         return info.with_request(await self._connection.held_request(row))
 
     async def history(self, *, generation: int | None = None) -> AsyncIterator[ev.Event]:

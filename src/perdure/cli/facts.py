@@ -13,7 +13,9 @@ from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.cli.output import moment
 from perdure.core.events import Event
 
-_MOMENTS = frozenset({"at", "started_at", "retry_at", "due", "deadline", "slot", "since", "until"})
+_MOMENTS = frozenset(
+    {"at", "started_at", "retry_at", "due", "deadline", "slot", "since", "until", "heard_at"}
+)
 _DIGESTS = frozenset({"fingerprint", "seed"})
 
 

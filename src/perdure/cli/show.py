@@ -125,7 +125,10 @@ def _waiting(wait: Wait, now: datetime) -> str:
     if wait.until is not None:
         until = moment(wait.until)
         told += f", until {clock_time(until)} ({ago(until, now)})"
-    return told + (f": {one_line(wait.detail, 140)}" if wait.detail else "")
+    told += f": {one_line(wait.detail, 140)}" if wait.detail else ""
+    if wait.heartbeat is not None and wait.heard_at is not None:
+        told += f"; heartbeat {ago(moment(wait.heard_at), now)}: {one_line(wait.heartbeat.decode(), 140)}"
+    return told
 
 
 def _table(lines: list[Line]) -> Table:

@@ -19,6 +19,8 @@ class Wait(msgspec.Struct, frozen=True):
         until: when it will be over at the latest, if that is known.
         detail: the child's run id, the update's handler, the last attempt's error, or how often a callback has to
             be heard of.
+        heartbeat: JSON of what the step's newest heartbeat told, as far as that is written down.
+        heard_at: when that was, wall-clock seconds.
     """
 
     kind: str
@@ -26,6 +28,13 @@ class Wait(msgspec.Struct, frozen=True):
     since: float
     until: float | None = None
     detail: str = ""
+    heartbeat: bytes | None = None
+    heard_at: float | None = None
+
+
+def with_heartbeat(wait: Wait, told: tuple[bytes, float] | None) -> Wait:
+    """The same wait, and what the step's newest heartbeat told and when."""
+    return wait if told is None else msgspec.structs.replace(wait, heartbeat=told[0], heard_at=told[1])
 
 
 def waits(history: Iterable[ev.Event]) -> list[Wait]:
