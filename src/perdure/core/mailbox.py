@@ -141,8 +141,7 @@ class Mailbox:
 
     def left(self) -> list[MessageReceived]:
         """The messages that no code has received, in the order of their arrival."""
-        found = [message for line in self._lines.values() for message in line.messages]
-        return [event for _, event in sorted(found, key=_number)]
+        return [event for _, event in self.unread()]
 
     def _line(self, name: str) -> _Line:
         line = self._lines.get(name)
@@ -165,10 +164,6 @@ class Mailbox:
             op = f"message:{number}"
             self._run.write_down(MessageSetAside(at=self._run.loop.now, op=op, why=why))
         return _NOTHING
-
-
-def _number(message: tuple[int, MessageReceived]) -> int:
-    return message[0]
 
 
 def _unreadable(name: str, number: int, why: str) -> UndecodableError:
