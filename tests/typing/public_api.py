@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import assert_type
+from datetime import timedelta
+from typing import Any, assert_type
 
 import perdure
 from perdure import (
@@ -111,6 +112,14 @@ async def research(topic: str) -> Report:
     assert_type(await asyncio.shield(asyncio.ensure_future(fetch("a"))), str)
     for one in asyncio.as_completed([fetch("a"), fetch("b")]):
         assert_type(await one, str)
+
+    assert_type(await perdure.receive("report", Report), Report)
+    assert_type(await perdure.receive("names", list[str], timeout=5), list[str])
+    assert_type(await perdure.receive("anything"), Any)
+    assert_type(await asyncio.wait_for(perdure.receive("n", int), 5), int)
+    assert_type(asyncio.create_task(perdure.receive("n", int)), asyncio.Task[int])
+    await perdure.until(lambda: bool(first), timeout=timedelta(hours=1))
+    await perdure.send("other", "n", 1)
 
     assert_type(await count("x"), int)
     child = await perdure.start(count("x"), on_parent_close="abandon")
