@@ -233,6 +233,33 @@ def test_a_blocked_run_survives_the_engine_and_is_woken_by_the_decision(place: P
     run(main)
 
 
+def test_closing_the_engine_amid_the_body_leaves_doubt(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+        BEGUN[:] = [begun]
+        async with place.engine(grace=0.05) as engine:
+            await engine.start(does_one("never_ends"), id="a")
+            await begun.wait()
+        async with place.engine() as engine:
+            await reaches(engine.get("a"), "blocked")
+        told = [record.getMessage() for record in caplog.records if record.name == "perdure.worker"]
+        assert any(text.startswith("run a is blocked: outcome unknown: step") for text in told)
+
+    run(main)
+
+
+BEGUN: list[asyncio.Event] = []
+
+
+@step(once=True)
+async def never_ends() -> str:
+    BEGUN[0].set()
+    await asyncio.sleep(60)
+    return "never"
+
+
 def test_a_person_lets_it_fail(place: Place) -> None:
     async def main() -> None:
         await interrupted(place, blind)

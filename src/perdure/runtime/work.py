@@ -13,6 +13,7 @@ from perdure.runtime.attempt import Attempt
 from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host, appended
 from perdure.runtime.pausing import Pause
+from perdure.runtime.parking import why_parked
 from perdure.runtime.timers import Alarm
 from perdure.storage.records import Detail, Effect, StepDetail
 
@@ -107,6 +108,7 @@ class Work:
     def _park(self, operation: RunStep) -> None:
         if self._parked is None or operation not in self._parked:
             self._parked = appended(self._parked, operation)
+            self._run.host.blocked(self._run, why_parked(self._run.id, [operation]))
 
     def parked(self) -> Sequence[RunStep]:
         """The steps that wait for a person's decision."""
