@@ -8,6 +8,7 @@ import typer
 
 import perdure
 from perdure.cli.callback import callback
+from perdure.cli.calling import query, update
 from perdure.cli.control import cancel, terminate
 from perdure.cli.demo import demo
 from perdure.cli.ls import ls
@@ -49,7 +50,7 @@ def root(
 
 
 COMMANDS = (
-    run, worker, workers, ls, show, why, stream, send, cancel, terminate, pause, resume, resolve, demo,
+    run, worker, workers, ls, show, why, stream, send, query, update, cancel, terminate, pause, resume, resolve, demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

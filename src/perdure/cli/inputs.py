@@ -6,6 +6,7 @@ argument of a workflow that takes one.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from typing import Any, NoReturn
@@ -18,7 +19,7 @@ from perdure.cli.trouble import Trouble
 from perdure.codec.values import ValueCodec
 from perdure.errors import UndecodableError
 
-_Raws = tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]
+Raws = tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]
 
 
 def call_with(workflow: Workflow[..., Any], text: str | None) -> Call[Any]:
@@ -27,7 +28,7 @@ def call_with(workflow: Workflow[..., Any], text: str | None) -> Call[Any]:
     Raises:
         Trouble: it isn't JSON, or doesn't fit the workflow's parameters.
     """
-    args, kwargs = ([], {}) if text is None else _parse(text)
+    args, kwargs = ([], {}) if text is None else parse(text, "--input")
     arguments = workflow.definition.arguments
     try:
         arguments.check(tuple(args), kwargs)
@@ -77,20 +78,29 @@ def signature(workflow: Workflow[..., Any]) -> str:
     return f"{workflow.function.__name__}{told}"
 
 
-def _parse(text: str) -> _Raws:
+def parse(text: str, what: str) -> Raws:
+    """Positional and keyword arguments from JSON, each raw, so that its own parameter's type can read it.
+
+    Args:
+        what: where the text comes from, for messages: "--input".
+
+    Raises:
+        Trouble: it isn't JSON.
+    """
+    no_constant = functools.partial(_no_constant, what)
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=no_constant)
     except json.JSONDecodeError as error:
         line = error.doc.split("\n")[error.lineno - 1]
         start = max(0, error.colno - 40)  # a long line is shown around the mistake
         shown = line[start : start + 70]
         raise Trouble(
-            f"--input isn't JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
+            f"{what} isn't JSON: {error.msg}, line {error.lineno}, column {error.colno}.\n"
             f"  {shown}\n  {' ' * (error.colno - 1 - start)}^\n"
-            "Texts need double quotes in JSON, and all of it single quotes in a shell: --input '[\"text\"]'"
+            "Texts need double quotes in JSON, and all of it single quotes in a shell: '[\"text\"]'"
         ) from None
     except RecursionError:
-        raise Trouble("--input is nested too deeply to be read.") from None
+        raise Trouble(f"{what} is nested too deeply to be read.") from None
     # Read again as raw parts: each is then decoded by its own parameter's type, and no digit is lost.
     data = text.encode(errors="surrogateescape")
     try:
@@ -99,12 +109,12 @@ def _parse(text: str) -> _Raws:
         if isinstance(value, dict):
             return [], msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError) as error:
-        raise Trouble(f"--input isn't JSON: {error}") from None
+        raise Trouble(f"{what} isn't JSON: {error}") from None
     return [msgspec.Raw(data)], {}
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise Trouble(f"--input isn't JSON: {name} is no JSON number.")
+def _no_constant(what: str, name: str) -> NoReturn:
+    raise Trouble(f"{what} isn't JSON: {name} is no JSON number.")
 
 
 def _misfit(

@@ -56,6 +56,7 @@ class _Teller:
         self._messages = MessageTeller(history, lambda data: self._values(None, data).removeprefix("→ "))
         self._start: float | None = None
         self._since: dict[str, float] = {}
+        self._updates: dict[str, str] = {}
 
     def line(self, number: int, event: ev.Event) -> Line:
         if self._start is None:
@@ -73,6 +74,8 @@ class _Teller:
                 return self._wait(offset, event)
             case ev.CallbackOpened() | ev.CallbackEnded():
                 return self._callback(offset, event)
+            case ev.UpdateAccepted() | ev.UpdateCompleted():
+                return self._update(offset, event)
             case ev.OperationDropped():
                 took = self._took(event.operation, event.at)
                 return Line(offset, "·", "dim", event.operation, took, "given up by the code")
@@ -160,6 +163,20 @@ class _Teller:
             told = one_line(f"{name}: {event.failure.message}", None if self._full else 140)
             return Line(offset, "✗", "red", event.callback, took, told)
         return Line(offset, "✓", "green", event.callback, took, self._values(None, event.result))
+
+    def _update(self, offset: float, event: ev.UpdateAccepted | ev.UpdateCompleted) -> Line:
+        if isinstance(event, ev.UpdateAccepted):
+            self._since[event.update] = event.at
+            key = event.update.partition("[")[2]
+            name = self._updates[event.update] = printable(
+                f"update {event.name}" + (f" [{key}" if key else "")
+            )
+            return Line(offset, "·", "dim", name, detail=self._values(event.input, None))
+        name, took = self._updates.pop(event.op, printable(event.op)), self._took(event.op, event.at)
+        if event.failure is not None:
+            told, more = self._failure(event.failure, "failed: "), self._traceback(event.failure)
+            return Line(offset, "✗", "red", name, took, told, more)
+        return Line(offset, "✓", "green", name, took, self._values(None, event.result))
 
     def _run(self, offset: float, event: ev.Event) -> Line:
         match event:
