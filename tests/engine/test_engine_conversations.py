@@ -257,6 +257,86 @@ def test_a_received_message_that_cant_be_read_any_more_blocks(place: Place) -> N
     run(main)
 
 
+# -- together with handlers and other waits -----------------------------------------------------------
+
+
+@workflow
+async def auction(bids: int) -> list[str]:
+    """Its state is changed by updates and messages; queries look at it."""
+    offers: list[str] = []
+
+    @perdure.on_update
+    def bid(who: str) -> int:
+        offers.append(who)
+        return len(offers)
+
+    @perdure.on_query
+    def peeks() -> Any:
+        return perdure.receive("bid").send(None)
+
+    async def letters() -> None:
+        while True:
+            offers.append(await perdure.receive("bid", str))
+
+    reading = asyncio.create_task(letters())
+    await perdure.until(lambda: len(offers) >= bids)
+    reading.cancel()
+    return offers
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_until_sees_what_updates_and_messages_change(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(auction(3), id="a")
+            assert await handle.update("bid", "Ada") == 1
+            with pytest.raises(perdure.errors.ReadOnlyError, match="received a message"):
+                await handle.query("peeks")
+            await handle.send("bid", "Bob")
+            await until(lambda: received(handle))
+        async with place.engine() as engine:
+            handle = engine.get("a")
+            assert await handle.update("bid", "Cid") == 3
+            assert await handle.result() == ["Ada", "Bob", "Cid"]
+
+    async def received(handle: Handle[Any]) -> bool:
+        return len(await of_kind(handle, events.MessageReceived)) == 1
+
+    run(main)
+
+
+@workflow
+async def races() -> list[str]:
+    """The first of a message, a timer and a child, again and again."""
+    won = []
+    for name in ("a", "b", "c"):
+        waits: dict[str, asyncio.Future[Any]] = {
+            "message": asyncio.create_task(perdure.receive(name)),
+            "timer": asyncio.create_task(asyncio.sleep(0.03 if name == "b" else 3600)),
+            "child": asyncio.ensure_future(slow(0.005 if name == "c" else 3600)),
+        }
+        done, rest = await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
+        won += [kind for kind, wait in waits.items() if wait in done]
+        for wait in rest:
+            wait.cancel()
+        await asyncio.wait(rest)
+    return won
+
+
+@workflow
+async def slow(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def test_the_first_of_message_timer_and_child(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(evict_after=0.05) as engine:
+            handle = await engine.start(races(), id="a", messages=[("a", 1)])
+            assert await handle.result() == ["message", "timer", "child"]
+
+    run(main)
+
+
 # -- crashes ------------------------------------------------------------------------------------------
 
 

@@ -104,6 +104,15 @@ class _ReadOnlyMachine(Machine):
     def cancel_child(self, *args: Any) -> NoReturn:
         self._refuse_acting("cancelled a child run")
 
+    def receive(self, *args: Any) -> NoReturn:
+        self._refuse_acting("received a message")
+
+    def send(self, *args: Any) -> NoReturn:
+        self._refuse_acting("sent a message")
+
+    def until(self, *args: Any) -> NoReturn:
+        self._refuse_acting("waited for the run's state")
+
     def handle_queries(self, name: str, handler: Any) -> NoReturn:
         self._refuse_acting("registered a handler")
 
