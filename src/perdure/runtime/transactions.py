@@ -156,6 +156,11 @@ class _Ready:
         self.known = False
 
 
+def _table(dialect: str) -> Statement:
+    long = dialect in ("mysql", "mariadb")  # whose TEXT ends at 64 kB
+    return Statement(TABLE.replace("TEXT", "LONGTEXT") if long else TABLE, {})
+
+
 # -- the flow -----------------------------------------------------------------------------------------
 
 
@@ -258,7 +263,7 @@ def _prepare_sync(database: Transactions) -> None:
     except Exception:  # noqa: BLE001 - each driver has its own error for a table that isn't there
         try:
             with database.begin() as transaction:
-                transaction.execute(Statement(TABLE, {}))
+                transaction.execute(_table(transaction.dialect))
         except Exception:  # noqa: BLE001 - another process may have made it at the same moment
             with database.begin() as transaction:
                 transaction.execute(Statement(LOOK, {}))
@@ -305,7 +310,7 @@ async def _prepare_async(database: Transactions) -> None:
     except Exception:  # noqa: BLE001 - each driver has its own error for a table that isn't there
         try:
             async with database.begin_async() as transaction:
-                await transaction.execute(Statement(TABLE, {}))
+                await transaction.execute(_table(transaction.dialect))
         except Exception:  # noqa: BLE001 - another process may have made it at the same moment
             async with database.begin_async() as transaction:
                 await transaction.execute(Statement(LOOK, {}))
