@@ -111,6 +111,18 @@ async def shows(steps: int) -> str:
                 perdure.uuid4()
             case "registers a handler":
                 perdure.on_query(progress)
+            case "emits":
+                perdure.emit("stream", 1)
+            case "sets attributes":
+                perdure.set_attributes(state="bad")
+            case "asks for a patch":
+                perdure.patched("change")
+            case "opens a callback":
+                perdure.callback(int)
+            case "continues":
+                perdure.continue_as(shows(1))
+            case "exits":
+                raise SystemExit
             case "catches":
                 try:
                     perdure.random()
@@ -151,6 +163,12 @@ ACTS = [
     "draws a number",
     "draws a uuid",
     "registers a handler",
+    "emits",
+    "sets attributes",
+    "asks for a patch",
+    "opens a callback",
+    "continues",
+    "exits",
     "catches",
 ]
 

@@ -84,6 +84,8 @@ async def cart(closes_at_once: bool = False) -> list[Line]:
                 pass
 
             raise Local(item)
+        if item == "continues":
+            perdure.continue_as(cart())
         if item == "sleeps":
             await asyncio.sleep(0.05)
         if item == "forever":
@@ -149,10 +151,12 @@ def test_what_the_handler_raises_is_the_callers_and_fails_nothing_else(place: Pl
                 await handle.update("add", "local")
             with pytest.raises(perdure.HandlerFailed, match="CancelledError"):
                 await handle.update("add", "cancels itself")
+            with pytest.raises(perdure.errors.UsageError, match="update handler called continue_as"):
+                await handle.update("add", "continues")
             with pytest.raises(perdure.NotSerializableError, match="result of update is_open"):
                 await handle.update("is_open", "text")
             assert await handle.update("add", "milk") == Line("MILK", 1)
-            assert len(await of_kind(handle, events.UpdateCompleted)) == 5
+            assert len(await of_kind(handle, events.UpdateCompleted)) == 6
 
     run(main)
 
@@ -168,7 +172,7 @@ def test_a_rejected_update_leaves_no_trace(place: Place) -> None:
                     await handle.update("add", "forbidden", key="k")
             with pytest.raises(UpdateRejected, match=r"^KeyError$"):
                 await handle.update("add", "mute")
-            with pytest.raises(UpdateRejected, match=r"^leaving$"):
+            with pytest.raises(UpdateRejected, match=r"left with SystemExit: leaving$"):
                 await handle.update("add", "exits")
             with pytest.raises(
                 UpdateRejected, match=r"add\(item: .*str.*\) .* can't be called so: Expected `int`"
@@ -597,5 +601,94 @@ def test_updates_of_many_runs_at_once(place: Place) -> None:
             calls = [handle.update("add", f"{n}") for handle in handles for n in range(10)]
             assert len(await asyncio.gather(*calls)) == 200
             assert await asyncio.gather(*(handle.update("close") for handle in handles)) == [10] * 20
+
+    run(main)
+
+
+# -- generations and pauses ---------------------------------------------------------------------------
+
+
+@workflow
+async def chain(generation: int) -> int:
+    """Two generations; the first goes on as the second when it is told to."""
+    go_on = asyncio.Event()
+
+    @perdure.on_update
+    async def where() -> int:
+        return generation
+
+    @perdure.on_update
+    async def lasts() -> int:
+        await asyncio.sleep(3600)
+        return generation
+
+    @perdure.on_update
+    def advance() -> None:
+        go_on.set()
+
+    await go_on.wait()
+    if generation == 1:
+        await asyncio.sleep(0)
+        perdure.continue_as(chain(2))
+    return generation
+
+
+def test_updates_find_the_next_generation(place: Place) -> None:
+    """What was answered stays answered; what was under way ended with the old one; what waits goes over."""
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(chain(1), id="g")
+            assert await handle.update("where", key="w") == 1
+            lasting = asyncio.ensure_future(handle.update("lasts", key="l"))
+
+            async def begun() -> bool:
+                return "lasts" in await accepted(handle)
+
+            await until(begun)
+            ends = await asyncio.gather(
+                handle.update("advance"), *(handle.update("where", key=f"w{n}") for n in range(5))
+            )
+            assert set(ends[1:]) <= {1, 2}
+            with pytest.raises(RunEndedError, match="had begun"):
+                await lasting
+            assert await handle.update("where") == 2
+            assert await handle.update("where", key="w") == 1
+            await handle.update("advance")
+            assert await handle.result() == 2
+            assert await handle.update("where", key="w") == 1
+
+    run(main)
+
+
+def test_an_update_of_a_paused_run_waits_until_it_is_resumed(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await opened(engine)
+            assert await handle.update("add", "milk") == Line("MILK", 1)
+            await handle.pause()
+            await reaches(handle, "paused")
+            waiting = asyncio.ensure_future(handle.update("add", "eggs"))
+            await until(lambda: waits_for_mail(engine, "c"))
+            assert await handle.query("content") == [Line("MILK", 1)]
+            assert await accepted(handle) == ["add"]
+            await handle.resume()
+            assert await waiting == Line("EGGS", 1)
+
+    run(main)
+
+
+def test_a_pause_behind_an_update_and_what_ends_it(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(worker=False) as client:
+            handle = await opened(client)
+            first = asyncio.ensure_future(handle.update("is_open", 1))
+            await until(lambda: waits_for_mail(client, "c"))
+            await handle.pause()
+            second = asyncio.ensure_future(handle.update("is_open", 2))
+            await handle.resume()
+            async with place.engine():
+                assert await first == 1
+                assert await second == 2
 
     run(main)

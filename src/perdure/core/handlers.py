@@ -14,11 +14,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from perdure.core.continuing import ContinueAs
 from perdure.core.events import Record, UpdateAccepted, UpdateCompleted
 from perdure.core.futures import NumberedTask
 from perdure.core.loop import WorkflowLoop
 from perdure.core.scope import Scope
 from perdure.core.unwinding import Suspended
+from perdure.errors import UsageError
 
 
 class QueryHandler(Protocol):
@@ -97,13 +99,18 @@ async def _handle(run: Run, handler: UpdateHandler, update: str, call: Callable[
         value = call()
         if isinstance(value, Awaitable):
             value = await value
-    except Suspended:
+    except (Suspended, SystemExit, KeyboardInterrupt):
         raise
+    except ContinueAs:
+        failed = UsageError(
+            "an update handler called continue_as(), which ends the workflow function: let the handler set a "
+            "variable, and call it there"
+        )
     except asyncio.CancelledError as error:
         root = run.loop.root
         if root is None or root.done():
             raise  # the run is ending, and the update with it: its caller is told so
         failed = error
-    except Exception as error:  # noqa: BLE001 - it fails this update, and nothing else
+    except BaseException as error:  # noqa: BLE001 - it fails this update, and nothing else
         failed = error
     run.write_down(*handler.ended(update, run.loop.now, value, failed))

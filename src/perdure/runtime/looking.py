@@ -36,6 +36,11 @@ def look(turns: Turns, machine: Machine, guarded: bool, call: Callable[[], T]) -
         reading.done_looking(machine)
         msg = f"a query handler or validator of run {machine.run_id!r} ran on for longer than turn_limit; {turns.place}"
         raise TurnLimitError(msg) from None
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 - an exit, say: it mustn't end code that only asks
+        msg = f"a query handler or validator of run {machine.run_id!r} left with {type(error).__name__}: {error}"
+        raise ReadOnlyError(msg) from None
     finally:
         machine.loop.interrupted = False
 

@@ -21,6 +21,7 @@ from perdure.errors import ReadOnlyError
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.host import Host
 from perdure.runtime.looking import look, refusal
+from perdure.runtime.pausing import RESUMING, Pause
 from perdure.runtime.work import Work
 from perdure.storage.records import Effect, SetUpdate, UpdateState
 
@@ -33,6 +34,7 @@ class Run(Protocol):
     machine: Machine
     definition: WorkflowDefinition
     gone: bool
+    pause: Pause | None
 
     @property
     def host(self) -> Host[Any]: ...
@@ -73,7 +75,9 @@ class Reception:
     def go_on(self) -> None:
         """Nothing of the run is on its way to the log: take in what is held, as far as that goes."""
         run = self._run
-        if not self.void:
+        if run.pause is not None:
+            self._take_what_resumes()
+        elif not self.void:
             self._judge()
         if self.void and not run.busy() and not run.work.executing:
             run.release(run.now())
@@ -97,6 +101,14 @@ class Reception:
                 continue
             run.drop(number)
             if self.void:
+                return
+
+    def _take_what_resumes(self) -> None:
+        """A paused run takes in nothing but what ends its pause, whatever stands in line before that."""
+        for place, (number, event) in enumerate(self._held):
+            if type(event) in RESUMING:
+                del self._held[place]
+                self._run.take(number, event)
                 return
 
     # -- answers ------------------------------------------------------------------------------------
