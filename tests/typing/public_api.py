@@ -18,6 +18,8 @@ from perdure import (
     Retry,
     RunInfo,
     Status,
+    StreamItem,
+    WorkerInfo,
     step,
     workflow,
 )
@@ -162,6 +164,17 @@ async def main() -> None:
         assert_type(many, list[Handle[int]])
         async for info in engine.runs(status="failed"):
             assert_type(info, RunInfo)
+        async for info in engine.runs(
+            attributes={"customer": "x", "total": (">=", 1), "n": [(">", 1), ("<", 3)]}
+        ):
+            assert_type(info.id, str)
+        async for item in handle.stream("words", after=3):
+            assert_type(item, StreamItem[Any])
+        async for report in handle.stream("reports", type=Report):
+            assert_type(report.value, Report)
+        await handle.set_attributes(customer=None, tags=["a"])
+        assert_type(await engine.workers(), list[WorkerInfo])
+        assert_type(perdure.patched("change"), bool)
 
 
 assert_type(perdure.run(research("x"), url="memory:"), Report)

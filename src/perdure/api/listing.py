@@ -25,7 +25,7 @@ async def list_runs(store: Store, filter: RunFilter, limit: int | None) -> Async
     while left is None or left > 0:
         page = _PAGE if left is None else min(_PAGE, left)
         rows = await store.find(msgspec.structs.replace(filter, before=before, limit=page))
-        found = await store.attributes.of([row.run for row in rows]) if rows else {}
+        found = await store.attributes.of([row.run for row in rows])
         for row in rows:
             yield run_info(row, attributes=found.get(row.run, ()))
             before = row.run

@@ -139,19 +139,24 @@ def conditions_of(wanted: Mapping[str, Any]) -> tuple[Condition, ...]:
     Raises:
         UsageError: an operator or value can't be one.
     """
-    found: list[Condition] = []
-    operator: str
-    for name, value in wanted.items():
-        pairs: list[Any] = value if isinstance(value, list) else [value]
-        for pair in pairs:
-            operator, given = pair if isinstance(pair, tuple) and len(pair) == 2 else ("=", pair)
-            if operator == "in" and isinstance(given, list):
-                choices: list[Any] = given
-                found.append(Condition(name, "=", tuple(_single(name, choice) for choice in choices)))
-                continue
-            if operator not in OPERATORS:
-                msg = f"attribute {name!r}: {operator!r} compares nothing; use one of {' '.join(OPERATORS)}"
-                raise UsageError(msg)
-            _attribute(name, given)
-            found.append(Condition(name, operator, (_single(name, given),)))
-    return tuple(found)
+    return tuple(
+        _condition(name, pair)
+        for name, value in wanted.items()
+        for pair in (_listed(value) if isinstance(value, list) else [value])
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value)
+
+
+def _condition(name: str, wanted: Any) -> Condition:
+    pair = _listed(wanted) if isinstance(wanted, tuple) else []
+    operator, given = pair if len(pair) == 2 else ("=", wanted)
+    if operator == "in" and isinstance(given, list):
+        return Condition(name, "=", tuple(_single(name, choice) for choice in _listed(given)))
+    if operator not in OPERATORS:
+        msg = f"attribute {name!r}: {operator!r} compares nothing; use one of {' '.join(OPERATORS)} in"
+        raise UsageError(msg)
+    _attribute(name, given)
+    return Condition(name, operator, (_single(name, given),))

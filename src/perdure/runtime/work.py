@@ -12,8 +12,8 @@ from perdure.core.status import Status
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host, appended
-from perdure.runtime.pausing import Pause
 from perdure.runtime.parking import why_parked
+from perdure.runtime.pausing import Pause
 from perdure.runtime.timers import Alarm
 from perdure.storage.records import Detail, Effect, StepDetail
 
