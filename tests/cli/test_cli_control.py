@@ -39,6 +39,31 @@ def test_terminate_ends_at_once(waiting):
     assert re.search(r"■\s+terminated\s+now", waiting("show", "open").out)
 
 
+def test_terminate_can_let_a_run_compensate(waiting):
+    told = waiting("terminate", "open", "--reason", "now", "--compensate").err
+    assert "asked to compensate" in told
+    assert not waiting("ls", "--json").json[0]["ended_at"]
+    failed = waiting.fails("run", "flows:wait", "--input", '"PT1H"', "--id", "open", code=1)
+    assert "was terminated: now" in failed
+    shown = waiting("show", "open").out
+    assert re.search(r"!\s+termination requested\s+now", shown)
+    assert re.search(r"■\s+terminated\s+now", shown)
+    assert "ended already" in waiting.fails("terminate", "open", "--compensate")
+
+
+def test_a_blocked_run_shows_that_a_cancellation_waits(cli):
+    async def start(engine):
+        await engine.start(flows.sleepy(0.01), id="stuck", queue="nobody-serves-this")
+        async with perdure.Engine(cli.url):
+            while await engine.get("stuck").status() != "blocked":
+                await perdure.sleep(0.05)
+
+    cli.within(start)
+    cli("cancel", "stuck", "--reason", "enough")
+    told = re.sub(r"\s+", " ", cli("show", "stuck").out)
+    assert "asked to cancel (enough)" in told
+
+
 def test_show_says_what_a_run_waits_for(waiting):
     async def drive(engine):
         async with perdure.Engine(waiting.url) as worker:

@@ -161,3 +161,26 @@ def test_a_blocked_run_can_be_terminated(place: Place) -> None:
                 await asyncio.wait_for(handle.result(), 10)
 
     run(main)
+
+
+def test_a_paused_run_that_is_cancelled_goes_on(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(sleeps_and_cleans(), id="a")
+            await until(lambda: came("x began"))
+            await handle.pause("wait a moment")
+            await reaches(handle, "paused")
+            await handle.cancel("enough")
+            assert await ends(handle) == "RunCancelled: enough"
+            assert came("cleans began")
+
+    run(main)
+
+
+@workflow
+async def sleeps_and_cleans() -> None:
+    await does("x")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await does("cleans")

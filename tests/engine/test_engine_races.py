@@ -225,6 +225,28 @@ def test_a_worker_that_takes_over_between_both_and_their_consequences_sees_the_s
 
 
 @workflow
+async def receives_later() -> str:
+    try:
+        return await perdure.receive("m", str)
+    except asyncio.CancelledError:
+        see("cancelled")
+    return f"later: {await perdure.receive('m', str)}"
+
+
+def test_a_message_that_comes_with_a_cancellation_is_there_for_the_next_receive(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(receives_later(), id="a")
+            driver = await is_ready(engine, RACERS["message"])
+            await in_one_append(engine, driver, RACERS["message"], cancel_first=True)
+            driver.flush()
+            assert await ends(handle) == "completed: later: x"
+            await replays(engine, handle, ["cancelled"])
+
+    run(main)
+
+
+@workflow
 async def cleans_up(cleans: bool) -> str:
     try:
         await hangs("x")

@@ -204,11 +204,22 @@ async def left_running(saga: Saga) -> None:
     await asyncio.gather(fails("d"), late())
 
 
+async def known_afterwards(saga: Saga) -> None:
+    """What undoes needs the step's result."""
+    task = asyncio.create_task(gated_undo("number"))
+    try:
+        number = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        saga.undo(does(f"undo {await task}"))
+        raise
+    saga.undo(does(f"undo {number}"))
+
+
 BODIES: dict[str, Body] = {
     body.__name__: body
     for body in (
         fails_later, is_slow, undone_slowly, undone_in_a_child, partly, nested, cancelled_amid, timed_out_amid,
-        in_a_cancelled_scope, in_a_group, left_running, two_done,
+        in_a_cancelled_scope, in_a_group, known_afterwards, left_running, two_done,
     )
 }  # fmt: skip
 
@@ -250,6 +261,17 @@ async def cancels_amid(engine: Engine, handle: Handle[Any]) -> None:
     gate("undo b").set()
 
 
+async def cancels_and_opens(engine: Engine, handle: Handle[Any]) -> None:
+    await until(lambda: came("number began"))
+    await handle.cancel("enough")
+
+    async def is_recorded() -> bool:
+        return bool(await of_kind(handle, events.CancelRequested))
+
+    await until(is_recorded)
+    gate("number").set()
+
+
 async def opens_when_time_is_up(engine: Engine, handle: Handle[Any]) -> None:
     async def time_is_up() -> bool:
         return bool(await of_kind(handle, events.TimerFired))
@@ -276,6 +298,12 @@ SCENARIOS = {
     "nested": Scenario(lambda: travels("nested"), nothing, FAILED, ("b", "c", "undo a", "undo c")),
     "cancelled amid": Scenario(
         lambda: travels("cancelled_amid"), cancels_amid, "RunCancelled: enough", ("c", "undo a", "undo b")
+    ),
+    "known afterwards": Scenario(
+        lambda: travels("known_afterwards"),
+        cancels_and_opens,
+        "RunCancelled: enough",
+        ("number", "undo number"),
     ),
     "timed out amid": Scenario(
         lambda: travels("timed_out_amid"),

@@ -97,6 +97,11 @@ async def research(topic: str) -> Report:
     assert_type(await slow(3), bytes)
     assert_type(await slow_in_thread(3), dict[str, int])
     assert_type(await fetch.with_options(key="k", timeout=1.0)(topic), str)
+    assert_type(await fetch.with_options(on_cancel="wait")(topic), str)
+    async with perdure.Saga() as saga:
+        assert_type(saga, perdure.Saga)
+        saga.undo(fetch(topic))
+        saga.undo(analyse(topic))
     assert_type(await analyse.with_options(retry=Retry())(topic), Report)
     await nothing()
 

@@ -100,8 +100,8 @@ class Connection:
                 return
 
     async def held_request(self, row: RunRow) -> ev.CancelRequested | None:
-        """The cancellation that waits in the inbox of a run which can't go on."""
-        if row.mail and row.status in (Status.BLOCKED, Status.PAUSED):
+        """The cancellation that waits in the inbox of a blocked run."""
+        if row.mail and row.status == Status.BLOCKED:
             for item in await self.store.inbox(row.run):
                 event = decode_event(item.data)
                 if isinstance(event, ev.CancelRequested):

@@ -100,10 +100,9 @@ class RunInfo:
         if request is None:
             return self
         why = f" ({request.reason})" if request.reason else ""
-        after = "it is resumed" if self.status is Status.PAUSED else "it can go on"
         told = (
-            f"It is asked to cancel{why}, which its code hears when {after}; terminate it to end it now, "
-            "without its code."
+            f"It is asked to cancel{why}: its code hears of that when it can go on. To end it now, without "
+            "its code, terminate it"
         )
         return replace(self, reason=f"{self.reason}\n{told}" if self.reason else told)
 

@@ -95,7 +95,7 @@ class _Teller:
     def _step(
         self, offset: float, event: ev.StepStarted | ev.StepAttemptFailed | ev.StepCompleted | ev.StepFailed
     ) -> Line:
-        number = "" if event.attempt == 1 else f" (attempt {event.attempt})"
+        number = "" if event.attempt <= 1 else f" (attempt {event.attempt})"
         name = printable(event.step)
         match event:
             case ev.StepStarted():
