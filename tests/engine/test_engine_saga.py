@@ -587,3 +587,22 @@ def test_a_cancelled_run_with_an_unfinished_saga_says_what_it_waits_for(place: P
                 await handle.result()
 
     run(main)
+
+
+def test_continuing_as_another_run_is_no_failure(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            assert await engine.run(goes_on_as(False), id="a") == "again"
+            assert SEEN == ["a began"]
+
+    run(main)
+
+
+@workflow
+async def goes_on_as(again: bool) -> str:
+    if again:
+        return "again"
+    async with Saga() as saga:
+        saga.undo(does("undo a"))
+        await does("a")
+        perdure.continue_as(goes_on_as(True))

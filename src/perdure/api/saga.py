@@ -15,6 +15,7 @@ from typing import Any
 
 from perdure.api.call import Call, StepCall, WorkflowCall, current_machine
 from perdure.codec.values import check_size
+from perdure.core.continuing import ContinueAs
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
 from perdure.core.retry import DEFAULT_RETRY, Retry
@@ -24,6 +25,9 @@ from perdure.runtime.turns import TurnInterrupt
 
 #: Undoing is tried until it is done, at least once an hour.
 UNDO_RETRY = Retry(max_attempts=1_000_000_000, initial=1.0, backoff=2.0, max_interval=3600.0)
+
+#: Leaving the block by these is no failure: the engine's own ways to take code apart, and the next generation.
+_NO_FAILURES = (Suspended, TurnInterrupt, ContinueAs)
 
 _Failed = list[tuple[str, BaseException]]
 
@@ -76,8 +80,8 @@ class Saga:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         machine = current_machine()
-        engines_own = isinstance(error, Suspended | TurnInterrupt) or (machine is not None and machine.inert)
-        if error is None or engines_own:
+        leaving = machine is not None and machine.inert
+        if error is None or leaving or isinstance(error, _NO_FAILURES):
             self._over = True
             return
         if machine is None:

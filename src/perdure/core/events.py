@@ -329,6 +329,7 @@ class RunTerminated(_Event, frozen=True, tag="run_terminated"):
 
     reason: str | None = None
     failure: Failure | None = None
+    unread: tuple[int, ...] = ()
 
 
 class RunContinued(_Event, frozen=True, tag="run_continued"):

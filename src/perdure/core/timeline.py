@@ -109,4 +109,5 @@ def set_aside(history: Iterable[ev.Event]) -> list[tuple[int, str]]:
 def unread(history: Sequence[ev.Event]) -> tuple[int, ...]:
     """The numbers of the messages that a run hadn't received when it ended."""
     last = history[-1] if history else None
-    return last.unread if isinstance(last, ev.RunCompleted | ev.RunFailed | ev.RunCancelled) else ()
+    kinds = ev.RunCompleted | ev.RunFailed | ev.RunCancelled | ev.RunTerminated
+    return last.unread if isinstance(last, kinds) else ()

@@ -26,8 +26,7 @@ def last_event(
 ) -> Last:
     """The end of a run whose code is done."""
     if machine.terminating:
-        left = None if finish.error is None else failure_of(finish.error)
-        return Status.TERMINATED, ev.RunTerminated(at=now, reason=machine.cancel_reason, failure=left)
+        return _terminated(machine, finish.error, now)
     if machine.deadline_passed:
         return timed_out(machine, now)
     unread = _unread(machine)
@@ -47,6 +46,13 @@ def last_event(
     return Status.COMPLETED, ev.RunCompleted(at=now, result=data, unread=unread)
 
 
+def _terminated(machine: Machine, error: BaseException | None, now: float) -> Last:
+    """The end of a run that was terminated with compensation."""
+    failure = None if error is None or isinstance(error, ContinueAs) else failure_of(error)
+    reason, unread = machine.cancel_reason, _unread(machine)
+    return Status.TERMINATED, ev.RunTerminated(at=now, reason=reason, failure=failure, unread=unread)
+
+
 def _unread(machine: Machine) -> tuple[int, ...]:
     return () if machine.mailbox is None else tuple(number for number, _ in machine.mailbox.unread())
 
@@ -59,7 +65,7 @@ def without_messages(events: Iterable[tuple[ev.Event, T]]) -> list[tuple[ev.Even
 def timed_out(machine: Machine, now: float) -> Last:
     """The end of a run that was still going after its timeout."""
     if machine.terminating:
-        return Status.TERMINATED, ev.RunTerminated(at=now, reason=machine.cancel_reason)
+        return _terminated(machine, None, now)
     message = f"run {machine.run_id!r} was still going when its timeout was over, and was cancelled"
     failure = ev.Failure(type="perdure.errors.RunTimedOut", message=message)
     return Status.FAILED, ev.RunFailed(at=now, failure=failure, timed_out=True, unread=_unread(machine))
