@@ -90,6 +90,7 @@ async def one_after_the_other(handle: Handle[Any]) -> list[Any]:
         await answer(handle.update("close", key="5")),
         await handle.result(),
         await answer(handle.update("add", "a", key="2")),
+        await answer(handle.update("add", "no", key="3")),
         await answer(handle.update("add", "late", key="6")),
     ]
 
@@ -103,6 +104,7 @@ CALM = [
     "closed",
     ["first", "a", "inner a", "fails"],
     3,
+    "UpdateRejected: no",
     "RunEndedError",
 ]
 

@@ -33,7 +33,7 @@ class MemoryUpdates:
         if run is None:
             return Delivery.UNKNOWN_RUN
         if not db.deliver(run, data, now, patient=True):
-            return Delivery.RUN_ENDED
+            return Delivery.REPEATED if row is not None and row.state.answered else Delivery.RUN_ENDED
         db.updates[run_id, update] = (run.run, UpdateState.REQUESTED, None)
         self._changed()
         return Delivery.DELIVERED

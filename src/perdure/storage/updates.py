@@ -41,8 +41,8 @@ class Updates(Protocol):
     async def request(self, run_id: str, update: str, data: bytes, *, now: float) -> Delivery:
         """Put an encoded UpdateAccepted event into a run's inbox, as `Store.send` does, and note the update.
 
-        An update that is there already is left as it is, whether the run has ended or not (REPEATED); but one
-        that was rejected, or whose run ended before it was handled, is delivered anew. The request doesn't cut
+        An update that is there already is left as it is, whether the run has ended or not (REPEATED). But one
+        that was rejected, or whose run ended before it was handled, is delivered anew if there is a live run. The request doesn't cut
         short the delay with which a run was started.
         """
         ...

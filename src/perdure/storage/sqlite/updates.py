@@ -35,12 +35,14 @@ class SqliteUpdates:
 
 
 def _request(db: Database, run_id: str, update: str, data: bytes, now: float) -> Delivery:
+    answered = False
     for state, ended in db.rows("update_row", {"run_id": run_id, "id": update}):
         if not renewable(UpdateState(state), bool(ended)):
             return Delivery.REPEATED
+        answered = UpdateState(state).answered
     for run, *_ in db.rows("key_of", {"id": run_id}):
         if not deliver(db, run, data, now, patient=True):
-            return Delivery.RUN_ENDED
+            return Delivery.REPEATED if answered else Delivery.RUN_ENDED
         db.run("request_update", {"run_id": run_id, "id": update, "run": run})
         return Delivery.DELIVERED
     return Delivery.UNKNOWN_RUN

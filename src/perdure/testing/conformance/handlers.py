@@ -81,6 +81,10 @@ async def a_rejected_update_may_be_tried_again(bench: Bench) -> None:
     assert await _request(bench, "u") is Delivery.DELIVERED
     assert await _look(bench, "u") == UpdateRow("r", "u", UpdateState.REQUESTED, None, ended=False)
     assert await bench.inbox(row) == [b"call of u"]
+    rejected = SetUpdate("u", UpdateState.REJECTED, b"no")
+    await bench.put(row, b"end", status="completed", effects=[rejected])
+    assert await _request(bench, "u") is Delivery.REPEATED
+    assert await _look(bench, "u") == UpdateRow("r", "u", UpdateState.REJECTED, b"no", ended=True)
 
 
 async def the_end_of_a_run_shows_in_its_updates(bench: Bench) -> None:
