@@ -37,6 +37,7 @@ from perdure.api.context import (
 from perdure.api.decorators import Step, Workflow, step, workflow
 from perdure.api.engine import Engine
 from perdure.api.failures import StepFailure, failure
+from perdure.api.forking import Args, ForkPlan
 from perdure.api.handle import Handle
 from perdure.api.handlers import on_query, on_update
 from perdure.api.mapping import ItemStatus, MapResult, map
@@ -93,6 +94,7 @@ from perdure.runtime.stepcontext import StepInfo
 __version__ = "0.1.0"
 
 __all__ = [
+    "Args",
     "Call",
     "Callback",
     "CallbackCompletedError",
@@ -104,6 +106,7 @@ __all__ = [
     "CompensationFailed",
     "Done",
     "Engine",
+    "ForkPlan",
     "Handle",
     "HandlerFailed",
     "HandlerUnreachableError",

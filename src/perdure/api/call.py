@@ -187,6 +187,10 @@ class StepCall(Call[R_co]):
                 check_size(data, machine.max_payload, f"input of step {definition.name}")
         except NotSerializableError as error:
             data, unfit = b"", error
+        if machine.started is not None and (donor := machine.started.donor) is not None:
+            edited = donor.inputs.get(op_id)  # a fork calls it with other arguments
+            if edited is not None:
+                data, unfit, self._copies = edited, None, None
         decode = definition.result.decode
         if self._refused is None and self.options.on_cancel == "wait":
             return machine.step_to_its_end(op_id, definition.name, self, data, decode, unfit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Any, TypeVar, cast, overload
+from typing import Any, Self, TypeVar, cast, overload
 
 from perdure.api.connection import Connection
 from perdure.api.decisions import UNDECIDED, choice, decision
@@ -374,6 +374,9 @@ class Handle(Operated[R]):
             msg = f"no run has the id {self.id!r} in this database: look it up with `perdure ls`"
             raise UnknownRunError(msg, run_id=self.id)
         self._connection.nudge()
+
+    def _sibling(self, id: str) -> Self:
+        return type(self)(self._connection, id, self._decode)
 
     def __repr__(self) -> str:
         return f"<run {self.id!r}>"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from perdure.api.connection import Connection
+from perdure.api.forking import ForkPlan, fork, retry
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.errors import RunConflictError, UnknownRunError
@@ -60,6 +62,83 @@ class Operated(Generic[R]):
         self._connection.check()
         event = encode_event(ev.RunResumed(at=now))
         self._wished(await self._connection.store.pauses.resume(self.id, event, now=now), "resumed")
+
+    async def retry(self) -> None:
+        """Let a failed run go on from its failed step, keeping what succeeded; returns once that is durable.
+
+        The run begins its next generation: its code starts from the beginning, and is given the outcomes of all
+        that succeeded, without anything being executed again. What failed is attempted anew, with fresh attempts
+        and under the same idempotency keys. Code that was mended meanwhile counts. A parent that has heard of
+        the failure isn't told again.
+
+        Raises:
+            UnknownRunError: no run has this id.
+            RunConflictError: it hasn't failed.
+
+        Example:
+            >>> await handle.retry()  # doctest: +SKIP
+            >>> await handle.result()  # doctest: +SKIP
+        """
+        await retry(self._connection, self.id)
+
+    @overload
+    async def fork(
+        self,
+        at: int | str | None = None,
+        *,
+        edits: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        dry_run: Literal[False] = False,
+    ) -> Self: ...
+    @overload
+    async def fork(
+        self,
+        at: int | str | None = None,
+        *,
+        edits: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        dry_run: Literal[True],
+    ) -> ForkPlan: ...
+    async def fork(
+        self,
+        at: int | str | None = None,
+        *,
+        edits: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        dry_run: bool = False,
+    ) -> Self | ForkPlan:
+        """Start a run of its own that goes on from what this one has done; this one isn't touched.
+
+        The new run's code starts from the beginning, and is given the outcomes of the steps, timers, child runs
+        and callbacks that succeeded here, as long as it asks for them with the same input. What it asks for in
+        another way is done anew. Its messages are given to it again, in their order. Failures and cancellations
+        are left out.
+
+        Args:
+            at: nothing that happened here from this event's number, or this step's end, on is taken over.
+            edits: by step id (or name, if there is one step of that), another result, or `perdure.Args(...)`:
+                the step is executed with these arguments.
+            id: the new run's id; made from this one's by default.
+            dry_run: start nothing, and tell what would be taken over and what would run first.
+
+        Returns:
+            The new run's handle, or the plan.
+
+        Raises:
+            UnknownRunError: no run has this id.
+            UsageError: there is no such event or step.
+            NotSerializableError: an edit doesn't fit its step.
+            RunConflictError: a run has the new id already.
+
+        Example:
+            >>> other = await handle.fork(edits={"app.price#1": 99})  # doctest: +SKIP
+            >>> await other.result()  # doctest: +SKIP
+        """
+        made = await fork(self._connection, self.id, at, edits, id, dry_run=dry_run)
+        return made if isinstance(made, ForkPlan) else self._sibling(made)
+
+    def _sibling(self, id: str) -> Self:
+        raise NotImplementedError
 
     def _wished(self, delivery: Delivery, what: str) -> None:
         if delivery is Delivery.UNKNOWN_RUN:

@@ -17,6 +17,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from perdure.core.donor import Donor as Donor
+
 #: Version of the meaning of histories. Stored with each run; an engine refuses runs from its future.
 SEMANTICS_VERSION = 1
 
@@ -63,6 +65,7 @@ class RunStarted(_Event, frozen=True, tag="run_started"):
     attributes: bytes | None = None  #: a JSON object, as in AttributesSet
     generation: int = 1  #: which run of its id it is
     keys: int = 1  #: the generation by which its steps' idempotency keys are made
+    donor: Donor | None = None  #: the run that this one retries or forks
 
 
 class RunRecovered(_Event, frozen=True, tag="run_recovered"):
@@ -123,6 +126,7 @@ class StepCompleted(_Event, frozen=True, tag="step_completed"):
     input: bytes | None = None
     fingerprint: bytes | None = None
     decision: Decision | None = None  #: a person gave the result of a step that waited for one
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class StepFailed(_Event, frozen=True, tag="step_failed"):
@@ -146,6 +150,7 @@ class TimerStarted(_Event, frozen=True, tag="timer_started"):
 
 class TimerFired(_Event, frozen=True, tag="timer_fired"):
     timer: str
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class OperationDropped(_Event, frozen=True, tag="operation_dropped"):
@@ -163,6 +168,7 @@ class ChildStarted(_Event, frozen=True, tag="child_started"):
     on_parent_close: str = "cancel"
     input: bytes | None = None
     fingerprint: bytes | None = None
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class ChildEnded(_Event, frozen=True, tag="child_ended"):
@@ -172,6 +178,7 @@ class ChildEnded(_Event, frozen=True, tag="child_ended"):
     status: str
     result: bytes | None = None
     failure: Failure | None = None
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class StepRerun(_Event, frozen=True, tag="step_rerun"):
@@ -188,6 +195,7 @@ class MessageReceived(_Event, frozen=True, tag="message_received"):
     payload: bytes
     key: str | None = None  #: what makes a repeated send recognisable
     sender: str | None = None  #: the run that sent it
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class MessageAwaited(_Event, frozen=True, tag="message_awaited"):
@@ -205,6 +213,7 @@ class MessageSent(_Event, frozen=True, tag="message_sent"):
     name: str
     payload: bytes | None = None
     fingerprint: bytes | None = None
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class MessageRefused(_Event, frozen=True, tag="message_refused"):
@@ -222,6 +231,7 @@ class UpdateAccepted(_Event, frozen=True, tag="update_accepted"):
     update: str
     name: str
     input: bytes
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class CallbackEnded(_Event, frozen=True, tag="callback_ended"):
@@ -231,6 +241,7 @@ class CallbackEnded(_Event, frozen=True, tag="callback_ended"):
     result: bytes | None = None
     failure: Failure | None = None
     timed_out: bool = False
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class RunPaused(_Event, frozen=True, tag="run_paused"):

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from perdure.core import events as ev
+from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.runtime.host import Host, appended
 from perdure.storage.records import Append, Effect, NewRun
@@ -22,6 +23,8 @@ class Collecting:
     Attributes:
         has_children: child runs have been started, which may have to be told of the run's end.
     """
+
+    machine: Machine
 
     __slots__ = (
         "_buffer", "_children", "_consumed", "_effects", "_last_at", "_riders", "has_children", "host",
@@ -48,6 +51,18 @@ class Collecting:
             self._children = appended(self._children, child)
             self.has_children = True
 
+    def collect(self, event: Any, value: Any, effects: Sequence[Effect] = ()) -> ev.Event:
+        """An event goes with the next append, in its place; returned as it is written."""
+        at = max(event.at, self._last_at)
+        if at > event.at:
+            event = msgspec.structs.replace(event, at=at)
+        self._last_at = at
+        self._buffer.append((event, value))
+        for effect in effects:
+            self.add_effect(effect)
+        written: ev.Event = event
+        return written
+
     def add_effect(self, effect: Effect) -> None:
         """Something for the store to do goes with the next append."""
         self._effects = appended(self._effects, effect)
@@ -56,15 +71,33 @@ class Collecting:
         """A note goes with the next append, whatever that is."""
         self._riders = appended(self._riders, note)
 
+    @property
+    def keys(self) -> int:
+        """The generation by which the idempotency keys of its steps are made."""
+        assert self.machine.started is not None
+        return self.machine.started.keys
+
     def now(self) -> float:
         """The wall clock's time, or that of the run's newest event if the clock was set back."""
         return max(self.host.clock(), self._last_at)
 
+    def drop(self, number: int) -> None:
+        """An inbox item goes with the next append."""
+        self._consumed = appended(self._consumed, number)
+
+    def only_records(self) -> bool:
+        """Whether what is to be appended next brings nothing to the code: it is of the code's own making."""
+        return all(isinstance(event, ev.Record) for event, _ in self._buffer)
+
+    def take_riders(self) -> list[ev.Event]:
+        """The notes that wait for the next append."""
+        riders, self._riders = self._riders or [], None
+        return riders
+
     def _take_events(self) -> Batch:
         events, self._buffer = self._buffer, []
         if self._riders:
-            events[:0] = [(note, UNSET) for note in self._riders]
-            self._riders = None
+            events[:0] = [(note, UNSET) for note in self.take_riders()]
         return events
 
     def _take_effects(self, append: Append) -> Append:

@@ -27,6 +27,7 @@ from perdure.core import events as ev
 from perdure.core.commands import Command, StartChild
 from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
+from perdure.core.reuse import Reuse
 from perdure.core.status import Status
 from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.collecting import Batch, Collecting
@@ -34,12 +35,13 @@ from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.endings import Last, told_to_parent, without_messages
 from perdure.runtime.feeding import feed
 from perdure.runtime.generations import LONG_HISTORY, long_history, successor
-from perdure.runtime.host import Handover, Host, appended
+from perdure.runtime.host import Handover, Host
 from perdure.runtime.machines import let_go
 from perdure.runtime.notes import wait_notes
 from perdure.runtime.parking import admitted, why_parked
 from perdure.runtime.pausing import TURNING, Pause, admitted_now, paused_after
 from perdure.runtime.reception import Reception
+from perdure.runtime.takeover import FED, first_moment, take_over
 from perdure.runtime.timelimit import TimeLimited
 from perdure.runtime.work import FOLLOWED, Work
 from perdure.storage.attributes import Misfit
@@ -59,12 +61,32 @@ class Driver(Collecting, TimeLimited):
         gone: this driver drives no more.
         last_active: wall-clock time of the last turn, for eviction.
         pause: it is paused, and what is kept from its code meanwhile.
+        donor: what the run may still take over from the one that it retries or forks.
     """
 
     __slots__ = (
-        "_ending", "_final_sent", "_handover", "_held", "_in_flight", "_last_mail", "_reception", "_state",
-        "definition", "epoch", "gone", "id", "last_active", "machine", "number", "parent_op", "pause", "queue", "run",
-        "seq",        "work",
+        "_ending",
+        "_final_sent",
+        "_handover",
+        "_held",
+        "_in_flight",
+        "_last_mail",
+        "_reception",
+        "_state",
+        "definition",
+        "donor",
+        "epoch",
+        "gone",
+        "id",
+        "last_active",
+        "machine",
+        "number",
+        "parent_op",
+        "pause",
+        "queue",
+        "run",
+        "seq",
+        "work",
     )  # fmt: skip
 
     made = 0  # how many drivers this process has made so far
@@ -88,6 +110,7 @@ class Driver(Collecting, TimeLimited):
         self.gone = False
         self.last_active = 0.0
         self.pause: Pause | None = None
+        self.donor: Reuse | None = None
         self._state: str | None = row.status  # what the store has, None if that is to be told anew
         self._last_mail = 0
         self._reception: Reception | None = None  # for callers of its handlers
@@ -102,6 +125,7 @@ class Driver(Collecting, TimeLimited):
     def replay(self, event: ev.Event) -> None:
         """Feed one recorded event. Nothing the code asks for is carried out before `proceed()`."""
         if isinstance(event, ev.RunStarted):
+            self._last_at = first_moment(event, self._last_at)
             feed(self, event, self._last_at)
         else:
             self._last_at = max(self._last_at, event.at)
@@ -109,6 +133,12 @@ class Driver(Collecting, TimeLimited):
             feed(self, event)
             if type(event) in TURNING:
                 self.pause = paused_after(event, self.pause)
+
+    def go_on_from(self, donor: Reuse) -> None:
+        """Take over what a donor has, before anything else comes to the code."""
+        self.donor = donor
+        if self.pause is None:
+            self._held = take_over(self, donor)
 
     def recovered(self, worker: str, version: str) -> None:
         """Let the history show that the run's former driver died."""
@@ -145,10 +175,6 @@ class Driver(Collecting, TimeLimited):
             event, value = self.machine.read_callback(event)
         self._buffer.append((msgspec.structs.replace(event, at=self._last_at), value))
 
-    def drop(self, number: int) -> None:
-        """An inbox item goes with the next append."""
-        self._consumed = appended(self._consumed, number)
-
     def reception(self) -> Reception:
         """Who deals with callers of the run's handlers."""
         self._reception = self._reception or Reception(self)
@@ -165,7 +191,7 @@ class Driver(Collecting, TimeLimited):
             if not self.busy() and not self.work.executing:
                 self.release(None)
             return
-        commands = self.machine.take_commands()
+        commands = self.machine.take_commands() if self.donor is None else take_over(self, self.donor)
         if self._held is not None:
             commands = [*still_wanted(self, self._held), *commands]
         self._held = carry_out(self, commands)
@@ -311,6 +337,8 @@ class Driver(Collecting, TimeLimited):
         else:
             self.last_active = self.host.clock()
             for event, value in events:
+                if value is FED:
+                    continue
                 if self.pause is not None:
                     self.pause.keep(self, event, value)
                 else:
@@ -348,17 +376,7 @@ class Driver(Collecting, TimeLimited):
             self._ending = last
             self.work.drop()
 
-    @property
-    def keys(self) -> int:
-        """The generation by which the idempotency keys of its steps are made."""
-        assert self.machine.started is not None
-        return self.machine.started.keys
-
     # -- standing ------------------------------------------------------------------------------------
-
-    def only_records(self) -> bool:
-        """Whether what is to be appended next brings nothing to the code: it is of the code's own making."""
-        return all(isinstance(event, ev.Record) for event, _ in self._buffer)
 
     def busy(self) -> bool:
         """Whether something of this run is on its way to the log."""

@@ -41,6 +41,7 @@ def successor(
         seed=os.urandom(16),
         generation=generation,
         keys=generation,
+        donor=None,
     )
     new = NewRun(
         id=machine.run_id,

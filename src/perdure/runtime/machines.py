@@ -12,6 +12,7 @@ from perdure.core.machine import Machine
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.outcomes import child_error
 from perdure.runtime.past import past_of
+from perdure.runtime.takeover import first_moment
 from perdure.runtime.turns import TurnInterrupt, Turns
 from perdure.storage.records import History, RunRow
 
@@ -44,7 +45,7 @@ async def replayed(
                 event = decode_event(data)
                 with turns.of(machine, definition.guard):
                     if isinstance(event, ev.RunStarted):
-                        machine.begin(event, row.started_at or row.created_at)
+                        machine.begin(event, first_moment(event, row.started_at or row.created_at))
                     else:
                         machine.feed(event)
             await asyncio.sleep(0)

@@ -37,6 +37,7 @@ from perdure.runtime.results import Results
 from perdure.runtime.scheduler import Scheduler
 from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
+from perdure.runtime.takeover import load_donor
 from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
 from perdure.runtime.uptake import feed_history, take_back
@@ -224,6 +225,13 @@ class Worker:
         await feed_history(driver, history)
         if driver.gone:
             return
+        started = driver.machine.started
+        if started is not None and started.donor is not None and not driver.machine.ended:
+            donor = await load_donor(self._store, started, history)
+            if donor is not None:
+                driver.go_on_from(donor)
+            if driver.gone:
+                return
         if emitting:
             if not await take_back(self._store, driver, emitting):
                 driver.lose("somebody else drives it")
@@ -238,7 +246,9 @@ class Worker:
         driver.check_children()
         if history.mail:
             hand_out(driver, history.mail)
-        if not driver.busy():  # else the mail goes first: it may be a cancellation
+        if driver.busy():  # what came first goes first: the mail may be a cancellation
+            driver.flush()
+        else:
             driver.proceed()
 
     def _driver(self, row: RunRow) -> Driver:

@@ -1,0 +1,266 @@
+"""Takes over from another run's history what the code asks for again: how retries and forks go on.
+
+The new run has a history of its own. Its code starts from the beginning, and whenever it asks for something that
+succeeded in the other run, the *donor*, that outcome is copied into the new history and fed at once; nothing is
+executed. So any code can follow any other: what it asks for in the same way as before is there already, what it
+asks for in another way (or with other input) is done anew. Failures and cancellations of the donor aren't copied.
+
+Outcomes are taken in the order in which the donor recorded them, one at a time, so that what raced there ends
+in the same way here. The donor's messages and updates are given again in that order, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from perdure.core import events as ev
+from perdure.core.commands import (
+    AwaitCallback,
+    CancelOperation,
+    Command,
+    Operation,
+    RunStep,
+    SendMessage,
+    StartChild,
+    StartTimer,
+    WriteDown,
+)
+from perdure.core.machine import Machine
+from perdure.core.matching import UNSET, fingerprint
+from perdure.errors import UndecodableError
+
+#: An event to copy, with its decoded value if that is at hand.
+Copy = tuple[ev.Event, Any]
+
+_GIVEN = (ev.MessageReceived, ev.UpdateAccepted)
+
+
+class Reuse:
+    """What a donor has to offer.
+
+    Args:
+        history: the donor's.
+        upto: number of the first event that isn't taken over, None = all are.
+        results: encoded results by step id, which count instead of the donor's.
+        given: how many of its messages and updates the new run has had already.
+        own: the donor is an earlier generation of the new run.
+
+    Attributes:
+        steps: ids of the steps whose outcomes were taken over.
+    """
+
+    __slots__ = ("_emitted", "_given", "_outcomes", "_results", "steps")
+
+    def __init__(
+        self,
+        history: Iterable[ev.Event],
+        *,
+        upto: int | None = None,
+        results: Mapping[str, bytes] | None = None,
+        given: int = 0,
+        own: bool = False,
+    ) -> None:
+        self.steps: list[str] = []
+        self._results = dict(results or {})
+        self._outcomes: dict[str, tuple[int, list[ev.Event]]] = {}
+        self._emitted: dict[str, ev.Emitted] = {}
+        self._given: list[tuple[int, ev.Event]] = []
+        begun: dict[str, ev.Event] = {}
+        for seq, event in enumerate(history, 1):
+            if upto is not None and seq >= upto:
+                break
+            match event:
+                case ev.StepCompleted():
+                    self._outcomes[event.step] = seq, [event]
+                case ev.TimerFired():
+                    self._outcomes[event.timer] = seq, [event]
+                case ev.MessageSent():
+                    self._outcomes[event.message] = seq, [event]
+                case ev.ChildStarted():
+                    begun[event.child] = event
+                case ev.CallbackOpened():
+                    begun[event.op] = event
+                case ev.ChildEnded() if event.result is not None and event.child in begun:
+                    self._outcomes[event.child] = seq, [begun[event.child], event]
+                case ev.CallbackEnded() if event.result is not None and event.callback in begun:
+                    self._outcomes[event.callback] = seq, [begun[event.callback], event]
+                case ev.Emitted() if own:
+                    self._emitted[event.op] = event
+                case ev.MessageReceived() | ev.UpdateAccepted():
+                    self._given.append((seq, event))
+                case _:
+                    pass
+        self._given = self._given[given:]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing left to take."""
+        return not (self._outcomes or self._given or self._results)
+
+    def go_on(
+        self,
+        machine: Machine,
+        feed: Callable[[ev.Event, Any], bool],
+        write: Callable[[ev.Record, Sequence[Any]], bool],
+    ) -> list[Command]:
+        """Let the code go on as far as this history brings it.
+
+        Args:
+            feed: records an event and feeds it to the machine; False if the machine is of no more use.
+            write: the same for a record of the code's, with what the store does for it.
+
+        Returns:
+            What the code has asked for beyond.
+        """
+        left: list[Command] = []
+        ready: list[tuple[int, int, Operation, list[Copy]]] = []
+        order = count()
+        while True:
+            for command in machine.take_commands():
+                if isinstance(command, WriteDown):
+                    if not write(command.record, () if self._is_out(command.record) else command.effects):
+                        return []
+                elif isinstance(command, Operation) and (found := self._take(command)) is not None:
+                    heappush(ready, (found[0], next(order), command, found[1]))
+                else:
+                    left.append(command)
+            while ready and machine.operations.get(ready[0][2].id) is not ready[0][2]:
+                heappop(ready)  # given up by the code meanwhile
+            if machine.ended:
+                break
+            following = self._next_given(machine)
+            if following is not None and (not ready or following[0] < ready[0][0]):
+                self._given.remove(following)
+                copies: list[Copy] = [(_marked(following[1]), UNSET)]
+            elif ready:
+                copies = heappop(ready)[3]
+            else:
+                break
+            for event, value in copies:
+                if not feed(event, value):
+                    return []
+        return _without_given_up(left, machine)
+
+    def offers(self, command: Command) -> list[Copy]:
+        """The outcome of something that the code has asked for, to be recorded as any other; empty if there is none."""
+        found = self._take(command) if isinstance(command, Operation) else None
+        return [] if found is None else found[1]
+
+    def _is_out(self, record: ev.Record) -> bool:
+        """Whether an item is in the stream already: a retry has the streams of its donor."""
+        put = self._emitted.get(record.op)
+        return put is not None and msgspec.structs.replace(record, at=put.at) == put
+
+    def _next_given(self, machine: Machine) -> tuple[int, ev.Event] | None:
+        for item in self._given:
+            event = item[1]
+            if isinstance(event, ev.MessageReceived):
+                return item
+            handlers = machine.handlers
+            if isinstance(event, ev.UpdateAccepted) and handlers and event.name in handlers.updates:
+                return item
+        return None
+
+    def _take(self, operation: Operation) -> tuple[int, list[Copy]] | None:
+        """The donor's outcome of an operation, if it is that of the same one; it is there once."""
+        seq, events = self._outcomes.get(operation.id, (0, []))
+        copies: list[Copy] | None = None
+        match operation:
+            case RunStep():
+                copies = self._step(operation, events)
+            case StartTimer():
+                copies = [(_marked(event), UNSET) for event in events]
+            case SendMessage():
+                same = [event for event in events if _same_message(operation, event)]
+                copies = [(_marked(event), UNSET) for event in same]
+            case StartChild() | AwaitCallback():
+                copies = _with_result(operation, events)
+            case _:
+                pass
+        if not copies:
+            return None
+        self._outcomes.pop(operation.id, None)
+        return seq, copies
+
+    def _step(self, step: RunStep, events: list[ev.Event]) -> list[Copy] | None:
+        given = self._results.pop(step.id, None)
+        if given is not None:
+            at = events[0].at if events else step.asked_at
+            whole = None if step.unfit is not None else step.input
+            made = ev.StepCompleted(at, step.id, 1, at, given, input=whole, reused=True)
+            self.steps.append(step.id)
+            return [(made, UNSET)]
+        for event in events:
+            if isinstance(event, ev.StepCompleted) and _same_input(event, step.input):
+                try:
+                    value = step.decode(event.result)
+                except UndecodableError:  # the code's type has changed: the step is done anew
+                    return None
+                self.steps.append(step.id)
+                return [(_marked(event), value)]
+        return None
+
+
+def given_before(history: Iterable[ev.Event]) -> int:
+    """How many of its donor's messages and updates a run has had."""
+    return sum(1 for event in history if isinstance(event, _GIVEN) and event.reused)
+
+
+def _with_result(operation: StartChild | AwaitCallback, events: list[ev.Event]) -> list[Copy] | None:
+    if len(events) != 2:
+        return None
+    begun, ended = events
+    assert isinstance(ended, ev.ChildEnded | ev.CallbackEnded)
+    assert ended.result is not None
+    if isinstance(operation, StartChild) != isinstance(begun, ev.ChildStarted):
+        return None
+    if isinstance(operation, StartChild) and not _same_input(begun, operation.input):
+        return None
+    try:
+        value = operation.decode(ended.result)
+    except UndecodableError:
+        return None
+    return [(_marked(begun), UNSET), (_marked(ended), value)]
+
+
+def _marked(event: Any) -> ev.Event:
+    marked: ev.Event = event
+    if hasattr(event, "reused"):
+        marked = msgspec.structs.replace(event, reused=True)
+    return marked
+
+
+def _same_input(event: ev.Event, asked: bytes) -> bool:
+    assert isinstance(event, ev.StepCompleted | ev.ChildStarted)
+    if event.input is not None:
+        return event.input == asked
+    return event.fingerprint is not None and event.fingerprint == fingerprint(asked)
+
+
+def _same_message(operation: SendMessage, event: ev.Event) -> bool:
+    assert isinstance(event, ev.MessageSent)
+    if (event.run, event.name) != (operation.to, operation.name):
+        return False
+    if event.payload is not None:
+        return event.payload == operation.payload
+    return event.fingerprint == fingerprint(operation.payload)
+
+
+def _without_given_up(commands: list[Command], machine: Machine) -> list[Command]:
+    """Nothing of this was carried out yet: what the code gave up needn't be begun, nor stopped."""
+    never = {
+        command.id
+        for command in commands
+        if isinstance(command, Operation) and machine.operations.get(command.id) is not command
+    }
+    return [
+        command
+        for command in commands
+        if not (isinstance(command, Operation) and command.id in never)
+        and not (isinstance(command, CancelOperation) and command.operation.id in never)
+    ]

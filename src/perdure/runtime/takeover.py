@@ -1,0 +1,122 @@
+"""Takes over from a donor's history: how a retry or a fork comes to where it begins to do things itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from perdure.codec.events import decode_event
+from perdure.core import events as ev
+from perdure.core.commands import Command
+from perdure.core.machine import Machine
+from perdure.core.matching import UNSET
+from perdure.core.reuse import Reuse, given_before
+from perdure.errors import PerdureError, StoreError
+from perdure.runtime.definitions import WorkflowDefinition
+from perdure.runtime.feeding import feed
+from perdure.runtime.host import Host
+from perdure.storage.protocol import Store
+from perdure.storage.records import Effect, History
+
+logger = logging.getLogger("perdure.takeover")
+
+RETRY_EVERY = 0.5  #: seconds before the next try of what the store refused
+
+#: In the place of an event's value: the code has got it already, it is only to be written.
+FED: Any = object()
+
+
+class Run(Protocol):
+    """The run's driver."""
+
+    gone: bool
+    machine: Machine
+    definition: WorkflowDefinition
+    donor: Reuse | None
+
+    @property
+    def host(self) -> Host[Any]: ...
+    def block(self, error: Exception, where: str = ...) -> None: ...
+    def busy(self) -> bool: ...
+    def take_riders(self) -> list[ev.Event]: ...
+    def collect(self, event: Any, value: Any, effects: Sequence[Effect] = ...) -> ev.Event: ...
+
+
+def first_moment(started: ev.RunStarted, driven_at: float) -> float:
+    """The code's first idea of now: that of its donor, so that what it does with it is the same."""
+    return driven_at if started.donor is None else started.donor.began
+
+
+def take_over(run: Run, donor: Reuse) -> list[Command]:
+    """Let the code go on as far as the donor's history brings it; returns what it asks for beyond.
+
+    What is taken over is fed at once and written by one append: until that is durable nothing hangs on it, and
+    after a crash it is taken over again. While something else is on its way to the code, it has to queue.
+    """
+    if run.busy():
+        left: list[Command] = []
+        for command in run.machine.take_commands():
+            copies = donor.offers(command)
+            for event, value in copies:
+                run.collect(event, value)
+            if not copies:
+                left.append(command)
+    else:
+        for note in run.take_riders():
+            _feed(run, note, UNSET)
+        left = donor.go_on(run.machine, lambda event, value: _feed(run, event, value), _writer(run))
+    if donor.exhausted:
+        run.donor = None
+    return left
+
+
+def _writer(run: Run) -> Any:
+    def write(record: ev.Record, effects: Sequence[Effect]) -> bool:
+        feed(run, run.collect(record, FED, effects))
+        return not run.gone
+
+    return write
+
+
+def _feed(run: Run, event: ev.Event, value: Any) -> bool:
+    feed(run, run.collect(event, FED), value)
+    return not run.gone
+
+
+async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reuse | None:
+    """What a run may take over; None if its donor has nothing more.
+
+    Args:
+        own: the run's own history so far.
+
+    Raises:
+        PerdureError: the donor isn't there.
+    """
+    donor = started.donor
+    assert donor is not None
+    while True:
+        try:
+            row = await store.generation(donor.run, donor.generation)
+            if row is None:
+                msg = (
+                    f"the run goes on from generation {donor.generation} of run {donor.run!r}, which isn't in this "
+                    "database any more. Terminate the run, and start it anew"
+                )
+                raise PerdureError(msg)
+            (history,) = await store.load([row.run])
+            break
+        except StoreError as error:
+            logger.warning("couldn't read a donor's history, will try again: %s", error)
+            await asyncio.sleep(RETRY_EVERY)
+    mine = [decode_event(data) for data in own.events]
+    done = {event.step for event in mine if isinstance(event, ev.StepCompleted)}
+    reuse = Reuse(
+        (decode_event(data) for data in history.events),
+        upto=donor.upto,
+        results={step: result for step, result in donor.results.items() if step not in done},
+        given=given_before(mine),
+        own=donor.generation < started.generation,
+    )
+    return None if reuse.exhausted else reuse
