@@ -362,3 +362,50 @@ def test_replay_emits_nothing_again(place: Place) -> None:
 
 async def _has(handle: Any, kind: Any) -> bool:
     return bool(await of_kind(handle, kind))
+
+
+def test_a_reader_hears_that_its_engine_was_closed(place: Place) -> None:
+    async def main() -> None:
+        GATES["closing"] = asyncio.Event()
+        async with place.engine() as engine:
+            await engine.start(waiting("closing", "x"), id="a")
+            async with place.engine(worker=False) as client:
+                stream = client.get("a").stream("words")
+                assert (await anext(stream)).value == "x"
+                reading = asyncio.ensure_future(anext(stream))
+                await until(lambda: _waiting(client))
+            with pytest.raises(perdure.errors.EngineClosedError):
+                await reading
+            GATES["closing"].set()
+            await engine.get("a").result()
+
+    run(main)
+
+
+def test_an_attempt_that_timed_out_in_its_thread_adds_nothing(place: Place) -> None:
+    released = threading.Event()
+
+    @step(name="streams.overstays", retry=Retry(max_attempts=2, initial=0.001), timeout=0.1)
+    def overstays() -> int:
+        attempt = perdure.step_info().attempt
+        emit("words", f"{attempt} in time")
+        if attempt == 1:
+            released.wait(10)
+            emit("words", "too late")
+            SEEN.append("emitted late")
+        return attempt
+
+    @workflow(name="streams.overstaying")
+    async def overstaying() -> int:
+        return await overstays()
+
+    async def main() -> None:
+        SEEN.clear()
+        async with place.engine() as engine:
+            handle = await engine.start(overstaying(), id="a")
+            assert await handle.result() == 2
+            released.set()
+            await until(lambda: SEEN)
+            assert told(await read(engine, superseded=True)) == ["1 in time", "void 1", "2 in time"]
+
+    run(main)

@@ -39,6 +39,7 @@ EXPECTED = {
     "schedules_free": "schedules_waiting",
     "find_with": "attributes_by_value",
     "stranded_pinned": "runs_pinned",
+    "unsettled": "stream_writers_open",
 }
 
 #: Tables that grow with use. Listing (`find`) may walk through runs, newest first; nothing else may.

@@ -60,8 +60,7 @@ class Engine:
         max_payload: largest encoded input or result, in bytes.
         grace: seconds that executing steps have to finish when the engine closes.
         name: the worker's name in listings.
-        version: what you call the version of this program's code. Runs that it couldn't drive are tried
-            again by other versions only, and runs of pinned workflows stay with the version that began them.
+        version: what you call the version of this program's code, see `workflow(pinned=True)`.
 
     Raises:
         ConfigurationError: the url or a number can't be used.
@@ -172,6 +171,7 @@ class Engine:
                 await self._worker.close(self._settings.grace)
         finally:
             error = EngineClosedError("the engine was closed; the run goes on when one is open")
+            connection.listeners.all_changed()
             connection.results.close(error)
             connection.inquiry.close(error)
             await self._store.close()

@@ -191,8 +191,7 @@ class Handle(Operated[R]):
         """
         self._connection.check()
         return read_stream(
-            self._connection.store.streams,
-            self._connection.listeners,
+            self._connection,
             self.id,
             name,
             after=after or 0,

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from perdure.api.call import current_machine
+from perdure.api.connection import Connection
 from perdure.codec.explain import non_finite
 from perdure.codec.values import ValueCodec, cannot_carry, check_size
 from perdure.core import events as ev
 from perdure.errors import UnknownRunError, UsageError
-from perdure.runtime.listeners import Listeners
 from perdure.runtime.stepcontext import current_outlet
-from perdure.storage.streams import Emit, StreamRow, Streams
+from perdure.storage.streams import Emit, StreamRow
 
 T = TypeVar("T")
 
@@ -87,8 +87,7 @@ def _encoded(stream: str, item: Any) -> bytes:
 
 
 async def read_stream(
-    streams: Streams,
-    listeners: Listeners,
+    connection: Connection,
     id: str,
     name: str,
     *,
@@ -97,14 +96,16 @@ async def read_stream(
     superseded: bool,
     follow: bool,
 ) -> AsyncIterator[StreamItem[Any]]:
-    """The items of a run's stream; see `Handle.stream`."""
+    """The items of a run's stream; see `Handle.stream`. Ends with EngineClosedError if the engine is closed."""
     codec = ValueCodec[Any](type, f"item of stream {name}")
     position = after
     told: set[str] = set()  # steps whose items the reader got, and that no mark has taken back since
+    listeners = connection.listeners
     while True:
+        connection.check()
         more = listeners.expect(id)
         try:
-            page = await streams.read(id, name, after=position, limit=_PAGE)
+            page = await connection.store.streams.read(id, name, after=position, limit=_PAGE)
             if page is None:
                 msg = f"no run has the id {id!r} in this database: look it up with `perdure ls`"
                 raise UnknownRunError(msg, run_id=id)

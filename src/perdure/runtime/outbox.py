@@ -76,12 +76,11 @@ class Outlet:
                 "run now: nothing that this attempt does counts any more. Let the step end"
             )
             raise StaleWorkerError(msg)
-        if not (self.closed or self.info.cancelled):
-            self._outbox.put(self, stream, data)
+        self._outbox.put(self, stream, data)
 
     async def see_through(self) -> None:
         """The body is over: let what it has emitted become durable (or refused for good) before its outcome."""
-        self.closed = True
+        self._outbox.close_outlet(self)
         if self.outstanding and not self.info.cancelled:  # else nobody waits for its outcome
             self._drained = asyncio.get_running_loop().create_future()
             with contextlib.suppress(asyncio.CancelledError):
@@ -119,13 +118,20 @@ class Outbox:
         self._flushing: asyncio.Task[None] | None = None
 
     def put(self, outlet: Outlet, stream: str, data: bytes) -> None:
-        """An item, from any thread."""
+        """An item, from any thread. That of an attempt which is over is dropped."""
         with self._lock:
+            if outlet.closed or outlet.info.cancelled:
+                return
             outlet.outstanding += 1
             self._pending.append((outlet, stream, data))
             called, self._called = self._called, True
         if not called:
             self._loop.call_soon_threadsafe(self._flush_soon)
+
+    def close_outlet(self, outlet: Outlet) -> None:
+        """Take nothing more from it: a thread that nobody waits for may go on emitting."""
+        with self._lock:
+            outlet.closed = True
 
     async def close(self) -> None:
         """See through what was emitted so far, unless the store refuses to take it."""

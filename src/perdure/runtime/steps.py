@@ -31,7 +31,7 @@ from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.stepcontext import StepInfo
-from perdure.storage.streams import Supersede
+from perdure.storage.streams import Settle, Supersede
 
 logger = logging.getLogger("perdure.steps")
 
@@ -225,6 +225,8 @@ class StepExecutor:
             heartbeats.forget(attempt.run, operation)
         given, digest = _recorded_input(operation)
         number, began = attempt.info.attempt, attempt.started_at
+        if attempt.outlet is not None:
+            attempt.run.add_effect(Settle(operation.id))
         event = ev.StepCompleted(self._clock(), operation.id, number, began, data, given, digest)
         attempt.run.record(event, decoded)
 

@@ -10,7 +10,7 @@ from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.memory_callbacks import open_callback
 from perdure.storage.records import Append, DeliverMessage, Detail, Effect, SetUpdate, StepDetail
-from perdure.storage.streams import Emit, Supersede
+from perdure.storage.streams import Emit, Settle, Supersede
 
 
 def _send(db: Any, append: Append, effect: DeliverMessage) -> None:
@@ -39,6 +39,7 @@ _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     StepDetail: _keep_detail,
     Emit: memory_streams.emit,
     Supersede: memory_streams.supersede,
+    Settle: memory_streams.settle,
     SetAttributes: memory_attributes.set_attributes,
     MarkPatched: memory_attributes.mark_patched,
     Misfit: memory_versions.misfit,

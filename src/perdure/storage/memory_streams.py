@@ -8,16 +8,20 @@ from typing import Any
 import msgspec
 
 from perdure.storage.records import Append
-from perdure.storage.streams import Emit, StepItems, StreamPage, StreamRow, Supersede
+from perdure.storage.streams import Emit, Settle, StepItems, StreamPage, StreamRow, Supersede
 
 
 class Writer(msgspec.Struct):
-    """Which of a stream's items are a step's: the first that no mark has taken back, the last; the last mark."""
+    """Which of a stream's items are a step's: the first that no mark has taken back, the last; the last mark.
+
+    It is open while the step may yet be attempted again.
+    """
 
     attempt: int
     first: int
     last: int
     superseded: int = 0
+    open: bool = True
 
 
 class Stream(msgspec.Struct):
@@ -54,7 +58,7 @@ class MemoryStreams:
             key
             for stream in self._database().streams.values()
             for key, writer in stream.writers.items()
-            if key[0] in runs and writer.last > writer.superseded
+            if key[0] in runs and writer.open
         }
         return sorted(found)
 
@@ -103,6 +107,13 @@ def supersede(db: Any, append: Append, effect: Supersede) -> None:
     _supersede(db, append.run, effect.step, append.now)
 
 
+def settle(db: Any, append: Append, effect: Settle) -> None:
+    """The effect of an append that records a step's result."""
+    for stream in db.streams.values():
+        if (writer := stream.writers.get((append.run, effect.step))) is not None:
+            writer.open = False
+
+
 def _put_group(db: Any, group: StepItems) -> None:
     stream = _stream(db, group.run, group.stream)
     first = len(stream.rows) + 1
@@ -114,7 +125,7 @@ def _put_group(db: Any, group: StepItems) -> None:
     if writer is None:
         stream.writers[group.run, group.step] = Writer(group.attempt, first, last)
     else:
-        writer.attempt, writer.last = group.attempt, last
+        writer.attempt, writer.last, writer.open = group.attempt, last, True
         if writer.superseded > writer.first:
             writer.first = first
 
@@ -125,7 +136,7 @@ def _supersede(db: Any, run: int, step: str, now: float) -> None:
         writer = stream.writers.get((run, step))
         if owner != id or writer is None or writer.last <= writer.superseded:
             continue
-        writer.superseded = len(stream.rows) + 1
+        writer.superseded, writer.open = len(stream.rows) + 1, False
         mark = StreamRow(
             writer.superseded, now, None, step, writer.attempt, superseded=False, since=writer.first
         )

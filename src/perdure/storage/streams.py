@@ -28,6 +28,12 @@ class Supersede(Effect, frozen=True, gc=False):
     step: str
 
 
+class Settle(Effect, frozen=True, gc=False):
+    """With an append: the step has its result, so what it has put out stays."""
+
+    step: str
+
+
 class StepItems(msgspec.Struct, frozen=True, gc=False):
     """Items of one attempt of one step into one stream, in order.
 
@@ -85,7 +91,7 @@ class Streams(Protocol):
         ...
 
     async def unsettled(self, runs: Sequence[int]) -> list[tuple[int, str]]:
-        """(run, step) for every step of these runs that has items which no mark has taken back."""
+        """(run, step) for every step of these runs with items that are neither taken back nor settled."""
         ...
 
     async def supersede(self, run: int, epoch: int, steps: Sequence[str], *, now: float) -> bool:

@@ -13,7 +13,7 @@ from perdure.storage.sqlite.callbacks import open_callback
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import send_message
 from perdure.storage.sqlite.updates import set_update
-from perdure.storage.streams import Emit, Supersede
+from perdure.storage.streams import Emit, Settle, Supersede
 
 
 def _send(db: Database, append: Append, effect: DeliverMessage) -> None:
@@ -36,6 +36,7 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     StepDetail: _keep_detail,
     Emit: streams.emit,
     Supersede: streams.supersede,
+    Settle: streams.settle,
     SetAttributes: attributes.set_attributes,
     MarkPatched: attributes.mark_patched,
     Misfit: versions.misfit,

@@ -8,7 +8,7 @@ from typing import Any
 from perdure.storage.records import Append
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.rows import as_json
-from perdure.storage.streams import Emit, StepItems, StreamPage, StreamRow, Supersede
+from perdure.storage.streams import Emit, Settle, StepItems, StreamPage, StreamRow, Supersede
 
 
 class SqliteStreams:
@@ -56,6 +56,11 @@ def emit(db: Database, append: Append, effect: Emit) -> None:
 def supersede(db: Database, append: Append, effect: Supersede) -> None:
     """The effect of an append that takes back what a step has put out."""
     _supersede(db, append.run, effect.step, append.now)
+
+
+def settle(db: Database, append: Append, effect: Settle) -> None:
+    """The effect of an append that records a step's result."""
+    db.run("settle", {"run": append.run, "step": effect.step})
 
 
 def _emit_steps(db: Database, batch: Sequence[StepItems]) -> list[bool]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.storage.records import RunRow, Stale
-from perdure.storage.streams import Emit, StepItems, StreamRow, Supersede
+from perdure.storage.streams import Emit, Settle, StepItems, StreamRow, Supersede
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
 
@@ -97,7 +97,12 @@ async def what_counts_of_a_lost_worker_is_known(bench: Bench) -> None:
     (claimed,) = await bench.claim(await bench.worker())
     assert await streams.supersede(claimed.run, claimed.epoch, ["s#1", "unknown"], now=NOW + 3)
     assert await streams.unsettled([row.run]) == [(row.run, "s#2")]
-    assert await _told(bench) == [(1, b"a", True), (2, b"x", False), (3, None, False)]
+    await streams.emit([_items(claimed, b"y", step="s#3")])
+    await bench.put(claimed, b"done", effects=[Settle("s#2"), Settle("unknown")])
+    assert await streams.unsettled([row.run]) == [(row.run, "s#3")]
+    assert await _told(bench) == [
+        (1, b"a", True), (2, b"x", False), (3, None, False), (4, b"y", False),
+    ]  # fmt: skip
 
 
 async def a_stream_is_read_from_any_offset(bench: Bench) -> None:

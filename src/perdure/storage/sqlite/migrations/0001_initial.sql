@@ -153,7 +153,8 @@ CREATE TABLE stream_items (
     CHECK (data IS NOT NULL OR step IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
--- For each step that puts out items: the first one that no mark has taken back, the last one, the last mark.
+-- For each step that puts out items: the first one that no mark has taken back, the last one, the last mark; and
+-- whether the step may yet be attempted again, so that these items wouldn't count.
 CREATE TABLE stream_writers (
     run        INTEGER NOT NULL,
     step       TEXT    NOT NULL,
@@ -162,8 +163,11 @@ CREATE TABLE stream_writers (
     first      INTEGER NOT NULL,
     last       INTEGER NOT NULL,
     superseded INTEGER NOT NULL,
+    open       INTEGER NOT NULL CHECK (open IN (0, 1)),
     PRIMARY KEY (run, step, stream)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX stream_writers_open ON stream_writers (run) WHERE open = 1;
 
 -- Values are compared within a family only. A single value has place 0, those of a list 1 and up.
 CREATE TABLE attributes (

@@ -23,10 +23,10 @@ FROM json_each(:places) AS i;
 
 -- name: note_writer
 -- Remember which of a stream's items are a step's, so that they can be taken back.
-INSERT INTO stream_writers (stream, run, step, attempt, first, last, superseded)
-VALUES (:stream, :run, :step, :attempt, :first, :last, 0)
+INSERT INTO stream_writers (stream, run, step, attempt, first, last, superseded, open)
+VALUES (:stream, :run, :step, :attempt, :first, :last, 0, 1)
 ON CONFLICT (run, step, stream) DO UPDATE
-SET attempt = excluded.attempt, last = excluded.last, first = iif(superseded > first, excluded.first, first);
+SET open = 1, attempt = excluded.attempt, last = excluded.last, first = iif(superseded > first, excluded.first, first);
 
 -- name: writers
 -- Where a step has items that no mark has taken back.
@@ -39,12 +39,15 @@ ORDER BY w.stream;
 UPDATE streams SET size = size + 1 WHERE stream = :stream RETURNING size;
 
 -- name: take_back
-UPDATE stream_writers SET superseded = :offset WHERE run = :run AND step = :step AND stream = :stream;
+UPDATE stream_writers SET superseded = :offset, open = 0 WHERE run = :run AND step = :step AND stream = :stream;
+
+-- name: settle
+-- The step has its result: its items stay.
+UPDATE stream_writers SET open = 0 WHERE run = :run AND step = :step;
 
 -- name: unsettled
 SELECT w.run, w.step
-FROM json_each(:runs) AS k CROSS JOIN stream_writers AS w ON w.run = k.value
-WHERE w.last > w.superseded
+FROM json_each(:runs) AS k CROSS JOIN stream_writers AS w ON w.run = k.value AND w.open = 1
 GROUP BY w.run, w.step
 ORDER BY w.run, w.step;
 
