@@ -409,3 +409,20 @@ def test_an_attempt_that_timed_out_in_its_thread_adds_nothing(place: Place) -> N
             assert told(await read(engine, superseded=True)) == ["1 in time", "void 1", "2 in time"]
 
     run(main)
+
+
+def test_a_stream_goes_on_in_the_next_generation(place: Place) -> None:
+    @workflow(name="streams.chain")
+    async def chain(left: int) -> int:
+        emit("words", left)
+        if left:
+            perdure.continue_as(chain(left - 1))
+        return left
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(chain(3), id="a")
+            assert told([item async for item in handle.stream("words")]) == [3, 2, 1, 0]
+            assert await handle.result() == 0
+
+    run(main)
