@@ -149,6 +149,33 @@ async def research(topic: str) -> Report:
     return grouped.result()
 
 
+@workflow(name="typing.handled")
+async def handled() -> int:
+    numbers: list[int] = []
+
+    @perdure.on_query
+    def total(scale: int = 1) -> int:
+        return sum(numbers) * scale
+
+    def check(number: int) -> None: ...
+
+    @perdure.on_update
+    async def add(number: int) -> int:
+        numbers.append(number)
+        return len(numbers)
+
+    @perdure.on_update(validator=check)
+    def remove(number: int) -> None:
+        numbers.remove(number)
+
+    assert_type(total(), int)
+    assert_type(await add(1), int)
+    assert_type(remove(1), None)
+    assert_type(perdure.on_query(total)(scale=2), int)
+    assert_type(await perdure.on_update(add, check)(3), int)
+    return total()
+
+
 @workflow(name="typing.count", guard=False)
 async def count(text: str) -> int:
     return len(text)
@@ -177,6 +204,8 @@ async def main() -> None:
             assert_type(item, StreamItem[Any])
         async for report in handle.stream("reports", type=Report):
             assert_type(report.value, Report)
+        assert_type(await handle.query("total", scale=2), Any)
+        assert_type(await handle.update("add", 1, key="k", timeout=5), Any)
         await handle.set_attributes(customer=None, tags=["a"])
         assert_type(await engine.workers(), list[WorkerInfo])
         assert_type(perdure.patched("change"), bool)

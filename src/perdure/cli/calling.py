@@ -6,7 +6,7 @@ This process has no code of the workflow's: a worker answers. So the values are 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -63,7 +63,7 @@ def _given(text: str | None) -> Raws:
     return ([], {}) if text is None else parse(text, "The arguments")
 
 
-async def _print(url: str | None, call: Any) -> None:
+async def _print(url: str | None, call: Callable[[Engine], Awaitable[Any]]) -> None:
     async with reader(url) as engine:
         print_json(msgspec.json.decode(encode_json(await _answer(engine, call(engine)))))
 

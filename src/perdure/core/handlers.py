@@ -11,7 +11,8 @@ What a handler's arguments and results are in bytes is told by whoever registers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from perdure.core.continuing import ContinueAs
@@ -97,7 +98,7 @@ async def _handle(run: Run, handler: UpdateHandler, update: str, call: Callable[
     failed: BaseException | None = None
     try:
         value = call()
-        if isinstance(value, Awaitable):
+        if inspect.isawaitable(value):
             value = await value
     except (Suspended, SystemExit, KeyboardInterrupt):
         raise

@@ -101,16 +101,16 @@ class _ReadOnlyMachine(Machine):
     def child(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse_acting("started a child run")
 
-    def cancel_child(self, *args: Any) -> NoReturn:
+    def cancel_child(self, operation: Any) -> NoReturn:
         self._refuse_acting("cancelled a child run")
 
-    def receive(self, *args: Any) -> NoReturn:
+    def receive(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse_acting("received a message")
 
-    def send(self, *args: Any) -> NoReturn:
+    def send(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse_acting("sent a message")
 
-    def until(self, *args: Any) -> NoReturn:
+    def until(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse_acting("waited for the run's state")
 
     def handle_queries(self, name: str, handler: Any) -> NoReturn:

@@ -8,7 +8,7 @@ that costs something (signatures, decoders) waits until one is called.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -200,12 +200,12 @@ class Update(Handler):
 
 def _seen(value: Any, what: str) -> Any:
     """The value of a function that only looks: one to be awaited would be an act."""
-    if not isinstance(value, Awaitable):
+    if not inspect.isawaitable(value):
         return value
-    if (close := getattr(value, "close", None)) is not None:
-        close()
+    kind = type(value).__name__  # pyright: ignore[reportUnknownArgumentType]
+    getattr(value, "close", int)()
     msg = (
-        f"{what} returned {type(value).__name__}, which is to be awaited: it must be a plain function that only "
+        f"{what} returned {kind}, which is to be awaited: it must be a plain function that only "
         "looks at the run's state. Put what acts into an update handler (perdure.on_update)."
     )
     raise ReadOnlyError(msg)
