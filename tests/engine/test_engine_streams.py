@@ -426,3 +426,35 @@ def test_a_stream_goes_on_in_the_next_generation(place: Place) -> None:
             assert await handle.result() == 0
 
     run(main)
+
+
+def test_a_retried_run_takes_back_what_its_failed_step_has_emitted(place: Place) -> None:
+    broken = [True]
+
+    @step(name="streams.breaks")
+    async def breaks() -> str:
+        emit("words", "half")
+        if broken:
+            raise ValueError("broken")
+        emit("words", "whole")
+        return "mended"
+
+    @workflow(name="streams.retried")
+    async def retried() -> str:
+        emit("words", "begin")
+        await says("one")
+        return await breaks()
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(retried(), id="a")
+            with pytest.raises(perdure.RunFailed):
+                await handle.result()
+            assert told(await read(engine)) == ["begin", "one", "half"]
+            broken.clear()
+            await handle.retry()
+            assert await handle.result() == "mended"
+            assert told(await read(engine)) == ["begin", "one", "half", "whole"]
+            assert told(await read(engine, after=3)) == ["void 1", "half", "whole"]
+
+    run(main)

@@ -112,6 +112,7 @@ class Original:
             created_at=first.at,
             wake_at=first.at,
             attach=False,
+            pinned=bool(self.row.pinned),
         )
 
     # -- where, and with what -----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from perdure.storage.callbacks import CallbackRow
 from perdure.storage.generations import goes_over
 from perdure.storage.memory_effects import take_effect
 from perdure.storage.memory_run import Run
-from perdure.storage.memory_streams import Stream
+from perdure.storage.memory_streams import Stream, take_back_unsettled
 from perdure.storage.memory_versions import may_drive, serves
 from perdure.storage.pauses import ends_pause
 from perdure.storage.reasons import parent_ended
@@ -142,6 +142,7 @@ class MemoryDatabase:
             undelivered = self.mail_of(self.runs[former])
             self.runs[former].inbox.clear()
             self._inherit(self.runs[former], run, undelivered, new.created_at)
+            take_back_unsettled(self, former, new.created_at)
         return run
 
     def deliver(

@@ -114,6 +114,19 @@ def settle(db: Any, append: Append, effect: Settle) -> None:
             writer.open = False
 
 
+def take_back_unsettled(db: Any, run: int, now: float) -> None:
+    """A run is done again: what its steps without a result have put out doesn't count."""
+    steps = {step for stream in db.streams.values() for key, step in stream.writers if key == run}
+    unsettled = {
+        step
+        for step in steps
+        for stream in db.streams.values()
+        if (writer := stream.writers.get((run, step))) is not None and writer.open
+    }
+    for step in sorted(unsettled):
+        _supersede(db, run, step, now)
+
+
 def _put_group(db: Any, group: StepItems) -> None:
     stream = _stream(db, group.run, group.stream)
     first = len(stream.rows) + 1

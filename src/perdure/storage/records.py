@@ -74,7 +74,8 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
         generation: which run of this id it is, from 1.
         follows: key of the ended run whose next generation it is. It is made only if nothing follows that
             run yet; else it counts as existing.
-        inherit: the undelivered messages of that run go over to it, after `mail`, and the keys of its mail.
+        inherit: it does again what that run has failed to do: that one's undelivered messages go over to it, after
+            `mail`, and the keys of its mail; what its steps without a result have put into streams is void.
         attributes: what it can be found by.
         pinned: it is driven only by workers of the code version that drove it first.
     """

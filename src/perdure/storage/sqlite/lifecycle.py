@@ -19,6 +19,7 @@ from perdure.storage.sqlite.attributes import put_attributes
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.events import insert_events
 from perdure.storage.sqlite.rows import as_json, mail_rows, new_run, new_runs
+from perdure.storage.sqlite.streams import take_back_unsettled
 
 
 def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int] | None:
@@ -36,6 +37,7 @@ def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int]
         db.run("followed_by", {"run": run.follows, "next": key})
         if run.inherit:
             inherit(db, run.follows, key, take_inbox(db, run.follows), run.created_at)
+            take_back_unsettled(db, run.follows, run.created_at)
         db.run("hand_attributes_on", {"run": run.follows, "next": key})
     put_attributes(db, key, run.attributes)
     return key, epoch

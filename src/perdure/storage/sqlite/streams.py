@@ -63,6 +63,12 @@ def settle(db: Database, append: Append, effect: Settle) -> None:
     db.run("settle", {"run": append.run, "step": effect.step})
 
 
+def take_back_unsettled(db: Database, run: int, now: float) -> None:
+    """A run is done again: what its steps without a result have put out doesn't count."""
+    for _, step in _unsettled(db, [run]):
+        _supersede(db, run, step, now)
+
+
 def _emit_steps(db: Database, batch: Sequence[StepItems]) -> list[bool]:
     answers: list[bool] = []
     for group in batch:

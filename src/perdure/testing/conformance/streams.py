@@ -146,6 +146,17 @@ async def a_stream_goes_on_in_the_next_generation(bench: Bench) -> None:
     assert not page.ended
 
 
+async def a_run_that_is_done_again_takes_back_what_failed(bench: Bench) -> None:
+    """And keeps what has its result; in a plain next generation everything stays."""
+    row = await _driven(bench)
+    await bench.store.streams.emit([_items(row, b"1"), _items(row, b"2", step="s#2")])
+    row = await bench.put(row, b"done", effects=[Settle("s#2")])
+    await bench.put(row, b"end", status="failed")
+    after = await bench.make("r", owner=row.owner, follows=row.run, generation=2, inherit=True)
+    await bench.store.streams.emit([_items(after, b"3")])
+    assert await _told(bench) == [(1, b"1", True), (2, b"2", False), (3, None, False), (4, b"3", False)]
+
+
 CHECKS: tuple[Check, ...] = (
     an_append_puts_items_out_with_its_events,
     a_repeated_append_puts_nothing_out_again,
@@ -155,4 +166,5 @@ CHECKS: tuple[Check, ...] = (
     a_stream_is_read_from_any_offset,
     a_stream_tells_that_its_run_has_ended,
     a_stream_goes_on_in_the_next_generation,
+    a_run_that_is_done_again_takes_back_what_failed,
 )
