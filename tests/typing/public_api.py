@@ -10,6 +10,7 @@ from typing import Any, assert_type
 import perdure
 from perdure import (
     Call,
+    Callback,
     ChildHandle,
     Engine,
     Handle,
@@ -137,6 +138,13 @@ async def research(topic: str) -> Report:
     assert_type(charge("card", 1), Call[str])
     assert_type(await sell("book"), int)
     assert_type(sell_async("book", cents=2), Call[Report])
+    approval = perdure.callback(Report, timeout=60)
+    assert_type(approval, Callback[Report])
+    assert_type(approval.token, str)
+    assert_type(await approval, Report)
+    assert_type(await asyncio.wait_for(approval, 5), Report)
+    assert_type(await asyncio.gather(approval, fetch("a")), tuple[Report, str])
+
     assert_type(await perdure.map(fetch, ["a"]), MapResult[str])
     assert_type(await perdure.map(analyse, (text for text in "ab"), concurrency=2), MapResult[Report])
     assert_type(await perdure.map(count, ["a"], min_successful=1), MapResult[int])
@@ -189,6 +197,9 @@ async def main() -> None:
         assert_type(handle, Handle[int])
         assert_type(await handle.result(timeout=1.0), int)
         assert_type(await handle.status(), Status)
+        await engine.callbacks.complete("token", Report([]))
+        await engine.callbacks.fail("token", "no")
+        await engine.callbacks.heartbeat("token")
         assert_type(await handle.info(), RunInfo)
         await handle.resolve("charge", result="receipt", by="ann", why="seen")
         await handle.resolve("charge", fail=True)

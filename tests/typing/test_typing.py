@@ -23,6 +23,7 @@ WRONG = {
     "an unknown option": "fetch.with_options(colour=1)",
     "on_parent_close": 'perdure.start(count("a"), on_parent_close="forget")',
     "if_exists": 'Engine("memory:").run(count("a"), if_exists="perhaps")',
+    "the value of a callback": "x: int = perdure.callback(str).token",
     "a sync workflow": "workflow(len)",
     "an async predicate's name": "perdure.until(3)",
     "a message without a value": 'perdure.send("a", "b")',

@@ -16,7 +16,8 @@ from perdure.core.events import Event
 _MOMENTS = frozenset(
     {"at", "started_at", "retry_at", "due", "deadline", "slot", "since", "until", "heard_at"}
 )
-_DIGESTS = frozenset({"fingerprint", "seed"})
+_DIGESTS = frozenset({"fingerprint"})
+_SECRETS = frozenset({"seed"})  # tokens are made from it
 
 
 def run_facts(run: RunInfo) -> dict[str, Any]:
@@ -84,6 +85,8 @@ def _plain(name: str, value: Any) -> Any:
         return None
     if name in _MOMENTS:
         return moment(value).isoformat()
+    if name in _SECRETS:
+        return "(not shown)"
     if name in _DIGESTS:
         return value.hex()
     if isinstance(value, bytes):

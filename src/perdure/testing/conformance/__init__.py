@@ -24,6 +24,7 @@ from perdure.storage.protocol import Store
 from perdure.testing.conformance import (
     appending,
     attributes,
+    callbacks,
     claiming,
     clients,
     details,
@@ -59,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
     *streams.CHECKS,
     *attributes.CHECKS,
     *versions.CHECKS,
+    *callbacks.CHECKS,
     *schedules.CHECKS,
     *pauses.CHECKS,
     *unbegun.CHECKS,
