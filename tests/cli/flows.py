@@ -141,3 +141,18 @@ def read_pages() -> str:
 @workflow
 async def beat() -> str:
     return await read_pages()
+
+
+STUMBLES = {"now"}
+
+
+@step
+async def stumbles_once(number: int) -> int:
+    if STUMBLES:
+        raise ValueError("not yet")
+    return number
+
+
+@workflow
+async def stumbles() -> str:
+    return f"{await add(0, 1)} and {await stumbles_once(2)}"

@@ -375,3 +375,46 @@ class Counting(Ledger):
 
     def committed(self, append: Any) -> None:
         pass
+
+
+TOKENS: list[str] = []
+
+
+@workflow
+async def awaits_a_callback() -> list[Any]:
+    answer = perdure.callback(int)
+    TOKENS.append(answer.token)
+    other = perdure.callback(int)
+    TOKENS.append(other.token)
+    return [await answer, await buys("end"), await other]
+
+
+def test_callbacks_are_taken_over_with_their_tokens(place: Place) -> None:
+    async def main() -> None:
+        TOKENS.clear()
+        BROKEN.add("end")
+        async with place.engine() as engine:
+            handle = await engine.start(awaits_a_callback(), id="r")
+            await has_opened(handle, 2)
+            first, second = TOKENS[:2]
+            await engine.callbacks.complete(first, 1)
+            with suppress(perdure.RunFailed):
+                await handle.result()
+            BROKEN.clear()
+            await handle.retry()
+            await until(lambda: BODIES["end"] == 2)
+            assert TOKENS[-2:] == [first, second]
+            await engine.callbacks.complete(second, 2)
+            assert await handle.result() == [1, 3, 2]
+            fork = await handle.fork()
+            assert await fork.result() == [1, 3, 2]
+            assert TOKENS[-1] != second
+
+    run(main)
+
+
+async def has_opened(handle: perdure.Handle[Any], count: int) -> None:
+    async def there() -> bool:
+        return len(await of_kind(handle, events.CallbackOpened)) == count
+
+    await until(there)

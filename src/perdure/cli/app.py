@@ -12,7 +12,7 @@ from perdure.cli.calling import query, update
 from perdure.cli.control import cancel, terminate
 from perdure.cli.demo import demo
 from perdure.cli.ls import ls
-from perdure.cli.operating import pause, resume
+from perdure.cli.operating import fork, pause, resume, retry
 from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.schedule import schedule
@@ -50,7 +50,8 @@ def root(
 
 
 COMMANDS = (
-    run, worker, workers, ls, show, why, stream, send, query, update, cancel, terminate, pause, resume, resolve, demo,
+    run, worker, workers, ls, show, why, stream, send, query, update, cancel, terminate, pause, resume, retry,
+    fork, resolve, demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -45,7 +45,7 @@ def timeline(history: Iterable[ev.Event], *, full: bool = False) -> list[Line]:
     """
     events = list(history)
     teller = _Teller(events, full)
-    return [teller.line(number, event) for number, event in enumerate(events, 1)]
+    return [_marked(event, teller.line(number, event)) for number, event in enumerate(events, 1)]
 
 
 class _Teller:
@@ -61,7 +61,7 @@ class _Teller:
     def line(self, number: int, event: ev.Event) -> Line:
         if self._start is None:
             self._start = event.at
-        offset = event.at - self._start
+        offset = max(0.0, event.at - self._start)  # what was taken over from another run is older
         if isinstance(event, MESSAGES):
             sign, style, what, detail = self._messages.line(number, event)
             return Line(offset, sign, style, what, detail=detail)
@@ -184,6 +184,8 @@ class _Teller:
                 name = "started" if event.generation == 1 else f"started as generation {event.generation}"
                 if event.schedule is not None:
                     name += f" by schedule {printable(event.schedule)}"
+                if event.donor is not None:
+                    name += _from(event.donor)
                 return Line(offset, "▶", "bold", name, detail=self._values(event.input, None))
             case ev.RunContinued():
                 told = f"as {printable(event.workflow)}{self._values(event.input, None)}"
@@ -245,6 +247,19 @@ def _decided(decision: ev.Decision | None) -> str:
         return ""
     who = f"by {one_line(decision.by, 60)}" if decision.by else "by a person"
     return f" (decided {who}{': ' + one_line(decision.why, 140) if decision.why else ''})"
+
+
+def _marked(event: ev.Event, line: Line) -> Line:
+    """Show of what was taken over from another run that nothing was done for it here."""
+    if not getattr(event, "reused", False):
+        return line
+    return line._replace(sign="↤", style="dim", took="", detail=f"{line.detail} (taken over)".lstrip())
+
+
+def _from(donor: ev.Donor) -> str:
+    """Where a retry or a fork takes over from."""
+    told = f", going on from run {printable(donor.run)}, generation {donor.generation}"
+    return told if donor.upto is None else f"{told}, before event {donor.upto}"
 
 
 def _arguments(data: bytes) -> str:

@@ -35,7 +35,11 @@ def open_callback(db: Any, append: Append, effect: OpenCallback) -> None:
         ended_at=None,
         run_id=db.runs[append.run].id,
     )
-    db.callbacks.setdefault(effect.token_hash, row)
+    known = db.callbacks.setdefault(effect.token_hash, row)
+    if (
+        known.state == "open" and db.runs[known.run].next == append.run
+    ):  # a retry takes it over from its donor
+        db.callbacks[effect.token_hash] = msgspec.structs.replace(known, run=append.run)
 
 
 class MemoryCallbacks:
