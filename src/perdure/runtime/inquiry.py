@@ -23,6 +23,7 @@ from perdure.runtime import guard
 from perdure.runtime.definitions import WorkflowDefinition, workflow_named, workflow_names
 from perdure.runtime.driver import Driver
 from perdure.runtime.handlers import PLAIN, handler_exception
+from perdure.runtime.liveness import host_identity, process_gone
 from perdure.runtime.looking import answer, look
 from perdure.runtime.lookout import Lookout
 from perdure.runtime.machines import let_go, replayed
@@ -36,6 +37,7 @@ from perdure.storage.records import RunRow
 logger = logging.getLogger("perdure.inquiry")
 
 EXPIRY = 60.0  #: seconds that a question waits for an answer
+LOOK_EVERY = 1.0  #: seconds between looks whether anybody who could answer still lives
 AGAIN = 2.0  #: seconds after which another worker may take up a question
 
 
@@ -195,26 +197,22 @@ class Inquiry:
     async def _ask(self, row: RunRow, name: str, input: bytes) -> bytes:
         """Let a worker that has the code answer."""
         store, now = self._store, self._settings.clock()
-        workers = await store.workers()
-        if not any(row.workflow in worker.workflows and worker.lease_until >= now for worker in workers):
-            msg = (
-                f"query {name!r} of run {row.id!r} can't be answered: this process has no code for {row.workflow!r}, "
-                "and neither has any running worker. Import the workflow's module here, or start a worker that does "
-                "(perdure worker MODULE)"
-            )
-            raise HandlerUnreachableError(msg)
+        await self._check_reachable(row, name)
         question = NewQuestion(row.id, row.workflow, name, input, now + EXPIRY)
         number = await store.questions.ask(question, now=now)
         waiter = self._replies.wait(number)
         try:
             self._nudge()
-            reply = _unpack(await asyncio.wait_for(waiter, EXPIRY))
-        except TimeoutError:
-            msg = (
-                f"query {name!r} of run {row.id!r} wasn't answered within {EXPIRY:.0f} s by any worker that has "
-                f"code for {row.workflow!r}: see whether they still live with `perdure ls`, and ask again"
-            )
-            raise HandlerUnreachableError(msg) from None
+            deadline = self._loop.time() + EXPIRY
+            while not (await asyncio.wait([waiter], timeout=min(LOOK_EVERY, EXPIRY)))[0]:
+                if self._loop.time() >= deadline:
+                    msg = (
+                        f"query {name!r} of run {row.id!r} wasn't answered within {EXPIRY:.0f} s by any worker that "
+                        f"has code for {row.workflow!r}: see with `perdure workers` what they do, and ask again"
+                    )
+                    raise HandlerUnreachableError(msg)
+                await self._check_reachable(row, name)
+            reply = _unpack(waiter.result())
         finally:
             self._replies.forget(number, waiter)
             with contextlib.suppress(StoreError):
@@ -223,6 +221,23 @@ class Inquiry:
             raise handler_exception(reply.failure, f"query {name!r} of run {row.id!r}")
         assert reply.result is not None
         return reply.result
+
+    async def _check_reachable(self, row: RunRow, name: str) -> None:
+        """Raise HandlerUnreachableError if no live worker has the code."""
+        now, here = self._settings.clock(), host_identity()
+        for worker in await self._store.workers():
+            if (
+                row.workflow in worker.workflows
+                and worker.lease_until >= now
+                and not process_gone(worker, here)
+            ):
+                return
+        msg = (
+            f"query {name!r} of run {row.id!r} can't be answered: this process has no code for {row.workflow!r}, "
+            "and neither has any running worker. Import the workflow's module here, or start a worker that does "
+            "(perdure worker MODULE)"
+        )
+        raise HandlerUnreachableError(msg)
 
     def look_soon(self) -> None:
         """There may be questions for this process."""
