@@ -71,7 +71,9 @@ def deaths(zygote: Zygote, script: Path, folder: Path) -> Iterator[Death]:
             return
         assert first["code"] == DEATH, f"died at {die_at}: {first}"
         at_death = zygote.look(place)
-        recorded = {f"{run['id']}\t{step}" for run in at_death.values() for step in run["steps"]}
+        recorded = {
+            f"{run['id']}\t{run['generation']}\t{step}" for run in at_death.values() for step in run["steps"]
+        }
         (place / "ledger").unlink(missing_ok=True)
         again = zygote.run(script, place)
         yield Death(die_at, before, recorded, again, zygote.look(place))

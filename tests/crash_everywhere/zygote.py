@@ -69,7 +69,9 @@ def install(order: Order) -> list[int]:
             os._exit(DEATH)
 
     def start(self: StepExecutor, attempt: Attempt) -> None:
-        os.write(ledger, f"{attempt.run.id}\t{attempt.operation.id}\n".encode())
+        run: Any = attempt.run
+        generation = run.machine.started.generation
+        os.write(ledger, f"{attempt.run.id}\t{generation}\t{attempt.operation.id}\n".encode())
         real_start(self, attempt)
 
     Database.begin, Database.commit = begin, commit  # type: ignore[method-assign]
@@ -137,8 +139,10 @@ def look(folder: Path) -> dict[str, Any]:
         try:
             if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'runs'").fetchall():
                 continue
-            rows = connection.execute("SELECT run, id, workflow, status FROM runs ORDER BY run").fetchall()
-            for key, id, workflow, status in rows:
+            rows = connection.execute(
+                "SELECT run, id, workflow, status, generation FROM runs ORDER BY run"
+            ).fetchall()
+            for key, id, workflow, status, generation in rows:
                 history = [
                     decode_event(data)
                     for (data,) in connection.execute(
@@ -154,6 +158,7 @@ def look(folder: Path) -> dict[str, Any]:
                 result = last.result if isinstance(last, perdure.events.RunCompleted) else None
                 found[f"{path.name}:{id}:{key}"] = {
                     "id": id,
+                    "generation": generation,
                     "workflow": workflow,
                     "status": status,
                     "steps": steps,

@@ -117,6 +117,9 @@ def test_a_fork_does_nothing_again(place: Place) -> None:
             assert await other.result() == 21
             assert sum(BODIES.values()) == 4
             assert (await other.info()).generation == 1
+            assert await (await handle.fork(id="f")).result() == 21  # which is there already
+            with pytest.raises(RunConflictError, match="can't have the id 'f'"):
+                await handle.fork(at=3, id="f")
             (started,) = await of_kind(other, events.RunStarted)
             assert (started.donor.run, started.donor.generation) == ("r", 1)
             assert (await (await handle.fork()).result()) == 21

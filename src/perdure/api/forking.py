@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from perdure.api.connection import Connection
-from perdure.codec.events import encode_event
+from perdure.codec.events import decode_event, encode_event
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
 from perdure.core.commands import Command, RunStep, StartChild
@@ -258,6 +258,15 @@ async def retry(connection: Connection, id: str) -> None:
     connection.nudge()
 
 
+async def _is_that(connection: Connection, row: RunRow, fork: NewRun) -> bool:
+    """Whether a run that has the id of a fork is that fork, started before."""
+    ((_, data),) = await connection.store.events(row.run, limit=1)
+    there, asked = decode_event(data), decode_event(fork.first_event)
+    assert isinstance(there, ev.RunStarted)
+    assert isinstance(asked, ev.RunStarted)
+    return (there.workflow, there.input, there.donor) == (asked.workflow, asked.input, asked.donor)
+
+
 async def fork(
     connection: Connection,
     id: str,
@@ -279,7 +288,7 @@ async def fork(
         donor = ev.Donor(id, source.row.generation, source._began(), upto, results, inputs)
         return source.plan(new, msgspec.structs.replace(source.started, donor=donor, generation=1, keys=1))
     (made,) = await connection.store.create([new])
-    if not made.new:
+    if not made.new and not await _is_that(connection, made.row, new):
         msg = f"the fork of run {id!r} can't have the id {chosen!r}: a run has it already. Choose another one"
         raise RunConflictError(msg)
     connection.nudge()

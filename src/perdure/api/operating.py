@@ -128,7 +128,7 @@ class Operated(Generic[R]):
             UnknownRunError: no run has this id.
             UsageError: there is no such event or step.
             NotSerializableError: an edit doesn't fit its step.
-            RunConflictError: a run has the new id already.
+            RunConflictError: another run has the new id. (The same fork is started once.)
 
         Example:
             >>> other = await handle.fork(edits={"app.price#1": 99})  # doctest: +SKIP
