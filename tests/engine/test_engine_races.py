@@ -85,6 +85,19 @@ async def sends(engine: Engine, driver: Driver) -> None:
     await engine.get("a").send("m", "x")
 
 
+TOKENS: list[str] = []
+
+
+async def called_back() -> str:
+    promise = perdure.callback(str)
+    TOKENS.append(promise.token)
+    return await promise
+
+
+async def completes(engine: Engine, driver: Driver) -> None:
+    await engine.callbacks.complete(TOKENS[-1], "x")
+
+
 def fire(engine: Engine, driver: Driver) -> None:
     (timer,) = [item for item in driver.machine.operations.values() if hasattr(item, "handle")]
     driver.work._timer_due(timer)  # type: ignore[arg-type]
@@ -96,6 +109,7 @@ RACERS: dict[str, Racer] = {
     "timer": Racer(lambda: asyncio.sleep(3600, "slept"), "", fire, ev.TimerFired),
     "time-out": Racer(timed_out, "timed", fire, ev.TimerFired),
     "message": Racer(lambda: perdure.receive("m", str), "", sends, ev.MessageReceived),
+    "callback": Racer(called_back, "", completes, ev.CallbackEnded),
     "child result": Racer(lambda: gated_child("x"), "x", open_gate, ev.ChildEnded),
 }
 
