@@ -343,7 +343,7 @@ def test_the_first_of_message_timer_and_child(place: Place) -> None:
 @workflow
 async def basket(patience: float) -> list[Any]:
     """Takes messages of several kinds while it works, waits for its own state, and gives up after a while."""
-    items: list[str] = []
+    items = [await does(await perdure.receive("item", str))]
     closed = False
 
     async def collects() -> None:
