@@ -15,7 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import perdure
-from helpers.simulation import Bang, Boom, Nudge, check_replay, child, do, other, see, simulate
+from helpers.simulation import (
+    Bang,
+    Boom,
+    Nudge,
+    Simulation,
+    check_replay,
+    child,
+    do,
+    message,
+    other,
+    see,
+    simulate,
+)
+from perdure.core import events as ev
+from perdure.core.timeline import set_aside
 
 _takes = st.sampled_from([0.0, 0.5, 1.0, 1.0, 2.0, 3.5, 7.0])
 _leaf = st.one_of(
@@ -53,6 +67,13 @@ def _grow(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 _programs = st.recursive(_leaf, _grow, max_leaves=12)
 
+_waits = st.one_of(
+    st.tuples(st.just("receive"), st.sampled_from("ab"), _takes),
+    st.tuples(st.just("until"), st.integers(1, 8), _takes),
+)
+_conversations = st.recursive(st.one_of(_waits, _waits, _leaf), _grow, max_leaves=10)
+_messages = st.lists(st.tuples(_takes, st.sampled_from("ab")), max_size=5)
+
 
 class Interpreter:
     """Runs one program; `numbers` label what it does."""
@@ -88,6 +109,15 @@ class Interpreter:
 
     async def _child(self, takes: float, fails: str) -> Any:
         return await child(self.label(), takes, fails)
+
+    async def _receive(self, name: str, takes: float) -> Any:
+        number = await perdure.receive(name, int, timeout=takes)
+        see("received", number)
+        return number
+
+    async def _until(self, number: int, takes: float) -> Any:
+        await perdure.until(lambda: self.number >= number, timeout=takes)
+        assert self.number >= number
 
     async def _raise(self, name: str) -> Any:
         raise {"Boom": Boom, "Bang": Bang}[name](self.label())
@@ -193,4 +223,42 @@ def test_a_random_program_replays_from_every_prefix(
     live = simulate(main, nudges=nudges)
     assert live.ending is not None, "it doesn't end"
     assert len(live.asked) == len(set(live.asked))
+    check_replay(lambda: main, live, nudges=nudges)
+
+
+def _sent(messages: list[tuple[float, str]]) -> list[Nudge]:
+    """Even numbers can be read, odd ones are texts."""
+    nudges = []
+    for number, (at, name) in enumerate(sorted(messages)):
+        payload = f"{number}" if number % 2 == 0 else f'"{number}"'
+        nudges.append(message(at, name, payload.encode()))
+    return nudges
+
+
+def _came(history: list[ev.Event]) -> list[int]:
+    return [int(event.payload.strip(b'"')) for event in history if isinstance(event, ev.MessageReceived)]
+
+
+@settings(max_examples=150)
+@given(program=_conversations, cancel_at=st.none() | _takes, messages=_messages)
+def test_a_random_conversation_replays_and_loses_no_message(
+    program: Any, cancel_at: float | None, messages: list[tuple[float, str]]
+) -> None:
+    """Each message is received once, or set aside, or left; also when its receiver is cancelled as it comes."""
+
+    async def main() -> Any:
+        return await Interpreter().run(program)
+
+    nudges = _sent(messages) + ([] if cancel_at is None else [Nudge(cancel_at)])
+    simulation = Simulation(main, nudges=nudges)
+    simulation.begin()
+    live = simulation.go_on()
+    machine = simulation.machine
+    left = [number for number, _ in machine.mailbox.unread()] if machine.mailbox is not None else []
+    left += [number for number, _ in set_aside(live.history)]
+    left += [int(op.rpartition(":")[2]) for op in machine._records or ()]  # set aside in its last turn
+    machine.close()
+    received = [sight[1] for sight in live.sights if sight[0] == "received"]
+    assert sorted(received + _came([live.history[number - 1] for number in left])) == _came(live.history)
+    assert live.ending is not None, "it doesn't end"
     check_replay(lambda: main, live, nudges=nudges)

@@ -213,7 +213,7 @@ class Simulation:
         had = sum(isinstance(event, outside) for event in self.history)
         for nudge in sorted(self._nudges, key=lambda nudge: nudge.at)[had:]:
             event = nudge.event(at=START + nudge.at)
-            self._at(event.at, "", lambda event=event: event)  # type: ignore[misc]
+            self._at(event.at, "\x01", lambda event=event: event)  # type: ignore[misc]
         self._carry_out()
         while self.finish is None and self._heap:
             assert len(self.history) < self._limit, "this run doesn't end"
@@ -362,7 +362,7 @@ class Simulation:
             on_parent_close=operation.on_parent_close,
             input=operation.input,
         )
-        self._at(operation.asked_at, operation.id, lambda: started)
+        self._at(operation.asked_at, "", lambda: started)  # it is in the very next append
         self._await_child(operation)
 
     def _await_child(self, operation: StartChild) -> None:
