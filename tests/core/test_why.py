@@ -26,7 +26,7 @@ def cause(status: Status, **fields: Any) -> Cause:
     return found
 
 
-@pytest.mark.parametrize("status", FINAL)
+@pytest.mark.parametrize("status", sorted(FINAL))
 def test_an_ended_run_says_so(status: Status) -> None:
     found = cause(status, reason="it was enough")
     assert found.kind == "ended"

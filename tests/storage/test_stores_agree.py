@@ -11,11 +11,14 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perdure.core.attributes import attributes_of, conditions_of
 from perdure.core.status import Status
+from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.memory import MemoryStore
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, NewRun, ParentPolicy, RunFilter, Successor, WorkerRow
 from perdure.storage.sqlite import SqliteStore
+from perdure.storage.streams import Emit, Settle, StepItems, Supersede
 
 IDS = ["a", "b", "c", "d", "e"]
 keys = st.integers(1, 6)
@@ -25,6 +28,20 @@ workflows = st.lists(st.sampled_from(["m.w", "m.v"]), max_size=2, unique=True)
 worker_ids = st.integers(1, 3)
 times = st.sampled_from([0.0, 10.0, 20.0, 30.0])
 maybe = st.one_of(st.none(), times)
+
+values = st.sampled_from([None, 1, 2.5, "x", True, ["x", "y"], []])
+attributes = st.dictionaries(st.sampled_from(["a", "b"]), values, max_size=2).map(attributes_of)
+versions = st.sampled_from(["", "1", "2"])
+steps = st.sampled_from(["s#1", "s#2"])
+streams = st.sampled_from(["t", "u"])
+effects = st.one_of(
+    st.builds(Emit, stream=streams, data=st.just(b"item")),
+    st.builds(Supersede, step=steps),
+    st.builds(Settle, step=steps),
+    st.builds(SetAttributes, attributes=attributes),
+    st.builds(MarkPatched, change=st.just("change")),
+    st.builds(Misfit, code=versions),
+)
 
 new_runs = st.builds(
     NewRun,
@@ -38,6 +55,8 @@ new_runs = st.builds(
     owner=st.one_of(st.none(), worker_ids),
     parent_op=st.sampled_from([None, "op#1"]),
     on_parent_close=st.sampled_from(ParentPolicy),
+    attributes=attributes,
+    pinned=st.booleans(),
 )
 
 following = st.builds(
@@ -68,6 +87,7 @@ changes = st.tuples(
             "consumed": st.lists(st.integers(1, 5), max_size=2),
             "children": st.lists(new_runs, max_size=2),
             "successor": st.one_of(st.none(), st.none(), successors),
+            "effects": st.lists(effects, max_size=2),
             "parent_mail": st.sampled_from([None, b"ended"]),
         }
     ),
@@ -81,7 +101,10 @@ verbs = st.one_of(
     st.tuples(st.just("claim"), worker_ids, workflows, queues, times, st.integers(1, 3)),
     st.tuples(st.just("append"), st.lists(changes, min_size=1, max_size=4)),
     st.tuples(st.just("append"), st.lists(changes, min_size=1, max_size=4)),
-    st.tuples(st.just("register"), queues, workflows, times),
+    st.tuples(st.just("register"), queues, workflows, times, versions),
+    st.tuples(st.just("emit"), keys, st.integers(0, 3), steps, streams),
+    st.tuples(st.just("supersede"), keys, st.integers(0, 3), steps),
+    st.tuples(st.just("attributes"), ids, attributes),
     st.tuples(st.just("announce"), worker_ids, workflows, times),
     st.tuples(st.just("heartbeat"), worker_ids, times),
     st.tuples(st.just("bury"), worker_ids, times, times, st.integers(0, 2)),
@@ -112,8 +135,16 @@ async def do(store: Store, verb: str, args: tuple[Any, ...]) -> Any:
                 if key in rows
             ]
             return await store.append(batch)
-        case "register", (lines, code, now):
-            return await store.register(WorkerRow(0, "w", "h", 1, 2, now, now, lines, code), now=now)
+        case "register", (lines, code, now, version):
+            row = WorkerRow(0, "w", "h", 1, 2, now, now, lines, code, version, version)
+            return await store.register(row, now=now)
+        case "emit", (run, epoch, step, stream):
+            items = StepItems(run, epoch, step, epoch, stream, [b"1", b"2"], 10.0)
+            return await store.streams.emit([items])
+        case "supersede", (run, epoch, step):
+            return await store.streams.supersede(run, epoch, [step], now=10.0)
+        case "attributes", (name, values):
+            return await store.attributes.set(name, values, b"set", now=10.0)
         case "announce", (worker, code, now):
             return await store.announce(worker, code, now=now)
         case "heartbeat", (worker, lease):
@@ -139,7 +170,19 @@ async def everything(store: Store) -> Any:
         [sorted(await store.owned(worker)) for worker in (1, 2, 3)],
         [await store.mail(worker) for worker in (1, 2, 3)],
         await store.workers(),
+        {run: list(found) for run, found in (await store.attributes.of(list(range(1, 12)))).items()},
+        [row.run for row in await store.find(RunFilter(attributes=conditions_of({"a": "x"})))],
+        [row.run for row in await store.find(RunFilter(attributes=conditions_of({"b": (">", 1)})))],
+        [row.run for row in await store.find(RunFilter(unpatched="change"))],
+        await store.streams.unsettled(list(range(1, 12))),
+        [await store.streams.names(name) for name in IDS],
+        [await stream_of(store, id, name) for id in IDS for name in ("t", "u")],
     )
+
+
+async def stream_of(store: Store, id: str, name: str) -> Any:
+    page = await store.streams.read(id, name, after=0, limit=100)
+    return None if page is None else (list(page.rows), page.ended)
 
 
 async def agree(steps: list[tuple[Any, ...]], path: Path) -> None:
@@ -164,8 +207,8 @@ async def agree(steps: list[tuple[Any, ...]], path: Path) -> None:
 )
 def test_same_answers(runs: list[NewRun], steps: list[tuple[Any, ...]]) -> None:
     start: list[tuple[Any, ...]] = [
-        ("register", ["q", "p"], ["m.w"], 10.0),
-        ("register", ["q"], ["m.v"], 20.0),
+        ("register", ["q", "p"], ["m.w"], 10.0, "1"),
+        ("register", ["q"], ["m.v"], 20.0, ""),
     ]
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(agree([*start, ("create", runs), *steps], Path(folder) / "test.db"))
