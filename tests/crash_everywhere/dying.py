@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 DEATH = 137
-#: What the second process says about the first, and what it may say.
-_BURIED = re.compile(r"worker \S+ is dead; \d+ runs go on elsewhere")
+#: What a second process may say that an undisturbed one doesn't.
+_BURIED = re.compile(r"worker \S+ is dead; \d+ runs go on elsewhere|run \S+ is blocked: outcome unknown: .*")
 LIVE = {"queued", "running", "waiting"}
 
 
