@@ -181,8 +181,8 @@ def test_only_the_call_of_a_workflow_can_be_started(memory: Place) -> None:
                     await engine.start(wrong)
             with pytest.raises(UsageError, match="2 calls and 1 ids"):
                 await engine.start_many([greets("a"), greets("b")], ids=["x"])
-            with pytest.raises(UsageError, match="restart"):
-                await engine.start(greets("a"), if_exists="restart")  # type: ignore[arg-type]
+            with pytest.raises(UsageError, match="perhaps"):
+                await engine.start(greets("a"), if_exists="perhaps")  # type: ignore[arg-type]
             for option in ("delay", "timeout"):
                 with pytest.raises(PerdureError, match=option):
                     await engine.start(greets("a"), **{option: -1})  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from perdure.api.runinfo import StrayMessage, stray
@@ -10,7 +11,7 @@ from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.core.status import Status
 from perdure.core.timeline import set_aside, unread
-from perdure.errors import UnknownRunError
+from perdure.errors import UndecodableError, UnknownRunError
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.listeners import Listeners
 from perdure.runtime.results import Results
@@ -103,9 +104,9 @@ class Connection:
         """The cancellation that waits in the inbox of a blocked run."""
         if row.mail and row.status == Status.BLOCKED:
             for item in await self.store.inbox(row.run):
-                event = decode_event(item.data)
-                if isinstance(event, ev.CancelRequested):
-                    return event
+                with contextlib.suppress(UndecodableError):  # that may be why it is blocked
+                    if isinstance(event := decode_event(item.data), ev.CancelRequested):
+                        return event
         return None
 
     def nudge(self) -> None:
