@@ -62,6 +62,7 @@ def test_a_blocked_run_shows_that_a_cancellation_waits(cli):
     cli("cancel", "stuck", "--reason", "enough")
     told = re.sub(r"\s+", " ", cli("show", "stuck").out)
     assert "asked to cancel (enough)" in told
+    assert "asked to cancel (enough)" in re.sub(r"\s+", " ", cli("why", "stuck").out)
 
 
 def test_show_says_what_a_run_waits_for(waiting):

@@ -606,3 +606,4 @@ async def goes_on_as(again: bool) -> str:
         saga.undo(does("undo a"))
         await does("a")
         perdure.continue_as(goes_on_as(True))
+    return "never"

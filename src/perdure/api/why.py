@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.api.connection import Connection
+from perdure.api.runinfo import run_info
 from perdure.core.status import Status
 from perdure.core.timeline import Wait, waits
 from perdure.core.why import Facts, Server, Why, explain
@@ -36,10 +37,12 @@ async def _why(connection: Connection, row: RunRow, servers: Sequence[Server], d
         for child in rows:
             if child is not None:
                 children[child.id] = await _why(connection, child, servers, depth - 1)
-    return explain(_facts(row, found, servers), now=connection.clock(), children=children)
+    reason = run_info(row).with_request(await connection.held_request(row)).reason
+    facts = _facts(row, reason, found, servers)
+    return explain(facts, now=connection.clock(), children=children)
 
 
-def _facts(row: RunRow, found: Sequence[Wait], servers: Sequence[Server]) -> Facts:
+def _facts(row: RunRow, reason: str | None, found: Sequence[Wait], servers: Sequence[Server]) -> Facts:
     return Facts(
         id=row.id,
         workflow=row.workflow,
@@ -47,7 +50,7 @@ def _facts(row: RunRow, found: Sequence[Wait], servers: Sequence[Server]) -> Fac
         queue=row.queue,
         since=row.updated_at if row.ended_at is None else row.ended_at,
         driven=row.owner is not None,
-        reason=row.reason,
+        reason=reason,
         block_code=row.block_code,
         pinned_to=row.version if row.pinned else None,
         wake_at=row.wake_at,
