@@ -131,6 +131,10 @@ async def shows(steps: int) -> str:
         return "done"
 
     @perdure.on_query
+    def opens_a_file() -> None:
+        open("/dev/null")
+
+    @perdure.on_query
     def returns_awaitable() -> Any:
         return says("never")
 
@@ -316,6 +320,8 @@ def test_what_a_handler_raises_is_the_askers(place: Place) -> None:
             assert failed.value.type.endswith("Local")
             with pytest.raises(perdure.NotSerializableError, match="result of query unfit"):
                 await handle.query("unfit")
+            with pytest.raises(perdure.errors.ForbiddenInWorkflowError, match="opens a file"):
+                await handle.query("opens_a_file")
             with pytest.raises(TypeError, match="missing 1 required"):
                 await handle.query("since")
             with pytest.raises(TypeError, match="RFC3339"):
