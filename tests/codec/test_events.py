@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args
 
 import msgspec
@@ -120,6 +121,17 @@ _fields: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     type(None): st.none(),
     Failure: _failures,
+    tuple[int, ...]: st.lists(st.integers(0, 2**31), max_size=3).map(tuple),
+    ev.Decision: st.builds(ev.Decision, st.none() | _texts, st.none() | _texts),
+    ev.Donor: st.builds(
+        ev.Donor,
+        run=_texts,
+        generation=st.integers(1, 9),
+        began=st.floats(allow_nan=False),
+        upto=st.none() | st.integers(1, 99),
+        results=st.dictionaries(_texts, st.binary(max_size=9), max_size=2),
+        inputs=st.dictionaries(_texts, st.binary(max_size=9), max_size=2),
+    ),
 }
 
 
@@ -128,7 +140,8 @@ def events(draw: st.DrawFn) -> Event:
     cls = draw(st.sampled_from(list(KINDS.values())))
     values = {}
     for field in msgspec.structs.fields(cls):
-        types = get_args(field.type) or (field.type,)
+        union = isinstance(field.type, UnionType)
+        types = get_args(field.type) if union else (field.type,)
         values[field.name] = draw(st.one_of([_fields[kind] for kind in types]))
     return cls(**values)
 

@@ -98,6 +98,8 @@ verbs = st.one_of(
     st.tuples(st.just("create"), st.lists(following, min_size=1, max_size=2)),
     st.tuples(st.just("send"), ids, times),
     st.tuples(st.just("terminate"), ids, times),
+    st.tuples(st.just("pause"), ids, times),
+    st.tuples(st.just("resume"), ids, times),
     st.tuples(st.just("claim"), worker_ids, workflows, queues, times, st.integers(1, 3)),
     st.tuples(st.just("append"), st.lists(changes, min_size=1, max_size=4)),
     st.tuples(st.just("append"), st.lists(changes, min_size=1, max_size=4)),
@@ -122,6 +124,10 @@ async def do(store: Store, verb: str, args: tuple[Any, ...]) -> Any:
             return await store.create(runs)
         case "send", (name, now):
             return await store.send(name, b"mail", now=now)
+        case "pause", (name, now):
+            return await store.pauses.pause(name, b"paused", reason="why", now=now)
+        case "resume", (name, now):
+            return await store.pauses.resume(name, b"resumed", now=now)
         case "terminate", (name, now):
             return await store.terminate(name, b"terminated", now=now)
         case "claim", (worker, code, lines, now, limit):
