@@ -36,6 +36,7 @@ from perdure.api.context import (
 )
 from perdure.api.decorators import Step, Workflow, step, workflow
 from perdure.api.engine import Engine
+from perdure.api.entities import entity, read
 from perdure.api.failures import StepFailure, failure
 from perdure.api.forking import Args, ForkPlan
 from perdure.api.handle import Handle
@@ -156,6 +157,7 @@ __all__ = [
     "callback",
     "continue_as",
     "emit",
+    "entity",
     "errors",
     "events",
     "failure",
@@ -170,6 +172,7 @@ __all__ = [
     "patched",
     "poll",
     "random",
+    "read",
     "receive",
     "run",
     "send",

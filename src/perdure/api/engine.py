@@ -13,11 +13,11 @@ from typing import Any, Literal, TypeVar
 from perdure.api.call import Call, WorkflowCall, current_machine
 from perdure.api.callbacks import Callbacks
 from perdure.api.connection import Connection
+from perdure.api.doors import Doors
 from perdure.api.handle import Handle
 from perdure.api.listing import list_runs
 from perdure.api.messages import Message, with_messages
 from perdure.api.runinfo import RunInfo
-from perdure.api.schedules import Schedules
 from perdure.api.starting import create_runs, workflow_call
 from perdure.api.workerinfo import WorkerInfo, worker_info
 from perdure.core.attributes import AttributeFilter, AttributeValue, attributes_of, conditions_of
@@ -42,7 +42,7 @@ _IN_WORKFLOW = (
 )
 
 
-class Engine:
+class Engine(Doors):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:
@@ -319,11 +319,6 @@ class Engine:
     def callbacks(self) -> Callbacks:
         """What runs wait for from outside: complete it, fail it, or keep it alive, by its token."""
         return Callbacks(self._open(), self._settings.max_payload)
-
-    @property
-    def schedules(self) -> Schedules:
-        """What starts runs by itself, by the clock."""
-        return Schedules(self._open(), self._settings.queues[0], self._settings.max_payload)
 
     async def runs(
         self,

@@ -86,6 +86,8 @@ class _Teller:
                 told = one_line(event.values.decode(errors="replace"), None if self._full else 120)
                 what = "attributes" if event.op else "attributes (from outside)"
                 return Line(offset, "#", "blue", what, detail=told)
+            case ev.Checkpointed():
+                return Line(offset, "·", "dim", "state", detail=self._values(None, event.state))
             case ev.Patched():
                 told = printable(change_of(event.op))
                 return Line(offset, "·", "dim", "patched", detail=f"took the new branch of {told!r}")

@@ -131,6 +131,15 @@ class ValueCodec(Generic[T]):
         if self._schema is None:
             self._build()
 
+    def resolved(self) -> Any:
+        """The declared type itself, not the text that names it.
+
+        Raises:
+            NotSerializableError: its values can't be carried.
+        """
+        self.check()
+        return self._annotation
+
     def exact_type(self) -> type | None:
         """The declared type, if it is one whose values JSON carries unchanged and nobody can change."""
         try:

@@ -106,6 +106,10 @@ class Asking:
         self._doubt = None  # the history is used up, and nothing in it has proved the code wrong
         return commands
 
+    def asks(self) -> bool:
+        """Whether there is anything for `take_commands` to hand out."""
+        return bool(self._fresh or self._commands)
+
     def asks_anew(self, operation: RunStep) -> bool:
         """Whether an operation is among the commands to come: nothing has been done about it yet."""
         return operation.id in self._fresh

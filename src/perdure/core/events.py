@@ -304,6 +304,7 @@ class Checkpointed(Record, frozen=True, tag="checkpointed"):
     """All that happened before is summed up in `state`: a replay may begin here."""
 
     state: bytes
+    seed: bytes = b""  #: feeds random numbers from here on
 
 
 class CancelRequested(_Event, frozen=True, tag="cancel_requested"):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from perdure.core.continuing import ContinueAs
-from perdure.core.events import Record, UpdateAccepted, UpdateCompleted
+from perdure.core.events import Checkpointed, Record, UpdateAccepted, UpdateCompleted
 from perdure.core.futures import NumberedTask
 from perdure.core.loop import WorkflowLoop
 from perdure.core.scope import Scope
@@ -58,6 +58,39 @@ class UpdateHandler(Protocol):
         ...
 
 
+class Keeper(Protocol):
+    """Sums up what updates have come to, so that a replay needn't begin before it (see runtime/entities.py)."""
+
+    def sum_up(self, number: int, at: float) -> tuple[Checkpointed, Sequence[Any]]:
+        """The record of the state after the update of this number, and what the store does with it."""
+        ...
+
+    def restore(self, event: Checkpointed) -> None:
+        """Begin from such a record."""
+        ...
+
+
+class Passed(dict[str, Any]):
+    """What code has dropped, where updates up to a number are over: their operations are dropped, too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def __contains__(self, op_id: object) -> bool:
+        return super().__contains__(op_id) or 0 < update_of(str(op_id)) <= self._number
+
+
+def update_of(op_id: str) -> int:
+    """The number of the update to which an operation belongs, 0 if to none.
+
+    >>> update_of("u12/app.fetch#1"), update_of("u3.1/sleep:1"), update_of("app.fetch#1"), update_of("1/sleep:1")
+    (12, 3, 0, 0)
+    """
+    number = op_id.partition("/")[0].partition(".")[0].removeprefix("u")
+    return int(number) if op_id.startswith("u") and "/" in op_id and number.isdigit() else 0
+
+
 class Run(Protocol):
     """The run that has the handlers."""
 
@@ -67,14 +100,28 @@ class Run(Protocol):
 
 
 class Handlers:
-    """The handlers of one run by name, and how many updates it has accepted so far."""
+    """The handlers of one run by name, and how many updates it has accepted so far.
 
-    __slots__ = ("_accepted", "queries", "updates")
+    Attributes:
+        keeper: sums up each update; they are admitted one at a time then. None: nobody does.
+        going: how many updates have begun and not ended.
+    """
+
+    __slots__ = ("_accepted", "going", "keeper", "queries", "updates")
 
     def __init__(self) -> None:
         self.queries: dict[str, QueryHandler] = {}
         self.updates: dict[str, UpdateHandler] = {}
         self._accepted = 0
+        self.going = 0
+        self.keeper: Keeper | None = None
+
+    def restore(self, event: Checkpointed) -> int:
+        """Begin from a record of the keeper's; returns the number of the update that it was made after."""
+        assert self.keeper is not None
+        self.keeper.restore(event)
+        self._accepted = int(event.op.rpartition(":")[2])
+        return self._accepted
 
     def begin(self, run: Run, handler: UpdateHandler, event: UpdateAccepted) -> None:
         """Let an accepted update begin, as a task beside the others.
@@ -86,13 +133,21 @@ class Handlers:
         """
         call = handler.prepare(event.input)
         self._accepted += 1
+        self.going += 1
         root = run.loop.root
         assert isinstance(root, NumberedTask)
-        task = _handle(run, handler, event.update, call)
+        task = _handle(run, self, handler, event.update, call, self._accepted)
         root.run_context.run(run.loop.create_scoped, task, Scope(f"u{self._accepted}"))
 
 
-async def _handle(run: Run, handler: UpdateHandler, update: str, call: Callable[[], Any]) -> None:
+async def _handle(
+    run: Run,
+    handlers: Handlers,
+    handler: UpdateHandler,
+    update: str,
+    call: Callable[[], Any],
+    number: int,
+) -> None:
     """One call of an update handler, from its beginning to the record of its end."""
     value: Any = None
     failed: BaseException | None = None
@@ -115,3 +170,6 @@ async def _handle(run: Run, handler: UpdateHandler, update: str, call: Callable[
     except BaseException as error:  # noqa: BLE001 - it fails this update, and nothing else
         failed = error
     run.write_down(*handler.ended(update, run.loop.now, value, failed))
+    if handlers.keeper is not None:
+        run.write_down(*handlers.keeper.sum_up(number, run.loop.now))
+    handlers.going -= 1

@@ -22,6 +22,7 @@ from perdure.core import mismatch
 from perdure.core.commands import Ending, Finish, Operation, WriteDown
 from perdure.core.conditions import done_looking
 from perdure.core.continuing import ContinueAs
+from perdure.core.handlers import Passed
 from perdure.core.matching import UNSET, Matching, StepError
 from perdure.errors import TurnLimitError
 
@@ -147,6 +148,11 @@ class Machine(Matching):
         messages: list[ev.Event] = [] if self.mailbox is None else [*self.mailbox.left()]
         return messages if self._late_cancel is None else [*messages, self._late_cancel]
 
+    def admits(self) -> bool:
+        """Whether an update may begin now. Where they are summed up, the one before has to be written down."""
+        handlers = self.handlers
+        return handlers is None or handlers.keeper is None or not (handlers.going or self.asks())
+
     def stuck(self) -> str | None:
         """Why only a cancellation can still wake the code, None if something else may."""
         if self.operations or self.ended or (self.handlers is not None and self.handlers.updates):
@@ -163,6 +169,15 @@ class Machine(Matching):
             "durable for longer than the engine's turn_limit. Move long computations into a @step, and let "
             "loops await something; the run is blocked until its code is mended."
         )
+
+    def _checkpointed(self, event: ev.Checkpointed, value: Any) -> None:
+        """What the code has just summed up; or that from which it begins."""
+        if self._records is not None and event.op in self._records:
+            self._confirm(event, value)
+        elif self.handlers is None or self.handlers.keeper is None or self.seq != 2:
+            raise self._unexpected(event)
+        else:
+            self._dropped = Passed(self.handlers.restore(event))
 
     # -- leaving memory -----------------------------------------------------------------------------
 
@@ -213,6 +228,7 @@ _NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.MessageAwaited: Machine._message_awaited,
     ev.MessageSetAside: Machine._confirm,
     ev.Emitted: Machine._confirm,
+    ev.Checkpointed: Machine._checkpointed,
     ev.AttributesSet: Machine._attributes_noted,
     ev.Patched: Machine._patch_noted,
     ev.RunCompleted: Machine._ended,

@@ -20,7 +20,7 @@ from perdure.runtime.attempt import Attempt
 from perdure.runtime.definitions import StepOptions
 from perdure.runtime.heartbeats import Heartbeats, starved_error
 from perdure.runtime.outbox import Outlet
-from perdure.runtime.stepcontext import current_outlet, current_step
+from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step
 
 _UNSURE_PAUSE = 0.02  # seconds between looks at whether attempts may begin, see sure_until
 
@@ -69,6 +69,7 @@ class Calls:
     ) -> tuple[Any, BaseException | None]:
         """In the event loop."""
         current_step.set(attempt.info)
+        current_attempt.set(attempt)
         current_outlet.set(functools.partial(self._outlet, attempt))
         operation = attempt.operation
         options: StepOptions = operation.call.options

@@ -80,6 +80,7 @@ class WorkflowDefinition:
     result: ValueCodec[Any] = field(compare=False)
     guard: bool
     pinned: bool = False
+    entity: bool = False  #: it only takes calls, each of which is summed up (see entities.py)
 
     def begin(self, started: RunStarted) -> Coroutine[Any, Any, Any]:
         """The coroutine of a run that starts with this event."""
@@ -195,6 +196,15 @@ def _check_function(function: Callable[..., Any], decorator: str) -> None:
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         msg = f"{decorator} can't take the generator {function.__qualname__}: return one value instead of yielding"
         raise ConfigurationError(msg)
+
+
+def register_workflow(definition: WorkflowDefinition) -> None:
+    """Let this process drive runs of a workflow.
+
+    Raises:
+        DuplicateNameError: another one has its name.
+    """
+    _register(_workflows, definition, "workflow")
 
 
 def _register(table: dict[str, Any], definition: Any, kind: str) -> None:

@@ -41,6 +41,7 @@ from perdure.runtime.notes import wait_notes
 from perdure.runtime.parking import admitted, why_parked
 from perdure.runtime.pausing import TURNING, Pause, admitted_now, paused_after
 from perdure.runtime.reception import Reception
+from perdure.runtime.renewing import renew
 from perdure.runtime.takeover import FED, first_moment, take_over
 from perdure.runtime.timelimit import TimeLimited
 from perdure.runtime.work import FOLLOWED, Work
@@ -287,13 +288,7 @@ class Driver(Collecting, TimeLimited):
         if self._final_sent and self._ending is not None:
             last = self._ending[1]
             if isinstance(last, ev.RunContinued):  # the parent hears only of the end of them all
-                following = successor(
-                    self.machine,
-                    last,
-                    queue=self.queue,
-                    owner=self.host.owner_of(last.workflow, self.queue),
-                    parent_op=self.parent_op,
-                )
+                following = successor(self, last)
             elif self.parent_op is not None:
                 parent_mail = told_to_parent(self._ending, self.parent_op)
         if status is not None:
@@ -316,7 +311,7 @@ class Driver(Collecting, TimeLimited):
         if isinstance(result, Stale):
             self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
             return
-        if result.seq >= LONG_HISTORY > self.seq:
+        if result.seq >= LONG_HISTORY > self.seq and not self.definition.entity:
             logger.warning("run %s goes on, but %s", self.id, long_history(result.seq))
         self.seq = result.seq
         if self._reception is not None:
@@ -357,6 +352,8 @@ class Driver(Collecting, TimeLimited):
         if type(event) in FOLLOWED:
             self._state = None if isinstance(event, ev.StepParked) else self._state
             self.work.follow(event)
+        elif isinstance(event, ev.Checkpointed):
+            renew(self, event)
         elif isinstance(event, ev.RunPaused):
             self.pause = Pause(event.reason)
             self.pause.begin_later(self.work.not_begun(), self.work.start_step)

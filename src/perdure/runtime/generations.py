@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Protocol
 
 import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.machine import Machine
+from perdure.runtime.host import Host
 from perdure.runtime.runs import run_fingerprint
 from perdure.storage.records import MailKind, NewMail, NewRun, Successor
 
@@ -16,20 +18,20 @@ from perdure.storage.records import MailKind, NewMail, NewRun, Successor
 LONG_HISTORY = 50_000
 
 
-def successor(
-    machine: Machine,
-    last: ev.RunContinued,
-    *,
-    queue: str,
-    owner: int | None,
-    parent_op: str | None,
-) -> Successor:
-    """The generation that follows a run whose code has ended with `continue_as`.
+class Run(Protocol):
+    """The driver of the run that goes on."""
 
-    Args:
-        owner: the worker that will drive it from the start.
-        parent_op: under which its parent waits for it.
-    """
+    machine: Machine
+    queue: str
+    parent_op: str | None
+
+    @property
+    def host(self) -> Host[Any]: ...
+
+
+def successor(run: Run, last: ev.RunContinued) -> Successor:
+    """The generation that follows a run whose code has ended with `continue_as`; driven here, if it can be."""
+    machine, queue = run.machine, run.queue
     started = machine.started
     assert started is not None
     generation = started.generation + 1
@@ -51,8 +53,8 @@ def successor(
         queue=queue,
         created_at=last.at,
         wake_at=last.at,
-        owner=owner,
-        parent_op=parent_op,
+        owner=run.host.owner_of(last.workflow, queue),
+        parent_op=run.parent_op,
         mail=[NewMail(encode_event(event), _kind(event)) for event in machine.unheard()],
         generation=generation,
     )

@@ -169,15 +169,23 @@ class Update(Handler):
         if self._validator is not None:
             _seen(self._validator(*args, **kwargs), f"the validator of update {self.name!r}")
 
-    def prepare(self, input: bytes) -> Callable[[], Any]:
+    def read(self, input: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call that the history has accepted.
+
+        Raises:
+            UndecodableError: they don't fit the function as it is today.
+        """
         try:
-            args, kwargs = self.arguments(input)
+            return self.arguments(input)
         except TypeError as error:
             raise UndecodableError(
                 f"An update that the history accepted can't be read as what its handler takes today: {error}. Let "
                 "the handler read the old arguments again, or bring back the code that accepted them; the run goes "
                 "on by itself then."
             ) from error
+
+    def prepare(self, input: bytes) -> Callable[[], Any]:
+        args, kwargs = self.read(input)
         return lambda: self.function(*args, **kwargs)
 
     def ended(

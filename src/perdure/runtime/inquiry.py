@@ -22,6 +22,7 @@ from perdure.errors import HandlerUnreachableError, PerdureError, StoreError, Un
 from perdure.runtime import guard
 from perdure.runtime.definitions import WorkflowDefinition, workflow_named, workflow_names
 from perdure.runtime.driver import Driver
+from perdure.runtime.entitycalls import EntityCalls
 from perdure.runtime.handlers import PLAIN, handler_exception
 from perdure.runtime.liveness import host_identity, process_gone
 from perdure.runtime.looking import answer, look
@@ -84,6 +85,7 @@ class Inquiry:
         self._looking = False
         self._again = False
         self.updates = UpdateCalls(store, loop, settings.clock, nudge)
+        self.entities = EntityCalls(store, self.updates, settings)
 
     def serve(self, worker: Drives) -> None:
         """From now on, answer for the runs that are driven here, and questions that come through the store."""

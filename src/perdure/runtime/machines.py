@@ -10,6 +10,7 @@ from perdure.codec.failures import step_exception
 from perdure.core import events as ev
 from perdure.core.machine import Machine
 from perdure.runtime.definitions import WorkflowDefinition
+from perdure.runtime.entities import from_checkpoint
 from perdure.runtime.outcomes import child_error
 from perdure.runtime.past import past_of
 from perdure.runtime.takeover import first_moment
@@ -35,6 +36,7 @@ async def replayed(
     Raises:
         NonDeterminismError, UndecodableError, TurnLimitError: the code doesn't get there.
     """
+    history = from_checkpoint(definition, history)
     machine = new_machine(row, definition, max_payload)
     machine.replaying = True
     machine.look_ahead = lambda: set_aside_in(history.events)

@@ -85,7 +85,7 @@ class Reception:
     def _judge(self) -> None:
         """Take in mail in its order, up to and including the next update that isn't rejected."""
         run = self._run
-        while self._held and run.only_records():
+        while self._held and run.only_records() and run.machine.admits():
             root = run.machine.loop.root
             if root is None or root.done():
                 return  # the run is ending: what it hasn't taken up, it never will

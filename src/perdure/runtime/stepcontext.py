@@ -75,4 +75,6 @@ class Outlet(Protocol):
 current_outlet: contextvars.ContextVar[Callable[[], Outlet] | None] = contextvars.ContextVar(
     "perdure_outlet", default=None
 )
+#: The attempt that is executing, for what the engine itself does in steps.
+current_attempt: contextvars.ContextVar[Any] = contextvars.ContextVar("perdure_attempt", default=None)
 current_step: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar("perdure_step", default=None)

@@ -13,6 +13,7 @@ from perdure.codec.events import decode_event
 from perdure.core.commands import RunStep
 from perdure.errors import StoreError
 from perdure.runtime.driver import Driver
+from perdure.runtime.entities import from_checkpoint
 from perdure.runtime.machines import REPLAY_SLICE, set_aside_in
 from perdure.runtime.past import past_of
 from perdure.storage.protocol import Store
@@ -40,6 +41,7 @@ async def load(store: Store, rows: Sequence[RunRow]) -> list[tuple[History, Sequ
 async def feed_history(driver: Driver, history: History) -> None:
     """Replay a run, other runs getting their turns in between. The driver is `gone` if its code doesn't fit."""
     machine = driver.machine
+    history = from_checkpoint(driver.definition, history)
     machine.replaying = True
     machine.past = past_of(history)
     machine.look_ahead = lambda: set_aside_in(history.events)

@@ -71,6 +71,7 @@ class Worker:
         self._settings = settings
         self._results = results
         self._inquiry = inquiry
+        self.entities = inquiry.entities
         self._listeners = listeners
         self.code = settings.code
         self.clock = settings.clock

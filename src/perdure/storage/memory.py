@@ -224,7 +224,7 @@ class MemoryStore:
         return [
             History(
                 key,
-                tuple(db.runs[key].events),
+                db.runs[key].replayable,
                 db.mail_of(db.runs[key]),
                 tuple(db.runs[key].details.values()),
             )

@@ -9,7 +9,15 @@ from perdure.storage import memory_attributes, memory_streams, memory_versions
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.memory_callbacks import open_callback
-from perdure.storage.records import Append, DeliverMessage, Detail, Effect, SetUpdate, StepDetail
+from perdure.storage.records import (
+    Append,
+    DeliverMessage,
+    Detail,
+    Effect,
+    KeepCheckpoint,
+    SetUpdate,
+    StepDetail,
+)
 from perdure.storage.streams import Emit, Settle, Supersede
 
 
@@ -32,11 +40,16 @@ def _keep_detail(db: Any, append: Append, effect: StepDetail) -> None:
         details[effect.step] = Detail(effect.step, effect.data, effect.at)
 
 
+def _keep_checkpoint(db: Any, append: Append, effect: KeepCheckpoint) -> None:
+    db.runs[append.run].checkpoint = append.expected
+
+
 _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     OpenCallback: open_callback,
     DeliverMessage: _send,
     SetUpdate: _set_update,
     StepDetail: _keep_detail,
+    KeepCheckpoint: _keep_checkpoint,
     Emit: memory_streams.emit,
     Supersede: memory_streams.supersede,
     Settle: memory_streams.settle,

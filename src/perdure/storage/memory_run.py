@@ -46,6 +46,7 @@ class Run(msgspec.Struct):
     misfits: list[str] = []
     attributes: dict[str, Attribute] = {}
     patches: set[str] = set()
+    checkpoint: int | None = None
 
     @property
     def held(self) -> bool:
@@ -53,6 +54,13 @@ class Run(msgspec.Struct):
         return self.status == Status.PAUSED or (
             self.status == Status.BLOCKED and self.block_code != BlockCode.STEP
         )
+
+    @property
+    def replayable(self) -> tuple[bytes, ...]:
+        """What a replay reads of its history."""
+        if not self.checkpoint:
+            return tuple(self.events)
+        return (self.events[0], *self.events[self.checkpoint :])
 
     @property
     def ended(self) -> bool:

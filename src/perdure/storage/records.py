@@ -204,6 +204,10 @@ class UpdateState(StrEnum):
         return self not in (UpdateState.REQUESTED, UpdateState.ACCEPTED)
 
 
+class KeepCheckpoint(Effect, frozen=True, gc=False):
+    """A replay of the run may begin with this append's events, after the run's first one."""
+
+
 class SetUpdate(Effect, frozen=True, gc=False):
     """An update of this run has come further; `answer` is what its caller gets."""
 

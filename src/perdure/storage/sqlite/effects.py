@@ -7,7 +7,7 @@ from typing import Any
 
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
-from perdure.storage.records import Append, DeliverMessage, Effect, SetUpdate, StepDetail
+from perdure.storage.records import Append, DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.sqlite import attributes, streams, versions
 from perdure.storage.sqlite.callbacks import open_callback
 from perdure.storage.sqlite.database import Database, Value
@@ -29,11 +29,16 @@ def _keep_detail(db: Database, append: Append, effect: StepDetail) -> None:
         db.run("keep_detail", {**given, "data": effect.data, "at": effect.at})
 
 
+def _keep_checkpoint(db: Database, append: Append, effect: KeepCheckpoint) -> None:
+    db.run("keep_checkpoint", {"run": append.run, "seq": append.expected})
+
+
 _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     OpenCallback: open_callback,
     DeliverMessage: _send,
     SetUpdate: set_update,
     StepDetail: _keep_detail,
+    KeepCheckpoint: _keep_checkpoint,
     Emit: streams.emit,
     Supersede: streams.supersede,
     Settle: streams.settle,

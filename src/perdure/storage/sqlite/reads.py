@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import apsw
 
@@ -59,20 +60,29 @@ def load(db: Database, runs: Sequence[int]) -> list[History]:
     details: dict[int, list[Detail]] = {}
     for run, *detail in db.rows("details", {"runs": as_json(runs)}):
         details.setdefault(run, []).append(Detail(*detail))
+    checkpoints: dict[Any, int] = dict(db.rows("checkpoints", {"runs": as_json(runs)}))
     histories = [
-        History(run, _history(db, run), mail_rows(db.rows("inbox", {"run": run})), details.get(run, ()))
+        History(
+            run,
+            _history(db, run, checkpoints.get(run)),
+            mail_rows(db.rows("inbox", {"run": run})),
+            details.get(run, ()),
+        )
         for run in runs
     ]
     db.commit()
     return histories
 
 
-def _history(db: Database, run: int) -> list[bytes]:
-    found = page = _page(db, run, 0, _PAGE)
-    while len(page) == _PAGE:
-        page = _page(db, run, len(found), _PAGE)
-        found = found + page
-    return found
+def _history(db: Database, run: int, checkpoint: int | None) -> list[bytes]:
+    found = _page(db, run, 0, 1) if checkpoint else []
+    after = checkpoint or 0
+    while True:
+        page = _page(db, run, after, _PAGE)
+        found = found + page if found else page
+        after += len(page)
+        if len(page) < _PAGE:
+            return found
 
 
 def _page(db: Database, run: int, after: int, limit: int) -> list[bytes]:

@@ -36,6 +36,7 @@ CREATE TABLE runs (
     pinned          INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1)),
     paused          REAL,     -- it is to be held; when it was due before that, or 0
     misfits         TEXT,     -- JSON list of the codes that found out they can't drive it
+    checkpoint      INTEGER,  -- the event after which a replay may go on when it has read the first one
     CHECK (next IS NULL OR ended_at IS NOT NULL),
     CHECK (owner IS NULL OR wake_at IS NULL),
     CHECK (owner IS NULL OR epoch >= 1),

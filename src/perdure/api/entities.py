@@ -1,0 +1,198 @@
+"""`@entity` and what calls entities: from outside of runs, and durably from workflow code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from perdure.api.call import StepCall, current_machine
+from perdure.api.connection import Connection
+from perdure.codec.arguments import Arguments
+from perdure.core.retry import Retry
+from perdure.errors import EngineClosedError, StoreUnavailableError, UsageError
+from perdure.runtime.definitions import StepDefinition, StepOptions
+from perdure.runtime.entities import READ_MARK, EntityDefinition, define_entity
+from perdure.runtime.entitycalls import arguments_of, result_of
+from perdure.runtime.runs import check_run_id
+from perdure.runtime.stepcontext import current_attempt, current_step
+
+E = TypeVar("E")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: What the engine could mend by trying again. What the entity's method raises is its answer.
+_RETRY = Retry(max_attempts=20, initial=0.1, on=(StoreUnavailableError, EngineClosedError))
+
+_definitions: dict[type[Any], EntityClass] = {}
+
+
+@overload
+def entity(cls: type[E], /) -> type[E]: ...
+@overload
+def entity(*, name: str | None = None) -> Callable[[type[E]], type[E]]: ...
+@overload
+def entity(cls: type[E], key: str, /) -> E: ...
+def entity(cls: type[Any] | None = None, key: str | None = None, /, *, name: str | None = None) -> Any:
+    """Make a class an entity: objects known by a key, whose state is durable and whose calls come one at a time.
+
+    The class annotates `state` with a type that can be made without arguments (a dataclass, msgspec Struct or
+    pydantic model whose fields have defaults, a dict, a list) and is never recorded but as JSON. Its public
+    methods are calls: async ones may await steps, timers and children, as workflow code may. `self.key` is the
+    entity's key. Methods marked with `@perdure.read` only look.
+
+    In workflow code, `perdure.entity(Cart, "user-7")` is the entity with that key, and its methods are awaited as
+    steps are: each call happens exactly once. From outside use `engine.entity(Cart, "user-7")`.
+
+    Args:
+        name: durable name; `module.qualname` by default. Give one if the class may move.
+
+    Raises:
+        ConfigurationError: it is no class with an annotated `state` and methods.
+        DuplicateNameError: another entity or workflow has this name.
+        UsageError: with a key, and not in workflow code.
+
+    Example:
+        >>> @perdure.entity
+        ... class Cart:
+        ...     state: CartState
+        ...
+        ...     async def add(self, item: str) -> int:
+        ...         self.state.items.append(item)
+        ...         return len(self.state.items)
+    """
+    if cls is None:
+        return lambda decorated: entity_class(decorated, name)
+    if key is None:
+        return entity_class(cls, name)
+    if current_machine() is None:
+        msg = f"perdure.entity({cls.__name__}, {key!r}) works only in workflow code: use engine.entity(...) elsewhere"
+        raise UsageError(msg)
+    return Proxy(known_entity(cls), key, None, None, None)
+
+
+def entity_class(cls: type[E], name: str | None) -> type[E]:
+    """Decorate a class."""
+    if not isinstance(cls, type):
+        msg = f"@entity decorates a class; got {cls!r}"
+        raise UsageError(msg)
+    _definitions[cls] = EntityClass(define_entity(cls, name, current_machine))
+    return cls
+
+
+def read(method: Callable[P, R]) -> Callable[P, R]:
+    """Mark a method of an entity that only looks: it is answered from the newest state that is written down.
+
+    It is a plain function, waits for no call that is going on, and leaves no trace. What it changes is lost.
+
+    Example:
+        >>> @perdure.read
+        ... def items(self) -> list[str]:
+        ...     return self.state.items
+    """
+    setattr(method, READ_MARK, True)
+    return method
+
+
+class EntityClass:
+    """An entity's definition, with what calling its methods needs."""
+
+    def __init__(self, definition: EntityDefinition) -> None:
+        self.definition = definition
+        self._steps: dict[str, StepDefinition] = {}
+        self._arguments: dict[str, Arguments] = {}
+
+    def arguments(self, method: str) -> Arguments:
+        if method not in self._arguments:
+            self._arguments[method] = arguments_of(self.definition, method)
+        return self._arguments[method]
+
+    def step(self, method: str) -> StepDefinition:
+        """The step by which workflow code calls a method."""
+        if method not in self._steps:
+            definition = self.definition
+
+            async def call(key: str, /, *args: Any, **kwargs: Any) -> Any:
+                attempt, info = current_attempt.get(), current_step.get()
+                assert attempt is not None
+                assert info is not None
+                entities = attempt.run.host.entities
+                if method in definition.reads:
+                    return await entities.read(definition, key, method, args, kwargs)
+                data = self.arguments(method).encode(args, kwargs)
+                once = info.idempotency_key()
+                answer = await entities.call(definition, key, method, data, call_key=once)
+                return result_of(definition, method).decode(answer)
+
+            name = f"{definition.name}.{method}"
+            self._steps[method] = StepDefinition(
+                name=name,
+                function=call,
+                options=StepOptions(retry=_RETRY),
+                arguments=Arguments(call, f"entity call {name}"),
+                result=result_of(definition, method),
+                is_async=True,
+                run=call,
+            )
+        return self._steps[method]
+
+
+def known_entity(cls: type[Any]) -> EntityClass:
+    found = _definitions.get(cls)
+    if found is None:
+        msg = f"{cls!r} is no entity: decorate the class with @perdure.entity"
+        raise UsageError(msg)
+    return found
+
+
+class Proxy:
+    """An entity as its callers see it: it has the methods of its class, all of them to be awaited."""
+
+    def __init__(
+        self,
+        of: EntityClass,
+        key: str,
+        connection: Callable[[], Connection] | None,
+        call_key: str | None,
+        timeout: float | None,
+    ) -> None:
+        check_run_id(of.definition.run_id(key))
+        self._of = of
+        self._key = key
+        self._connection = connection
+        self._call_key = call_key
+        self._timeout = timeout
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        definition = self._of.definition
+        if name not in definition.calls and name not in definition.reads:
+            known = ", ".join(sorted([*definition.calls, *definition.reads]))
+            msg = f"entity {definition.name} has no method {name!r} to be called; it has: {known}"
+            raise AttributeError(msg)
+
+        def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
+            self._of.arguments(name).check(args, kwargs)
+            if current_machine() is not None:
+                step = self._of.step(name)
+                return StepCall[Any](step, step.options, (self._key, *args), kwargs)
+            return self._call(name, args, kwargs)
+
+        return call
+
+    async def _call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        assert self._connection is not None
+        entities = self._connection().inquiry.entities
+        definition = self._of.definition
+        if method in definition.reads:
+            return await entities.read(definition, self._key, method, args, kwargs)
+        answer = await entities.call(
+            definition,
+            self._key,
+            method,
+            self._of.arguments(method).record(args, kwargs)[0],
+            call_key=self._call_key,
+            timeout=self._timeout,
+        )
+        return result_of(definition, method).decode(answer)
+
+    def __repr__(self) -> str:
+        return f"<entity {self._of.definition.run_id(self._key)!r}>"
