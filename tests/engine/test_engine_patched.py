@@ -162,6 +162,36 @@ def test_ended_runs_need_no_old_branch(place: Place) -> None:
     run(main)
 
 
+def test_a_query_sees_what_the_run_was_told(place: Place) -> None:
+    async def asked(_: int) -> list[bool]:
+        @perdure.on_query
+        def told() -> list[bool]:
+            return [perdure.patched("change"), perdure.patched("not asked yet")]
+
+        first = perdure.patched("change")
+        await does("a")
+        await asyncio.sleep(0.3)
+        return [first, perdure.patched("change")]
+
+    async def asked_old(_: int) -> list[bool]:
+        await does("a")
+        await asyncio.sleep(0.3)
+        return []
+
+    async def main() -> None:
+        await interrupted(place, asked_old)
+        redefine(NAME, asked)
+        async with place.engine() as engine:
+            assert await engine.get("a").query("told") == [False, True]
+            assert await engine.get("a").result() == [False, False]
+            assert await engine.get("a").query("told") == [False, True]
+            fresh = await engine.start(redefine(NAME, asked)(2), id="b")
+            assert await fresh.query("told") == [True, True]
+            assert await fresh.result() == [True, True]
+
+    run(main)
+
+
 def test_patched_is_for_workflow_code(memory: Place) -> None:
     @step(name="patched.asks")
     async def asks() -> bool:

@@ -152,7 +152,8 @@ def _listed(value: Any) -> list[Any]:
 
 def _condition(name: str, wanted: Any) -> Condition:
     pair = _listed(wanted) if isinstance(wanted, tuple) else []
-    operator, given = pair if len(pair) == 2 else ("=", wanted)
+    operator: str = pair[0] if len(pair) == 2 else "="
+    given: Any = pair[1] if len(pair) == 2 else wanted
     if operator == "in" and isinstance(given, list):
         return Condition(name, "=", tuple(_single(name, choice) for choice in _listed(given)))
     if operator not in OPERATORS:

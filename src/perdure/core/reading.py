@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from perdure.core.futures import NumberedTask
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
+from perdure.core.patches import patch_op
 from perdure.errors import ReadOnlyError
 
 T = TypeVar("T")
@@ -94,6 +95,10 @@ class _ReadOnlyMachine(Machine):
 
     def write_down(self, record: Any, effects: Any = ()) -> NoReturn:
         self._refuse_acting("did something that is recorded")
+
+    def patched(self, change: str, effects: Any) -> bool:
+        """What the run was told of a change; what it hasn't asked yet isn't settled by this."""
+        return self._patches is None or self._patches.get(patch_op(change), True)
 
     def random(self) -> NoReturn:
         self._refuse_acting("drew a random number")
