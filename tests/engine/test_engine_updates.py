@@ -258,6 +258,19 @@ def test_a_key_makes_an_update_happen_once(place: Place) -> None:
     run(main)
 
 
+def test_a_key_belongs_to_one_call(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await opened(engine)
+            assert await handle.update("add", "milk", key="k") == Line("MILK", 1)
+            for name, args in (("add", ["eggs"]), ("add", ["milk", 2]), ("close", []), ("nope", [])):
+                with pytest.raises(RunConflictError, match="the key 'k'"):
+                    await handle.update(name, *args, key="k")
+            assert await accepted(handle) == ["add"]
+
+    run(main)
+
+
 @pytest.mark.parametrize("key", ["", "line\nbreak", "x" * 1001, 7])
 def test_what_cant_be_a_key_is_refused(key: Any, memory: Place) -> None:
     async def main() -> None:

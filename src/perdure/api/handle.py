@@ -288,6 +288,7 @@ class Handle(Operated[R]):
         Raises:
             UpdateRejected: the validator said no, or the arguments don't fit. Nothing is in the history.
             UnknownHandlerError: the run has no such handler after its first activation.
+            RunConflictError: the key belongs to a call with other arguments.
             RunEndedError: the run has ended, or ended before the update did.
             TimeoutError: it hasn't ended within `timeout`.
             UnknownRunError: no run has this id.

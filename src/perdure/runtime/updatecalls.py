@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
+from perdure.core.matching import fingerprint
 from perdure.core.scope import keyed_operation
-from perdure.errors import RunEndedError, UnknownRunError, UsageError
+from perdure.errors import RunConflictError, RunEndedError, UnknownRunError, UsageError
 from perdure.runtime.handlers import decode_failure, handler_exception
 from perdure.runtime.lookout import Lookout
 from perdure.storage.protocol import Store
@@ -66,6 +67,7 @@ class UpdateCalls:
 
         Raises:
             UpdateRejected, UnknownHandlerError: the run didn't take it; nothing happened.
+            RunConflictError: the key belongs to another call.
             RunEndedError: the run has ended, or ended before the update did.
             UnknownRunError: no run has this id.
             TimeoutError: it hasn't ended in time.
@@ -76,13 +78,16 @@ class UpdateCalls:
         try:
             now = self._clock()
             event = encode_event(ev.UpdateAccepted(at=now, update=update, name=name, input=input))
-            said = await self._store.updates.request(run_id, update, event, now=now)
+            call = fingerprint(name.encode() + b"\0" + input)
+            said = await self._store.updates.request(run_id, update, event, call=call, now=now)
             if said is Delivery.UNKNOWN_RUN:
                 msg = f"no run has the id {run_id!r} in this database: look it up with `perdure ls`, or start it"
                 raise UnknownRunError(msg, run_id=run_id)
             if said is Delivery.RUN_ENDED:
                 msg = f"run {run_id!r} has ended and takes no updates any more ({name!r} was called)"
                 raise RunEndedError(msg)
+            if said is Delivery.REPEATED:
+                await self._check_same((run_id, update), call, key)
             self._nudge()
             row = await asyncio.wait_for(waiter, timeout)
         except TimeoutError:
@@ -95,6 +100,16 @@ class UpdateCalls:
         finally:
             self.answers.forget((run_id, update), waiter)
         return _result(row, name)
+
+    async def _check_same(self, known: _Key, call: bytes, key: str | None) -> None:
+        """Raise RunConflictError if the update that has this id is another call."""
+        (row,) = await self._store.updates.look([known])
+        if row is not None and row.call != call:
+            msg = (
+                f"run {known[0]!r} has had an update with the key {key!r} that called another handler, or with other "
+                "arguments: use another key for another call"
+            )
+            raise RunConflictError(msg)
 
 
 def _checked(key: str) -> str:

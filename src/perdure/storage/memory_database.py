@@ -52,8 +52,8 @@ class MemoryDatabase:
         self.streams: dict[tuple[str, str], Stream] = {}  #: by run id and name
         #: One for each open store; a store that changes something calls those of the others.
         self.listeners: list[Callable[[], None]] = []
-        #: By run id and update id: the key of the run that is to handle it, its state, its answer.
-        self.updates: dict[tuple[str, str], tuple[int, UpdateState, bytes | None]] = {}
+        #: By run id and update id: the key of the run that is to handle it, its state, its answer, its call's digest.
+        self.updates: dict[tuple[str, str], tuple[int, UpdateState, bytes | None, bytes]] = {}
         self.questions: dict[int, Any] = {}
         self.last_question = 0
         self._children: dict[int, list[int]] = {}
@@ -261,9 +261,9 @@ class MemoryDatabase:
                 self.deliver(made, item.data, now, MailKind(item.kind))
         made.mail_keys, run.mail_keys = run.mail_keys, set()
         made.paused = None if run.paused is None else 0.0
-        for key, (handled_by, state, answer) in self.updates.items():
+        for key, (handled_by, state, answer, call) in self.updates.items():
             if handled_by == run.run and state is UpdateState.REQUESTED:
-                self.updates[key] = made.run, state, answer
+                self.updates[key] = made.run, state, answer, call
 
     def _again(self, run: Run, append: Append) -> Appended:
         """What the first of two equal appends was told."""

@@ -30,7 +30,8 @@ def _send(db: Any, append: Append, effect: DeliverMessage) -> None:
 def _set_update(db: Any, append: Append, effect: SetUpdate) -> None:
     key = (db.runs[append.run].id, effect.update)
     if key in db.updates:
-        db.updates[key] = (db.updates[key][0], effect.state, effect.answer)
+        run, _, _, call = db.updates[key]
+        db.updates[key] = (run, effect.state, effect.answer, call)
 
 
 def _keep_detail(db: Any, append: Append, effect: StepDetail) -> None:

@@ -24,7 +24,7 @@ class MemoryUpdates:
         self._database = database
         self._changed = changed
 
-    async def request(self, run_id: str, update: str, data: bytes, *, now: float) -> Delivery:
+    async def request(self, run_id: str, update: str, data: bytes, *, call: bytes, now: float) -> Delivery:
         db = self._database()
         row = self._row(db, run_id, update)
         if row is not None and not renewable(row.state, row.ended):
@@ -34,7 +34,7 @@ class MemoryUpdates:
             return Delivery.UNKNOWN_RUN
         if not db.deliver(run, data, now, patient=True):
             return Delivery.REPEATED if row is not None and row.state.answered else Delivery.RUN_ENDED
-        db.updates[run_id, update] = (run.run, UpdateState.REQUESTED, None)
+        db.updates[run_id, update] = (run.run, UpdateState.REQUESTED, None, call)
         self._changed()
         return Delivery.DELIVERED
 
@@ -46,8 +46,8 @@ class MemoryUpdates:
         found = db.updates.get((run_id, update))
         if found is None:
             return None
-        run, state, answer = found
-        return UpdateRow(run_id, update, state, answer, db.runs[run].ended)
+        run, state, answer, call = found
+        return UpdateRow(run_id, update, state, answer, db.runs[run].ended, call)
 
 
 class OpenQuestion(msgspec.Struct):

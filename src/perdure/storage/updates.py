@@ -20,6 +20,7 @@ class UpdateRow(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         answer: the encoded result or failure, once there is one.
+        call: digest of the handler's name and the arguments, to tell a repeat from a conflict.
         ended: the run that was to handle it has ended: an answer that isn't there will never come.
     """
 
@@ -28,6 +29,7 @@ class UpdateRow(msgspec.Struct, frozen=True, gc=False):
     state: UpdateState
     answer: bytes | None
     ended: bool
+    call: bytes = b""
 
 
 def renewable(state: UpdateState, ended: bool) -> bool:
@@ -38,12 +40,12 @@ def renewable(state: UpdateState, ended: bool) -> bool:
 class Updates(Protocol):
     """The updates of all runs."""
 
-    async def request(self, run_id: str, update: str, data: bytes, *, now: float) -> Delivery:
+    async def request(self, run_id: str, update: str, data: bytes, *, call: bytes, now: float) -> Delivery:
         """Put an encoded UpdateAccepted event into a run's inbox, as `Store.send` does, and note the update.
 
         An update that is there already is left as it is, whether the run has ended or not (REPEATED). But one
-        that was rejected, or whose run ended before it was handled, is delivered anew if there is a live run. The request doesn't cut
-        short the delay with which a run was started.
+        that was rejected, or whose run ended before it was handled, is delivered anew if there is a live run. The
+        request doesn't cut short the delay with which a run was started.
         """
         ...
 

@@ -25,8 +25,8 @@ class SqliteUpdates:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
 
-    async def request(self, run_id: str, update: str, data: bytes, *, now: float) -> Delivery:
-        answer: Delivery = await self._threads._write(_request, run_id, update, data, now)
+    async def request(self, run_id: str, update: str, data: bytes, *, call: bytes, now: float) -> Delivery:
+        answer: Delivery = await self._threads._write(_request, run_id, update, data, call, now)
         return answer
 
     async def look(self, keys: Sequence[tuple[str, str]]) -> list[UpdateRow | None]:
@@ -34,7 +34,7 @@ class SqliteUpdates:
         return found
 
 
-def _request(db: Database, run_id: str, update: str, data: bytes, now: float) -> Delivery:
+def _request(db: Database, run_id: str, update: str, data: bytes, call: bytes, now: float) -> Delivery:
     answered = False
     for state, ended in db.rows("update_row", {"run_id": run_id, "id": update}):
         if not renewable(UpdateState(state), bool(ended)):
@@ -43,7 +43,7 @@ def _request(db: Database, run_id: str, update: str, data: bytes, now: float) ->
     for run, *_ in db.rows("key_of", {"id": run_id}):
         if not deliver(db, run, data, now, patient=True):
             return Delivery.REPEATED if answered else Delivery.RUN_ENDED
-        db.run("request_update", {"run_id": run_id, "id": update, "run": run})
+        db.run("request_update", {"run_id": run_id, "id": update, "run": run, "call": call})
         return Delivery.DELIVERED
     return Delivery.UNKNOWN_RUN
 
@@ -51,8 +51,8 @@ def _request(db: Database, run_id: str, update: str, data: bytes, now: float) ->
 def _look(db: Database, keys: Sequence[tuple[str, str]]) -> list[UpdateRow | None]:
     rows = db.rows("update_rows", {"keys": as_json(keys)})
     found = {
-        (run_id, update): UpdateRow(run_id, update, UpdateState(state), answer, bool(ended))
-        for run_id, update, state, answer, ended in rows
+        (run_id, update): UpdateRow(run_id, update, UpdateState(state), answer, bool(ended), call)
+        for run_id, update, state, answer, ended, call in rows
     }
     return [found.get((run_id, update)) for run_id, update in keys]
 

@@ -14,7 +14,9 @@ async def _look(bench: Bench, update: str, run_id: str = "r") -> UpdateRow | Non
 
 
 async def _request(bench: Bench, update: str, run_id: str = "r") -> Delivery:
-    return await bench.store.updates.request(run_id, update, b"call of " + update.encode(), now=NOW)
+    return await bench.store.updates.request(
+        run_id, update, b"call of " + update.encode(), call=b"digest", now=NOW
+    )
 
 
 async def a_request_is_mail_and_a_row(bench: Bench) -> None:
@@ -25,7 +27,9 @@ async def a_request_is_mail_and_a_row(bench: Bench) -> None:
     assert await _request(bench, "u") is Delivery.DELIVERED
     assert await bench.inbox(row) == [b"call of u"]
     assert (await bench.row("r")).wake_at == NOW
-    assert await _look(bench, "u") == UpdateRow("r", "u", UpdateState.REQUESTED, None, ended=False)
+    assert await _look(bench, "u") == UpdateRow(
+        "r", "u", UpdateState.REQUESTED, None, ended=False, call=b"digest"
+    )
     assert await _look(bench, "v") is None
     assert await _look(bench, "u", "other") is None
 
@@ -60,10 +64,10 @@ async def a_repeated_request_delivers_nothing(bench: Bench) -> None:
     completed = SetUpdate("u", UpdateState.COMPLETED, b"7")
     await bench.put(row, b"completed", b"end", status="completed", effects=[completed])
     other = await bench.another()
-    assert await other.updates.request("r", "u", b"again", now=NOW) is Delivery.REPEATED
+    assert await other.updates.request("r", "u", b"again", call=b"another", now=NOW) is Delivery.REPEATED
     assert await other.updates.look([("r", "v"), ("r", "u")]) == [
         None,
-        UpdateRow("r", "u", UpdateState.COMPLETED, b"7", ended=True),
+        UpdateRow("r", "u", UpdateState.COMPLETED, b"7", ended=True, call=b"digest"),
     ]
     assert await bench.inbox(row) == []
 
@@ -77,14 +81,20 @@ async def a_rejected_update_may_be_tried_again(bench: Bench) -> None:
         row, consumed=[item.id], effects=[SetUpdate("u", UpdateState.REJECTED, b"no")], now=NOW
     )
     assert row.seq == 1
-    assert await _look(bench, "u") == UpdateRow("r", "u", UpdateState.REJECTED, b"no", ended=False)
+    assert await _look(bench, "u") == UpdateRow(
+        "r", "u", UpdateState.REJECTED, b"no", ended=False, call=b"digest"
+    )
     assert await _request(bench, "u") is Delivery.DELIVERED
-    assert await _look(bench, "u") == UpdateRow("r", "u", UpdateState.REQUESTED, None, ended=False)
+    assert await _look(bench, "u") == UpdateRow(
+        "r", "u", UpdateState.REQUESTED, None, ended=False, call=b"digest"
+    )
     assert await bench.inbox(row) == [b"call of u"]
     rejected = SetUpdate("u", UpdateState.REJECTED, b"no")
     await bench.put(row, b"end", status="completed", effects=[rejected])
     assert await _request(bench, "u") is Delivery.REPEATED
-    assert await _look(bench, "u") == UpdateRow("r", "u", UpdateState.REJECTED, b"no", ended=True)
+    assert await _look(bench, "u") == UpdateRow(
+        "r", "u", UpdateState.REJECTED, b"no", ended=True, call=b"digest"
+    )
 
 
 async def the_end_of_a_run_shows_in_its_updates(bench: Bench) -> None:
@@ -100,10 +110,10 @@ async def the_end_of_a_run_shows_in_its_updates(bench: Bench) -> None:
         else:
             await bench.store.terminate(id, b"end", now=NOW)
         assert await _look(bench, "waits", id) == UpdateRow(
-            id, "waits", UpdateState.REQUESTED, None, ended=True
+            id, "waits", UpdateState.REQUESTED, None, ended=True, call=b"digest"
         )
         assert await _look(bench, "goes on", id) == UpdateRow(
-            id, "goes on", UpdateState.ACCEPTED, None, ended=True
+            id, "goes on", UpdateState.ACCEPTED, None, ended=True, call=b"digest"
         )
         assert await bench.inbox(row) == []
         assert await _request(bench, "waits", id) is Delivery.RUN_ENDED

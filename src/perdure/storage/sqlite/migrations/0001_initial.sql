@@ -216,10 +216,14 @@ CREATE TABLE updates (
     run_id TEXT    NOT NULL,
     id     TEXT    NOT NULL,
     run    INTEGER NOT NULL,  -- which is to handle it
+    call   BLOB    NOT NULL,  -- digest of what was called
     state  TEXT    NOT NULL CHECK (state IN ('requested', 'accepted', 'rejected', 'completed', 'failed')),
     answer BLOB,
     PRIMARY KEY (run_id, id)
 ) STRICT, WITHOUT ROWID;
+
+-- What the next generation of a run inherits.
+CREATE INDEX updates_requested ON updates (run) WHERE state = 'requested';
 
 -- Queries that a process without the code asks of one that has it. Few at any time, and gone in a minute.
 CREATE TABLE questions (

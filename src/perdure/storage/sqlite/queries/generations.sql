@@ -36,4 +36,4 @@ UPDATE mail_keys SET run = :new WHERE run = :run;
 -- name: inherit_updates
 -- The new generation is to handle what the old one hasn't accepted.
 UPDATE updates SET run = :new
-WHERE run_id = (SELECT id FROM runs WHERE run = :run) AND run = :run AND state = 'requested';
+WHERE run = :run AND state = 'requested';
