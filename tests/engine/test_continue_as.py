@@ -374,3 +374,33 @@ def test_no_message_is_lost_by_a_crash_between_generations(
         assert number > 6
 
     run(main)
+
+
+def test_a_long_history_is_told_of(
+    memory: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("perdure.runtime.generations.LONG_HISTORY", 5)
+    monkeypatch.setattr("perdure.runtime.driver.LONG_HISTORY", 5)
+
+    async def main() -> None:
+        async with memory.engine() as engine:
+            handle = await engine.start(says_and_sleeps(6), id="long")
+            await reaches(handle, "waiting")
+            warning = (await handle.info()).warning
+            assert warning is not None
+            assert "continue_as" in warning
+            short = await engine.start(says_and_sleeps(1), id="short")
+            await reaches(short, "waiting")
+            assert (await short.info()).warning is None
+
+    run(main)
+    told = [record.getMessage() for record in caplog.records if "continue_as" in record.getMessage()]
+    assert len(told) == 1
+    assert "run long goes on, but the history has 5 events" in told[0]
+
+
+@workflow
+async def says_and_sleeps(times: int) -> None:
+    for number in range(times):
+        await says(f"{number}")
+    await asyncio.sleep(1000)

@@ -232,6 +232,12 @@ def workflow_named(name: str) -> WorkflowDefinition | None:
     return _workflows.get(name)
 
 
+def stays_pinned(workflow: str) -> bool:
+    """Whether runs of this workflow stay with the version that begins them, as far as this process knows."""
+    definition = _workflows.get(workflow)
+    return definition is not None and definition.pinned
+
+
 def workflow_names() -> list[str]:
     """All workflows this process has code for."""
     return sorted(_workflows)

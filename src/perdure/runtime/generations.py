@@ -10,6 +10,7 @@ import msgspec
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.machine import Machine
+from perdure.runtime.definitions import stays_pinned
 from perdure.runtime.host import Host
 from perdure.runtime.runs import run_fingerprint
 from perdure.storage.records import MailKind, NewMail, NewRun, Successor
@@ -57,6 +58,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         parent_op=run.parent_op,
         mail=[NewMail(encode_event(event), _kind(event)) for event in machine.unheard()],
         generation=generation,
+        pinned=stays_pinned(last.workflow),  # to the version that begins this generation
     )
     return Successor(new)
 

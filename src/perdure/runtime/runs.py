@@ -10,7 +10,7 @@ from perdure.core import events as ev
 from perdure.core.attributes import Attribute, attributes_json
 from perdure.core.matching import fingerprint
 from perdure.errors import UsageError
-from perdure.runtime.definitions import workflow_named
+from perdure.runtime.definitions import stays_pinned
 from perdure.storage.records import NewRun, ParentPolicy
 
 #: Longest run id, in characters.
@@ -52,7 +52,6 @@ def new_run(
         UsageError: the id can't be a run's.
     """
     check_run_id(id)
-    definition = workflow_named(workflow)
     started = ev.RunStarted(
         at=now,
         workflow=workflow,
@@ -78,7 +77,7 @@ def new_run(
         parent_op=parent_op,
         on_parent_close=ParentPolicy(on_parent_close),
         attributes=attributes,
-        pinned=definition is not None and definition.pinned,
+        pinned=stays_pinned(workflow),
     )
 
 
