@@ -705,3 +705,68 @@ def test_a_pause_behind_an_update_and_what_ends_it(place: Place) -> None:
                 assert await second == 2
 
     run(main)
+
+
+# -- with what else comes from outside ----------------------------------------------------------------
+
+
+@workflow
+async def counts(goal: int) -> list[str]:
+    seen: list[str] = []
+    under_way = 0
+
+    @perdure.on_update
+    async def bump(label: str) -> int:
+        nonlocal under_way
+        under_way += 1
+        seen.append(label)
+        await says(label)
+        under_way -= 1
+        return len(seen)
+
+    async def receives() -> None:
+        while True:
+            seen.append(await perdure.receive("note", str))
+
+    notes = asyncio.ensure_future(receives())
+    await perdure.until(lambda: len(seen) >= goal and under_way == 0)
+    notes.cancel()
+    return seen
+
+
+def test_code_waits_for_what_updates_change(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(counts(3), id="n")
+            assert sorted(await asyncio.gather(*(handle.update("bump", f"{n}") for n in range(3)))) == [
+                3,
+                3,
+                3,
+            ]
+            assert await handle.result() == ["0", "1", "2"]
+
+    run(main)
+
+
+def test_one_callers_messages_and_updates_keep_their_order(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(worker=False) as client:
+            handle = await client.start(counts(6), id="n")
+            updates = []
+            for number in range(3):
+                await handle.send("note", f"note {number}")
+                updates.append(
+                    asyncio.ensure_future(handle.update("bump", f"update {number}", key=f"{number}"))
+                )
+                await until(lambda: mail_count(client, "n", 2 * number + 2))
+            async with place.engine():
+                await asyncio.gather(*updates)
+                assert await handle.result() == [
+                    f"{kind} {number}" for number in range(3) for kind in ("note", "update")
+                ]
+
+    async def mail_count(engine: Engine, id: str, least: int) -> bool:
+        (row,) = await engine._store.get([id])
+        return row is not None and row.mail >= least
+
+    run(main)
