@@ -20,6 +20,15 @@ async def prices(item: str) -> int:
     return len(item)
 
 
+@workflow
+async def lingers(seconds: float) -> str:
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        await asyncio.sleep(0.05)
+    return "done"
+
+
 @dataclass
 class CartState:
     items: list[str] = field(default_factory=list)
@@ -69,6 +78,21 @@ class Cart:
         self.state.total = 99
         return object()  # type: ignore[return-value]
 
+    async def gives_up(self) -> str:
+        """What it gave up waiting for ends later, amid another call or none."""
+        try:
+            async with asyncio.timeout(0.15):
+                await asyncio.gather(lingers(60), prices("quick"), asyncio.sleep(60))
+        except TimeoutError:
+            return "gave up"
+        return "never"
+
+    async def parent(self) -> str:
+        return await lingers(0.01)
+
+    async def patches(self) -> bool:
+        return perdure.patched("change")
+
     async def leaves_a_task(self) -> None:
         asyncio.create_task(prices("forgotten"))
         await asyncio.sleep(0)
@@ -111,5 +135,5 @@ async def shops(user: str) -> list[int | str]:
         totals.append(f"no {error}")
     counts = perdure.entity(Counts, "all")
     totals += await asyncio.gather(counts.count("a"), counts.count("b", by=5))
-    totals.append(await perdure.entity(Cart, user).total())  # type: ignore[misc]
+    totals.append(await perdure.entity(Cart, user).total())
     return totals

@@ -136,7 +136,7 @@ def test_workflows_call_entities(place: Place) -> None:
             assert await engine.run(shops("u"), id="s") == [5, 8, "no snake", 1, 5, 8]
             steps = [e.step for e in await history(engine.get("s")) if isinstance(e, events.StepCompleted)]
             assert f"{CART}.add#1" in steps
-            assert await engine.entity(Counts, "all").of("b") == 5  # type: ignore[misc]
+            assert await engine.entity(Counts, "all").of("b") == 5
 
     run(main)
 
@@ -185,7 +185,7 @@ def test_idle_entities_hold_no_memory(place: Place) -> None:
             assert engine._worker is not None
             drivers = engine._worker.drivers
             await until(lambda: not drivers)
-            assert await engine.entity(Counts, "c").of("x") == 1  # type: ignore[misc]
+            assert await engine.entity(Counts, "c").of("x") == 1
             assert not drivers  # a read wakes nobody
             assert await engine.entity(Counts, "c").count("x") == 2
 
@@ -201,6 +201,62 @@ def test_what_a_call_leaves_running_ends_with_it(place: Place) -> None:
             assert await cart.add("apple") == 5
         async with place.engine() as engine:
             assert await engine.entity(Cart, "u").add("fig") == 8
+
+    run(main)
+
+
+def test_what_a_call_gave_up_troubles_no_later_one(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            cart: Any = engine.entity(Cart, "u")
+            assert [await cart.gives_up(), await cart.gives_up()] == ["gave up", "gave up"]
+            children = [item.id async for item in engine.runs(workflow="lingers")]
+            assert len(set(children)) == 2
+
+            async def all_ended() -> bool:
+                return all([item.status.final async for item in engine.runs(workflow="lingers")])
+
+            await until(all_ended)
+            assert await cart.add("apple") == 5
+            handle = engine.get(f"{CART}/u")
+
+            async def all_heard() -> bool:
+                return sum(isinstance(event, events.ChildEnded) for event in await history(handle)) == 2
+
+            await until(all_heard)
+            assert await handle.status() != "blocked"
+        async with place.engine() as engine:
+            assert await engine.entity(Cart, "u").add("fig") == 8
+
+    run(main)
+
+
+def test_calls_start_children_and_patch_anew_each_time(place: Place) -> None:
+    async def main() -> None:
+        for _ in range(2):
+            async with place.engine() as engine:
+                cart: Any = engine.entity(Cart, "u")
+                assert [await cart.parent(), await cart.parent()] == ["done", "done"]
+                assert [await cart.patches(), await cart.patches()] == [True, True]
+                ids = [item.id async for item in engine.runs(workflow="lingers")]
+        assert len(ids) == len(set(ids)) == 4
+
+    run(main)
+
+
+def test_a_paused_entity_goes_on_afterwards(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            counts: Any = engine.entity(Counts, "c")
+            assert await counts.count("x") == 1
+            await engine.get("counts/c").pause()
+            waiting = asyncio.ensure_future(counts.count("x"))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            assert await counts.of("x") == 1
+            await engine.get("counts/c").resume()
+            assert await waiting == 2
+            assert await counts.count("x") == 3
 
     run(main)
 

@@ -189,6 +189,23 @@ async def count(text: str) -> int:
     return len(text)
 
 
+@perdure.entity
+class Cart:
+    state: dict[str, int]
+
+    async def add(self, item: str, *, count: int = 1) -> int:
+        return count
+
+    @perdure.read
+    def items(self) -> list[str]:
+        return list(self.state)
+
+
+@workflow
+async def shops() -> int:
+    return await perdure.entity(Cart, "user-7").add("apple", count=2)
+
+
 async def main() -> None:
     async with Engine("memory:") as engine:
         assert_type(engine, Engine)
@@ -220,6 +237,14 @@ async def main() -> None:
         await handle.set_attributes(customer=None, tags=["a"])
         assert_type(await engine.workers(), list[WorkerInfo])
         assert_type(perdure.patched("change"), bool)
+        cart = engine.entity(Cart, "user-7", key="order-1", timeout=5)
+        assert_type(await cart.add("apple"), int)
+        assert_type(await cart.items(), list[str])
+        schedule = await engine.schedules.create("s", count("x"), cron="0 3 * * *", overlap="buffer_one")
+        assert_type(schedule, perdure.ScheduleHandle)
+        assert_type(await schedule.info(), perdure.ScheduleInfo)
+        assert_type(await schedule.trigger(), Handle[Any])
+        assert_type(await engine.schedules.list(), list[perdure.ScheduleInfo])
 
 
 assert_type(perdure.run(research("x"), url="memory:"), Report)

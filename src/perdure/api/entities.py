@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.call import StepCall, current_machine
 from perdure.api.connection import Connection
@@ -61,7 +61,11 @@ def entity(cls: type[Any] | None = None, key: str | None = None, /, *, name: str
         ...         return len(self.state.items)
     """
     if cls is None:
-        return lambda decorated: entity_class(decorated, name)
+
+        def decorate(decorated: type[Any]) -> type[Any]:
+            return entity_class(decorated, name)
+
+        return decorate
     if key is None:
         return entity_class(cls, name)
     if current_machine() is None:
@@ -79,10 +83,11 @@ def entity_class(cls: type[E], name: str | None) -> type[E]:
     return cls
 
 
-def read(method: Callable[P, R]) -> Callable[P, R]:
+def read(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Mark a method of an entity that only looks: it is answered from the newest state that is written down.
 
-    It is a plain function, waits for no call that is going on, and leaves no trace. What it changes is lost.
+    It is a plain function, waits for no call that is going on, and leaves no trace. What it changes is lost. Type
+    checkers are told that it is awaited, as it is by all who call it from outside of the class.
 
     Example:
         >>> @perdure.read
@@ -90,7 +95,7 @@ def read(method: Callable[P, R]) -> Callable[P, R]:
         ...     return self.state.items
     """
     setattr(method, READ_MARK, True)
-    return method
+    return cast("Callable[P, Coroutine[Any, Any, R]]", method)
 
 
 class EntityClass:

@@ -238,6 +238,11 @@ def stays_pinned(workflow: str) -> bool:
     return definition is not None and definition.pinned
 
 
+def is_entity(name: str) -> bool:
+    """Whether this process knows the workflow of that name as an entity's."""
+    return name in _workflows and _workflows[name].entity
+
+
 def workflow_names() -> list[str]:
     """All workflows this process has code for."""
     return sorted(_workflows)

@@ -54,10 +54,11 @@ class EntityCalls:
         except UnknownRunError as error:
             if error.run_id != run_id:
                 raise
+        no_keywords: dict[str, Any] = {}
         run = new_run(
             id=run_id,
             workflow=definition.name,
-            input=encode_canonical(((key,), {})),
+            input=encode_canonical(((key,), no_keywords)),
             queue=self._settings.queues[0],
             now=self._settings.clock(),
         )
