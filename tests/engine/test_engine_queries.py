@@ -115,8 +115,6 @@ async def shows(steps: int) -> str:
                 perdure.emit("stream", 1)
             case "sets attributes":
                 perdure.set_attributes(state="bad")
-            case "asks for a patch":
-                perdure.patched("change")
             case "opens a callback":
                 perdure.callback(int)
             case "continues":
@@ -169,7 +167,6 @@ ACTS = [
     "registers a handler",
     "emits",
     "sets attributes",
-    "asks for a patch",
     "opens a callback",
     "continues",
     "exits",
