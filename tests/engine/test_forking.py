@@ -421,3 +421,27 @@ async def has_opened(handle: perdure.Handle[Any], count: int) -> None:
         return len(await of_kind(handle, events.CallbackOpened)) == count
 
     await until(there)
+
+
+@workflow
+async def sends_shopping() -> list[Any]:
+    return [await buys("list"), await shops()]
+
+
+def test_a_failed_child_goes_on_with_its_parent(place: Place) -> None:
+    async def main() -> None:
+        BROKEN.add("milk")
+        async with place.engine() as engine:
+            handle = await engine.start(sends_shopping(), id="r")
+            with suppress(perdure.RunFailed):
+                await handle.result()
+            BROKEN.clear()
+            await handle.retry()
+            assert await handle.result() == [4, 21]
+            assert BODIES == {"list": 1, "tea": 1, "bread": 1, "jamjamjam": 1, "milk": 2}
+            child = engine.get(f"r~2/{shops.name}#1")
+            assert (await child.info()).parent == "r"
+            (started,) = await of_kind(child, events.RunStarted)
+            assert started.donor.run == f"r/{shops.name}#1"
+
+    run(main)

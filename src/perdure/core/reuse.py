@@ -52,9 +52,10 @@ class Reuse:
 
     Attributes:
         steps: ids of the steps whose outcomes were taken over.
+        failed_children: by op id, what whoever starts a child anew needs for it to go on from the failed one.
     """
 
-    __slots__ = ("_emitted", "_given", "_outcomes", "_results", "steps")
+    __slots__ = ("_emitted", "_given", "_outcomes", "_results", "failed_children", "steps")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Reuse:
         own: bool = False,
     ) -> None:
         self.steps: list[str] = []
+        self.failed_children: dict[str, Any] = {}
         self._results = dict(results or {})
         self._outcomes: dict[str, tuple[int, list[ev.Event]]] = {}
         self._emitted: dict[str, ev.Emitted] = {}
@@ -100,7 +102,7 @@ class Reuse:
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to take."""
-        return not (self._outcomes or self._given or self._results)
+        return not (self._outcomes or self._given or self._results or self.failed_children)
 
     def go_on(
         self,

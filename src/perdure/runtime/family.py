@@ -17,6 +17,7 @@ from perdure.errors import RunConflictError, StoreError
 from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.driver import Driver
 from perdure.runtime.runs import new_run
+from perdure.runtime.takeover import retried_child
 from perdure.storage.protocol import Store
 from perdure.storage.records import DeliverMessage, NewRun, RunRow
 
@@ -46,7 +47,7 @@ class Family:
             owner: who is to drive a new run of this workflow in this queue, None = whoever claims it.
         """
         queue = operation.call.queue or parent.queue
-        return new_run(
+        new = new_run(
             id=operation.run_id,
             workflow=operation.workflow,
             input=operation.input,
@@ -58,6 +59,8 @@ class Family:
             parent_op=operation.id,
             on_parent_close=operation.on_parent_close,
         )
+        failed = None if parent.donor is None else parent.donor.failed_children.pop(operation.id, None)
+        return new if failed is None else retried_child(new, failed)
 
     def check(self, parent: Driver, children: Sequence[StartChild]) -> None:
         """Fail children whose run id turned out to belong to somebody else's run."""

@@ -12,7 +12,7 @@ from perdure.core import events as ev
 from perdure.core.machine import Machine
 from perdure.runtime.definitions import stays_pinned
 from perdure.runtime.host import Host
-from perdure.runtime.runs import run_fingerprint
+from perdure.runtime.runs import SEED_BYTES, run_fingerprint
 from perdure.storage.records import MailKind, NewMail, NewRun, Successor
 
 #: Histories longer than this are slow to replay; there is no limit.
@@ -41,7 +41,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         at=last.at,
         workflow=last.workflow,
         input=last.input,
-        seed=os.urandom(16),
+        seed=os.urandom(SEED_BYTES),
         generation=generation,
         keys=generation,
         donor=None,

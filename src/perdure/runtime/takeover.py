@@ -7,18 +7,21 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from perdure.codec.events import decode_event
+import msgspec
+
+from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.core.commands import Command
 from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.core.reuse import Reuse, given_before
+from perdure.core.status import Status
 from perdure.errors import PerdureError, StoreError
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.feeding import feed
 from perdure.runtime.host import Host
 from perdure.storage.protocol import Store
-from perdure.storage.records import Effect, History
+from perdure.storage.records import Effect, History, NewRun, RunRow
 
 logger = logging.getLogger("perdure.takeover")
 
@@ -106,6 +109,9 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
                 )
                 raise PerdureError(msg)
             (history,) = await store.load([row.run])
+            failed = (
+                await _failed_children(store, row, history) if donor.generation < started.generation else {}
+            )
             break
         except StoreError as error:
             logger.warning("couldn't read a donor's history, will try again: %s", error)
@@ -119,4 +125,47 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
         given=given_before(mine),
         own=donor.generation < started.generation,
     )
+    reuse.failed_children = failed
     return None if reuse.exhausted else reuse
+
+
+class FailedChild(msgspec.Struct, frozen=True):
+    """A child run that failed under the run that is retried."""
+
+    row: RunRow
+    started: ev.RunStarted
+
+
+async def _failed_children(store: Store, parent: RunRow, history: History) -> dict[str, FailedChild]:
+    ids: dict[str, str] = {}
+    failed: list[str] = []
+    for data in history.events:
+        match decode_event(data):
+            case ev.ChildStarted() as begun:
+                ids[begun.child] = begun.run
+            case ev.ChildEnded(status=Status.FAILED) as ended if ended.child in ids:
+                failed.append(ended.child)
+            case _:
+                pass
+    found: dict[str, FailedChild] = {}
+    rows = await store.get([ids[op] for op in failed]) if failed else []
+    for op, row in zip(failed, rows, strict=True):
+        if row is not None and (row.parent, row.parent_op, row.status) == (parent.run, op, Status.FAILED):
+            ((_, first),) = await store.events(row.run, limit=1)
+            started = decode_event(first)
+            assert isinstance(started, ev.RunStarted)
+            found[op] = FailedChild(row, started)
+    return found
+
+
+def retried_child(new: NewRun, failed: FailedChild) -> NewRun:
+    """The same child run, which goes on from what the failed one has done; if it is called in the same way."""
+    first, before = decode_event(new.first_event), failed.started
+    assert isinstance(first, ev.RunStarted)
+    if (first.workflow, first.input) != (before.workflow, before.input):
+        return new
+    row = failed.row
+    began = first_moment(before, row.started_at or row.created_at)
+    donor = ev.Donor(row.id, row.generation, began)
+    event = msgspec.structs.replace(first, seed=before.seed, donor=donor)
+    return msgspec.structs.replace(new, first_event=encode_event(event), owner=None)
