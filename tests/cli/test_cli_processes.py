@@ -21,7 +21,8 @@ PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
 
 @pytest.fixture
 def environment(tmp_path):
-    return {**os.environ, "PERDURE_URL": f"sqlite:///{tmp_path}/runs.db", "PYTHONPATH": str(HERE)}
+    path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PERDURE_URL": f"sqlite:///{tmp_path}/runs.db", "PYTHONPATH": path}
 
 
 def run(environment, *arguments, **more):
