@@ -323,3 +323,23 @@ def test_a_version_has_printable_characters(memory: Place) -> None:
         memory.engine(version="a\nb")
     with pytest.raises(ConfigurationError, match="version"):
         memory.engine(version="a" * 101)
+
+
+def test_code_that_spun_is_tried_again_by_the_same_version(place: Place) -> None:
+    """It may have been the machine's fault, which no other version would mend."""
+    spins = [True]
+
+    async def spun(_: int) -> str:
+        while spins:
+            pass
+        return "done"
+
+    async def main() -> None:
+        async with place.engine(version="1", turn_limit=0.1) as engine:
+            await engine.start(redefine(NAME, spun)(1), id="a")
+            await reaches(engine.get("a"), "blocked")
+        spins.clear()
+        async with place.engine(version="1") as engine:
+            assert await engine.get("a").result() == "done"
+
+    run(main)

@@ -132,7 +132,10 @@ def _blocked(facts: Facts) -> list[Cause]:
     if facts.block_code == "code":
         if not any(_serves(facts, server) for server in facts.servers):
             return [Cause("worker", reason, facts.since, todo=_start_worker(facts))]
-        todo = f"deploy code that fits: the run goes on by itself. Or end it: perdure terminate {id}"
+        todo = (
+            "deploy code that fits, under another version if its workers have one: the run goes on by itself. "
+            f"Or end it: perdure terminate {id}"
+        )
         return [Cause("code", reason, facts.since, todo=todo)]
     if facts.block_code == "poison":
         todo = f"find out what kills its workers, then: perdure terminate {id}"

@@ -29,6 +29,7 @@ from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.core.reuse import Reuse
 from perdure.core.status import Status
+from perdure.errors import NonDeterminismError, UndecodableError
 from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.collecting import Batch, Collecting
 from perdure.runtime.definitions import WorkflowDefinition
@@ -252,7 +253,8 @@ class Driver(Collecting, TimeLimited):
         self._let_go()
         reason = f"{error}\n  {where}" if where else str(error)
         self.host.blocked(self, reason)
-        self.add_effect(Misfit(self.host.code))
+        if isinstance(error, NonDeterminismError | UndecodableError):  # others may be the moment's
+            self.add_effect(Misfit(self.host.code))
         self._handover = Handover(Status.BLOCKED, reason=reason, code=BlockCode.CODE)
         self.flush()
 
