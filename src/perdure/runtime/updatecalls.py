@@ -74,20 +74,22 @@ class UpdateCalls:
             Exception: what the handler raised.
         """
         update = f"update:{uuid.uuid4().hex}" if key is None else keyed_operation("update", _checked(key))
+        now = self._clock()
+        event = encode_event(ev.UpdateAccepted(at=now, update=update, name=name, input=input))
+        call = fingerprint(name.encode() + b"\0" + input)
+        said = await self._store.updates.request(run_id, update, event, call=call, now=now)
+        if said is Delivery.UNKNOWN_RUN:
+            msg = f"no run has the id {run_id!r} in this database: look it up with `perdure ls`, or start it"
+            raise UnknownRunError(msg, run_id=run_id)
+        if said is Delivery.RUN_ENDED:
+            msg = f"run {run_id!r} has ended and takes no updates any more ({name!r} was called)"
+            raise RunEndedError(msg)
+        if said is Delivery.REPEATED:
+            await self._check_same((run_id, update), call, key)
+        # Not earlier: with a key that was rejected before, the old answer could be taken for the new one. What
+        # has happened since the request is found by the look that the nudge makes.
         waiter = self.answers.wait((run_id, update))
         try:
-            now = self._clock()
-            event = encode_event(ev.UpdateAccepted(at=now, update=update, name=name, input=input))
-            call = fingerprint(name.encode() + b"\0" + input)
-            said = await self._store.updates.request(run_id, update, event, call=call, now=now)
-            if said is Delivery.UNKNOWN_RUN:
-                msg = f"no run has the id {run_id!r} in this database: look it up with `perdure ls`, or start it"
-                raise UnknownRunError(msg, run_id=run_id)
-            if said is Delivery.RUN_ENDED:
-                msg = f"run {run_id!r} has ended and takes no updates any more ({name!r} was called)"
-                raise RunEndedError(msg)
-            if said is Delivery.REPEATED:
-                await self._check_same((run_id, update), call, key)
             self._nudge()
             row = await asyncio.wait_for(waiter, timeout)
         except TimeoutError:
