@@ -38,7 +38,7 @@ from perdure import (
     step,
     workflow,
 )
-from perdure.errors import NotSerializableError, PayloadTooLargeError, UsageError
+from perdure.errors import NotSerializableError, PayloadTooLargeError, ReadOnlyError, UsageError
 from perdure.runtime.tokens import token_hash, token_of
 from perdure.storage.records import Append, Appended, Stale
 
@@ -724,5 +724,70 @@ def test_a_crash_at_any_append_changes_nothing(make_place: Callable[[], Place], 
                     assert all(value.encode() in input for value in handed_out)
             assert result == "ann: True", f"died at append {number}"
         assert number > 3
+
+    run(main)
+
+
+# -- together with other features ---------------------------------------------------------------------
+
+
+@workflow(name="callbacks.goes_on")
+async def goes_on(generation: int) -> str:
+    mine = perdure.callback(str)
+    await hand_out(mine.token)
+    if generation == 1:
+        perdure.continue_as(goes_on(2))
+    return await mine
+
+
+def test_a_token_is_of_one_generation(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(goes_on(1), id="a")
+            old, new = await token(1), await token(2)
+            assert old != new
+            with pytest.raises(CallbackExpiredError, match=r"\(continued\)"):
+                await engine.callbacks.complete(old, "old")
+            await engine.callbacks.complete(new, "new")
+            assert await handle.result() == "new"
+
+    run(main)
+
+
+def test_a_query_cant_open_one(memory: Place) -> None:
+    @workflow(name="callbacks.asked")
+    async def asked() -> str:
+        def makes_one() -> str:
+            return perdure.callback().token
+
+        perdure.on_query(makes_one)
+        mine = perdure.callback(str)
+        await hand_out(mine.token)
+        return await mine
+
+    async def main() -> None:
+        async with memory.engine() as engine:
+            handle = await engine.start(asked())
+            value = await token()
+            with pytest.raises(ReadOnlyError):
+                await handle.query("makes_one")
+            await engine.callbacks.complete(value, "done")
+            assert await handle.result() == "done"
+            assert len(await of_kind(handle, events.CallbackOpened)) == 1
+
+    run(main)
+
+
+def test_a_paused_run_keeps_what_comes(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(asks(timeout=3600))
+            value = await token()
+            await handle.pause()
+            await reaches(handle, "paused")
+            await engine.callbacks.complete(value, Approval(True, "ann"))
+            assert await handle.status() == "paused"
+            await handle.resume()
+            assert await handle.result() == "ann: True"
 
     run(main)
