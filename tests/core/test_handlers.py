@@ -82,8 +82,12 @@ ENDED = ["a begins", "first", "b begins", "b nested b", "a nested a"]
 def machine(history: Sequence[ev.Event] = ()) -> Machine:
     made = Machine("r", "w", lambda _: updated(), step_exception, child_error, 1_000_000)
     made.begin(ev.RunStarted(at=START, workflow="w", input=b"", seed=SEED), START)
-    for event in history:
-        made.feed(event)
+    try:
+        for event in history:
+            made.feed(event)
+    except NonDeterminismError:
+        made.close()
+        raise
     return made
 
 
