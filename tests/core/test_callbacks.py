@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +24,22 @@ OUTCOMES = {
 }
 
 
+OPEN: list[Simulation] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No run's code is left suspended."""
+    yield
+    while OPEN:
+        OPEN.pop().machine.close()
+
+
+def simulation_of(make: Callable[[], Coroutine[Any, Any, Any]]) -> Simulation:
+    OPEN.append(Simulation(make))
+    return OPEN[-1]
+
+
 def started() -> ev.RunStarted:
     return ev.RunStarted(at=START, workflow="main", input=b"", seed=SEED)
 
@@ -37,13 +53,13 @@ async def asks() -> str:
 
 
 def replayed(make: Callable[[], Coroutine[Any, Any, Any]], events: Sequence[ev.Event]) -> Simulation:
-    simulation = Simulation(make)
+    simulation = simulation_of(make)
     simulation.replay([started(), *events])
     return simulation
 
 
 def test_it_is_asked_for_once_and_watched_again_after_a_replay() -> None:
-    simulation = Simulation(asks)
+    simulation = simulation_of(asks)
     simulation.begin(started())
     (asked,) = simulation.machine.take_commands()
     assert isinstance(asked, AwaitCallback)
@@ -58,7 +74,7 @@ def test_it_is_asked_for_once_and_watched_again_after_a_replay() -> None:
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_its_end_is_the_same_live_and_on_replay(outcome: str) -> None:
-    live = Simulation(asks)
+    live = simulation_of(asks)
     live.begin(started())
     live.machine.take_commands()
     live.feed(OPENED)
@@ -101,7 +117,7 @@ def test_an_end_that_nobody_waits_for_is_a_divergence() -> None:
 
 
 def test_a_value_that_doesnt_fit_becomes_a_failure_before_it_is_recorded() -> None:
-    simulation = Simulation(asks)
+    simulation = simulation_of(asks)
     simulation.begin(started())
     simulation.feed(OPENED)
     read = simulation.machine.read_callback
@@ -131,7 +147,7 @@ def test_names_follow_the_task() -> None:
 
         await asyncio.gather(one(), one(), perdure.callback())
 
-    simulation = Simulation(two)
+    simulation = simulation_of(two)
     simulation.begin(started())
     asked = [
         command.id for command in simulation.machine.take_commands() if isinstance(command, AwaitCallback)
