@@ -282,6 +282,20 @@ def test_a_client_calls_and_a_worker_answers(place: Place) -> None:
     run(main)
 
 
+def test_two_workers_share_an_entity(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as one, place.engine() as two:
+            engines = [one, two]
+            found = await asyncio.gather(
+                *(engines[number % 2].entity(Counts, "c").count("x") for number in range(40))
+            )
+            assert sorted(found) == list(range(1, 41))
+            await one.close()  # hands its runs back
+            assert await two.entity(Counts, "c").count("x") == 41
+
+    run(main)
+
+
 def test_an_entity_that_was_ended_takes_no_calls(place: Place) -> None:
     async def main() -> None:
         async with place.engine() as engine:

@@ -100,6 +100,7 @@ class Scheduler:
         self._poked = asyncio.Event()
         self._alarm: Alarm | None = None
         self._looked_at = float("-inf")
+        self._hinted = False  # a hint has a look planned
         self._stuck: dict[str, int] = {}  # versions of schedules that can't be fired here
 
     def poke(self) -> None:
@@ -108,11 +109,14 @@ class Scheduler:
 
     def hint(self) -> None:
         """Something has happened that may concern schedules: look soon, but not for every such hint."""
+        if self._hinted:
+            return  # many of them come while runs end
         pause = self._looked_at + HINT_PAUSE - self._loop.time()
         if pause <= 0:
             self.poke()
         else:
-            self._look_at(self._clock() + pause)
+            self._hinted = True
+            self._loop.call_later(pause, self.poke)
 
     async def run(self) -> None:
         """Fire schedules, for ever."""
@@ -120,6 +124,7 @@ class Scheduler:
         while True:
             await self._poked.wait()
             self._poked.clear()
+            self._hinted = False
             self._looked_at = self._loop.time()
             try:
                 await self._fire_what_is_due()
