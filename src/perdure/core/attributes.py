@@ -150,12 +150,16 @@ def _listed(value: Any) -> list[Any]:
     return list(value)
 
 
+def _choices(value: Any) -> list[Any] | None:
+    return _listed(value) if isinstance(value, list) else None
+
+
 def _condition(name: str, wanted: Any) -> Condition:
     pair = _listed(wanted) if isinstance(wanted, tuple) else []
     operator: str = pair[0] if len(pair) == 2 else "="
     given: Any = pair[1] if len(pair) == 2 else wanted
-    if operator == "in" and isinstance(given, list):
-        return Condition(name, "=", tuple(_single(name, choice) for choice in _listed(given)))
+    if operator == "in" and (choices := _choices(given)) is not None:
+        return Condition(name, "=", tuple(_single(name, choice) for choice in choices))
     if operator not in OPERATORS:
         msg = f"attribute {name!r}: {operator!r} compares nothing; use one of {' '.join(OPERATORS)} in"
         raise UsageError(msg)

@@ -228,7 +228,7 @@ class WorkflowLoop(ForbiddenApi):
     ) -> Handle:
         context = _copy_context() if context is None else context
         handle = Handle(callback, args, context)
-        if callback.__class__ is MethodType and insists(callback):
+        if isinstance(callback, MethodType) and insists(callback):
             self._insistence = self._insistence or Insistence(lambda: self._ready)
             handle = self._insistence.wrap(handle)
         self._make_ready(handle)

@@ -109,5 +109,6 @@ def set_aside(history: Iterable[ev.Event]) -> list[tuple[int, str]]:
 def unread(history: Sequence[ev.Event]) -> tuple[int, ...]:
     """The numbers of the messages that a run hadn't received when it ended."""
     last = history[-1] if history else None
-    kinds = ev.RunCompleted | ev.RunFailed | ev.RunCancelled | ev.RunTerminated
-    return last.unread if isinstance(last, kinds) else ()
+    if isinstance(last, ev.RunCompleted | ev.RunFailed | ev.RunCancelled | ev.RunTerminated):
+        return last.unread
+    return ()

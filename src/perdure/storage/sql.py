@@ -1,7 +1,7 @@
 """Named queries: SQL lives in .sql files, and Python refers to it by name.
 
-A folder of files holds them, a file for each story. A file is a series of queries. Each begins with `-- name: some_name`, goes on with comment lines that say
-what it is for, and then the statement itself:
+A folder of files holds them, a file for each story. A file is a series of queries. Each begins with
+`-- name: some_name`, goes on with comment lines that say what it is for, and then the statement itself:
 
     -- name: owned
     -- (run, epoch) of every run a worker owns.

@@ -1,4 +1,4 @@
-"""Updates with validators, steps, timers and children, before the first activation, at once and racing the end; queries."""
+"""Updates with validators, steps, timers and children: early ones, several at once, some racing the end; queries."""
 
 import asyncio
 
