@@ -150,12 +150,16 @@ def _listed(value: Any) -> list[Any]:
     return list(value)
 
 
+def _pair(value: Any) -> list[Any]:
+    return _listed(value) if isinstance(value, tuple) else []
+
+
 def _choices(value: Any) -> list[Any] | None:
     return _listed(value) if isinstance(value, list) else None
 
 
 def _condition(name: str, wanted: Any) -> Condition:
-    pair = _listed(wanted) if isinstance(wanted, tuple) else []
+    pair = _pair(wanted)
     operator: str = pair[0] if len(pair) == 2 else "="
     given: Any = pair[1] if len(pair) == 2 else wanted
     if operator == "in" and (choices := _choices(given)) is not None:
