@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,15 @@ class Cli:
                 return await action(engine)
 
         return asyncio.run(act())
+
+
+@pytest.fixture(autouse=True)
+def the_logs_stay_as_they_were() -> Iterator[None]:
+    """A command sets how much of the engine's log is to be seen: for its process, which here is the tests' own."""
+    logger = logging.getLogger("perdure")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture

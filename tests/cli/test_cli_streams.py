@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -141,20 +142,23 @@ def test_ls_blocked_tells_what_to_do(cli: Any, driven: Any) -> None:
 
 
 def test_workers_are_listed_with_their_versions(cli: Any, driven: Any) -> None:
-    async def lists(engine: Engine) -> str:
+    async def lists(engine: Engine) -> list[str]:
         (found,) = await engine.workers()
         assert (found.name, found.version) == ("the worker", "v7")
         code = "from perdure.cli import main; main()"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, "workers", "--url", cli.url, stdout=asyncio.subprocess.PIPE
-        )
-        out, _ = await process.communicate()
-        return out.decode()
+        told: list[str] = []
+        for form in ([], ["--json"]):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", code, "workers", "--url", cli.url, *form, stdout=asyncio.subprocess.PIPE
+            )
+            out, _ = await process.communicate()
+            told.append(out.decode())
+        return told
 
-    told = driven(lists)
-    assert "the worker" in told
-    assert "v7" in told
-    assert "clistreams.tells" in told
+    table, as_json = driven(lists)
+    assert "the worker" in table
+    assert "v7" in table
+    assert "clistreams.tells" in json.loads(as_json)[0]["workflows"]
     outcome = cli("workers")
     assert "No worker is running" in outcome.err
     assert cli("workers", "--json").json == []
