@@ -69,15 +69,20 @@ def run(
     workflow = load_workflow(target)
     call = call_with(workflow, input)
     log_to_stderr(logging.WARNING)
-    # The reason why this very run is blocked is told below.
-    logging.getLogger("perdure.worker").addFilter(lambda record: "is blocked" not in str(record.msg))
+    logging.getLogger("perdure.worker").addFilter(_told_below)
     given = uuid.uuid4().hex if id is None else id
     again = ["perdure", "run", target, *(["--input", input] if input is not None else []), "--id", given]
     try:
         code = asyncio.run(_drive(workflow, call, given, where, timeout, shlex.join(again)))
     finally:
+        logging.getLogger("perdure.worker").removeFilter(_told_below)
         call.close()  # unused, if the database can't be opened
     end_process(code)
+
+
+def _told_below(record: logging.LogRecord) -> bool:
+    """Keeps out of the log why this very run is blocked, since the command itself says so."""
+    return "is blocked" not in str(record.msg)
 
 
 async def _drive(
