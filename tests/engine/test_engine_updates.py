@@ -407,7 +407,7 @@ def test_an_update_that_waits_leaves_memory_and_comes_back(place: Place) -> None
     run(main)
 
 
-def test_a_run_that_can_be_updated_isnt_stuck(place: Place) -> None:
+def test_a_run_that_waits_for_its_own_state_says_what_could_change_it(place: Place) -> None:
     @workflow(name="updates.only_queries")
     async def only_queries() -> None:
         def state() -> int:
@@ -420,7 +420,7 @@ def test_a_run_that_can_be_updated_isnt_stuck(place: Place) -> None:
         async with place.engine() as engine:
             handle = await opened(engine)
             await reaches(handle, "waiting")
-            assert (await handle.info()).reason is None
+            assert "only an update (" in str((await handle.info()).reason)
             stuck = await engine.start(only_queries())
             await reaches(stuck, "waiting")
             assert "only a cancellation" in str((await stuck.info()).reason).lower()

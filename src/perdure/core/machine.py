@@ -154,10 +154,17 @@ class Machine(Matching):
         return handlers is None or handlers.keeper is None or not (handlers.going or self.asks())
 
     def stuck(self) -> str | None:
-        """Why only a cancellation can still wake the code, None if something else may."""
-        if self.operations or self.ended or (self.handlers is not None and self.handlers.updates):
+        """What the code waits for when it has asked for nothing that would come; None if it has."""
+        handlers = self.handlers
+        if self.operations or self.ended or (handlers is not None and handlers.keeper is not None):
             return None
         where = "".join(f"\n  code is at: {place}" for place in mismatch.where(self.loop)[:6])
+        if handlers is not None and handlers.updates:
+            names = ", ".join(handlers.updates)
+            return (
+                "the code waits for its own state to change (until, an Event, a Queue), and from outside only an "
+                f"update ({names}) or a cancellation can bring that.{where}"
+            )
         return (
             "the code waits for something that no step, timer, child, message or callback will bring, such as an "
             f"Event that nobody sets or a Queue that nobody fills. Only a cancellation can end this wait.{where}"
