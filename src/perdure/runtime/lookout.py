@@ -1,4 +1,4 @@
-"""Waiting for what somebody else will put into the store: answers to updates and to questions.
+"""Waiting for what somebody else will put into the store: the ends of runs, answers to updates and questions.
 
 What happens in this process is told at once. For the rest the store is asked whenever somebody has committed
 something, and every now and then in case no hint came.
@@ -75,7 +75,7 @@ class Lookout(Generic[K, V]):
                 if not self._again:
                     return
         except StoreError as error:
-            logger.warning("couldn't look for answers, will try again: %s", error)
+            logger.warning("couldn't look for what is waited for, will try again: %s", error)
         finally:
             self._check = None
 
