@@ -35,8 +35,9 @@ others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this m
 bench: $(VENV)/.dev  ## our figures beside the machine's raw limits
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.dev  ## the acceptance tests with many more kills
+soak: $(VENV)/.dev  ## the acceptance tests with many more kills, and all unit tests on the other Pythons
 	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance
+	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
 
 format: $(VENV)/.dev  ## put the code into its standard form
 	$(BIN)/ruff check --fix-only -q .
