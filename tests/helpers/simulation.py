@@ -11,6 +11,7 @@ its prefixes with the rest driven live again, gives the same events, operations,
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
@@ -487,9 +488,11 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 def plain_asyncio(make: Callable[[], Coroutine[Any, Any, Any]]) -> Recorded:
-    """What the same code does on asyncio itself, without durable execution."""
+    """What the same code does on asyncio itself, without durable execution, and without a collection amid it."""
     sights: list[Any] = []
     _Stage.sights, _Stage.plain = sights, True
+    gc.collect()
+    gc.disable()
     try:
         with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
             runner.get_loop().set_exception_handler(lambda loop, context: None)
@@ -497,5 +500,6 @@ def plain_asyncio(make: Callable[[], Coroutine[Any, Any, Any]]) -> Recorded:
     except Exception as error:
         return Recorded([], [], sights, Ending.RAISED, describe(error), [], error)
     finally:
+        gc.enable()
         _Stage.sights, _Stage.plain = None, False
     return Recorded([], [], sights, Ending.RETURNED, value, [])
