@@ -202,6 +202,7 @@ def test_a_start_brings_messages(place: Place) -> None:
             handle = await engine.start(takes("m", 3), id="a", messages=[("m", 1), Message("m", 2, "k")])
             again = await engine.start(takes("m", 3), id="a", messages=[Message("m", 2, "k"), ("m", 3)])
             assert await handle.result() == await again.result() == [1, 2, 3]
+            assert await engine.run(takes("m"), id="b", messages=[("m", "hello")]) == ["hello"]
 
     run(main)
 

@@ -292,6 +292,7 @@ class Engine(Doors):
         queue: str | None = None,
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
+        messages: Sequence[Message | tuple[str, Any]] = (),
         attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail", "restart"] = "attach",
     ) -> R:
@@ -306,6 +307,7 @@ class Engine(Doors):
             queue=queue,
             delay=delay,
             timeout=timeout,
+            messages=messages,
             attributes=attributes,
             if_exists=if_exists,
         )
