@@ -186,7 +186,7 @@ class Store(Protocol):
         ...
 
     async def mail(self, worker: int) -> list[Mail]:
-        """All inbox items of the runs this worker owns, oldest first."""
+        """All inbox items of the runs this worker owns, oldest first within each run."""
         ...
 
     async def owned(self, worker: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ class Unbegun(Protocol):
     """Runs that have never been driven and are blocked for want of a worker, as `store.unbegun`."""
 
     async def mail(self, *, limit: int) -> Sequence[Mail]:
-        """Control mail of such runs, oldest first, at most `limit` items."""
+        """Control mail of such runs, of each the oldest first, at most `limit` items."""
         ...
 
     async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:

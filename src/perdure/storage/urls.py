@@ -10,7 +10,10 @@ from urllib.parse import unquote
 from perdure.errors import ConfigurationError
 from perdure.storage.protocol import Store
 
-FORMS = "sqlite:///agents.db (a file beside the program), sqlite:////var/lib/agents.db (an absolute path), memory:"
+FORMS = (
+    "sqlite:///agents.db (a file beside the program), sqlite:////var/lib/agents.db (an absolute path), "
+    "postgresql://user@host/database, memory:"
+)
 
 
 def store_for(url: str) -> Store:
@@ -36,7 +39,11 @@ def store_for(url: str) -> Store:
             raise ConfigurationError(msg)
         return SqliteStore(path)
     if scheme in ("postgres", "postgresql"):
-        msg = f"{scheme}: this version of Perdure has no PostgreSQL store yet. Write one of: {FORMS}"
-        raise ConfigurationError(msg)
+        try:
+            from perdure.storage.postgres import PostgresStore
+        except ImportError as error:
+            msg = f"{scheme}: needs a driver that isn't installed ({error}): pip install 'perdure[postgres]'"
+            raise ConfigurationError(msg) from error
+        return PostgresStore(url)
     msg = f"{url!r} isn't a database url that Perdure knows. Write one of: {FORMS}"
     raise ConfigurationError(msg)

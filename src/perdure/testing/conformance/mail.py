@@ -61,7 +61,7 @@ async def mail_makes_an_unowned_run_due(bench: Bench) -> None:
 
 
 async def mail_leaves_the_driver_alone(bench: Bench) -> None:
-    """The owner of a run finds new mail by mail(), of all its runs, oldest first, and only of its own."""
+    """The owner of a run finds new mail by mail(), of all its runs, oldest first within each, and only of its own."""
     worker, other = await bench.worker(), await bench.worker()
     first, second = await bench.make("a", owner=worker), await bench.make("b", owner=worker)
     await bench.make("c", owner=other)
@@ -71,11 +71,9 @@ async def mail_leaves_the_driver_alone(bench: Bench) -> None:
     assert (await bench.row("a")).owner == worker
     assert (await bench.row("a")).wake_at is None
     items = await bench.store.mail(worker)
-    assert [(item.run, item.data) for item in items] == [
-        (second.run, b"1"),
-        (first.run, b"2"),
-        (second.run, b"4"),
-    ]
+    assert [item.data for item in items if item.run == first.run] == [b"2"]
+    assert [item.data for item in items if item.run == second.run] == [b"1", b"4"]
+    assert len(items) == 3
     assert await bench.store.mail(other + 1) == []
 
 

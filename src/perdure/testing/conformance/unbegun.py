@@ -16,7 +16,7 @@ async def stranded(bench: Bench, id: str) -> RunRow:
 
 
 async def the_mail_of_unbegun_runs_is_found(bench: Bench) -> None:
-    """Control mail only, the oldest first, up to the limit."""
+    """Control mail only, of each run the oldest first, up to the limit."""
     worker = await bench.worker()
     first, second = await stranded(bench, "first"), await stranded(bench, "second")
     driven = await bench.make("driven", owner=worker)
@@ -25,12 +25,11 @@ async def the_mail_of_unbegun_runs_is_found(bench: Bench) -> None:
         await bench.store.send(row.id, text, now=NOW + 2)
     await bench.store.send("first", b"message", now=NOW + 2, kind=MailKind.MESSAGE)
     found = await bench.store.unbegun.mail(limit=10)
-    assert [(item.run, item.data) for item in found] == [
-        (second.run, b"1"),
-        (first.run, b"2"),
-        (second.run, b"5"),
-    ]
-    assert [item.data for item in await bench.store.unbegun.mail(limit=1)] == [b"1"]
+    assert [item.data for item in found if item.run == first.run] == [b"2"]
+    assert [item.data for item in found if item.run == second.run] == [b"1", b"5"]
+    assert len(found) == 3
+    (item,) = await bench.store.unbegun.mail(limit=1)
+    assert item.data in (b"1", b"2")
 
 
 async def an_unbegun_run_ends_without_a_driver(bench: Bench) -> None:

@@ -1,0 +1,204 @@
+"""Appending: the compare-and-set of many runs' histories, and what follows from it.
+
+The hot path is one statement for a whole batch of appends to different runs, which needs no transaction around it.
+Appends with consequences (a status, mail, children) have the same statement first, and what follows from those
+that passed after it, in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from perdure.core.status import FINAL
+from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.effects import take_effect
+from perdure.storage.postgres.lifecycle import (
+    close_children,
+    create_runs,
+    deliver,
+    succeed,
+    take_inbox,
+)
+from perdure.storage.records import Append, Appended, Mail, Stale, Successor
+
+_FINAL = frozenset(status.value for status in FINAL)
+
+
+def plain(append: Append) -> bool:
+    """Whether an append changes nothing but its run's seq."""
+    return not (
+        append.status is not None
+        or append.release
+        or append.consumed
+        or append.children
+        or append.parent_mail
+        or append.effects
+        or append.successor
+    )
+
+
+def bindings(batch: Sequence[Append]) -> dict[str, Any]:
+    """Of the `append_many` query. The runs must differ; they are locked in the order of their keys."""
+    batch = sorted(batch, key=lambda append: append.run)
+    events = [
+        (append.run, seq, data)
+        for append in batch
+        for seq, data in enumerate(append.events, append.expected + 1)
+    ]
+    return {
+        "runs": [append.run for append in batch],
+        "expected": [append.expected for append in batch],
+        "epochs": [append.epoch for append in batch],
+        "attempts": [append.attempt for append in batch],
+        "seqs": [append.expected + len(append.events) for append in batch],
+        "nows": [float(append.now) for append in batch],
+        "event_runs": [run for run, _, _ in events],
+        "event_seqs": [seq for _, seq, _ in events],
+        "event_data": [data for _, _, data in events],
+    }
+
+
+async def answers(
+    db: Database, batch: Sequence[Append], passed: Sequence[tuple[Any, ...]]
+) -> list[Appended | Stale]:
+    """What plain appends are told, from the runs that passed."""
+    through = {run for (run,) in passed}
+    refused = [append for append in batch if append.run not in through]
+    told = await refusals(db, refused) if refused else {}
+    return [
+        told[append.run] if append.run in told else Appended(append.expected + len(append.events))
+        for append in batch
+    ]
+
+
+async def refusals(db: Database, refused: Sequence[Append]) -> dict[int, Appended | Stale]:
+    """The answers to appends that didn't pass: they are stale, or there already."""
+    rows = await db.rows("standing", runs=[append.run for append in refused])
+    standing = {run: (seq, epoch, attempt) for run, seq, epoch, attempt, _ in rows}
+    told: dict[int, Appended | Stale] = {}
+    for append in refused:
+        seq, epoch, attempt = standing.get(append.run, (0, 0, None))
+        if attempt != append.attempt:
+            told[append.run] = Stale(seq, epoch)
+        else:
+            children = await _children_again(db, append) if append.children else ()
+            successor = await _successor_again(db, append)
+            told[append.run] = Appended(append.expected + len(append.events), children, successor)
+    return told
+
+
+async def _children_again(db: Database, append: Append) -> tuple[tuple[int, int], ...]:
+    """What the first of two equal appends was told about its children."""
+    rows = await db.rows("keys_of", ids=[child.id for child in append.children])
+    known = {id: (run, epoch, owner, parent) for id, run, epoch, owner, parent in rows}
+    children: list[tuple[int, int]] = []
+    for child in append.children:
+        run, epoch, owner, parent = known[child.id]
+        ours = owner is not None and owner == child.owner and parent == append.run and epoch == 1
+        children.append((run, 1 if ours else 0))
+    return tuple(children)
+
+
+async def _successor_again(db: Database, append: Append) -> tuple[int, int] | None:
+    """What the first of two equal appends was told about the run's next generation."""
+    if append.successor is None:
+        return None
+    ((key, epoch, owner),) = await db.rows("successor", run=append.run)
+    ours = owner is not None and owner == append.successor.run.owner and epoch == 1
+    return key, 1 if ours else 0
+
+
+async def apply(db: Database, batch: Sequence[Append]) -> list[Appended | Stale]:
+    """Apply appends to different runs, with what follows from them, in the open transaction."""
+    telling = [append.run for append in batch if append.parent_mail]
+    if telling:
+        await db.rows("lock_families", runs=[append.run for append in batch], telling=telling)
+    passed = {run for (run,) in await db.rows("append_many", **bindings(batch))}
+    refused = [append for append in batch if append.run not in passed]
+    told = await refusals(db, refused) if refused else {}
+    results: list[Appended | Stale] = []
+    ending: list[Append] = []
+    for append in batch:
+        if append.run in told:
+            results.append(told[append.run])
+        else:
+            results.append(await _follow(db, append))
+            if append.status in _FINAL:
+                ending.append(append)
+    if ending:
+        made = await _finish(db, ending)
+        for place, append in enumerate(batch):
+            if append.run in made:
+                results[place] = msgspec.structs.replace(results[place], successor=made[append.run])
+    return results
+
+
+async def _follow(db: Database, append: Append) -> Appended:
+    """What follows from an append that has passed, its end aside."""
+    run = append.run
+    if append.consumed:
+        taken = await db.run("take_mail", run=run, ids=list(append.consumed))
+        await db.run("less_mail", run=run, taken=taken)
+    children = await _start_children(db, append) if append.children else ()
+    for effect in append.effects:
+        await take_effect(db, append, effect)
+    if append.status not in _FINAL:
+        if append.status is not None:
+            await db.run(
+                "set_status",
+                run=run,
+                status=append.status,
+                reason=append.reason,
+                block_code=append.block_code,
+            )
+        if append.release:
+            await db.run("release", run=run, now=float(append.now), wake_at=append.wake_at)
+    if append.parent_mail is not None:
+        parent = await db.value("parent_of", run=run)
+        if parent is not None:
+            await deliver(db, parent, append.parent_mail, append.now)
+    return Appended(append.expected + len(append.events), children)
+
+
+async def _start_children(db: Database, append: Append) -> tuple[tuple[int, int], ...]:
+    """(key, epoch) of each child; the epoch is 0 if the caller doesn't drive it from now on."""
+    caller = await db.value("owner_of", run=append.run)
+    made = await create_runs(db, append.children, [append.run] * len(append.children))
+    missing = [child.id for child, new in zip(append.children, made, strict=True) if new is None]
+    rows = await db.rows("keys_of", ids=missing) if missing else []
+    known = {id: run for id, run, *_ in rows}
+    return tuple(
+        (known[child.id], 0) if new is None else (new[0], new[1] if child.owner == caller else 0)
+        for child, new in zip(append.children, made, strict=True)
+    )
+
+
+async def _finish(db: Database, ending: Sequence[Append]) -> dict[int, tuple[int, int]]:
+    """End runs. By run, (key, epoch) of the next generations; the epoch is 0 if the caller doesn't drive that."""
+    runs = [append.run for append in ending]
+    going_on: list[tuple[Append, Successor, int | None, list[Mail]]] = []
+    for append in ending:
+        if append.successor is not None:
+            caller = await db.value("owner_of", run=append.run)
+            going_on.append((append, append.successor, caller, await take_inbox(db, append.run)))
+    await db.run(
+        "finish_many",
+        runs=runs,
+        statuses=[append.status for append in ending],
+        reasons=[append.reason for append in ending],
+        codes=[append.block_code for append in ending],
+        nows=[float(append.now) for append in ending],
+    )
+    await db.run("drop_inboxes", runs=runs)
+    await db.run("drop_details", runs=runs)
+    now = ending[-1].now
+    for (parent,) in await db.rows("live_parents", runs=runs):
+        await close_children(db, parent, now)
+    made: dict[int, tuple[int, int]] = {}
+    for append, successor, caller, inbox in going_on:
+        key, epoch = await succeed(db, append.run, successor, inbox)
+        made[append.run] = key, epoch if successor.run.owner == caller else 0
+    return made

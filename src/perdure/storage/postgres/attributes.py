@@ -1,0 +1,108 @@
+"""The attributes of runs in a PostgreSQL store, and finding runs by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from perdure.core.attributes import Attribute, Condition
+from perdure.storage.attributes import MarkPatched, SetAttributes
+from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.newest import lock_newest
+from perdure.storage.postgres.ways import Ways
+from perdure.storage.records import Append, Delivery, MailKind, RunFilter
+
+
+class PostgresAttributes:
+    """The verbs, handed to the store's ways."""
+
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
+
+    async def set(self, id: str, attributes: Sequence[Attribute], event: bytes, *, now: float) -> Delivery:
+        return await self._ways.write(_set_from_outside, id, attributes, event)
+
+    async def of(self, runs: Sequence[int]) -> Mapping[int, Sequence[Attribute]]:
+        return await self._ways.read(attributes_of, runs) if runs else {}
+
+
+async def set_attributes(db: Database, append: Append, effect: SetAttributes) -> None:
+    """The effect of an append that changes attributes."""
+    await put_attributes(db, append.run, effect.attributes)
+
+
+async def mark_patched(db: Database, append: Append, effect: MarkPatched) -> None:
+    """The effect of an append by which a run took the new branch of a change."""
+    await db.run("mark_patched", run=append.run, change=effect.change)
+
+
+async def put_attributes(db: Database, run: int, attributes: Sequence[Attribute]) -> None:
+    """Change a run's attributes."""
+    for attribute in attributes:
+        name, family = attribute.name, attribute.family
+        await db.run("remove_attribute", run=run, name=name)
+        for place, value in enumerate(attribute.values, int(attribute.listed)):
+            text = str(value) if family == "text" else json.dumps(value)
+            number = None if family == "text" else _number(value)
+            await db.run(
+                "put_attribute", run=run, name=name, place=place, family=family, text=text, number=number
+            )
+
+
+async def _set_from_outside(db: Database, id: str, attributes: Sequence[Attribute], event: bytes) -> Delivery:
+    run = await lock_newest(db, id)
+    if run is None:
+        return Delivery.UNKNOWN_RUN
+    await put_attributes(db, run, attributes)
+    for (number,) in await db.rows("quiet_mail", run=run):
+        await db.run("put_mail", run=run, number=number, kind=MailKind.CONTROL.value, data=event)
+        return Delivery.DELIVERED
+    return Delivery.RUN_ENDED
+
+
+async def attributes_of(db: Database, runs: Sequence[int]) -> dict[int, list[Attribute]]:
+    """The attributes of these runs."""
+    values: dict[tuple[int, str], tuple[Any, bool, list[Any]]] = {}
+    for run, name, place, family, text in await db.rows("attributes_of", runs=list(runs)):
+        value = text if family == "text" else json.loads(text)
+        values.setdefault((run, name), (family, place > 0, []))[2].append(value)
+    found: dict[int, list[Attribute]] = {}
+    for (run, name), (family, listed, several) in values.items():
+        found.setdefault(run, []).append(Attribute(name, family, tuple(several), listed))
+    return found
+
+
+async def find_keys(db: Database, filter: RunFilter, bindings: Mapping[str, Any]) -> list[int]:
+    """Keys of the runs that a filter with attributes, or for a change of code, matches; newest first."""
+    conditions = list(filter.attributes)
+    equal = next((condition for condition in conditions if condition.operator == "="), None)
+    first = equal or (conditions[0] if conditions else None)
+    texts: list[str] | None = None
+    numbers: list[Decimal] | None = None
+    if equal is not None:
+        texts = [str(value) for family, value in equal.choices if family == "text"]
+        numbers = [_number(value) for family, value in equal.choices if family != "text"]
+    rows = await db.rows(
+        "find_keys",
+        **bindings,
+        unpatched=filter.unpatched,
+        name=None if first is None else first.name,
+        texts=texts,
+        numbers=numbers,
+        conditions=json.dumps([_plain(condition) for condition in conditions]),
+    )
+    return [run for (run,) in rows]
+
+
+def _plain(condition: Condition) -> tuple[Any, ...]:
+    choices = [
+        (family, value if family == "text" else str(_number(value))) for family, value in condition.choices
+    ]
+    return condition.name, condition.operator, choices
+
+
+def _number(value: Any) -> Decimal:
+    """A number that compares as it reads: the shortest decimal form of a float."""
+    return Decimal(repr(value))

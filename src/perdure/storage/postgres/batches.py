@@ -1,0 +1,186 @@
+"""Gathers appends into group commits, several of them on their way at once.
+
+While as many batches as allowed are on their way, further appends wait and become one batch together. Two appends
+of one run never travel at the same time; the second waits, so that they arrive in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
+
+from perdure.storage.postgres import appends
+from perdure.storage.postgres.attempts import Attempts
+from perdure.storage.postgres.express import Express
+from perdure.storage.records import Append, Appended, Stale
+
+#: Batches on their way at once. More only split the work into smaller commits.
+IN_FLIGHT = 3
+_APPENDS_MAX = 1000
+_BYTES_MAX = 8 * 1024 * 1024
+
+Result = Appended | Stale
+
+
+class _Ticket:
+    """The appends of one call, and how many of them have no answer yet."""
+
+    __slots__ = ("future", "left", "results")
+
+    def __init__(self, future: asyncio.Future[list[Result]], number: int) -> None:
+        self.future = future
+        self.left = number
+        self.results: list[Result | None] = [None] * number
+
+    def settle(self, place: int, result: Result) -> None:
+        """One of them has its answer."""
+        self.results[place] = result
+        self.left -= 1
+        if not self.left and not self.future.done():
+            self.future.set_result(self.results)  # type: ignore[arg-type]
+
+
+#: Appends that travel together, each with its place in its call.
+Load: TypeAlias = list[tuple[Append, _Ticket, int]]
+
+
+class Batches:
+    """The way of appends to the database.
+
+    Attributes:
+        commits: batches made durable so far; tests count them.
+    """
+
+    def __init__(self, attempts: Attempts, express: Express, loop: asyncio.AbstractEventLoop) -> None:
+        self._attempts = attempts
+        self._express = express
+        self._loop = loop
+        self._waiting: deque[tuple[Append, _Ticket, int]] = deque()
+        self._travelling: dict[int, _Ticket] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lone: Load | None = None  # on the quick way
+        self._idle: asyncio.Future[None] | None = None
+        self.commits = 0
+
+    def submit(self, batch: Sequence[Append]) -> asyncio.Future[list[Result]]:
+        """The answers, in order, once all of it is durable."""
+        future: asyncio.Future[list[Result]] = self._loop.create_future()
+        ticket = _Ticket(future, len(batch))
+        if not batch:
+            future.set_result([])
+        if len(batch) == 1 and not self._waiting and self._goes_alone(batch[0]):
+            self._lone = [(batch[0], ticket, 0)]
+            self._travelling[batch[0].run] = ticket
+            return future
+        for place, append in enumerate(batch):
+            self._waiting.append((append, ticket, place))
+        self._send()
+        return future
+
+    async def arrived(self, runs: Collection[int]) -> None:
+        """Wait for what was submitted so far for these runs, however it ends."""
+        tickets = [self._travelling[run] for run in runs if run in self._travelling]
+        tickets += [ticket for append, ticket, _ in self._waiting if append.run in runs]
+        if tickets:
+            await asyncio.wait({ticket.future for ticket in tickets})
+
+    async def drain(self) -> None:
+        """Wait for everything submitted."""
+        while self._tasks or self._lone:
+            if self._lone:
+                self._idle = self._loop.create_future()
+                await self._idle
+            else:
+                await asyncio.wait(self._tasks)
+
+    def _send(self) -> None:
+        while self._waiting and len(self._tasks) < IN_FLIGHT:
+            load = self._next_load()
+            if not load:
+                return
+            self._send_off(load)
+
+    def _goes_alone(self, append: Append) -> bool:
+        """Send an append the quick way, if that is free and it may go."""
+        return (
+            self._lone is None
+            and append.run not in self._travelling
+            and appends.plain(append)
+            and self._express.send(append, self._lone_arrived)
+        )
+
+    def _send_off(self, load: Load) -> None:
+        task = self._loop.create_task(self._travel(load))
+        self._tasks.add(task)
+        task.add_done_callback(self._arrived)
+
+    def _lone_arrived(self, passed: bool) -> None:
+        load, self._lone = self._lone, None
+        assert load is not None
+        if passed:
+            ((append, ticket, place),) = load
+            del self._travelling[append.run]
+            self.commits += 1
+            ticket.settle(place, Appended(append.expected + 1))
+            self._send()
+        else:
+            self._send_off(load)
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _next_load(self) -> Load:
+        """What travels next: appends to different runs, none of which is on its way already."""
+        load: Load = []
+        later: Load = []
+        size = 0
+        held: set[int] = set()
+        while self._waiting and len(load) < _APPENDS_MAX and size < _BYTES_MAX:
+            item = self._waiting.popleft()
+            run = item[0].run
+            if run in self._travelling or run in held:
+                later.append(item)
+                held.add(run)  # what follows for this run stays behind it
+                continue
+            load.append(item)
+            held.add(run)
+            size += sum(map(len, item[0].events))
+        self._waiting.extendleft(reversed(later))
+        self._travelling.update((append.run, ticket) for append, ticket, _ in load)
+        return load
+
+    async def _travel(self, load: Load) -> None:
+        batch = [append for append, _, _ in load]
+        try:
+            results = await self._commit(batch)
+        except BaseException as error:  # noqa: BLE001 - whoever submitted it is told
+            self._failed(load, error)
+        else:
+            self.commits += 1
+            for (_, ticket, place), result in zip(load, results, strict=True):
+                ticket.settle(place, result)
+        finally:
+            for append in batch:
+                del self._travelling[append.run]
+
+    async def _commit(self, batch: Sequence[Append]) -> list[Result]:
+        if all(map(appends.plain, batch)):
+            passed = await self._attempts.alone("append_many", appends.bindings(batch))
+            if len(passed) == len(batch):
+                return [Appended(append.expected + len(append.events)) for append in batch]
+            return await self._attempts.read(appends.answers, batch, passed)
+        return await self._attempts.write(appends.apply, batch, marked=False)
+
+    def _failed(self, load: Load, error: BaseException) -> None:
+        """Some of a call's other appends may have come through: repeating all of it is the caller's, and safe."""
+        for _, ticket, _ in load:
+            if not ticket.future.done():
+                if isinstance(error, asyncio.CancelledError):
+                    ticket.future.cancel()
+                else:
+                    ticket.future.set_exception(error)
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._send()

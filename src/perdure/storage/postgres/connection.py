@@ -1,0 +1,130 @@
+"""Opening a PostgreSQL database: connections, checks, and the way to today's schema."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from perdure.errors import ConfigurationError, NewerSchemaError, StoreUnavailableError
+from perdure.storage.migrate import load_migrations
+from perdure.storage.postgres.database import Database
+from perdure.storage.sql import load_queries
+
+logger = logging.getLogger("perdure.postgres")
+
+_HERE = Path(__file__).parent
+QUERIES = load_queries(_HERE / "queries")
+MIGRATIONS = load_migrations(_HERE / "migrations")
+SCHEMA_VERSION = MIGRATIONS[-1].version
+
+OLDEST_SERVER = 140000
+CONNECTIONS = 8
+_CONNECT_TIMEOUT = 10
+#: Taken while migrating; distributed engines without advisory locks migrate with one process up.
+_MIGRATION_LOCK = 0x50657264
+
+
+def checked(url: str) -> str:
+    """The url as connection info, with what we need of it.
+
+    Raises:
+        ConfigurationError: libpq can't read it.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        told = str(error).replace(url, "...")  # which may hold a password
+        msg = f"the database url can't be read: {told}. Write postgresql://user:password@host:5432/database"
+        raise ConfigurationError(msg) from error
+    given.setdefault("connect_timeout", str(_CONNECT_TIMEOUT))
+    given.setdefault("application_name", "perdure")
+    given.setdefault("keepalives_idle", "10")
+    given.setdefault("keepalives_interval", "5")
+    given.setdefault("keepalives_count", "3")
+    given.setdefault("tcp_user_timeout", "25000")  # milliseconds; keepalives don't watch what was sent
+    return make_conninfo(**{name: str(value) for name, value in given.items() if value is not None})
+
+
+def shown(url: str) -> str:
+    """The database for messages, without its password."""
+    given = conninfo_to_dict(url)
+    host = given.get("host") or "localhost"
+    return f"{given.get('dbname') or ''} on {host}:{given.get('port') or 5432}"
+
+
+def make_pool(conninfo: str, *, prepares: bool) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    """Connections for this process, which prepare statements or don't; nothing is opened yet."""
+    return AsyncConnectionPool(
+        conninfo,
+        min_size=1,
+        max_size=CONNECTIONS,
+        open=False,
+        kwargs={"autocommit": True, "prepare_threshold": 2 if prepares else None},
+        name="perdure",
+    )
+
+
+async def prepare(connection: AsyncConnection[Any], where: str) -> bool:
+    """Check the server, and bring the schema up to date.
+
+    Returns:
+        Whether a pooler such as pgbouncer is in between, which may give each transaction another connection to the
+        server. There a prepared statement's name could mean one of another client's, and hints don't get through.
+
+    Raises:
+        StoreUnavailableError: its settings would lose what is acknowledged, or it is too old.
+        NewerSchemaError: a newer Perdure has used it.
+    """
+    db = Database(connection, QUERIES)
+    ((synchronous, fsync, version, process),) = await db.rows("settings")
+    if int(version) < OLDEST_SERVER:
+        raise StoreUnavailableError(
+            f"The database {where} runs PostgreSQL {int(version) // 10000}; Perdure needs 14 or newer. Upgrade "
+            "the server."
+        )
+    if synchronous == "off":
+        raise StoreUnavailableError(
+            f"The database {where} has synchronous_commit off: a crash of the server would lose steps that were "
+            "acknowledged. Set it on for this user: ALTER ROLE ... SET synchronous_commit = on"
+        )
+    if fsync == "off":
+        logger.warning("%s runs with fsync=off: a power cut loses or damages it; for tests only", where)
+    if await _version(db) != SCHEMA_VERSION:
+        await _migrate(db, where)
+    await db.run("forget_commits")
+    pooled = bool(process != connection.pgconn.backend_pid)  # a pooler makes process numbers of its own up
+    if pooled:
+        logger.info("%s is behind a pooler: going without prepared statements and LISTEN", where)
+    return pooled
+
+
+async def _version(db: Database) -> int:
+    if not await db.value("has_schema"):
+        return 0
+    version = await db.value("schema_version")
+    return 0 if version is None else int(version)
+
+
+async def _migrate(db: Database, where: str) -> None:
+    await db.begin()
+    try:
+        await db.connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        version = await _version(db)  # again: another process may have been faster
+        if version > SCHEMA_VERSION:
+            raise NewerSchemaError(
+                f"The database {where} has schema version {version}, and this version of Perdure knows only up to "
+                f"{SCHEMA_VERSION}: a newer one has used it. Upgrade Perdure here. (pip install -U perdure)"
+            )
+        for migration in MIGRATIONS[version:]:
+            await db.connection.execute(migration.sql)
+        await db.run("set_schema_version", version=str(SCHEMA_VERSION))
+        await db.commit()
+    except BaseException:
+        await db.roll_back()
+        raise

@@ -1,0 +1,45 @@
+"""A connection as the verbs see it: queries by name, answers as plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from psycopg import AsyncConnection
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Database:
+    """Runs named queries on one connection.
+
+    Args:
+        connection: in autocommit mode; transactions are begun and ended by name here.
+    """
+
+    def __init__(self, connection: AsyncConnection[Any], queries: Mapping[str, str]) -> None:
+        self.connection = connection
+        self._queries = queries
+
+    async def run(self, query: str, **bindings: Any) -> int:
+        """Run a statement; returns how many rows it changed."""
+        cursor = await self.connection.execute(self._queries[query], bindings, binary=True)
+        return cursor.rowcount
+
+    async def rows(self, query: str, **bindings: Any) -> list[Row]:
+        cursor = await self.connection.execute(self._queries[query], bindings, binary=True)
+        return await cursor.fetchall()
+
+    async def value(self, query: str, **bindings: Any) -> Any:
+        """The one column of the one row; None if there is no row."""
+        found = await self.rows(query, **bindings)
+        return found[0][0] if found else None
+
+    async def begin(self) -> None:
+        await self.connection.execute("BEGIN")
+
+    async def commit(self) -> None:
+        await self.connection.execute("COMMIT")
+
+    async def roll_back(self) -> None:
+        await self.connection.execute("ROLLBACK")

@@ -1,0 +1,54 @@
+"""What appends do besides growing a history: each kind of effect by its statements, in the append's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
+from perdure.storage.callbacks import OpenCallback
+from perdure.storage.postgres import attributes, streams, versions
+from perdure.storage.postgres.callbacks import open_callback
+from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.lifecycle import send_message
+from perdure.storage.postgres.newest import lock_newest
+from perdure.storage.postgres.updates import set_update
+from perdure.storage.records import Append, DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
+from perdure.storage.streams import Emit, Settle, Supersede
+
+
+async def _send(db: Database, append: Append, effect: DeliverMessage) -> None:
+    run = await lock_newest(db, effect.to)
+    if run is not None:
+        await send_message(db, run, effect.data, append.now)
+
+
+async def _keep_detail(db: Database, append: Append, effect: StepDetail) -> None:
+    if effect.data is None:
+        await db.run("forget_detail", run=append.run, step=effect.step)
+    else:
+        await db.run("keep_detail", run=append.run, step=effect.step, data=effect.data, at=effect.at)
+
+
+async def _keep_checkpoint(db: Database, append: Append, effect: KeepCheckpoint) -> None:
+    await db.run("keep_checkpoint", run=append.run, seq=append.expected)
+
+
+_WAYS: dict[type[Effect], Callable[[Database, Append, Any], Awaitable[None]]] = {
+    OpenCallback: open_callback,
+    DeliverMessage: _send,
+    SetUpdate: set_update,
+    StepDetail: _keep_detail,
+    KeepCheckpoint: _keep_checkpoint,
+    Emit: streams.emit,
+    Supersede: streams.supersede,
+    Settle: streams.settle,
+    SetAttributes: attributes.set_attributes,
+    MarkPatched: attributes.mark_patched,
+    Misfit: versions.misfit,
+}
+
+
+async def take_effect(db: Database, append: Append, effect: Effect) -> None:
+    """Do what an effect of a passed append says."""
+    await _WAYS[type(effect)](db, append, effect)

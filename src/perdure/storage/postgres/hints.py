@@ -1,0 +1,123 @@
+"""Tells other stores of changes that concern them, and hears of theirs.
+
+A hint is a NOTIFY of its own, sent after the commit and never inside an append's transaction, where it would take a
+lock that all of the server's committers share. Hints within a few milliseconds are one. Losing any of them, or all
+(a pooler in transaction mode lets none through), only costs latency: workers look by themselves every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+logger = logging.getLogger("perdure.postgres")
+
+CHANNEL = "perdure"
+#: Hints of so many seconds are sent as one.
+COALESCE = 0.003
+_RECONNECT = 1.0
+_PATIENCE = 2.0
+
+
+class Hints:
+    """Sends and hears hints.
+
+    Args:
+        conninfo: for a connection of its own to listen on.
+        heard: called, coalesced, when another store has changed something.
+
+    Attributes:
+        sent: hints sent so far.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Any],
+        conninfo: str,
+        loop: asyncio.AbstractEventLoop,
+        heard: Callable[[], None] | None,
+    ) -> None:
+        self._pool = pool
+        self._conninfo = conninfo
+        self._loop = loop
+        self._heard = heard
+        self._name = secrets.token_hex(8)
+        self._due: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._listens: asyncio.Future[None] | None = None
+        self._closed = False
+        self._told = False
+        self.sent = 0
+
+    async def open(self) -> None:
+        """Listen, from when this returns on, if hints get through at all."""
+        if self._heard is not None:
+            self._listens = self._loop.create_future()
+            self._listening = self._loop.create_task(self._listen())
+            await asyncio.wait([self._listens], timeout=_PATIENCE)
+
+    async def close(self) -> None:
+        """Send what is due, and stop."""
+        self._closed = True
+        if self._due is not None:
+            self._due.cancel()
+            await self._notify()
+        for task in (self._sending, self._listening):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    def changed(self) -> None:
+        """Something was committed that concerns others."""
+        if self._due is None and not self._closed:
+            self._due = self._loop.call_later(COALESCE, self._send)
+
+    def _send(self) -> None:
+        self._due = None
+        if self._sending is not None and not self._sending.done():
+            self.changed()  # one at a time
+            return
+        self._sending = self._loop.create_task(self._notify())
+
+    async def _notify(self) -> None:
+        self.sent += 1
+        try:
+            async with self._pool.connection(timeout=1.0) as connection:
+                await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._name))
+        except (psycopg.Error, PoolTimeout):
+            pass  # others look by themselves in a second
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+                async with connection:
+                    await connection.execute(f"LISTEN {CHANNEL}")
+                    if self._listens is not None and not self._listens.done():
+                        self._listens.set_result(None)
+                    self._tell()  # of what was missed meanwhile
+                    async for notice in connection.notifies():
+                        if notice.payload != self._name:
+                            self._tell_soon()
+            except psycopg.Error as error:
+                logger.debug("not listening for hints: %s", error)
+            await asyncio.sleep(_RECONNECT)
+
+    def _tell_soon(self) -> None:
+        if not self._told:
+            self._told = True
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._told = False
+        if self._heard is not None and not self._closed:
+            self._heard()

@@ -1,0 +1,251 @@
+-- The first schema. Everything lives in a schema of its own, so it can share a database with the user's tables.
+
+CREATE SCHEMA IF NOT EXISTS perdure;
+
+CREATE TABLE perdure.meta (
+    name  text PRIMARY KEY,
+    value text NOT NULL
+);
+
+-- Which run an id means. Apart from `runs`, since a unique index there would have to lead with the run's key in
+-- databases that spread rows by it.
+CREATE TABLE perdure.ids (
+    id  text   PRIMARY KEY,
+    run bigint NOT NULL
+);
+
+-- One row a run, kept small: it is rewritten by every append. The columns an append always changes (seq, attempt,
+-- updated_at, recoveries) are in no index, and the fill factor leaves room on the page, so the hot UPDATE makes no
+-- new index entries.
+-- Keys are made by clients: time-ordered, with random low bits.
+-- No CHECK here: PostgreSQL parses a table's checks anew in each statement that writes to it, which takes a tenth of
+-- an append's time. What they would say is tested instead.
+CREATE TABLE perdure.runs (
+    run             bigint           PRIMARY KEY,
+    id              text             NOT NULL,
+    workflow        text             NOT NULL,
+    status          text             NOT NULL,
+    queue           text             NOT NULL,
+    fingerprint     bytea            NOT NULL,
+    seq             bigint           NOT NULL,
+    epoch           bigint           NOT NULL,
+    owner           bigint,
+    created_at      double precision NOT NULL,
+    updated_at      double precision NOT NULL,
+    started_at      double precision,
+    ended_at        double precision,
+    wake_at         double precision,
+    mail            bigint           NOT NULL DEFAULT 0,
+    mail_number     bigint           NOT NULL DEFAULT 0,
+    recoveries      bigint           NOT NULL DEFAULT 0,
+    semantics       bigint           NOT NULL,
+    reason          text,
+    block_code      text,
+    parent          bigint,
+    parent_op       text,
+    on_parent_close text             NOT NULL,
+    attempt         bigint,  -- number of the newest append, by which a repeat of it is recognised
+    generation      bigint           NOT NULL DEFAULT 1,
+    next            bigint,  -- the run that goes on under this id
+    version         text,  -- of the code that drives it, or drove it last
+    pinned          boolean          NOT NULL DEFAULT false,
+    paused          double precision,  -- it is to be held; when it was due before that, or 0
+    misfits         text[],  -- the codes that found out they can't drive it
+    checkpoint      bigint  -- the event after which a replay may go on when it has read the first one
+) WITH (fillfactor = 70);
+
+CREATE INDEX runs_due ON perdure.runs (queue, workflow, wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL;
+
+-- Earlier generations are found by number, the newest one by `ids`.
+CREATE INDEX runs_generations ON perdure.runs (id, generation);
+
+CREATE INDEX runs_owned ON perdure.runs (owner) WHERE owner IS NOT NULL;
+
+CREATE INDEX runs_with_mail ON perdure.runs (owner) WHERE mail > 0;
+
+CREATE INDEX runs_children ON perdure.runs (parent) WHERE parent IS NOT NULL;
+
+-- Due runs that only workers of one version may drive.
+CREATE INDEX runs_pinned ON perdure.runs (wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL AND pinned;
+
+CREATE INDEX runs_stranded ON perdure.runs (queue, workflow) WHERE block_code = 'code';
+
+-- Of those the ones that were never driven and have mail, which may ask them to end.
+CREATE INDEX runs_unbegun ON perdure.runs (block_code) WHERE block_code = 'code' AND started_at IS NULL AND mail > 0;
+
+CREATE TABLE perdure.events (
+    run  bigint NOT NULL,
+    seq  bigint NOT NULL,
+    data bytea  NOT NULL,
+    PRIMARY KEY (run, seq)
+);
+
+-- Numbers are counted for each run, in its row: order is wanted within a run only.
+CREATE TABLE perdure.inbox (
+    run  bigint NOT NULL,
+    id   bigint NOT NULL,
+    kind text   NOT NULL,  -- 'control' is dropped when the run ends; everything else is kept
+    data bytea  NOT NULL,
+    PRIMARY KEY (run, id)
+);
+
+-- Keys of the mail that was put into a run's inbox, for as long as the run is kept: a repeat is recognised by it.
+CREATE TABLE perdure.mail_keys (
+    run bigint NOT NULL,
+    key text   NOT NULL,
+    PRIMARY KEY (run, key)
+);
+
+CREATE TABLE perdure.workers (
+    id          bigint           PRIMARY KEY,
+    name        text             NOT NULL,
+    host        text             NOT NULL,
+    pid         bigint           NOT NULL,
+    born        bigint           NOT NULL,
+    started_at  double precision NOT NULL,
+    lease_until double precision NOT NULL,
+    queues      text[]           NOT NULL,
+    workflows   text[]           NOT NULL,
+    version     text             NOT NULL,
+    code        text             NOT NULL
+);
+
+-- Marks of transactions whose repeat would do harm, see attempts.py. Kept for a day.
+CREATE TABLE perdure.commits (
+    writer bigint      NOT NULL,
+    number bigint      NOT NULL,
+    at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (writer, number)
+);
+
+-- What starts runs by itself. A row's version is what its changes are fenced by.
+CREATE TABLE perdure.schedules (
+    name    text             PRIMARY KEY,
+    version bigint           NOT NULL,
+    due_at  double precision,
+    waiting boolean          NOT NULL,
+    running text[]           NOT NULL,
+    data    bytea            NOT NULL
+);
+
+CREATE INDEX schedules_due ON perdure.schedules (due_at) WHERE due_at IS NOT NULL;
+
+CREATE INDEX schedules_waiting ON perdure.schedules (name) WHERE waiting;
+
+-- Updates by their ids, with what their callers get. They outlive the run, so that a repeat finds its answer.
+CREATE TABLE perdure.updates (
+    run_id text   NOT NULL,
+    id     text   NOT NULL,
+    run    bigint NOT NULL,  -- which is to handle it
+    call   bytea  NOT NULL,  -- digest of what was called
+    state  text   NOT NULL CHECK (state IN ('requested', 'accepted', 'rejected', 'completed', 'failed')),
+    answer bytea,
+    PRIMARY KEY (run_id, id)
+);
+
+-- What the next generation of a run inherits.
+CREATE INDEX updates_requested ON perdure.updates (run) WHERE state = 'requested';
+
+-- Queries that a process without the code asks of one that has it. Few at any time, and gone in a minute.
+CREATE TABLE perdure.questions (
+    id         bigint           PRIMARY KEY,
+    run_id     text             NOT NULL,
+    workflow   text             NOT NULL,
+    name       text             NOT NULL,
+    input      bytea            NOT NULL,
+    asked_at   double precision NOT NULL,
+    expires_at double precision NOT NULL,
+    taken_at   double precision,
+    answer     bytea
+);
+
+-- What the newest heartbeat of a step told, while the step has no outcome.
+CREATE TABLE perdure.step_details (
+    run  bigint           NOT NULL,
+    step text             NOT NULL,
+    data bytea            NOT NULL,
+    at   double precision NOT NULL,
+    PRIMARY KEY (run, step)
+);
+
+-- Promises to runs that somebody outside keeps. Of a token only its hash is here; rows stay when they are over,
+-- so that a second completion can be told what happened.
+CREATE TABLE perdure.callbacks (
+    token_hash bytea            PRIMARY KEY,
+    run        bigint           NOT NULL,
+    op         text             NOT NULL,
+    opened_at  double precision NOT NULL,
+    expires_at double precision,
+    heartbeat  double precision,
+    heard_at   double precision NOT NULL,
+    state      text             NOT NULL CHECK (state IN ('open', 'completed', 'failed', 'expired')),
+    ended_at   double precision,
+    CHECK ((ended_at IS NULL) = (state = 'open'))
+);
+
+-- Streams belong to a run's id, so that they outlive its generations. `size` is the newest offset.
+CREATE TABLE perdure.streams (
+    id     text   NOT NULL,
+    name   text   NOT NULL,
+    stream bigint NOT NULL,
+    size   bigint NOT NULL CHECK (size >= 1),
+    PRIMARY KEY (id, name)
+);
+
+CREATE INDEX streams_by_key ON perdure.streams (stream);
+
+-- Items, and marks (without data) that take back a step's items from `since` on. `run` has put it out.
+CREATE TABLE perdure.stream_items (
+    stream  bigint           NOT NULL,
+    place   bigint           NOT NULL CHECK (place >= 1),
+    at      double precision NOT NULL,
+    run     bigint           NOT NULL,
+    step    text,
+    attempt bigint,
+    data    bytea,
+    since   bigint           NOT NULL,
+    PRIMARY KEY (stream, place),
+    CHECK (data IS NOT NULL OR step IS NOT NULL)
+);
+
+-- For each step that puts out items: the first one that no mark has taken back, the last one, the last mark; and
+-- whether the step may yet be attempted again, so that these items wouldn't count.
+CREATE TABLE perdure.stream_writers (
+    run        bigint NOT NULL,
+    step       text   NOT NULL,
+    stream     bigint NOT NULL,
+    attempt    bigint NOT NULL,
+    first      bigint NOT NULL,
+    last       bigint NOT NULL,
+    superseded bigint NOT NULL,
+    open       boolean NOT NULL,
+    PRIMARY KEY (run, step, stream)
+);
+
+CREATE INDEX stream_writers_open ON perdure.stream_writers (run) WHERE open;
+
+-- Values are compared within a family only: texts as `text`, everything else as `number` (and `text` is its JSON).
+-- A single value has place 0, those of a list 1 and up.
+CREATE TABLE perdure.attributes (
+    run    bigint NOT NULL,
+    name   text   NOT NULL,
+    place  bigint NOT NULL CHECK (place >= 0),
+    family text   NOT NULL CHECK (family IN ('text', 'number', 'flag', 'moment')),
+    text   text   NOT NULL,
+    number numeric,
+    PRIMARY KEY (run, name, place)
+);
+
+CREATE INDEX attributes_by_text ON perdure.attributes (name, text) WHERE family = 'text';
+
+CREATE INDEX attributes_by_number ON perdure.attributes (name, number) WHERE family <> 'text';
+
+-- Changes of code whose new branch a run has taken.
+CREATE TABLE perdure.patches (
+    run    bigint NOT NULL,
+    change text   NOT NULL,
+    PRIMARY KEY (run, change)
+);
+
+-- The row that `lock_fleet` locks.
+INSERT INTO perdure.meta (name, value) VALUES ('fleet', '');

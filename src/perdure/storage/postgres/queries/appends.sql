@@ -1,0 +1,124 @@
+-- Appending to histories. A batch is bound as arrays, one for each column: one statement and one round trip,
+-- whatever the number of runs.
+
+-- name: append_many
+-- The compare-and-set that locks the rows of many different runs, fences stale drivers off, moves the runs on and
+-- writes their events. Tells which runs passed. A repeat of an append that is there already doesn't pass either;
+-- it recognises itself by `standing`.
+WITH passed AS (
+    UPDATE perdure.runs AS r
+    SET seq = a.seq, attempt = a.attempt, updated_at = a.now,
+        recoveries = CASE WHEN a.seq > a.expected THEN 0 ELSE r.recoveries END
+    FROM unnest(
+        %(runs)b::bigint[], %(expected)b::bigint[], %(epochs)b::bigint[], %(attempts)b::bigint[], %(seqs)b::bigint[],
+        %(nows)b::double precision[]
+    ) AS a (run, expected, epoch, attempt, seq, now)
+    WHERE r.run = a.run AND r.seq = a.expected AND r.epoch = a.epoch AND r.owner IS NOT NULL
+      AND r.attempt IS DISTINCT FROM a.attempt
+    RETURNING r.run
+), written AS (
+    INSERT INTO perdure.events (run, seq, data)
+    SELECT e.run, e.seq, e.data
+    FROM unnest(%(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_data)b::bytea[]) AS e (run, seq, data)
+    WHERE e.run IN (SELECT run FROM passed)
+)
+SELECT run FROM passed;
+
+-- name: append_one
+-- The same for one event of one run; for the quick way.
+WITH passed AS (
+    UPDATE perdure.runs
+    SET seq = seq + 1, attempt = %(attempt)s, updated_at = %(now)s, recoveries = 0
+    WHERE run = %(run)s AND seq = %(expected)s AND epoch = %(epoch)s AND owner IS NOT NULL
+    RETURNING run, seq
+)
+INSERT INTO perdure.events (run, seq, data) SELECT run, seq, %(data)s FROM passed;
+
+-- name: lock_families
+-- Runs that are appended to, and the parents of those that tell them of their end. Everybody locks ancestors first,
+-- which are the older ones: else a child and its parent that end at the same time would lock each other out.
+SELECT r.run FROM perdure.runs AS r
+WHERE r.run = ANY (%(runs)b::bigint[])
+   OR r.run IN (SELECT c.parent FROM perdure.runs AS c WHERE c.run = ANY (%(telling)b::bigint[]))
+ORDER BY r.run
+FOR UPDATE;
+
+-- name: standing
+-- What refused appends are told, and by which repeated ones recognise themselves.
+SELECT run, seq, epoch, attempt, owner FROM perdure.runs WHERE run = ANY (%(runs)b::bigint[]);
+
+-- name: owner_of
+SELECT owner FROM perdure.runs WHERE run = %(run)s::bigint;
+
+-- name: insert_events
+INSERT INTO perdure.events (run, seq, data)
+SELECT * FROM unnest(%(runs)b::bigint[], %(seqs)b::bigint[], %(data)b::bytea[]);
+
+-- name: take_mail
+-- Inbox items that became events.
+DELETE FROM perdure.inbox WHERE run = %(run)s::bigint AND id = ANY (%(ids)b::bigint[]);
+
+-- name: less_mail
+UPDATE perdure.runs SET mail = mail - %(taken)s::bigint WHERE run = %(run)s::bigint;
+
+-- name: set_status
+UPDATE perdure.runs SET status = %(status)s, reason = %(reason)s::text, block_code = %(block_code)s::text
+WHERE run = %(run)s::bigint;
+
+-- name: release
+-- Give a run up. Mail that came in meanwhile makes it due at once, unless it is held. One that its driver's
+-- code couldn't drive is due at once if a worker with other code is there, and so is one that was resumed while
+-- its driver made it rest.
+UPDATE perdure.runs AS r
+SET owner = NULL,
+    status = CASE WHEN status = 'paused' AND paused IS NULL THEN 'waiting' ELSE status END,
+    reason = CASE WHEN status = 'paused' AND paused IS NULL THEN NULL ELSE reason END,
+    wake_at = CASE
+        WHEN status = 'paused' AND paused IS NULL THEN %(now)s::double precision
+        WHEN mail > 0 AND status <> 'paused' AND (status <> 'blocked' OR block_code = 'step')
+        THEN %(now)s::double precision
+        WHEN status = 'blocked' AND block_code = 'code' AND misfits IS NOT NULL AND EXISTS (
+            SELECT 1 FROM perdure.workers AS w
+            WHERE w.code <> ALL (r.misfits) AND (NOT r.pinned OR r.version = w.version)
+              AND r.queue = ANY (w.queues) AND r.workflow = ANY (w.workflows)
+        ) THEN %(now)s::double precision
+        ELSE %(wake_at)s::double precision END
+WHERE run = %(run)s::bigint;
+
+-- name: finish_many
+-- The end of runs: nobody drives them, nothing wakes them. Of their mail the messages stay, as undelivered.
+UPDATE perdure.runs AS r
+SET status = a.status, reason = a.reason, block_code = a.block_code, ended_at = a.now,
+    owner = NULL, wake_at = NULL,
+    mail = CASE WHEN r.mail = 0 THEN 0
+           ELSE (SELECT count(*) FROM perdure.inbox AS i WHERE i.run = r.run AND i.kind <> 'control') END
+FROM unnest(
+    %(runs)b::bigint[], %(statuses)b::text[], %(reasons)b::text[], %(codes)b::text[], %(nows)b::double precision[]
+) AS a (run, status, reason, block_code, now)
+WHERE r.run = a.run;
+
+-- name: terminate
+-- A run's end from outside: one event more, and an epoch in which its driver can't write.
+UPDATE perdure.runs AS r
+SET status = 'terminated', reason = NULL, block_code = NULL, ended_at = %(now)s::double precision,
+    updated_at = %(now)s::double precision, owner = NULL, wake_at = NULL, seq = seq + 1, epoch = epoch + 1,
+    mail = CASE WHEN r.mail = 0 THEN 0
+           ELSE (SELECT count(*) FROM perdure.inbox AS i WHERE i.run = r.run AND i.kind <> 'control') END
+WHERE run = %(run)s::bigint AND ended_at IS NULL
+RETURNING seq, parent, parent_op;
+
+-- name: drop_inboxes
+DELETE FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[]) AND kind = 'control';
+
+-- name: live_parents
+-- Which of these runs have children that haven't ended.
+SELECT DISTINCT parent FROM perdure.runs WHERE parent = ANY (%(runs)b::bigint[]) AND ended_at IS NULL;
+
+-- name: parent_of
+SELECT parent FROM perdure.runs WHERE run = %(run)s::bigint;
+
+-- name: live_children
+SELECT c.run, c.on_parent_close, p.id
+FROM perdure.runs AS c JOIN perdure.runs AS p ON p.run = c.parent
+WHERE c.parent = %(parent)s::bigint AND c.ended_at IS NULL
+ORDER BY c.run;

@@ -1,0 +1,70 @@
+-- Attributes of runs, and finding runs by them.
+
+-- name: remove_attribute
+DELETE FROM perdure.attributes WHERE run = %(run)s::bigint AND name = %(name)s;
+
+-- name: put_attribute
+INSERT INTO perdure.attributes (run, name, place, family, text, number)
+VALUES (%(run)s::bigint, %(name)s, %(place)s::bigint, %(family)s, %(text)s, %(number)s::numeric);
+
+-- name: quiet_mail
+-- Count an inbox item that wakes nobody.
+UPDATE perdure.runs SET mail = mail + 1, mail_number = mail_number + 1
+WHERE run = %(run)s::bigint AND ended_at IS NULL
+RETURNING mail_number;
+
+-- name: attributes_of
+SELECT run, name, place, family, text FROM perdure.attributes
+WHERE run = ANY (%(runs)b::bigint[])
+ORDER BY run, name COLLATE "C", place;
+
+-- name: find_keys
+-- Keys of runs, newest first. Conditions are a JSON list of [name, operator, [[family, value], ...]]; the runs are
+-- those that have an attribute of this name, with one of these values if they are given.
+SELECT r.run
+FROM perdure.runs AS r
+WHERE (%(name)s::text IS NULL OR r.run IN (
+           SELECT a.run FROM perdure.attributes AS a
+           WHERE a.name = %(name)s::text
+             AND (%(texts)s::text[] IS NULL
+                  OR (a.family = 'text' AND a.text = ANY (%(texts)s::text[]))
+                  OR (a.family <> 'text' AND a.number = ANY (%(numbers)s::numeric[])))
+       ))
+  AND (%(before)s::bigint IS NULL OR r.run < %(before)s::bigint)
+  AND (%(statuses)s::text[] IS NULL OR r.status = ANY (%(statuses)s::text[]))
+  AND (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s::text
+       OR (strpos(%(workflow)s::text, '.') = 0
+           AND right(r.workflow, length(%(workflow)s::text) + 1) = '.' || %(workflow)s::text))
+  AND (%(text)s::text IS NULL OR strpos(r.id, %(text)s::text) > 0)
+  AND (%(since)s::double precision IS NULL OR r.created_at >= %(since)s::double precision)
+  AND (%(parent)s::bigint IS NULL OR r.parent = %(parent)s::bigint)
+  AND (%(unpatched)s::text IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
+       SELECT 1 FROM perdure.patches AS p WHERE p.run = r.run AND p.change = %(unpatched)s::text)))
+  AND NOT EXISTS (
+      SELECT 1 FROM jsonb_array_elements(%(conditions)s::jsonb) AS asked WHERE NOT EXISTS (
+          SELECT 1
+          FROM perdure.attributes AS a CROSS JOIN jsonb_array_elements(asked -> 2) AS v
+               CROSS JOIN LATERAL (
+                   SELECT CASE
+                       WHEN a.family <> 'text' THEN sign(a.number - (v ->> 1)::numeric)
+                       WHEN a.text = v ->> 1 THEN 0
+                       WHEN a.text COLLATE "C" < v ->> 1 THEN -1
+                       ELSE 1 END AS sign
+               ) AS c
+          WHERE a.run = r.run AND a.name = asked ->> 0 AND a.family = v ->> 0
+            AND CASE asked ->> 1
+                WHEN '=' THEN c.sign = 0
+                WHEN '!=' THEN c.sign <> 0
+                WHEN '<' THEN c.sign < 0
+                WHEN '<=' THEN c.sign <= 0
+                WHEN '>' THEN c.sign > 0
+                ELSE c.sign >= 0 END))
+ORDER BY r.run DESC
+LIMIT %(limit)s::bigint;
+
+-- name: mark_patched
+INSERT INTO perdure.patches (run, change) VALUES (%(run)s::bigint, %(change)s) ON CONFLICT DO NOTHING;
+
+-- name: hand_attributes_on
+-- They go over to the next generation of their run.
+UPDATE perdure.attributes SET run = %(next)s::bigint WHERE run = %(run)s::bigint;

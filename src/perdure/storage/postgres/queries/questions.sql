@@ -1,0 +1,41 @@
+-- Questions: queries handed from a process without the code to one that has it.
+
+-- name: forget_expired_questions
+DELETE FROM perdure.questions WHERE expires_at < %(now)s::double precision;
+
+-- name: ask
+INSERT INTO perdure.questions (id, run_id, workflow, name, input, asked_at, expires_at)
+VALUES (%(id)s::bigint, %(run_id)s, %(workflow)s, %(name)s, %(input)s::bytea, %(now)s::double precision,
+        %(expires_at)s::double precision);
+
+-- name: questions_wait
+SELECT EXISTS (
+    SELECT 1 FROM perdure.questions
+    WHERE answer IS NULL AND workflow = ANY (%(workflows)b::text[]) AND expires_at >= %(now)s::double precision
+);
+
+-- name: take_questions
+-- Those nobody has taken up lately; of a run that another worker drives, only those that have waited for long.
+UPDATE perdure.questions SET taken_at = %(now)s::double precision
+WHERE id IN (
+    SELECT q.id FROM perdure.questions AS q
+    WHERE q.answer IS NULL AND q.workflow = ANY (%(workflows)b::text[])
+      AND q.expires_at >= %(now)s::double precision
+      AND (q.taken_at IS NULL OR q.taken_at <= %(now)s::double precision - %(again)s::double precision)
+      AND (q.asked_at <= %(now)s::double precision - %(again)s::double precision OR NOT EXISTS (
+          SELECT 1 FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run
+          WHERE i.id = q.run_id AND r.owner IS NOT NULL AND r.owner <> %(worker)s::bigint
+      ))
+    ORDER BY q.id LIMIT %(limit)s::bigint
+    FOR UPDATE OF q SKIP LOCKED
+)
+RETURNING id, run_id, name, input;
+
+-- name: answer_question
+UPDATE perdure.questions SET answer = %(answer)s::bytea WHERE id = %(id)s::bigint AND answer IS NULL;
+
+-- name: answers
+SELECT id, answer FROM perdure.questions WHERE id = ANY (%(ids)b::bigint[]);
+
+-- name: forget_question
+DELETE FROM perdure.questions WHERE id = %(id)s::bigint;

@@ -1,0 +1,59 @@
+-- Looking at runs, histories and inboxes.
+
+-- name: rows_by_id
+SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
+       r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
+       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
+       r.version, r.pinned
+FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run LEFT JOIN perdure.runs AS p ON p.run = r.parent
+WHERE i.id = ANY (%(ids)b::text[]);
+
+-- name: rows_by_key
+SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
+       r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
+       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
+       r.version, r.pinned
+FROM unnest(%(runs)b::bigint[]) WITH ORDINALITY AS i (run, place)
+JOIN perdure.runs AS r ON r.run = i.run LEFT JOIN perdure.runs AS p ON p.run = r.parent
+ORDER BY i.place;
+
+-- name: find
+-- Newest first, of each run its newest generation. A workflow is given by its name or by the part of it after the last dot.
+SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
+       r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
+       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
+       r.version, r.pinned
+FROM perdure.runs AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent
+WHERE r.next IS NULL
+  AND (%(before)s::bigint IS NULL OR r.run < %(before)s::bigint)
+  AND (%(parent)s::bigint IS NULL OR r.parent = %(parent)s::bigint)
+  AND (%(statuses)s::text[] IS NULL OR r.status = ANY (%(statuses)s::text[]))
+  AND (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s::text
+       OR (strpos(%(workflow)s::text, '.') = 0
+           AND right(r.workflow, length(%(workflow)s::text) + 1) = '.' || %(workflow)s::text))
+  AND (%(text)s::text IS NULL OR strpos(r.id, %(text)s::text) > 0)
+  AND (%(since)s::double precision IS NULL OR r.created_at >= %(since)s::double precision)
+ORDER BY r.run DESC
+LIMIT %(limit)s::bigint;
+
+-- name: events
+SELECT seq, data FROM perdure.events
+WHERE run = %(run)s::bigint AND seq > %(after)s::bigint ORDER BY seq LIMIT %(limit)s::bigint;
+
+-- name: histories
+-- What a replay reads of histories, and behind each run's events its inbox: one statement, so one snapshot.
+SELECT e.run, false, e.seq, e.data, ''
+FROM perdure.events AS e JOIN perdure.runs AS r ON r.run = e.run
+WHERE e.run = ANY (%(runs)b::bigint[]) AND (e.seq = 1 OR r.checkpoint IS NULL OR e.seq > r.checkpoint)
+UNION ALL
+SELECT run, true, id, data, kind FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[])
+ORDER BY 1, 2, 3;
+
+-- name: last_events
+SELECT r.run, e.data
+FROM perdure.runs AS r JOIN perdure.events AS e ON e.run = r.run AND e.seq = r.seq
+WHERE r.run = ANY (%(runs)b::bigint[]);
+
+-- name: inbox
+-- Items of one run, oldest first.
+SELECT id, run, data, kind FROM perdure.inbox WHERE run = %(run)s::bigint ORDER BY id;

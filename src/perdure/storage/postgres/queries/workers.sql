@@ -1,0 +1,91 @@
+-- Workers: signing up, staying alive, being buried.
+
+-- name: register
+INSERT INTO perdure.workers (id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code)
+VALUES (
+    %(id)s::bigint, %(name)s, %(host)s, %(pid)s::bigint, %(born)s::bigint, %(started_at)s::double precision,
+    %(lease_until)s::double precision, %(queues)s::text[], %(workflows)s::text[],
+    %(version)s, %(code)s
+);
+
+-- name: unblock
+-- Runs that waited for code which is here now. Code that couldn't drive a run before still can't.
+UPDATE perdure.runs AS r
+SET wake_at = %(now)s::double precision
+FROM perdure.workers AS me
+WHERE me.id = %(worker)s::bigint AND r.block_code = 'code' AND r.status = 'blocked' AND r.owner IS NULL
+  AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[])
+  AND (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
+  AND (r.misfits IS NULL OR me.code <> ALL (r.misfits));
+
+-- name: heartbeat
+UPDATE perdure.workers SET lease_until = %(lease_until)s::double precision WHERE id = %(worker)s::bigint;
+
+-- name: announce
+UPDATE perdure.workers SET workflows = %(workflows)s::text[] WHERE id = %(worker)s::bigint RETURNING queues;
+
+-- name: lock_worker
+-- So that it isn't buried before its claim is committed.
+SELECT id FROM perdure.workers WHERE id = %(worker)s::bigint FOR KEY SHARE;
+
+-- name: lock_workers
+SELECT id FROM perdure.workers WHERE id = ANY (%(workers)b::bigint[]) FOR KEY SHARE;
+
+-- name: workers
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code FROM perdure.workers ORDER BY id;
+
+-- name: bury
+-- Nothing happens if the worker has shown a sign of life since.
+DELETE FROM perdure.workers WHERE id = %(worker)s::bigint AND lease_until = %(seen_lease)s::double precision;
+
+-- name: retire
+DELETE FROM perdure.workers WHERE id = %(worker)s::bigint;
+
+-- name: poisoned
+-- Runs of a dead worker that have taken their driver down too often.
+SELECT run, recoveries + 1 FROM perdure.runs
+WHERE owner = %(worker)s::bigint AND recoveries + 1 > %(max_recoveries)s::bigint;
+
+-- name: block_poisoned
+UPDATE perdure.runs
+SET owner = NULL, wake_at = NULL, epoch = epoch + 1, recoveries = %(recoveries)s::bigint,
+    updated_at = %(now)s::double precision, status = 'blocked', reason = %(reason)s, block_code = 'poison'
+WHERE run = %(run)s::bigint;
+
+-- name: release_all
+-- A worker's runs become due for others, in an epoch in which it can't write.
+UPDATE perdure.runs
+SET owner = NULL, wake_at = %(now)s::double precision, epoch = epoch + 1, recoveries = recoveries + %(count)s::bigint
+WHERE owner = %(worker)s::bigint;
+
+-- name: stranded
+-- Due runs that no worker can drive: of each queue and workflow that nobody serves, a bounded number.
+WITH RECURSIVE kind (queue, workflow) AS (
+    (SELECT queue, workflow FROM perdure.runs WHERE owner IS NULL AND wake_at IS NOT NULL
+     ORDER BY queue, workflow LIMIT 1)
+    UNION ALL
+    SELECT n.queue, n.workflow
+    FROM kind CROSS JOIN LATERAL (
+        SELECT queue, workflow FROM perdure.runs
+        WHERE owner IS NULL AND wake_at IS NOT NULL AND (queue, workflow) > (kind.queue, kind.workflow)
+        ORDER BY queue, workflow LIMIT 1
+    ) AS n
+)
+SELECT r.run, r.workflow, r.queue
+FROM kind JOIN perdure.runs AS r ON r.queue = kind.queue AND r.workflow = kind.workflow
+WHERE NOT EXISTS (
+    SELECT 1 FROM perdure.workers AS w WHERE kind.queue = ANY (w.queues) AND kind.workflow = ANY (w.workflows)
+)
+  AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.wake_at <= %(now)s::double precision
+  AND r.status <> 'blocked'
+LIMIT %(limit)s::bigint;
+
+-- name: block_stranded
+-- Again with the conditions: somebody may have claimed it meanwhile.
+UPDATE perdure.runs
+SET wake_at = NULL, updated_at = %(now)s::double precision, status = 'blocked', reason = %(reason)s, block_code = 'code'
+WHERE run = %(run)s::bigint AND owner IS NULL AND wake_at IS NOT NULL AND status <> 'blocked';
+
+-- name: lock_fleet
+-- Who learns of a worker's code and who blocks runs for want of it take turns.
+SELECT value FROM perdure.meta WHERE name = 'fleet' FOR UPDATE;

@@ -1,0 +1,148 @@
+"""The writing verbs of the Store protocol but append, inside a transaction.
+
+Other transactions run at the same time, so what a verb relies on it locks: the worker it makes an owner, the fleet
+when code comes or runs are blocked for want of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.lifecycle import create_runs, post, terminate_run
+from perdure.storage.postgres.newest import lock_newest
+from perdure.storage.postgres.rows import new_key, run_rows
+from perdure.storage.postgres.versions import strand_pinned
+from perdure.storage.reasons import no_worker_knows, took_workers_down
+from perdure.storage.records import (
+    Claimed,
+    Created,
+    Delivery,
+    NewMail,
+    NewRun,
+    RunRow,
+    WorkerRow,
+    same_work,
+)
+
+#: How many runs `strand` blocks in one go, so that it doesn't hold other transactions up.
+_STRAND_LIMIT = 1000
+
+
+async def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
+    made = await create_runs(db, runs, [run.parent for run in runs])
+    rows = await rows_by_id(db, [run.id for run in runs])
+    answers = [Delivery.DELIVERED] * len(runs)
+    if any(run.mail and new is None for run, new in zip(runs, made, strict=True)):
+        for place, run in enumerate(runs):
+            if made[place] is None and run.attach and same_work(run, rows[run.id]):
+                key = await lock_newest(db, run.id)
+                assert key is not None, "an id that meant a run means one for ever"
+                answers[place] = await _post_all(db, key, run)
+        rows = await rows_by_id(db, [run.id for run in runs])
+    return [
+        Created(rows[run.id], new is not None, said)
+        for run, new, said in zip(runs, made, answers, strict=True)
+    ]
+
+
+async def _post_all(db: Database, key: int, run: NewRun) -> Delivery:
+    answers = [await post(db, key, item, run.created_at) for item in run.mail]
+    return Delivery.RUN_ENDED if Delivery.RUN_ENDED in answers else Delivery.DELIVERED
+
+
+async def rows_by_id(db: Database, ids: Sequence[str]) -> dict[str, RunRow]:
+    return {row.id: row for row in run_rows(await db.rows("rows_by_id", ids=list(ids)))}
+
+
+async def send(db: Database, id: str, item: NewMail, now: float) -> Delivery:
+    run = await lock_newest(db, id)
+    return Delivery.UNKNOWN_RUN if run is None else await post(db, run, item, now)
+
+
+async def terminate(db: Database, id: str, event: bytes, now: float) -> Delivery:
+    run = await lock_newest(db, id)
+    if run is None:
+        return Delivery.UNKNOWN_RUN
+    return Delivery.DELIVERED if await terminate_run(db, run, event, now) else Delivery.RUN_ENDED
+
+
+async def claim(
+    db: Database, worker: int, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+) -> Claimed:
+    if not await db.rows("lock_worker", worker=worker) or not workflows or not queues:
+        return Claimed([], None)
+    fitting: dict[str, Any] = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
+    due = [run for (run,) in await db.rows("due", now=float(now), limit=limit, **fitting)]
+    rows: list[RunRow] = []
+    if due:
+        await db.run("claim", worker=worker, now=float(now), runs=due)
+        rows = run_rows(await db.rows("rows_by_key", runs=due))
+    return Claimed(rows, await db.value("next_at", **fitting))
+
+
+async def register(db: Database, worker: WorkerRow, now: float) -> int:
+    await db.rows("lock_fleet")
+    id = new_key()
+    fitting = {"queues": list(worker.queues), "workflows": list(worker.workflows)}
+    await db.run(
+        "register",
+        id=id,
+        name=worker.name,
+        host=worker.host,
+        pid=worker.pid,
+        born=worker.born,
+        started_at=float(worker.started_at),
+        lease_until=float(worker.lease_until),
+        version=worker.version,
+        code=worker.code,
+        **fitting,
+    )
+    await _unblock(db, id, worker.queues, worker.workflows, now)
+    return id
+
+
+async def _unblock(
+    db: Database, worker: int, queues: Sequence[str], workflows: Sequence[str], now: float
+) -> None:
+    if queues and workflows:
+        await db.run("unblock", worker=worker, queues=list(queues), workflows=list(workflows), now=float(now))
+
+
+async def heartbeat(db: Database, worker: int, lease_until: float) -> bool:
+    return await db.run("heartbeat", worker=worker, lease_until=float(lease_until)) == 1
+
+
+async def announce(db: Database, worker: int, workflows: Sequence[str], now: float) -> None:
+    await db.rows("lock_fleet")
+    for (queues,) in await db.rows("announce", worker=worker, workflows=list(workflows)):
+        await _unblock(db, worker, queues, workflows, now)
+
+
+async def bury(db: Database, worker: int, seen_lease: float, now: float, max_recoveries: int) -> int | None:
+    if await db.run("bury", worker=worker, seen_lease=float(seen_lease)) == 0:
+        return None
+    for run, recoveries in await db.rows("poisoned", worker=worker, max_recoveries=max_recoveries):
+        reason = took_workers_down(recoveries)
+        await db.run("block_poisoned", run=run, recoveries=recoveries, now=float(now), reason=reason)
+    return await db.run("release_all", worker=worker, now=float(now), count=1)
+
+
+async def retire(db: Database, worker: int, now: float) -> None:
+    await db.run("retire", worker=worker)
+    await db.run("release_all", worker=worker, now=float(now), count=0)
+
+
+async def strand(db: Database, now: float) -> int:
+    now = float(now)
+    if not (
+        await db.rows("stranded", now=now, limit=1) or await db.rows("stranded_pinned", now=now, limit=1)
+    ):
+        return 0
+    await db.rows("lock_fleet")
+    blocked = await strand_pinned(db, now, _STRAND_LIMIT)
+    for run, workflow, queue in await db.rows("stranded", now=float(now), limit=_STRAND_LIMIT):
+        reason = no_worker_knows(workflow, queue)
+        blocked += await db.run("block_stranded", run=run, now=float(now), reason=reason)
+    return blocked

@@ -1,0 +1,22 @@
+"""How the parts of the store reach the database: the two ways that PostgresStore offers them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Protocol, TypeVar
+
+R = TypeVar("R")
+
+
+class Ways(Protocol):
+    """Verbs are async functions of a Database and what follows it here."""
+
+    async def write(self, verb: Callable[..., Awaitable[R]], *args: Any) -> R:
+        """In a transaction, in line with what else clients write."""
+        ...
+
+    async def arrived(self, runs: Collection[int]) -> None:
+        """Wait for the appends to these runs that were submitted so far."""
+        ...
+
+    async def read(self, verb: Callable[..., Awaitable[R]], *args: Any) -> R: ...
