@@ -17,26 +17,27 @@ from perdure.runtime import definitions
 from perdure.storage.memory import MemoryDatabase, MemoryStore
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, Stale
-from perdure.storage.sqlite.store import SqliteStore
+from perdure.storage.urls import store_for
 
 #: Longest wait for anything that has to happen; only a hanging test ever waits so long.
 PATIENCE = 20.0
 
 
 class Place:
-    """One database, for any number of engines."""
+    """One database, for any number of engines: in memory, or at a url."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None = None, *, url: str | None = None) -> None:
         self.path = path
+        self.url = url or ("memory:" if path is None else f"sqlite:///{path}")
         self.shared = MemoryDatabase()
 
     def store(self) -> Store:
         """Another connection to it."""
-        return MemoryStore(self.shared) if self.path is None else SqliteStore(self.path)
+        return MemoryStore(self.shared) if self.url == "memory:" else store_for(self.url)
 
     def engine(self, wrap: Callable[[Store], Any] | None = None, **options: Any) -> Engine:
         """Another engine on it, with its store wrapped."""
-        engine = Engine("memory:" if self.path is None else f"sqlite:///{self.path}", **options)
+        engine = Engine(self.url, **options)
         engine._store = self.store() if wrap is None else wrap(self.store())
         return engine
 
