@@ -1,11 +1,11 @@
 """A place where engines meet: a shared database in memory, a file, or a PostgreSQL server.
 
-Not every test meets PostgreSQL each time, since most have nothing to do with the store. `--postgres=some` takes those
-files whose tests lean on it most, `all` takes all, `none` none.
+Tests that die at each append take long on PostgreSQL; most of them do it there only with PERDURE_SOAK=1.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -17,6 +17,31 @@ from engine_kit import Place
 from helpers.postgres import lent_database
 
 KINDS = ["memory", "sqlite", "postgres"]
+
+#: What meets PostgreSQL for hours of a night only. (tests/engine/test_engine_crashes.py does so always.)
+FOR_A_NIGHT = (
+    "test_a_crash_at_any_append_changes_nothing",
+    "test_a_crash_at_any_append_loses",
+    "test_a_crash_at_any_append_of_a_chain",
+    "test_a_scenario_survives_a_crash",
+    "test_no_message_is_lost_by_a_crash",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes too long."""
+    if os.environ.get("PERDURE_SOAK") != "1":
+        left = [item for item in items if not _for_a_night(item)]
+        config.hook.pytest_deselected(items=[item for item in items if _for_a_night(item)])
+        items[:] = left
+
+
+def _for_a_night(item: pytest.Item) -> bool:
+    return (
+        "[postgres" in item.name
+        and item.name.startswith(FOR_A_NIGHT)
+        and item.path.name != "test_engine_crashes.py"
+    )
 
 
 @pytest.fixture(params=KINDS)

@@ -122,7 +122,7 @@ async def _migrate(db: Database, where: str) -> None:
                 f"{SCHEMA_VERSION}: a newer one has used it. Upgrade Perdure here. (pip install -U perdure)"
             )
         for migration in MIGRATIONS[version:]:
-            await db.connection.execute(migration.sql)
+            await db.connection.execute(migration.sql.encode())
         await db.run("set_schema_version", version=str(SCHEMA_VERSION))
         await db.commit()
     except BaseException:

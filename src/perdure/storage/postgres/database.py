@@ -23,11 +23,11 @@ class Database:
 
     async def run(self, query: str, **bindings: Any) -> int:
         """Run a statement; returns how many rows it changed."""
-        cursor = await self.connection.execute(self._queries[query], bindings, binary=True)
+        cursor = await self.connection.execute(self._queries[query].encode(), bindings, binary=True)
         return cursor.rowcount
 
     async def rows(self, query: str, **bindings: Any) -> list[Row]:
-        cursor = await self.connection.execute(self._queries[query], bindings, binary=True)
+        cursor = await self.connection.execute(self._queries[query].encode(), bindings, binary=True)
         return await cursor.fetchall()
 
     async def value(self, query: str, **bindings: Any) -> Any:
