@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from world import World
+
+from helpers.postgres import Server
 
 
 @pytest.fixture
@@ -25,3 +28,16 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path / "world")
     yield made
     made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A world on a file, and one on a PostgreSQL server of its own, which may be restarted."""
+    with ExitStack() as left:
+        server = None
+        if request.param == "postgres":
+            server = Server()
+            left.callback(server.remove)
+        made = World(tmp_path / "world", server)
+        left.callback(made.close)
+        yield made

@@ -1,7 +1,7 @@
 """SIGKILL at random moments: every run completes, and nothing that was recorded is done again.
 
-Guarantee 1 of the contract, in real life: real processes, a real file, an external ledger. The seed is printed,
-and PERDURE_SEED repeats one; PERDURE_SOAK=1 kills many more times.
+Guarantee 1 of the contract, in real life: real processes, a real file or server, an external ledger. The seed is
+printed, and PERDURE_SEED repeats one; PERDURE_SOAK=1 kills many more times.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Attack:
 
     Attributes:
         kills: SIGKILLs sent so far.
+        restarts: immediate restarts of the PostgreSQL server.
         hits: those that came while the worker had begun work and runs were unfinished.
         inside: those of them that came while a step's body was executing.
     """
@@ -56,7 +57,7 @@ class Attack:
         self.chance = chance
         self.figure = figure
         self.handles: list[Handle[int]] = []
-        self.kills = self.hits = self.inside = 0
+        self.kills = self.hits = self.inside = self.restarts = 0
 
     async def keep_busy(self) -> None:
         """Start the next runs when the last ones are nearly done."""
@@ -76,6 +77,12 @@ class Attack:
         self.inside += inside
         return at
 
+    async def restart_server(self) -> None:
+        """Now and then, where there is one: as if it had crashed."""
+        if self.world.server is not None and self.chance.random() < 0.15:
+            await asyncio.to_thread(self.world.server.restart, self.chance.uniform(0.0, 0.3))
+            self.restarts += 1
+
     async def unfinished(self) -> bool:
         return bool([run async for run in self.client.runs(status=UNFINISHED, limit=1)])
 
@@ -86,41 +93,44 @@ class Attack:
         assert found == expected
         findings = await check_books(self.world, self.client)
         self.figure(
-            f"{self.kills} kills, {self.hits} while work was in progress, {self.inside} inside a step; {findings}"
+            f"{self.kills} kills, {self.hits} while work was in progress, {self.inside} inside a step, "
+            f"{self.restarts} restarts of the database server; {findings}"
         )
         return findings
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_one_worker_killed_again_and_again(
-    world: World, number: int, figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    either: World, number: int, figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chance = seeded(number)
+    chance, world = seeded(number), either
+    kills = KILLS if SOAK or world.server is None else 12
 
     async def scenario() -> None:
         async with world.client() as client:
             attack = Attack(world, client, chance, figure)
-            while attack.hits < KILLS:
+            while attack.hits < kills:
                 await attack.keep_busy()
                 worker = world.start_worker()
                 if chance.random() < 0.9:
                     worker.wait_ready()
                 await asyncio.sleep(chance.uniform(0.0, 0.35))
+                await attack.restart_server()
                 await attack.kill_one(worker)
             world.start_worker()
             await attack.finish(monkeypatch)
-            assert attack.hits >= KILLS
+            assert attack.hits >= kills
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_survivors_take_over(
-    world: World, workers: int, figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    either: World, workers: int, figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several workers on one file; one after the other is killed, and another one started in its place."""
-    chance = seeded(workers)
-    kills = KILLS if SOAK else 10
+    """Several workers on one database; one after the other is killed, and another one started in its place."""
+    chance, world = seeded(workers), either
+    kills = KILLS if SOAK else 10 if world.server is None else 5
 
     async def scenario() -> None:
         async with world.client() as client:
@@ -132,6 +142,7 @@ def test_survivors_take_over(
             while attack.hits < kills:
                 await attack.keep_busy()
                 await asyncio.sleep(chance.uniform(0.1, 0.5))
+                await attack.restart_server()
                 victim = chance.randrange(workers)
                 moments.append(await attack.kill_one(fleet[victim]))
                 fleet[victim] = world.start_worker()

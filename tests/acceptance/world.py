@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helpers.postgres import Server
 from perdure import Engine, Handle, events
 
 HERE = Path(__file__).parent
@@ -96,9 +97,14 @@ class Process:
 
 @dataclass
 class World:
-    """A folder with a database, a ledger, and the processes that work on them."""
+    """A folder with a database, a ledger, and the processes that work on them.
+
+    Attributes:
+        server: a PostgreSQL server whose database takes the file's place.
+    """
 
     folder: Path
+    server: Server | None = None
     database: Path = field(init=False)
     ledger: Path = field(init=False)
     processes: list[Process] = field(default_factory=list)
@@ -107,10 +113,13 @@ class World:
         self.folder.mkdir(exist_ok=True)
         self.database = self.folder / "runs.db"
         self.ledger = self.folder / "ledger.jsonl"
+        self._url = f"sqlite:///{self.database}"
+        if self.server is not None:
+            self._url = self.server.url(self.server.new_database())
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{self.database}"
+        return self._url
 
     @property
     def environment(self) -> dict[str, str]:

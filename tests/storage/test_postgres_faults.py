@@ -126,13 +126,12 @@ def test_backends_are_terminated_at_every_moment(server: Server) -> None:
 
             async def terminations() -> None:
                 nonlocal killed
-                for _ in range(300 if SOAK else 30):
+                while killed < (600 if SOAK else 40):
                     await asyncio.sleep(0.03)
                     killed += len(await asyncio.to_thread(server.execute, kill))
                 await load.goes_on()
 
             await load.while_it_goes_on(terminations)
-            assert killed > 20
 
     asyncio.run(main())
 
