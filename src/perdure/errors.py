@@ -26,6 +26,7 @@
     │   ├── RunCancelled              the run was cancelled
     │   └── RunTerminated             the run was terminated from outside
     ├── StepFailed                    a step failed for good; its class can't be rebuilt here
+    ├── StepProcessDied               the process that executed a step was killed, or crashed
     ├── CallbackFailed                somebody outside failed a callback that the code awaits
     ├── CallbackError                 a callback can't be completed
     │   ├── UnknownCallbackError      no callback has this token
@@ -92,6 +93,7 @@ __all__ = [
     "ScheduleConflictError",
     "StaleWorkerError",
     "StepFailed",
+    "StepProcessDied",
     "StoreError",
     "StoreUnavailableError",
     "TurnLimitError",
@@ -250,6 +252,15 @@ class StepFailed(PerdureError):
         self.step = step
         self.type = type
         self.attempts = attempts
+
+
+class StepProcessDied(PerdureError):
+    """The process that executed a step died: by `signal` ("SIGSEGV", ...), or with `exit_code`. Tried again."""
+
+    def __init__(self, message: str, *, signal: str = "", exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = exit_code
 
 
 class CallbackFailed(PerdureError):

@@ -138,18 +138,27 @@ class _StepDecorator:
         options: StepOptions,
         once: bool = False,
         verify: Callable[..., Any] | None = None,
+        process: bool = False,
     ) -> None:
         self._name = name
         self._options = options
         self._once = once
         self._verify = verify
+        self._process = process
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Step[..., Any]:
-        definition = define_step(function, self._name, self._options, once=self._once, verify=self._verify)
+        definition = define_step(
+            function,
+            self._name,
+            self._options,
+            once=self._once,
+            verify=self._verify,
+            process=self._process,
+        )
         return Step(definition, self._options)
 
 
@@ -186,6 +195,7 @@ def step(
     heartbeat_timeout: float | timedelta | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
+    process: bool = False,
 ) -> _StepDecorator: ...
 @overload
 def step(
@@ -212,11 +222,12 @@ def step(
     heartbeat_timeout: float | timedelta | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
+    process: bool = False,
     transaction: Any = None,
 ) -> Any:
     """Make a function a durable step: it does I/O, is retried, and its outcome is recorded once.
 
-    An async function runs on the engine's event loop, a sync one in a thread.
+    An async function runs on the engine's event loop, a sync one in a thread, or in a process.
 
     Args:
         name: durable name; `module.qualname` by default. Give one if the function may move.
@@ -234,12 +245,16 @@ def step(
             whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
         verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
             didn't, an exception = that can't be told.
+        process: for sync functions that compute: it executes in one of the engine's worker processes, so that it
+            neither holds this process's interpreter nor survives its time-out or cancellation, which kill it. That
+            process imports the module in which the function is defined.
         transaction: the database that the step works on: a psycopg pool, a SQLAlchemy engine or sessionmaker, or
             a function that opens a connection. The step's function gets an open connection (or session) as its
             first argument, which callers don't give; its effect and its record are committed together there.
 
     Raises:
-        ConfigurationError: it isn't a plain function, or an option is out of range.
+        ConfigurationError: it isn't a plain function, an option is out of range, or with process=True another
+            process couldn't find it: it is async, or defined inside a function, in a notebook or a shell.
         DuplicateNameError: another step has this name.
 
     Example:
@@ -260,10 +275,16 @@ def step(
         msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"
         raise ConfigurationError(msg)
     if transaction is None:
-        decorator = _StepDecorator(name, options, once, verify)
+        decorator = _StepDecorator(name, options, once, verify, process)
         return decorator if function is None else decorator(function)
     if once:
         msg = "a step with transaction= happens exactly once already: leave out once= and verify="
+        raise ConfigurationError(msg)
+    if process:
+        msg = (
+            "a step with transaction= works on a connection that this process has opened, which process=True can't "
+            "reach: compute in one step, and write its result in another"
+        )
         raise ConfigurationError(msg)
     return _TransactionalDecorator(name, options, UserDatabase(transaction))
 

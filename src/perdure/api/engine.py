@@ -26,7 +26,8 @@ from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.results import Results
 from perdure.runtime.runs import new_run
-from perdure.runtime.settings import Settings
+from perdure.runtime.settings import Settings, processors
+from perdure.runtime.stepcontext import refuse_in_script
 from perdure.runtime.worker import Worker
 from perdure.storage.records import NewRun, RunFilter
 from perdure.storage.urls import store_for
@@ -51,6 +52,7 @@ class Engine(Doors):
         queues: the queues its worker serves; the first one is the default for runs started here.
         concurrency: how many steps execute at once.
         threads: how many of them may be sync steps, each in a thread.
+        processes: how many of them may be steps with process=True; by default one for each processor.
         evict_after: seconds after which a run that only waits leaves memory.
         max_resident: how many runs are in memory at once.
         lease: seconds after which a worker that isn't heard of counts as dead. One that died on the same
@@ -79,6 +81,7 @@ class Engine(Doors):
         queues: Sequence[str] = ("default",),
         concurrency: int = 1000,
         threads: int = 32,
+        processes: int | None = None,
         evict_after: float = 60.0,
         max_resident: int = 10_000,
         lease: float = 15.0,
@@ -91,6 +94,7 @@ class Engine(Doors):
     ) -> None:
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
+        refuse_in_script()
         chosen = url or os.environ.get("PERDURE_URL")
         if not chosen:
             msg = 'no database: pass one, as in Engine("sqlite:///agents.db"), or set PERDURE_URL'
@@ -101,6 +105,7 @@ class Engine(Doors):
             queues=queues if isinstance(queues, str) else tuple(queues),
             concurrency=concurrency,
             threads=threads,
+            processes=processors() if processes is None else processes,
             evict_after=evict_after,
             max_resident=max_resident,
             lease=lease,

@@ -22,6 +22,15 @@ def worker(
     modules: Annotated[list[str], typer.Argument(metavar="MODULE...", help="Modules that hold workflows.")],
     queues: Annotated[str, typer.Option("--queues", metavar="A,B", help="The queues to serve.")] = "default",
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Steps executing at once.")] = 1000,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            min=1,
+            help="How many of them in processes; one for each processor.",
+            show_default=False,
+        ),
+    ] = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -48,19 +57,27 @@ def worker(
             f"There is no workflow in {', '.join(modules)}: decorate an async function with @workflow."
         )
     log_to_stderr(logging.INFO)
-    asyncio.run(_serve(where, names, concurrency, grace, version))
+    asyncio.run(_serve(where, names, concurrency, processes, grace, version))
     end_process(0)
 
 
 async def _serve(
-    url: str, queues: tuple[str, ...], concurrency: int, grace: float, version: str | None
+    url: str,
+    queues: tuple[str, ...],
+    concurrency: int,
+    processes: int | None,
+    grace: float,
+    version: str | None,
 ) -> None:
     stop = StopRequest(
         lambda: tell(
             f"Stopping: steps have {grace:g} s to finish, runs are handed back. Once more, and it ends."
         )
     )
-    async with Engine(url, queues=queues, concurrency=concurrency, grace=grace, version=version):
+    engine = Engine(
+        url, queues=queues, concurrency=concurrency, processes=processes, grace=grace, version=version
+    )
+    async with engine:
         tell(
             f"Worker {os.getpid()} serves {url}\n"
             f"  queues     {', '.join(queues)}\n"

@@ -26,7 +26,7 @@ from perdure.codec.rebuild import exception_of
 from perdure.core.events import Failure
 from perdure.errors import StepFailed
 
-__all__ = ["FailureRecord", "exception_of", "failure_of", "failure_record", "step_exception"]
+__all__ = ["FailureRecord", "exception_of", "failure_of", "failure_record", "speaking_for", "step_exception"]
 
 #: How far a chain of causes is followed, and how many members of a group.
 _MAX_DEPTH: Final = 8
@@ -41,6 +41,9 @@ _OWN_FILES: Final = str(Path(perdure.errors.__file__).parent)
 
 #: The attribute of a rebuilt exception that leads to its record.
 _RECORD: Final = "__perdure_failure__"
+
+#: The attribute of an exception that stands for one of another process.
+_TOLD: Final = "__perdure_told__"
 
 
 class FailureRecord(NamedTuple):
@@ -63,7 +66,16 @@ def failure_of(error: BaseException, *, skip_files: Iterable[str] = ()) -> Failu
         >>> failure_of(KeyError("k")).type
         'builtins.KeyError'
     """
+    told = attributes(error).get(_TOLD)
+    if isinstance(told, Failure):
+        return told
     return _describe(error, (_OWN_FILES, *skip_files), frozenset())
+
+
+def speaking_for(error: BaseException, failure: Failure) -> BaseException:
+    """Let an exception stand for one of another process: `failure_of` then returns what that process said."""
+    attributes(error)[_TOLD] = failure
+    return error
 
 
 def step_exception(failure: Failure, *, step: str, attempts: int) -> Exception:

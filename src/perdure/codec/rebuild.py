@@ -31,7 +31,7 @@ from perdure.codec.foreign import encode_json
 from perdure.codec.kinds import class_of
 from perdure.core.events import Failure
 
-__all__ = ["exception_of"]
+__all__ = ["exception_of", "loaded_exception"]
 
 _MAX_DEPTH: Final = 16
 
@@ -62,7 +62,7 @@ def exception_of(failure: Failure) -> Exception | None:
 def _rebuild(failure: Failure, depth: int) -> Exception | None:
     if failure.args is None or depth == 0:
         return None
-    cls = _find(failure.type)
+    cls = loaded_exception(failure.type)
     if cls is None or not _is_ordinary(cls):
         return None
     try:
@@ -81,7 +81,7 @@ def _rebuild(failure: Failure, depth: int) -> Exception | None:
     return error
 
 
-def _find(name: str) -> type[Exception] | None:
+def loaded_exception(name: str) -> type[Exception] | None:
     """Find a loaded exception class by its qualified name."""
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):

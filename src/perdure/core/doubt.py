@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from perdure.errors import OutcomeUnknown
+from perdure.errors import OutcomeUnknown, StepProcessDied
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def is_doubtful(error: BaseException) -> bool:
     >>> is_doubtful(TimeoutError()), is_doubtful(ConnectionResetError()), is_doubtful(ConnectionRefusedError())
     (True, True, False)
     """
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknown | StepProcessDied):
         return True
     names = {
         cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] in _CLIENTS

@@ -18,11 +18,13 @@ from datetime import UTC, timedelta
 from typing import Any, Literal
 
 from perdure.errors import (
+    ConfigurationError,
     NotSerializableError,
     OutcomeUnknown,
     PerdureError,
     Permanent,
     Retryable,
+    StepProcessDied,
     UndecodableError,
 )
 
@@ -150,6 +152,8 @@ def is_transient(error: BaseException) -> bool:
     status = http_status(error)
     if status is not None:
         return status in TRANSIENT_HTTP or 500 <= status < 600
+    if isinstance(error, StepProcessDied):
+        return True
     if isinstance(error, OSError):  # ConnectionError and TimeoutError are OSErrors
         return not isinstance(error, LASTING_OS_ERRORS)
     return any(
@@ -248,7 +252,8 @@ def decide(
         return Decision(None, "the step raised Permanent")
     asked = isinstance(error, Retryable | OutcomeUnknown)
     if not asked and (
-        isinstance(error, NotSerializableError | UndecodableError) or not isinstance(error, Exception)
+        isinstance(error, NotSerializableError | UndecodableError | ConfigurationError)
+        or not isinstance(error, Exception)
     ):
         return Decision(None, "trying again can't mend it")
     if not asked and not policy.covers(error):

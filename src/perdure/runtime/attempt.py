@@ -51,6 +51,12 @@ class Recorder(Protocol):
     def flush(self) -> None: ...
 
 
+class Encoded(msgspec.Struct, frozen=True):
+    """A result that was encoded, and checked, in the step's process."""
+
+    data: bytes
+
+
 class Attempt(msgspec.Struct, eq=False):
     """One attempt of one step. Once `dropped`, its end is no event any more; once `abandoned`, it is the last.
 

@@ -1,4 +1,5 @@
-"""Calls what a step is made of: async functions in the event loop, sync ones in a bounded pool of threads.
+"""Calls what a step is made of: async functions in the event loop, sync ones in a bounded pool of threads (or of
+processes, see processcalls.py).
 
 What is called sees its attempt in `current_step`, is cut off by its time-outs, and never raises into the
 executor: its error is returned, since some (StopIteration) can't travel through a future.
@@ -14,13 +15,16 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perdure.runtime.attempt import Attempt
-from perdure.runtime.definitions import StepOptions
+from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.heartbeats import Heartbeats, starved_error
 from perdure.runtime.outbox import Outlet
 from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step
+
+if TYPE_CHECKING:
+    from perdure.runtime.processcalls import ProcessCalls
 
 _UNSURE_PAUSE = 0.02  # seconds between looks at whether attempts may begin, see sure_until
 
@@ -31,6 +35,8 @@ class Calls:
     Args:
         clock: wall-clock seconds.
         threads: how many sync functions execute at once.
+        processes: how many steps with process=True do.
+        max_payload: largest encoded result of those, in bytes.
         outlet: makes an attempt's way into streams.
 
     Attributes:
@@ -44,6 +50,8 @@ class Calls:
         heartbeats: Heartbeats,
         *,
         threads: int,
+        processes: int,
+        max_payload: int,
         outlet: Callable[[Attempt], Outlet],
     ) -> None:
         self._loop = loop
@@ -52,14 +60,22 @@ class Calls:
         self._threads = threads
         self._outlet = outlet
         self._pool: ThreadPoolExecutor | None = None
+        self._process_calls: ProcessCalls | None = None
+        self._processes = processes
+        self._max_payload = max_payload
         self.sure_until = math.inf
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        if self._process_calls is not None:
+            await self._process_calls.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def call(self, attempt: Attempt, function: Callable[..., Any]) -> tuple[Any, BaseException | None]:
         """Call a function with the step's arguments, as its body is called. Returns its value, or its error."""
+        definition: StepDefinition = attempt.operation.call.definition
+        if definition.process and function is definition.run:
+            return await self.call_process(attempt)
         if inspect.iscoroutinefunction(function):
             return await self.call_async(attempt, function)
         return await self.call_sync(attempt, function)
@@ -76,8 +92,8 @@ class Calls:
         timeout = options.timeout
         limit = None
         try:
-            while self._clock() >= self.sure_until:  # noqa: ASYNC110 - rare: the process slept just now
-                await asyncio.sleep(_UNSURE_PAUSE)
+            if self._clock() >= self.sure_until:
+                await self._be_sure()
             args, kwargs = operation.call.arguments(operation.input)
             if options.heartbeat_timeout is not None and function is operation.call.definition.run:
                 self._heartbeats.watch(attempt, options.heartbeat_timeout)
@@ -130,6 +146,26 @@ class Calls:
             except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
                 raised = error
         return value, raised
+
+    async def call_process(self, attempt: Attempt) -> tuple[Any, BaseException | None]:
+        """The body, in a process of its own. Its value comes encoded."""
+        if self._process_calls is None:
+            from perdure.runtime.processcalls import (
+                ProcessCalls,
+            )  # POSIX only, and most engines have no such steps
+
+            self._process_calls = ProcessCalls(
+                self._loop,
+                self._heartbeats,
+                size=self._processes,
+                max_payload=self._max_payload,
+                outlet=self._outlet,
+            )
+        return await self._process_calls.call(attempt, self._be_sure, _timeout_error)
+
+    async def _be_sure(self) -> None:
+        while self._clock() >= self.sure_until:  # noqa: ASYNC110 - rare: the process slept just now
+            await asyncio.sleep(_UNSURE_PAUSE)
 
     def _call_in_thread(
         self, function: Callable[..., Any], attempt: Attempt

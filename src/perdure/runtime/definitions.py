@@ -57,6 +57,7 @@ class StepDefinition:
         run: what executes it: the function itself, or what gives it an open transaction as first argument.
         once: it mustn't happen twice: its start is durable before its body runs.
         verify: tells whether an attempt of unknown outcome happened, called with the step's arguments.
+        process: its body executes in a process of its own.
     """
 
     name: str
@@ -68,6 +69,7 @@ class StepDefinition:
     run: Callable[..., Any]
     once: bool = False
     verify: Callable[..., Any] | None = None
+    process: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ def durable_name(function: Callable[..., Any], name: str | None) -> str:
     """
     if name is None:
         module = function.__module__
-        if module == "__main__":
-            module = _main_module()
+        if module in ("__main__", "__mp_main__"):  # the second is what a process started by this one calls it
+            module = _main_module(module)
         return f"{module}.{function.__qualname__}"
     if not name or len(name) > 255 or any(char in name for char in "#[]/\n") or not name.isprintable():
         msg = (
@@ -112,8 +114,8 @@ def durable_name(function: Callable[..., Any], name: str | None) -> str:
     return name
 
 
-def _main_module() -> str:
-    main = sys.modules["__main__"]
+def _main_module(name: str) -> str:
+    main = sys.modules.get(name)
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:
         return str(spec.name.removesuffix(".__main__"))
@@ -129,6 +131,7 @@ def define_step(
     run: Callable[..., Any] | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
+    process: bool = False,
 ) -> StepDefinition:
     """Make and register a step.
 
@@ -140,6 +143,8 @@ def define_step(
         DuplicateNameError: another function has this name.
     """
     _check_function(function, "@step")
+    if process:
+        _check_found_elsewhere(function)
     durable = durable_name(function, name)
     definition = StepDefinition(
         name=durable,
@@ -151,6 +156,7 @@ def define_step(
         run=run or function,
         once=once,
         verify=verify,
+        process=process,
     )
     _register(_steps, definition, "step")
     return definition
@@ -196,6 +202,26 @@ def _check_function(function: Callable[..., Any], decorator: str) -> None:
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         msg = f"{decorator} can't take the generator {function.__qualname__}: return one value instead of yielding"
         raise ConfigurationError(msg)
+
+
+def _check_found_elsewhere(function: Callable[..., Any]) -> None:
+    """Whether another process can find the function by importing its module."""
+    name = function.__qualname__
+    main = sys.modules["__main__"]
+    if not hasattr(os, "fork"):
+        why = "this system isn't POSIX"
+    elif inspect.iscoroutinefunction(function):
+        why = "it is async: a process is for work that computes, and async steps wait"
+    elif "<locals>" in name:
+        why = "it is defined inside a function, where a new process can't find it: define it at the top level"
+    elif function.__module__ == "__main__" and not os.path.exists(getattr(main, "__file__", None) or ""):
+        why = (
+            "it is defined in a notebook or a shell, where a new process can't find it: put it into a module"
+        )
+    else:
+        return
+    msg = f"@step(process=True) can't take {name}: {why}. Or leave out process=True, and it runs in a thread"
+    raise ConfigurationError(msg)
 
 
 def register_workflow(definition: WorkflowDefinition) -> None:

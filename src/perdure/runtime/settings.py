@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 
 from perdure.errors import ConfigurationError
 
 _VERSION_MAX = 100
+
+
+def processors() -> int:
+    """How many processors the machine has."""
+    return os.cpu_count() or 1
 
 
 def _code(version: str) -> str:
@@ -28,6 +34,7 @@ class Settings:
         queues: the queues its worker serves; the first is the default for new runs.
         concurrency: steps executing at once.
         threads: how many of them may be sync steps, each in a thread.
+        processes: how many of them may be steps with process=True; as many as the machine has processors.
         evict_after: a run that only waits leaves memory after this long.
         max_resident: runs in memory at once.
         lease: a worker that isn't heard of for this long counts as dead, wherever it is.
@@ -44,6 +51,7 @@ class Settings:
     queues: Sequence[str] = ("default",)
     concurrency: int = 1000
     threads: int = 32
+    processes: int = field(default_factory=processors)
     evict_after: float = 60.0
     max_resident: int = 10_000
     lease: float = 15.0
@@ -65,13 +73,13 @@ class Settings:
             raise ConfigurationError(msg)
         if not self.code:
             object.__setattr__(self, "code", _code(self.version))
-        for field in ("concurrency", "threads", "max_resident", "max_payload", "lease"):
-            if not getattr(self, field) > 0:  # NaN isn't, either
-                msg = f"{field}={getattr(self, field)!r} must be greater than 0"
+        for name in ("concurrency", "threads", "processes", "max_resident", "max_payload", "lease"):
+            if not getattr(self, name) > 0:  # NaN isn't, either
+                msg = f"{name}={getattr(self, name)!r} must be greater than 0"
                 raise ConfigurationError(msg)
-        for field in ("evict_after", "grace", "max_recoveries"):
-            if not getattr(self, field) >= 0:
-                msg = f"{field}={getattr(self, field)!r} can't be negative"
+        for name in ("evict_after", "grace", "max_recoveries"):
+            if not getattr(self, name) >= 0:
+                msg = f"{name}={getattr(self, name)!r} can't be negative"
                 raise ConfigurationError(msg)
         if self.turn_limit is not None and not self.turn_limit > 0:
             msg = f"turn_limit={self.turn_limit!r} must be greater than 0 seconds, or None for no limit"

@@ -11,6 +11,22 @@ from typing import Any, Protocol
 
 import msgspec
 
+from perdure.errors import UsageError
+
+
+def refuse_in_script() -> None:
+    """Refuse to open an engine while a process for steps imports the script of the engine it works for.
+
+    Raises:
+        UsageError: that is what happens right now.
+    """
+    if importing_script:
+        msg = (
+            "a process that executes steps imported this script, and came to where it opens an engine. Put what "
+            'the script does under `if __name__ == "__main__":`, so that it isn\'t done there again'
+        )
+        raise UsageError(msg)
+
 
 class Listener(Protocol):
     """Hears the heartbeats of an engine's steps."""
@@ -77,4 +93,6 @@ current_outlet: contextvars.ContextVar[Callable[[], Outlet] | None] = contextvar
 )
 #: The attempt that is executing, for what the engine itself does in steps.
 current_attempt: contextvars.ContextVar[Any] = contextvars.ContextVar("perdure_attempt", default=None)
+#: A process for steps imports the engine's script right now, which mustn't begin its work there.
+importing_script = False
 current_step: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar("perdure_step", default=None)

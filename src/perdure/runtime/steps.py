@@ -1,4 +1,4 @@
-"""Executes steps: async ones as tasks of the event loop, sync ones in a bounded pool of threads.
+"""Executes steps: async ones as tasks of the event loop, sync ones in a bounded pool of threads or processes.
 
 An attempt ends in exactly one event handed to its run: StepCompleted, StepFailed, or StepAttemptFailed with
 the time of the next attempt. Only when that event is durable does the run hear of it. An attempt nobody
@@ -25,7 +25,7 @@ from perdure.core.matching import fingerprint
 from perdure.core.retry import decide
 from perdure.errors import OutcomeUnknown
 from perdure.runtime import heartbeats
-from perdure.runtime.attempt import Attempt, Recorder
+from perdure.runtime.attempt import Attempt, Encoded, Recorder
 from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.once import execute_once
@@ -46,6 +46,7 @@ class StepExecutor:
         clock: wall-clock seconds.
         concurrency: how many attempts execute at once; more wait in line.
         threads: how many of them may be sync steps.
+        processes: how many of them may be steps with process=True.
         max_payload: largest encoded result in bytes.
         outbox: takes what steps put into streams.
         chance: random numbers in [0, 1) for the jitter of retries.
@@ -58,6 +59,7 @@ class StepExecutor:
         *,
         concurrency: int,
         threads: int,
+        processes: int,
         max_payload: int,
         outbox: Outbox,
         chance: Callable[[], float] = random.random,
@@ -73,7 +75,15 @@ class StepExecutor:
         self.executing: set[Attempt] = set()
         self.heartbeats = heartbeats.Heartbeats(loop, clock, self.executing)
         self._outbox = outbox
-        self.calls = Calls(loop, clock, self.heartbeats, threads=threads, outlet=self._outlet)
+        self.calls = Calls(
+            loop,
+            clock,
+            self.heartbeats,
+            threads=threads,
+            processes=processes,
+            max_payload=max_payload,
+            outlet=self._outlet,
+        )
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
@@ -123,7 +133,7 @@ class StepExecutor:
         tasks = [attempt.future for attempt in self.executing if isinstance(attempt.future, asyncio.Task)]
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # time for their finally blocks
-        self.calls.close()
+        await self.calls.close()
 
     # -- one attempt --------------------------------------------------------------------------------
 
@@ -142,8 +152,12 @@ class StepExecutor:
             attempt.future = asyncio.Task(body, loop=self._loop, context=context)
 
     async def _execute(self, attempt: Attempt, definition: StepDefinition) -> None:
-        call = self.calls.call_async if definition.is_async else self.calls.call_sync
-        value, error = await call(attempt, definition.run)
+        if definition.is_async:
+            value, error = await self.calls.call_async(attempt, definition.run)
+        elif definition.process:
+            value, error = await self.calls.call_process(attempt)
+        else:
+            value, error = await self.calls.call_sync(attempt, definition.run)
         if attempt.outlet is not None:
             await attempt.outlet.see_through()
         self.settle(attempt, definition, value, error)
@@ -213,7 +227,10 @@ class StepExecutor:
     def _returned(self, attempt: Attempt, definition: StepDefinition, value: Any) -> None:
         operation = attempt.operation
         try:
-            data, decoded = definition.result.record(value)
+            if isinstance(value, Encoded):
+                data, decoded = value.data, definition.result.decode(value.data)
+            else:
+                data, decoded = definition.result.record(value)
             check_size(data, self._max_payload, f"result of step {definition.name}")
         except Exception as error:  # noqa: BLE001 - a result that can't be kept is the step's failure
             self._failed(attempt, error)

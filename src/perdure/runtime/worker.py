@@ -85,6 +85,7 @@ class Worker:
             self.clock,
             concurrency=settings.concurrency,
             threads=settings.threads,
+            processes=settings.processes,
             max_payload=settings.max_payload,
             outbox=self._outbox,
         )

@@ -1,0 +1,182 @@
+"""Calls steps in processes: hands an attempt over, passes on what it says meanwhile, and tells what came of it.
+
+What a step raises in its process comes as data. An exception of the same class is made of it here, since retry
+policies decide by classes, HTTP statuses and waits that a server asks for. Where that can't be rebuilt, a class
+of the same name stands in for it, derived from as much of the original as is loaded here. Only the engine sees it;
+what the history keeps is the failure as it was described there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from perdure.codec.bare import native_base
+from perdure.codec.failures import speaking_for
+from perdure.codec.rebuild import exception_of, loaded_exception
+from perdure.codec.values import ValueCodec
+from perdure.core.retry import http_status, retry_after
+from perdure.runtime.attempt import Attempt, Encoded
+from perdure.runtime.definitions import StepDefinition, StepOptions
+from perdure.runtime.heartbeats import Heartbeats, Pulse, starved_error
+from perdure.runtime.outbox import Outlet
+from perdure.runtime.processes import Processes
+from perdure.runtime.processtalk import Beat, Begun, Item, Job, Logged, Raised
+
+_DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
+
+
+class ProcessCalls:
+    """Where the steps of one engine execute that have process=True.
+
+    Args:
+        size: how many execute at once.
+        outlet: makes an attempt's way into streams.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        heartbeats: Heartbeats,
+        *,
+        size: int,
+        max_payload: int,
+        outlet: Callable[[Attempt], Outlet],
+    ) -> None:
+        self._heartbeats = heartbeats
+        self._max_payload = max_payload
+        self._outlet = outlet
+        self._processes = Processes(loop, size)
+
+    async def close(self) -> None:
+        await self._processes.close()
+
+    async def call(
+        self,
+        attempt: Attempt,
+        sure: Callable[[], Awaitable[None]],
+        timed_out: Callable[[Attempt], TimeoutError],
+    ) -> tuple[Any, BaseException | None]:
+        """Execute an attempt. Returns its encoded value, or its error.
+
+        Args:
+            sure: awaited just before the body begins.
+            timed_out: makes the error of a time-out.
+        """
+        options: StepOptions = attempt.operation.call.options
+
+        def hear(told: Any) -> None:
+            self._hear(attempt, told)
+
+        try:
+            answer = await self._processes.execute(self._job(attempt), hear, options.timeout, sure)
+        except asyncio.CancelledError as error:
+            attempt.info.cancelled = True
+            return None, starved_error(attempt) if attempt.starved else error
+        except TimeoutError:
+            attempt.info.cancelled = True
+            return None, timed_out(attempt)
+        except Exception as error:  # noqa: BLE001 - a process that can't be started, say, is this attempt's failure
+            return None, error
+        if isinstance(answer, Raised):
+            return None, error_of(answer)
+        return Encoded(answer.result), None
+
+    def _job(self, attempt: Attempt) -> Job:
+        info, operation = attempt.info, attempt.operation
+        definition: StepDefinition = operation.call.definition
+        pulse: Pulse | None = operation.pulse
+        return Job(
+            module=definition.function.__module__,
+            step=definition.name,
+            input=operation.input,
+            run_id=info.run_id,
+            step_id=info.step_id,
+            attempt=info.attempt,
+            keys=info.keys,
+            max_payload=self._max_payload,
+            detail=None if pulse is None else pulse.data,
+            heard_at=None if pulse is None else pulse.at,
+        )
+
+    def _hear(self, attempt: Attempt, told: Any) -> None:
+        info = attempt.info
+        info.heard = time.monotonic()
+        match told:
+            case Begun():
+                limit = attempt.operation.call.options.heartbeat_timeout
+                if limit is not None:
+                    self._heartbeats.watch(attempt, limit)
+            case Beat():
+                if told.detail is not None:
+                    self._heartbeats.beat(info, _DETAIL.decode(told.detail))
+            case Item():
+                self._outlet(attempt).emit(told.stream, told.data)
+            case Logged():
+                _log(told)
+            case _:
+                pass
+
+
+def _log(told: Logged) -> None:
+    record = logging.makeLogRecord(told.facts)
+    target = logging.getLogger(record.name)
+    if target.isEnabledFor(record.levelno):
+        target.handle(record)
+
+
+def error_of(told: Raised) -> BaseException:
+    """An exception for what a step has raised in its process, good enough to decide what follows."""
+    error: BaseException | None = exception_of(told.failure)
+    if (
+        error is None
+        or http_status(error) != told.status
+        or (told.after is not None and retry_after(error, time.time()) is None)
+    ):
+        error = _stand_in(told)
+    return speaking_for(error, told.failure)
+
+
+def _stand_in(told: Raised) -> BaseException:
+    headers = {} if told.after is None else {"retry-after": str(told.after)}
+
+    def text(_: BaseException) -> str:
+        return told.failure.message
+
+    members: dict[str, Any] = {
+        "__str__": text,
+        "response": None,
+        "status": None,
+        "status_code": told.status,
+        "headers": headers,
+    }
+    base: type[BaseException] = BaseException
+    missing = told.kinds[:1]
+    if "builtins.Exception" in told.kinds:
+        base, missing = _nearest(told.kinds)
+    try:
+        return _instance(base, missing, members)
+    except Exception:  # noqa: BLE001 - a class that can't be derived from, or takes no instance made like this
+        return _instance(Exception, told.kinds[:1], members)
+
+
+def _nearest(kinds: list[str]) -> tuple[type[BaseException], list[str]]:
+    """The first of these classes that is loaded here, and the names of those before it, or at least one."""
+    for place, name in enumerate(kinds):
+        found = loaded_exception(name)
+        if found is not None:
+            return found, kinds[: max(place, 1)]
+    return Exception, kinds[:1]
+
+
+def _instance(base: type[BaseException], names: list[str], members: dict[str, Any]) -> BaseException:
+    cls: Any = base
+    for place, name in enumerate(reversed(names), 1):
+        module, _, plain = name.rpartition(".")
+        own = members if place == len(names) else {}
+        cls = type(cls)(plain, (cls,), {"__module__": module, **own})
+    made: BaseException = native_base(cls).__new__(cls)
+    return made

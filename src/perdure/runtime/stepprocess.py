@@ -1,0 +1,267 @@
+"""The main program of a process that executes steps for an engine, one after the other (`@step(process=True)`).
+
+It imports the step's module by its name, or the engine's script as `__mp_main__` (as the multiprocessing
+module does, so that an `if __name__ == "__main__":` part stays out), finds the step by its durable name, decodes the
+input, calls the function and sends back the encoded result or what it raised.
+
+It never outlives its engine. The engine holds the other end of a pipe and never writes to it: the pipe closes
+with the engine's process, however that ends. The system then sends SIGIO to this process and to all that it has
+started, which ends them even if a C extension holds the interpreter; a thread looks at the pipe as well, for
+systems that don't do so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import importlib.machinery
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from perdure.codec.bare import bases, type_name
+from perdure.codec.failures import failure_of
+from perdure.codec.values import ValueCodec, check_size
+from perdure.core.events import Failure
+from perdure.core.retry import http_status, retry_after
+from perdure.runtime import stepcontext
+from perdure.runtime.definitions import StepDefinition, step_named
+from perdure.runtime.heartbeats import DETAIL_MAX
+from perdure.runtime.processtalk import (
+    Beat,
+    Begun,
+    Greeting,
+    Item,
+    Job,
+    Logged,
+    Raised,
+    Returned,
+    Told,
+    Unfound,
+    frame,
+    next_job,
+)
+from perdure.runtime.stepcontext import StepInfo, current_outlet, current_step
+
+#: What the engine's script is called here; its classes are known as `__main__`'s to the engine.
+SCRIPT = "__mp_main__"
+
+_DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
+_PARENT_EVERY = 2.0  # seconds between looks at whether the parent is still there
+
+
+class Line:
+    """The way back to the engine, for the step's thread and for threads that it has started."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def tell(self, message: Told) -> None:
+        data = frame(message)
+        with self._lock:
+            self._connection.sendall(data)
+
+    def beat(self, info: StepInfo, detail: Any) -> None:
+        """A heartbeat of the step."""
+        if detail is None:
+            self.tell(Beat(None))
+            return
+        data, decoded = _DETAIL.record(detail)
+        check_size(data, DETAIL_MAX, "detail of a heartbeat")
+        info.detail, info.last_heartbeat = decoded, datetime.now(UTC)
+        self.tell(Beat(data))
+
+
+class Outlet:
+    """Takes what the step puts into streams."""
+
+    def __init__(self, line: Line, max_payload: int) -> None:
+        self._line = line
+        self.max_payload = max_payload
+
+    def emit(self, stream: str, data: bytes) -> None:
+        self._line.tell(Item(stream, data))
+
+
+class LogSender(logging.Handler):
+    """Sends what is logged here to the engine's process, where the log is set up."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+        self._formatter = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            facts: dict[str, str | int | float | None] = {
+                name: value
+                for name, value in vars(record).items()
+                if isinstance(value, str | int | float) and name != "msg"
+            }
+            facts["msg"] = record.getMessage()
+            if record.exc_info:
+                facts["exc_text"] = self._formatter.formatException(record.exc_info)
+            self._line.tell(Logged(facts))
+        except Exception:  # noqa: BLE001 - whatever the arguments of a record raise
+            self.handleError(record)
+
+
+def main(connection: int, lifeline: int, greeting: str) -> None:
+    """Execute steps until the engine closes the connection. Both are numbers of open files."""
+    told = msgspec.json.decode(greeting, type=Greeting)
+    sys.argv = told.argv
+    _end_with_the_engine(lifeline)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not SIG_IGN: programs that steps start would inherit that.
+        signal.signal(number, _leave_it_to_the_engine)
+    _be_the_first_to_go()
+    with socket.socket(fileno=connection) as open_connection:
+        line = Line(open_connection)
+        while (job := next_job(open_connection)) is not None:
+            answer = _execute(job, told, line)
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):  # user code may have replaced or closed it
+                    stream.flush()
+            line.tell(answer)
+
+
+def _leave_it_to_the_engine(*_: Any) -> None:
+    """A Ctrl-C or SIGTERM for the whole group of processes: the engine gives its steps time, then ends them."""
+
+
+def _be_the_first_to_go() -> None:
+    """Short of memory, the system should rather end this process than the engine's."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")
+
+
+def _end_with_the_engine(lifeline: int) -> None:
+    group = os.getpgrp()
+    if hasattr(fcntl, "F_SETOWN") and hasattr(os, "O_ASYNC"):
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -group)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    threading.Thread(target=_watch, args=(lifeline, os.getppid()), daemon=True).start()
+
+
+def _watch(lifeline: int, parent: int) -> None:
+    """The pipe doesn't close if the engine's process was forked; its id as our parent then tells."""
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN | select.POLLHUP)
+    while not poll.poll(_PARENT_EVERY * 1000) and os.getppid() == parent:
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+# -- one attempt --------------------------------------------------------------------------------------
+
+
+def _execute(job: Job, told: Greeting, line: Line) -> Told:
+    try:
+        definition = _find(job, told)
+    except BaseException as error:  # noqa: BLE001 - the top level of a module is user code
+        return Unfound(f"{type(error).__name__}: {error}")
+    if definition is None:
+        return Unfound(f"there is no step of this name in {job.module}")
+    _send_log(told, line)
+    info = StepInfo(job.run_id, job.step_id, job.step, job.attempt, sink=line, keys=job.keys)
+    if job.detail is not None and job.heard_at is not None:
+        info.detail = _DETAIL.decode(job.detail)
+        info.last_heartbeat = datetime.fromtimestamp(job.heard_at, UTC)
+    outlet = Outlet(line, job.max_payload)
+    tokens = current_step.set(info), current_outlet.set(lambda: outlet)
+    try:
+        line.tell(Begun())
+        args, kwargs = definition.arguments.decode(job.input)
+        data, _ = definition.result.record(definition.run(*args, **kwargs))
+        check_size(data, job.max_payload, f"result of step {definition.name}")
+        return Returned(data)
+    except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
+        return _raised(error)
+    finally:
+        current_step.reset(tokens[0])
+        current_outlet.reset(tokens[1])
+
+
+def _find(job: Job, told: Greeting) -> StepDefinition | None:
+    if job.module != "__main__":
+        importlib.import_module(job.module)
+    elif SCRIPT not in sys.modules:
+        _import_script(told)
+    return step_named(job.step)
+
+
+class _ScriptLoader(importlib.machinery.SourceFileLoader):
+    """Leaves no compiled file beside the script, as Python doesn't when it runs one."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Write nothing."""
+
+
+def _import_script(told: Greeting) -> None:
+    """Execute the engine's script under another name."""
+    assert told.script is not None
+    loader = _ScriptLoader(SCRIPT, told.script)
+    module = ModuleType(SCRIPT)
+    module.__file__ = told.script
+    module.__package__ = told.package
+    module.__loader__ = loader
+    if told.name is not None:
+        module.__spec__ = importlib.machinery.ModuleSpec(told.name, loader, origin=told.script)
+    shadowed = sys.modules["__main__"]
+    sys.modules[SCRIPT] = sys.modules["__main__"] = module
+    stepcontext.importing_script = True
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[SCRIPT]
+        sys.modules["__main__"] = shadowed
+        raise
+    finally:
+        stepcontext.importing_script = False
+
+
+def _send_log(told: Greeting, line: Line) -> None:
+    """Whatever modules have set up here: records go to the engine's process, which has set up its own."""
+    root = logging.getLogger()
+    if len(root.handlers) == 1 and isinstance(root.handlers[0], LogSender):
+        return
+    for logger in list(root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.propagate = True
+    root.handlers[:] = [LogSender(line)]
+    for name, level in told.levels.items():
+        logging.getLogger(name or None).setLevel(level)
+
+
+def _raised(error: BaseException) -> Raised:
+    asked = retry_after(error, time.time())
+    kinds = [_as_in_the_engine(type_name(kind)) for kind in bases(type(error))]
+    return Raised(_renamed(failure_of(error)), kinds, http_status(error), asked)
+
+
+def _as_in_the_engine(name: str) -> str:
+    return f"__main__.{name.removeprefix(SCRIPT + '.')}" if name.startswith(SCRIPT + ".") else name
+
+
+def _renamed(failure: Failure) -> Failure:
+    """The failure as if the script's classes were `__main__`'s here, too."""
+    return msgspec.structs.replace(
+        failure,
+        type=_as_in_the_engine(failure.type),
+        traceback=failure.traceback.replace(f"{SCRIPT}.", "__main__."),
+        cause=None if failure.cause is None else _renamed(failure.cause),
+        members=tuple(_renamed(member) for member in failure.members),
+    )
