@@ -34,6 +34,7 @@ WRONG = {
     "the items of a map": "perdure.map(fetch, [1, 2])",
     "a map over a plain function": 'perdure.map(len, ["a"])',
     "a check that takes something": "perdure.poll(fetch, every=1)",
+    "a transactional step in a process": "step(transaction=lambda: None, process=True)",
     "the connection of a transactional step": 'sell(None, "book")',
 }
 

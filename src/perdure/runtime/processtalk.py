@@ -148,7 +148,10 @@ def next_job(connection: socket.socket) -> Job | None:
 def _receive(connection: socket.socket, size: int) -> bytes | None:
     data = bytearray()
     while len(data) < size:
-        more = connection.recv(min(size - len(data), 1 << 20))
+        try:
+            more = connection.recv(min(size - len(data), 1 << 20))
+        except ConnectionError:  # it was closed while something that we had said was still unread
+            return None
         if not more:
             return None
         data += more

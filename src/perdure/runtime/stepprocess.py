@@ -69,9 +69,13 @@ class Line:
         self._lock = threading.Lock()
 
     def tell(self, message: Told) -> None:
+        """Say something. If there is nobody to hear it, this is the end."""
         data = frame(message)
-        with self._lock:
-            self._connection.sendall(data)
+        try:
+            with self._lock:
+                self._connection.sendall(data)
+        except OSError:
+            _end()
 
     def beat(self, info: StepInfo, detail: Any) -> None:
         """A heartbeat of the step."""
@@ -161,6 +165,11 @@ def _watch(lifeline: int, parent: int) -> None:
     poll.register(lifeline, select.POLLIN | select.POLLHUP)
     while not poll.poll(_PARENT_EVERY * 1000) and os.getppid() == parent:
         pass
+    _end()
+
+
+def _end() -> None:
+    """The engine is gone: end this process and everything that it has started."""
     os.killpg(0, signal.SIGKILL)
 
 
