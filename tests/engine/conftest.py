@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from engine_kit import Place
+from engine_kit import Place, drop_hints
 
 from helpers.postgres import lent_database
 
@@ -42,6 +42,12 @@ def _for_a_night(item: pytest.Item) -> bool:
         and item.name.startswith(FOR_A_NIGHT)
         and item.path.name != "test_engine_crashes.py"
     )
+
+
+@pytest.fixture(autouse=True)
+def hints_may_be_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.environ.get("PERDURE_TEST_HINTS") == "0":
+        drop_hints(monkeypatch)
 
 
 @pytest.fixture(params=KINDS)

@@ -9,12 +9,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import perdure
 from perdure import Engine, Handle, Status, events, step
 from perdure.codec.events import decode_event
 from perdure.errors import StoreUnavailableError
 from perdure.runtime import definitions
 from perdure.storage.memory import MemoryDatabase, MemoryStore
+from perdure.storage.postgres.hints import Hints
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.urls import store_for
@@ -40,6 +43,16 @@ class Place:
         engine = Engine(self.url, **options)
         engine._store = self.store() if wrap is None else wrap(self.store())
         return engine
+
+
+def drop_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stores on PostgreSQL neither send nor hear hints."""
+
+    async def nothing(self: Hints) -> None:
+        pass
+
+    monkeypatch.setattr(Hints, "_notify", nothing)
+    monkeypatch.setattr(Hints, "open", nothing)
 
 
 def sets_clock_ahead(engine: Engine, seconds: float) -> None:
