@@ -23,7 +23,8 @@ SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
        r.version, r.pinned
 FROM perdure.runs AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent
-WHERE r.id = %(id)s AND r.generation = %(generation)s::bigint;
+WHERE r.id = %(id)s AND r.generation = %(generation)s::bigint
+ORDER BY r.run LIMIT 1;
 
 -- name: take_inbox
 -- Empty a run's inbox, and tell what was in it.
