@@ -55,7 +55,7 @@ def wait_for(path: str | Path) -> None:
 
 
 def tells_pid(folder: str) -> None:
-    """Leave this process's id, and make the folder's next attempt know of it."""
+    """Leave this process's id in a file that is there as a whole or not at all."""
     path = Path(folder) / "pid"
     path.with_suffix(".new").write_text(str(os.getpid()))
     path.with_suffix(".new").replace(path)

@@ -165,6 +165,78 @@ def test_processes_die_with_their_engine_and_the_run_goes_on(
     assert (tmp_path / "bodies").read_text().split() == ["hangs", "hangs"]
 
 
+def test_processes_die_with_their_engine_even_if_a_fork_of_it_lives(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    fork = """
+        @perdure.step
+        def forks() -> None:
+            while not Path("pids").exists():
+                time.sleep(0.01)
+            child = os.fork()
+            if child == 0:  # it has copies of all that the engine has open
+                time.sleep(60)
+                os._exit(0)
+            Path("forked.new").write_text(str(child))
+            Path("forked.new").replace("forked")
+
+        @perdure.workflow
+        async def both() -> None:
+            import asyncio
+            await asyncio.gather(hangs("python"), forks())
+
+        if __name__ == "__main__":
+            perdure.run(both(), url="sqlite:///runs.db")
+    """
+    write(tmp_path, "app.py", SCRIPT, fork)
+    program = start(tmp_path, "-W", "ignore", "app.py")
+    started.append(program)
+    until((tmp_path / "forked").exists)
+    forked = int((tmp_path / "forked").read_text())
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    program.send_signal(signal.SIGKILL)
+    until(lambda: not any(map(alive, pids)))
+    assert alive(forked)
+    os.kill(forked, signal.SIGKILL)
+
+
+def test_a_module_that_is_never_imported_is_a_time_out(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "slow.py",
+        """
+        import sys, time, perdure
+
+        if "perdure.runtime.stepprocess" in sys.modules:
+            time.sleep(60)
+
+        @perdure.step(process=True, timeout=0.1, retry=perdure.Retry(max_attempts=1))
+        def works() -> None: ...
+
+        @perdure.workflow
+        async def main() -> str:
+            try:
+                await works()
+            except TimeoutError as error:
+                return str(error)
+            return ""
+        """,
+    )
+    write(
+        tmp_path,
+        "app.py",
+        """
+        import perdure, slow
+        import perdure.runtime.processes
+
+        perdure.runtime.processes.IMPORT_WITHIN = 0.5
+        print(perdure.run(slow.main(), url="memory:"))
+        """,
+    )
+    expected = "the process for step slow.works didn't import slow within 0.5 s\n"
+    assert outcome(tmp_path, "app.py") == (0, expected, "")
+
+
 def test_ctrl_c_ends_the_program_and_its_processes_quietly(
     tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:

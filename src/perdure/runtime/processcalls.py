@@ -76,9 +76,9 @@ class ProcessCalls:
         except asyncio.CancelledError as error:
             attempt.info.cancelled = True
             return None, starved_error(attempt) if attempt.starved else error
-        except TimeoutError:
+        except TimeoutError as error:
             attempt.info.cancelled = True
-            return None, timed_out(attempt)
+            return None, error if error.args else timed_out(attempt)
         except Exception as error:  # noqa: BLE001 - a process that can't be started, say, is this attempt's failure
             return None, error
         if isinstance(answer, Raised):

@@ -136,10 +136,11 @@ class Processes:
 
         Args:
             hear: called with what the process says meanwhile.
-            timeout: seconds from the begin of the body after which it is killed with TimeoutError.
+            timeout: seconds from the begin of the body after which it is killed.
             sure: awaited when it is the attempt's turn.
 
         Raises:
+            TimeoutError: it took too long: with a text if that was before the body began.
             ConfigurationError: the process can't find the step.
             StepProcessDied: it died.
         """
@@ -171,17 +172,26 @@ class Processes:
     async def _converse(
         self, process: StepProcess, job: Job, hear: Callable[[Any], None], timeout: float | None
     ) -> Returned | Raised | Unfound:
+        begun = False
+        allowed = None if timeout is None else max(timeout, IMPORT_WITHIN)
         try:
-            async with asyncio.timeout(None if timeout is None else max(timeout, IMPORT_WITHIN)) as limit:
+            async with asyncio.timeout(allowed) as limit:
                 await process.begin(job)
                 while True:
                     told = await process.next()
                     if isinstance(told, Returned | Raised | Unfound):
                         limit.reschedule(None)
                         return told
-                    if isinstance(told, Begun) and timeout is not None:
-                        limit.reschedule(self._loop.time() + timeout)
+                    if isinstance(told, Begun):
+                        begun = True
+                        if timeout is not None:
+                            limit.reschedule(self._loop.time() + timeout)
                     hear(told)
+        except TimeoutError:
+            if begun:
+                raise
+            msg = f"the process for step {job.step} didn't import {job.module} within {allowed:g} s"
+            raise TimeoutError(msg) from None
         except (EOFError, ConnectionError):
             raise await self._death(process, job) from None
 
