@@ -15,7 +15,7 @@ from perdure.api.callbacks import Callbacks
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.handle import Handle
-from perdure.api.listing import list_runs
+from perdure.api.listing import earliest, list_runs
 from perdure.api.messages import Message, with_messages
 from perdure.api.runinfo import RunInfo
 from perdure.api.starting import create_runs, workflow_call
@@ -33,9 +33,6 @@ from perdure.storage.records import NewRun, RunFilter
 from perdure.storage.urls import store_for
 
 R = TypeVar("R")
-
-#: A datetime is rounded to whole ones, so that a run's own `created_at` may be a little later than it was.
-_HALF_A_MICROSECOND = 0.5e-6
 
 _IN_WORKFLOW = (
     "an engine was used in workflow code, which can't be replayed. Await the call itself, or start it with "
@@ -357,7 +354,7 @@ class Engine(Doors):
             statuses=statuses,
             workflow=workflow,
             text=text,
-            since=None if since is None else since.timestamp() - _HALF_A_MICROSECOND,
+            since=None if since is None else earliest(since),
             attributes=conditions,
             unpatched=unpatched,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import msgspec
 
@@ -11,6 +12,14 @@ from perdure.storage.protocol import Store
 from perdure.storage.records import RunFilter
 
 _PAGE = 200  # runs fetched at once
+
+#: A datetime is rounded to whole ones, so that a run's own `created_at` may be a little later than it was.
+_HALF_A_MICROSECOND = 0.5e-6
+
+
+def earliest(since: datetime) -> float:
+    """The first moment that counts as `since`, in seconds; the `created_at` of a run includes that run."""
+    return since.timestamp() - _HALF_A_MICROSECOND
 
 
 async def list_runs(store: Store, filter: RunFilter, limit: int | None) -> AsyncIterator[RunInfo]:
