@@ -44,9 +44,15 @@ def _for_a_night(item: pytest.Item) -> bool:
     )
 
 
+#: What counts looks, or waits for more of them than patience allows.
+NEEDS_HINTS = ("test_readers_are_woken_and_need_not_poll", "test_a_message_that_races_the_end_is_never_lost")
+
+
 @pytest.fixture(autouse=True)
-def hints_may_be_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def hints_may_be_dropped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.environ.get("PERDURE_TEST_HINTS") == "0":
+        if request.node.name.startswith(NEEDS_HINTS):
+            pytest.skip("it would take too long without hints")
         drop_hints(monkeypatch)
 
 
