@@ -35,9 +35,11 @@ others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this m
 bench: $(VENV)/.dev  ## our figures beside the machine's raw limits
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.dev  ## the acceptance tests with many more kills, and all unit tests on the other Pythons
+soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons
 	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance
 	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
+	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine
+	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres
 
 format: $(VENV)/.dev  ## put the code into its standard form
 	$(BIN)/ruff check --fix-only -q .
