@@ -40,6 +40,7 @@
     ├── Retryable                     raised by steps: try again
     ├── Permanent                     raised by steps: don't try again
     ├── OutcomeUnknown                raised by steps: it may have happened, or not
+    ├── MovingError                   runs can't be moved, exported or imported
     ├── EngineClosedError             the engine isn't open
     └── StoreError                    the database can't be used
         ├── StaleWorkerError          another worker drives this run now
@@ -47,9 +48,8 @@
         ├── NewerSchemaError          the file was written by a newer Perdure
         └── StoreUnavailableError     full, read-only, locked or failing disk
 
-Split by what the caller can do about it. Each message says what happened, why, and what to do next.
-Signals the engine uses to unwind workflow code derive from BaseException and live with their users,
-so that `except Exception` in workflow code can't swallow them.
+Split by what the caller can do about it. Each message says what happened, why, and what to do next. Signals the engine
+uses to unwind code derive from BaseException and live with their users, so `except Exception` can't swallow them.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ __all__ = [
     "HandlerFailed",
     "HandlerUnreachableError",
     "MapFailed",
+    "MovingError",
     "NewerSchemaError",
     "NonDeterminismError",
     "NotADatabaseError",
@@ -317,8 +318,7 @@ class CompensationFailed(PerdureError):
     """A saga couldn't undo all that was done. Its cause is the error that made the saga undo.
 
     Attributes:
-        left: the ids of the steps and child runs that failed, in the order in which they were made: what is
-            left undone.
+        left: ids of the steps and child runs that failed, in the order in which they were made: what is left undone.
         errors: what they failed with, where the saga raised it; empty in an error that was rebuilt.
     """
 
@@ -369,6 +369,10 @@ class OutcomeUnknown(PerdureError):
     A `once=True` step is then looked into (`verify=`) or waits for a person. Any other step is tried again, and
     waits for a person when its attempts are used up.
     """
+
+
+class MovingError(PerdureError):
+    """Runs can't be moved, exported or imported: the other side has them, or the file isn't whole."""
 
 
 class EngineClosedError(PerdureError):

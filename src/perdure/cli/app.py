@@ -12,6 +12,7 @@ from perdure.cli.calling import query, update
 from perdure.cli.control import cancel, terminate
 from perdure.cli.demo import demo
 from perdure.cli.ls import ls
+from perdure.cli.moving import export, import_, move
 from perdure.cli.operating import fork, pause, resume, retry
 from perdure.cli.resolve import resolve
 from perdure.cli.run import run
@@ -51,9 +52,10 @@ def root(
 
 COMMANDS = (
     run, worker, workers, ls, show, why, stream, send, query, update, cancel, terminate, pause, resume, retry,
-    fork, resolve, demo,
+    fork, resolve, move, export, demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.command("import")(import_)
 app.add_typer(callback)
 app.add_typer(schedule)

@@ -31,6 +31,7 @@ from perdure.runtime.journal import Journal
 from perdure.runtime.listeners import Listeners
 from perdure.runtime.machines import new_machine
 from perdure.runtime.mailroom import Mailroom, hand_out
+from perdure.runtime.moving import refuse_moved
 from perdure.runtime.outbox import Outbox
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
@@ -129,6 +130,7 @@ class Worker:
 
     async def start(self) -> None:
         """Register, take over what dead workers left, and begin to drive runs."""
+        await refuse_moved(self._store)
         await self._fleet.join()
         collector.relax()
         self._tasks = [

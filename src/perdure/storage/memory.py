@@ -18,6 +18,7 @@ from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
+from perdure.storage.memory_moving import MemoryMoving
 from perdure.storage.memory_pauses import MemoryPauses
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_schedules import MemorySchedules
@@ -67,6 +68,7 @@ class MemoryStore:
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
         self.pauses = MemoryPauses(self._open_database, self._changed)
+        self.moving = MemoryMoving(self._open_database, self._changed)
         self.unbegun = MemoryUnbegun(self._open_database, self._changed)
         self.streams = MemoryStreams(self._open_database, self._changed)
         self.attributes = MemoryAttributes(self._open_database, self._changed)
@@ -193,7 +195,7 @@ class MemoryStore:
         self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
     ) -> Claimed:
         db = self._open_database()
-        if worker not in db.workers:
+        if worker not in db.workers or db.move is not None:
             return Claimed([], None)
         fitting = [
             (run.wake_at, run.run)

@@ -16,6 +16,7 @@ from perdure.storage.memory_effects import take_effect
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_streams import Stream, take_back_unsettled
 from perdure.storage.memory_versions import may_drive, serves
+from perdure.storage.moving import Mark
 from perdure.storage.pauses import ends_pause
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import (
@@ -56,7 +57,10 @@ class MemoryDatabase:
         self.updates: dict[tuple[str, str], tuple[int, UpdateState, bytes | None, bytes]] = {}
         self.questions: dict[int, Any] = {}
         self.last_question = 0
-        self._children: dict[int, list[int]] = {}
+        self.children: dict[int, list[int]] = {}  #: keys by those of their parents
+        self.move: Mark | None = None  #: where the runs are moved to
+        #: Of held runs: when each was due, how much mail it had, and for which move it is held.
+        self.arrivals: dict[int, tuple[float | None, int, str]] = {}
         self._last_mail = 0
 
     def row(self, run: Run) -> RunRow:
@@ -107,7 +111,7 @@ class MemoryDatabase:
             return None
         owner = new.owner if new.owner in self.workers else None
         run = Run(
-            run=len(self.runs) + 1,
+            run=next(reversed(self.runs), 0) + 1,
             id=new.id,
             workflow=new.workflow,
             status=(Status.QUEUED if owner is None else Status.RUNNING).value,
@@ -135,7 +139,7 @@ class MemoryDatabase:
         if former is not None:
             self.runs[former].next = run.run
         if parent is not None:
-            self._children.setdefault(parent, []).append(run.run)
+            self.children.setdefault(parent, []).append(run.run)
         for item in new.mail:
             self.post(run, item, new.created_at)
         if new.inherit and former is not None:
@@ -170,8 +174,13 @@ class MemoryDatabase:
         return True
 
     def _put(self, run: Run, data: bytes, kind: MailKind) -> None:
+        number = self.new_mail()
+        run.inbox[number] = Mail(number, run.run, data, kind.value)
+
+    def new_mail(self) -> int:
+        """The number of an inbox item to come."""
         self._last_mail += 1
-        run.inbox[self._last_mail] = Mail(self._last_mail, run.run, data, kind.value)
+        return self._last_mail
 
     def post(self, run: Run, item: NewMail, now: float) -> Delivery:
         """Put an item into a run's inbox, unless the run has had one with its key."""
@@ -323,7 +332,7 @@ class MemoryDatabase:
         while ended:
             run = ended.pop()
             reason = parent_ended(run.id)
-            for child in map(self.runs.__getitem__, self._children.get(run.run, ())):
+            for child in map(self.runs.__getitem__, self.children.get(run.run, ())):
                 if child.ended:
                     continue
                 if child.on_parent_close == ParentPolicy.CANCEL:

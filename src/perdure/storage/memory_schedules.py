@@ -67,6 +67,8 @@ class MemorySchedules:
 
     async def due(self, *, now: float, limit: int) -> Due:
         db = self._database()
+        if db.move is not None:
+            return Due([], None)
         timed = sorted((row.due_at, row.name) for row in db.schedules.values() if row.due_at is not None)
         names = [name for at, name in timed if at <= now]
         names += [

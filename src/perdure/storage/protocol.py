@@ -16,6 +16,7 @@ from typing import Protocol
 
 from perdure.storage.attributes import Attributes
 from perdure.storage.callbacks import CallbackStore
+from perdure.storage.moving import Moving
 from perdure.storage.pauses import Pauses
 from perdure.storage.questions import Questions
 from perdure.storage.records import (
@@ -75,6 +76,11 @@ class Store(Protocol):
     @property
     def streams(self) -> Streams:
         """What runs put out while they go on."""
+        ...
+
+    @property
+    def moving(self) -> Moving:
+        """Taking runs to another database."""
         ...
 
     @property

@@ -42,3 +42,13 @@ def callback_timed_out(op: str, seconds: float) -> str:
 def callback_silent(op: str, seconds: float) -> str:
     """For callbacks whose heartbeat stopped."""
     return f"nothing was heard of {op} for {seconds:g} s, its heartbeat timeout"
+
+
+def being_moved(where: str) -> str:
+    """For runs that are paused so that they can be moved."""
+    return f"it is being moved to {where}"
+
+
+def moved(where: str) -> str:
+    """For runs that were moved, where they were."""
+    return f"it was moved to {where} and goes on there"

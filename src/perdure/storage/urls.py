@@ -5,7 +5,8 @@ The one place that knows all kinds of stores; each is imported only when it is a
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+import os
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from perdure.errors import ConfigurationError
 from perdure.storage.protocol import Store
@@ -47,3 +48,14 @@ def store_for(url: str) -> Store:
         return PostgresStore(url)
     msg = f"{url!r} isn't a database url that Perdure knows. Write one of: {FORMS}"
     raise ConfigurationError(msg)
+
+
+def shown_url(url: str) -> str:
+    """A url for people and records: without a password, and a file by its absolute path."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite" and rest.startswith("///"):
+        return f"sqlite:///{os.path.abspath(unquote(rest[3:]))}"
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1)))

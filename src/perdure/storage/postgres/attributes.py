@@ -44,8 +44,7 @@ async def put_attributes(db: Database, run: int, attributes: Sequence[Attribute]
         name, family = attribute.name, attribute.family
         await db.run("remove_attribute", run=run, name=name)
         for place, value in enumerate(attribute.values, int(attribute.listed)):
-            text = str(value) if family == "text" else json.dumps(value)
-            number = None if family == "text" else _number(value)
+            text, number = columns(family, value)
             await db.run(
                 "put_attribute", run=run, name=name, place=place, family=family, text=text, number=number
             )
@@ -66,7 +65,7 @@ async def attributes_of(db: Database, runs: Sequence[int]) -> dict[int, list[Att
     """The attributes of these runs."""
     values: dict[tuple[int, str], tuple[Any, bool, list[Any]]] = {}
     for run, name, place, family, text in await db.rows("attributes_of", runs=list(runs)):
-        value = text if family == "text" else json.loads(text)
+        value = value_of(family, text)
         values.setdefault((run, name), (family, place > 0, []))[2].append(value)
     found: dict[int, list[Attribute]] = {}
     for (run, name), (family, listed, several) in values.items():
@@ -101,6 +100,16 @@ def _plain(condition: Condition) -> tuple[Any, ...]:
         (family, value if family == "text" else str(_number(value))) for family, value in condition.choices
     ]
     return condition.name, condition.operator, choices
+
+
+def columns(family: str, value: Any) -> tuple[str, Decimal | None]:
+    """A value as the columns `text` and `number` keep it."""
+    return (str(value), None) if family == "text" else (json.dumps(value), _number(value))
+
+
+def value_of(family: str, text: str) -> Any:
+    """The value that `columns` was given."""
+    return text if family == "text" else json.loads(text)
 
 
 def _number(value: Any) -> Decimal:

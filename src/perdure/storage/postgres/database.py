@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from psycopg import AsyncConnection
@@ -25,6 +25,12 @@ class Database:
         """Run a statement; returns how many rows it changed."""
         cursor = await self.connection.execute(self._queries[query].encode(), bindings, binary=True)
         return cursor.rowcount
+
+    async def many(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement without rows once for each of these bindings."""
+        if rows:
+            async with self.connection.cursor() as cursor:
+                await cursor.executemany(self._queries[query], rows)
 
     async def rows(self, query: str, **bindings: Any) -> list[Row]:
         cursor = await self.connection.execute(self._queries[query].encode(), bindings, binary=True)

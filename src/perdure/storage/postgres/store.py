@@ -20,6 +20,7 @@ from perdure.storage.postgres.connection import QUERIES, checked, make_pool, pre
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
 from perdure.storage.postgres.lane import Lane
+from perdure.storage.postgres.moving import PostgresMoving
 from perdure.storage.postgres.pauses import PostgresPauses
 from perdure.storage.postgres.questions import PostgresQuestions
 from perdure.storage.postgres.schedules import PostgresSchedules
@@ -69,6 +70,7 @@ class PostgresStore:
         self.attributes: Final = PostgresAttributes(self)
         self.streams: Final = PostgresStreams(self)
         self.pauses: Final = PostgresPauses(self)
+        self.moving: Final = PostgresMoving(self)
         self.unbegun: Final = PostgresUnbegun(self)
         self.callbacks: Final = PostgresCallbacks(self)
         self.schedules: Final = PostgresSchedules(self)

@@ -31,6 +31,11 @@ class Database:
         self._cursor.execute(self._queries[query], bindings)
         return self._changes()
 
+    def many(self, query: str, rows: Sequence[Sequence[Value]]) -> None:
+        """Run a statement without rows once for each of these bindings."""
+        if rows:
+            self._cursor.executemany(self._queries[query], rows)
+
     def rows(self, query: str, bindings: Bindings = ()) -> list[Row]:
         found: list[Row] = self._cursor.execute(self._queries[query], bindings).fetchall()
         return found

@@ -35,6 +35,7 @@ from perdure.storage.sqlite.attributes import SqliteAttributes
 from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job, settle
+from perdure.storage.sqlite.moving import SqliteMoving
 from perdure.storage.sqlite.pauses import SqlitePauses
 from perdure.storage.sqlite.questions import SqliteQuestions
 from perdure.storage.sqlite.reader import Reader
@@ -70,6 +71,7 @@ class SqliteStore:
         self._unusable: str | None = "it isn't open yet: await store.open() first"
         self.callbacks = SqliteCallbacks(self._write)
         self.pauses = SqlitePauses(self._write)
+        self.moving: Final = SqliteMoving(self._write, self._read)
         self.unbegun = SqliteUnbegun(self._write, self._read)
         self.streams: Final = SqliteStreams(self._write, self._read)
         self.attributes: Final = SqliteAttributes(self._write, self._read)

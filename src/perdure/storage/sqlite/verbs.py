@@ -83,7 +83,7 @@ def claim(
     now: float,
     limit: int,
 ) -> Claimed:
-    if not db.value("is_registered", {"worker": worker}):
+    if not db.value("may_claim", {"worker": worker}):
         return Claimed([], None)
     fitting: dict[str, Value] = {
         "queues": as_json(queues),

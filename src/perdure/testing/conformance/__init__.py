@@ -34,6 +34,7 @@ from perdure.testing.conformance import (
     handlers,
     mail,
     messages,
+    moving,
     pauses,
     schedules,
     streams,
@@ -65,6 +66,7 @@ CHECKS: tuple[Check, ...] = (
     *schedules.CHECKS,
     *entities.CHECKS,
     *pauses.CHECKS,
+    *moving.CHECKS,
     *unbegun.CHECKS,
     *watching.CHECKS,
 )

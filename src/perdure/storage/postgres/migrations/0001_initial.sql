@@ -183,6 +183,8 @@ CREATE TABLE perdure.callbacks (
     CHECK ((ended_at IS NULL) = (state = 'open'))
 );
 
+CREATE INDEX callbacks_of_run ON perdure.callbacks (run);
+
 -- Streams belong to a run's id, so that they outlive its generations. `size` is the newest offset.
 CREATE TABLE perdure.streams (
     id     text   NOT NULL,
@@ -245,6 +247,22 @@ CREATE TABLE perdure.patches (
     run    bigint NOT NULL,
     change text   NOT NULL,
     PRIMARY KEY (run, change)
+);
+
+-- At most one row: where the runs of this database are moved to. No worker claims any while it is there.
+CREATE TABLE perdure.moves (
+    one   bigint  PRIMARY KEY,
+    token text    NOT NULL,
+    url   text    NOT NULL,
+    done  boolean NOT NULL
+);
+
+-- Runs that were copied here, with owner 0 until their move is done: when each was due, and how much mail it had.
+CREATE TABLE perdure.arrivals (
+    run     bigint           PRIMARY KEY,
+    wake_at double precision,
+    mail    bigint           NOT NULL,
+    token   text             NOT NULL
 );
 
 -- The row that `lock_fleet` locks.

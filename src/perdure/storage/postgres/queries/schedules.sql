@@ -24,12 +24,13 @@ DELETE FROM perdure.schedules WHERE name = %(name)s;
 
 -- name: schedules_due
 SELECT name, version, due_at, waiting, running, data FROM perdure.schedules
-WHERE due_at <= %(now)s::double precision ORDER BY due_at, name LIMIT %(limit)s::bigint;
+WHERE due_at <= %(now)s::double precision AND NOT EXISTS (SELECT 1 FROM perdure.moves)
+ORDER BY due_at, name LIMIT %(limit)s::bigint;
 
 -- name: schedules_free
 -- Those with slots that waited for runs which have all ended by now.
 SELECT s.name, s.version, s.due_at, s.waiting, s.running, s.data FROM perdure.schedules AS s
-WHERE s.waiting AND NOT EXISTS (
+WHERE s.waiting AND NOT EXISTS (SELECT 1 FROM perdure.moves) AND NOT EXISTS (
     SELECT 1 FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run
     WHERE i.id = ANY (s.running) AND r.ended_at IS NULL
 )
@@ -37,4 +38,5 @@ ORDER BY s.name
 LIMIT %(limit)s::bigint;
 
 -- name: next_schedule_at
-SELECT min(due_at) FROM perdure.schedules WHERE due_at > %(now)s::double precision;
+SELECT min(due_at) FROM perdure.schedules
+WHERE due_at > %(now)s::double precision AND NOT EXISTS (SELECT 1 FROM perdure.moves);

@@ -25,8 +25,9 @@ UPDATE perdure.workers SET lease_until = %(lease_until)s::double precision WHERE
 UPDATE perdure.workers SET workflows = %(workflows)s::text[] WHERE id = %(worker)s::bigint RETURNING queues;
 
 -- name: lock_worker
--- So that it isn't buried before its claim is committed.
-SELECT id FROM perdure.workers WHERE id = %(worker)s::bigint FOR KEY SHARE;
+-- So that it isn't buried before its claim is committed. Nobody claims where the runs are moved away.
+SELECT id FROM perdure.workers WHERE id = %(worker)s::bigint AND NOT EXISTS (SELECT 1 FROM perdure.moves)
+FOR KEY SHARE;
 
 -- name: lock_workers
 SELECT id FROM perdure.workers WHERE id = ANY (%(workers)b::bigint[]) FOR KEY SHARE;

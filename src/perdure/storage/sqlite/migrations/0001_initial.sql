@@ -117,6 +117,8 @@ CREATE TABLE callbacks (
     CHECK ((ended_at IS NULL) = (state = 'open'))
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX callbacks_of_run ON callbacks (run);
+
 CREATE TABLE workers (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     name        TEXT    NOT NULL,
@@ -236,4 +238,20 @@ CREATE TABLE questions (
     expires_at REAL    NOT NULL,
     taken_at   REAL,
     answer     BLOB
+) STRICT;
+
+-- At most one row: where the runs of this database are moved to. No worker claims any while it is there.
+CREATE TABLE moves (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    token TEXT    NOT NULL,
+    url   TEXT    NOT NULL,
+    done  INTEGER NOT NULL CHECK (done IN (0, 1))
+) STRICT;
+
+-- Runs that were copied here, with owner 0 until their move is done: when each was due, and how much mail it had.
+CREATE TABLE arrivals (
+    run     INTEGER PRIMARY KEY,
+    wake_at REAL,
+    mail    INTEGER NOT NULL,
+    token   TEXT    NOT NULL
 ) STRICT;

@@ -22,12 +22,12 @@ DELETE FROM schedules WHERE name = :name;
 
 -- name: schedules_due
 SELECT name, version, due_at, waiting, running, data FROM schedules
-WHERE due_at <= :now ORDER BY due_at, name LIMIT :limit;
+WHERE due_at <= :now AND NOT EXISTS (SELECT 1 FROM moves) ORDER BY due_at, name LIMIT :limit;
 
 -- name: schedules_free
 -- Those with slots that waited for runs which have all ended by now.
 SELECT s.name, s.version, s.due_at, s.waiting, s.running, s.data FROM schedules AS s
-WHERE s.waiting = 1 AND NOT EXISTS (
+WHERE s.waiting = 1 AND NOT EXISTS (SELECT 1 FROM moves) AND NOT EXISTS (
     SELECT 1 FROM json_each(s.running) AS j CROSS JOIN runs AS r ON r.id = j.value AND r.next IS NULL
     WHERE r.ended_at IS NULL
 )
@@ -35,4 +35,4 @@ ORDER BY s.name
 LIMIT :limit;
 
 -- name: next_schedule_at
-SELECT min(due_at) FROM schedules WHERE due_at > :now;
+SELECT min(due_at) FROM schedules WHERE due_at > :now AND NOT EXISTS (SELECT 1 FROM moves);

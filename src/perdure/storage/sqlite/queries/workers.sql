@@ -24,8 +24,9 @@ UPDATE workers SET lease_until = :lease_until WHERE id = :worker;
 -- name: announce
 UPDATE workers SET workflows = :workflows WHERE id = :worker RETURNING queues;
 
--- name: is_registered
-SELECT EXISTS (SELECT 1 FROM workers WHERE id = :worker);
+-- name: may_claim
+-- Only registered workers, and nobody where the runs are moved away.
+SELECT EXISTS (SELECT 1 FROM workers WHERE id = :worker) AND NOT EXISTS (SELECT 1 FROM moves);
 
 -- name: workers
 SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code

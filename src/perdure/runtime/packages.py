@@ -1,0 +1,92 @@
+"""What is done to a run's package on its way: it is resumed, paused, or renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from perdure.codec.events import decode_event, encode_event
+from perdure.core import events as ev
+from perdure.core.status import Status
+from perdure.errors import UndecodableError
+from perdure.storage.moving import AnyPart, Generation, HistoryPart, MailPart, Package
+from perdure.storage.records import MailKind
+
+
+def arriving(package: Package, reason: str) -> Package:
+    """The package without the pause that a mover has asked for with this reason. Other pauses stay."""
+    row = package.generations[-1]
+    if row.ended_at is not None or row.paused is None:
+        return package
+    parts = [part for part in package.parts if not _pauses(part, row, reason)]
+    asked = len(parts) < len(package.parts)
+    written = False
+    for part in reversed(parts):
+        if isinstance(part, HistoryPart) and part.generation == row.generation:
+            event = _event(part)
+            if isinstance(event, ev.RunPaused | ev.RunResumed):
+                written = isinstance(event, ev.RunPaused) and event.reason == reason
+                break
+    if not (asked or written or (row.status == Status.PAUSED and row.reason == reason)):
+        return package
+    changes: dict[str, object] = {"paused": None}
+    if row.status == Status.PAUSED:
+        begun = row.started_at is not None
+        status = Status.WAITING if begun else Status.QUEUED
+        due = row.updated_at if begun else max(row.paused, row.updated_at)
+        changes |= {"status": status.value, "reason": None, "wake_at": due}
+    parts[parts.index(row)] = msgspec.structs.replace(row, **changes)
+    if written:
+        _post(parts, row.generation, ev.RunResumed(at=row.updated_at))
+    return Package(package.id, tuple(parts))
+
+
+def held_back(package: Package, reason: str, now: float) -> Package:
+    """The package as of a run that is paused, if it is live; one that is paused already stays as it is."""
+    row = package.generations[-1]
+    if row.ended_at is not None or row.status == Status.PAUSED:
+        return package
+    parts = list(package.parts)
+    changes = {"status": Status.PAUSED.value, "reason": reason, "block_code": None, "wake_at": None}
+    held = msgspec.structs.replace(row, paused=row.wake_at or 0.0, **changes)
+    parts[parts.index(row)] = held
+    if row.paused is None:
+        _post(parts, row.generation, ev.RunPaused(at=now, reason=reason))
+    return Package(package.id, tuple(parts))
+
+
+def renamed(packages: Sequence[Package], old: str, new: str) -> list[Package]:
+    """These packages, with the run `old` under another id, for its children, too."""
+    return [
+        Package(
+            new if package.id == old else package.id, tuple(_retied(part, old, new) for part in package.parts)
+        )
+        for package in packages
+    ]
+
+
+def _retied(part: AnyPart, old: str, new: str) -> AnyPart:
+    if isinstance(part, Generation) and part.parent_id == old:
+        return msgspec.structs.replace(part, parent_id=new)
+    return part
+
+
+def _pauses(part: AnyPart, row: Generation, reason: str) -> bool:
+    if not isinstance(part, MailPart) or part.generation != row.generation or part.kind != MailKind.CONTROL:
+        return False
+    event = _event(part)
+    return isinstance(event, ev.RunPaused) and event.reason == reason
+
+
+def _event(part: HistoryPart | MailPart) -> ev.Event | None:
+    try:
+        return decode_event(part.data)
+    except UndecodableError:
+        return None
+
+
+def _post(parts: list[AnyPart], generation: int, event: ev.Event) -> None:
+    """Add an item to the inbox, at the place where a store would give it."""
+    last = max(place for place, part in enumerate(parts) if isinstance(part, HistoryPart | MailPart))
+    parts.insert(last + 1, MailPart(generation, MailKind.CONTROL.value, encode_event(event)))
