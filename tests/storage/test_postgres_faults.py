@@ -315,3 +315,26 @@ def test_appends_of_one_run_keep_their_order_through_restarts(server: Server) ->
             assert await bench.history(row) == [b"first", *(b"%d" % number for number in range(200))]
 
     asyncio.run(main())
+
+
+def test_the_quick_way_comes_back_by_itself(server: Server) -> None:
+    """An idle connection that the server ends is noticed, and lone appends have a new one."""
+
+    async def main() -> None:
+        database = server.new_database()
+        store = PostgresStore(server.url(database))
+        bench = Bench(lambda: store)
+        await bench.open()
+        row = await bench.put(await bench.make("a", owner=await bench.worker()), b"1")
+        assert store._express.sent == 1
+        first = store._express._connection
+        server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+        async with asyncio.timeout(30):
+            while store._express._connection is first or store._express._pgconn is None:
+                await asyncio.sleep(0.01)
+        row = await bench.put(row, b"2")
+        assert store._express.sent == 2
+        assert await bench.history(row) == [b"first", b"1", b"2"]
+        await bench.close()
+
+    asyncio.run(main())

@@ -37,13 +37,15 @@ async def create_runs(
             await db.run("pass_id", run=run.follows, id=run.id, next=key)
             keys[run.id] = key
             ours.add(key)
-    fresh_ids = {id: key for id, key in keys.items() if key not in ours}
+    fresh_ids = {name: key for name, key in keys.items() if key not in ours}
     if fresh_ids:
         taken = await db.rows("take_ids", ids=list(fresh_ids), runs=list(fresh_ids.values()))
         ours.update(key for (key,) in taken)
     fresh: list[tuple[int, NewRun, int | None]] = []
-    for run, parent in zip(runs, parents, strict=True):
+    places: list[int] = []
+    for place, (run, parent) in enumerate(zip(runs, parents, strict=True)):
         if keys.get(run.id) in ours:
+            places.append(place)
             fresh.append((keys.pop(run.id), run, parent))  # of two runs with one id only the first is new
     if not fresh:
         return [None] * len(runs)
@@ -65,8 +67,10 @@ async def create_runs(
         if run.follows is not None and run.inherit:
             await inherit(db, run.follows, key, await take_inbox(db, run.follows), run.created_at)
             await take_back_unsettled(db, run.follows, run.created_at)
-    made = {id(run): (key, epochs[key]) for key, run, _ in fresh}
-    return [made.get(id(run)) for run in runs]
+    made: list[tuple[int, int] | None] = [None] * len(runs)
+    for place, key in zip(places, numbers, strict=True):
+        made[place] = key, epochs[key]
+    return made
 
 
 async def deliver(
