@@ -15,6 +15,7 @@ import flows
 import pytest
 
 import perdure
+from perdure.storage.urls import shown_url
 
 PROGRAM = "from perdure.cli import main; main()"
 
@@ -160,3 +161,19 @@ def test_a_killed_move_is_completed_by_the_next(cli):
     assert {run["status"] for run in old} == {"terminated"}
     assert {run["status"] for run in new} == {"queued"}
     assert len(old) == len(new) == 2000
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "postgresql://me:secret@host:5432/db?sslmode=require",
+            "postgresql://me@host:5432/db?sslmode=require",
+        ),
+        ("postgresql://host/db?password=secret&user=me", "postgresql://host/db?user=me"),
+        ("postgresql:///db?host=/run", "postgresql:///db?host=/run"),
+        ("sqlite:////var/a.db", "sqlite:////var/a.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url, shown):
+    assert shown_url(url) == shown

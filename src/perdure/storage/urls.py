@@ -6,7 +6,7 @@ The one place that knows all kinds of stores; each is imported only when it is a
 from __future__ import annotations
 
 import os
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from perdure.errors import ConfigurationError
 from perdure.storage.protocol import Store
@@ -56,6 +56,8 @@ def shown_url(url: str) -> str:
     if scheme == "sqlite" and rest.startswith("///"):
         return f"sqlite:///{os.path.abspath(unquote(rest[3:]))}"
     parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1)))
+    name, at, host = parts.netloc.rpartition("@")
+    kept = [item for item in parts.query.split("&") if not item.startswith("password=")]
+    user = name.partition(":")[0]
+    asked = "&".join(kept)
+    return f"{scheme}://{user}{at}{host}{parts.path}{'?' if asked else ''}{asked}"
