@@ -30,7 +30,7 @@ class Database:
         """Run a statement without rows once for each of these bindings."""
         if rows:
             async with self.connection.cursor() as cursor:
-                await cursor.executemany(self._queries[query], rows)
+                await cursor.executemany(self._queries[query].encode(), rows)
 
     async def rows(self, query: str, **bindings: Any) -> list[Row]:
         cursor = await self.connection.execute(self._queries[query].encode(), bindings, binary=True)
