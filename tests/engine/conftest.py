@@ -1,6 +1,6 @@
 """A place where engines meet: a shared database in memory, a file, or a PostgreSQL server.
 
-Tests that die at each append take long on PostgreSQL; most of them do it there only with PERDURE_SOAK=1.
+With PostgreSQL they take long; most of them do it there only with PERDURE_SOAK=1.
 """
 
 from __future__ import annotations
@@ -18,14 +18,26 @@ from helpers.postgres import lent_database
 
 KINDS = ["memory", "sqlite", "postgres"]
 
-#: What meets PostgreSQL for hours of a night only. (tests/engine/test_engine_crashes.py does so always.)
-FOR_A_NIGHT = (
-    "test_a_crash_at_any_append_changes_nothing",
-    "test_a_crash_at_any_append_loses",
-    "test_a_crash_at_any_append_of_a_chain",
-    "test_a_scenario_survives_a_crash",
-    "test_no_message_is_lost_by_a_crash",
+#: What meets PostgreSQL with every `make test`: each kind of verb and of mail, and deaths at each append.
+#: All the rest does with PERDURE_SOAK=1.
+ALWAYS = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "continue_as",
+        "engine_callbacks",
+        "engine_children",
+        "engine_crashes",
+        "engine_messages",
+        "engine_streams",
+        "engine_takeover",
+        "engine_updates",
+        "pausing",
+    )
 )
+
+
+#: What counts looks, or waits for more of them than patience allows.
+NEEDS_HINTS = ("test_readers_are_woken_and_need_not_poll", "test_a_message_that_races_the_end_is_never_lost")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -37,15 +49,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _for_a_night(item: pytest.Item) -> bool:
-    return (
-        "[postgres" in item.name
-        and item.name.startswith(FOR_A_NIGHT)
-        and item.path.name != "test_engine_crashes.py"
+    if "[postgres" not in item.name:
+        return False
+    return item.path.name not in ALWAYS or (
+        "a_crash_at_any_append_of_a_chain" in item.name or "a_crash_at_any_append_loses" in item.name
     )
-
-
-#: What counts looks, or waits for more of them than patience allows.
-NEEDS_HINTS = ("test_readers_are_woken_and_need_not_poll", "test_a_message_that_races_the_end_is_never_lost")
 
 
 @pytest.fixture(autouse=True)
