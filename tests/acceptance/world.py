@@ -113,13 +113,14 @@ class World:
         self.folder.mkdir(exist_ok=True)
         self.database = self.folder / "runs.db"
         self.ledger = self.folder / "ledger.jsonl"
-        self._url = f"sqlite:///{self.database}"
+        self._url: str | None = None
         if self.server is not None:
             self._url = self.server.url(self.server.new_database())
 
     @property
     def url(self) -> str:
-        return self._url
+        """Of the server's database, or of the file, which a test may have put elsewhere."""
+        return self._url or f"sqlite:///{self.database}"
 
     @property
     def environment(self) -> dict[str, str]:
