@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from random import getrandbits
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -103,7 +104,7 @@ class Driver(Collecting, TimeLimited):
         self.id = row.id
         self.epoch = row.epoch
         self.seq = row.seq
-        self.queue = row.queue
+        self.queue = intern(row.queue)  # shared by the runs: each row brings texts of its own
         self.parent_op = row.parent_op
         self.definition = definition
         self.machine = machine

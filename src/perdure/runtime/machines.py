@@ -25,7 +25,7 @@ REPLAY_SLICE = 500  #: events replayed before other runs get their turn
 
 def new_machine(row: RunRow, definition: WorkflowDefinition, max_payload: int) -> Machine:
     """A machine for a run, before its first event."""
-    return Machine(row.id, row.workflow, definition.begin, step_exception, child_error, max_payload)
+    return Machine(row.id, definition.name, definition.begin, step_exception, child_error, max_payload)
 
 
 async def replayed(
