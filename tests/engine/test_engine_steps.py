@@ -84,8 +84,9 @@ def test_typed_results_are_the_same_live_and_replayed(place: Place) -> None:
         async with place.engine() as engine:
             live = await engine.run(reports(MADE), id="live")
             await engine.start(reports(MADE), id="broken")
+            await until(lambda: engine._worker.drivers)  # type: ignore[union-attr]
             driver = next(iter(engine._worker.drivers.values()))  # type: ignore[union-attr]
-            await until(lambda: driver.seq >= 3)
+            await until(lambda: driver.seq >= 3 or driver.gone)
             await crash(engine)
         await bury(place)
         async with place.engine() as engine:
