@@ -14,7 +14,7 @@ import pytest
 import perdure
 from perdure import Engine, Handle, Status, events, step
 from perdure.codec.events import decode_event
-from perdure.errors import StoreUnavailableError
+from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.runtime import definitions
 from perdure.storage.memory import MemoryDatabase, MemoryStore
 from perdure.storage.postgres.hints import Hints
@@ -23,7 +23,7 @@ from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.urls import store_for
 
 #: Longest wait for anything that has to happen; only a hanging test ever waits so long.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Place:
@@ -226,7 +226,7 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
     """Run a test's body, which mustn't hang."""
 
     async def bounded() -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(2 * PATIENCE):  # so that `until` gets to say first what never happened
             return await main()
 
     return asyncio.run(bounded())
@@ -246,12 +246,24 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def reaches(handle: Handle[Any], *statuses: str) -> None:
-    """Wait until a run has one of these statuses."""
+    """Wait until a run has one of these statuses. It need not exist yet."""
 
     async def there() -> bool:
-        return await handle.status() in statuses
+        try:
+            return await handle.status() in statuses
+        except UnknownRunError:
+            return False
 
     await until(there)
+
+
+async def exists(handle: Handle[Any]) -> bool:
+    """Whether a run that somebody else creates is there."""
+    try:
+        await handle.status()
+    except UnknownRunError:
+        return False
+    return True
 
 
 async def history(handle: Handle[Any]) -> list[events.Event]:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, Literal
 
 import pytest
-from engine_kit import Place, greets, of_kind, reaches, run, says, until, works
+from engine_kit import Place, exists, greets, of_kind, reaches, run, says, until, works
 
 import perdure
 from perdure import RunCancelled, RunConflictError, RunFailed, Status, events, step, workflow
@@ -93,7 +93,7 @@ def test_a_failing_child_raises_runfailed_with_its_cause(place: Place) -> None:
 
 @workflow
 async def starts_and_cancels() -> list[str]:
-    child = await perdure.start(waits(60), id="child")
+    child = await perdure.start(waits(600), id="child")
     told = [child.id, repr(child)]
     try:
         async with asyncio.timeout(0.02):
@@ -124,7 +124,7 @@ def test_a_started_child_is_cancelled_through_its_handle(place: Place) -> None:
 @workflow
 async def hears_of_termination() -> str:
     try:
-        await (await perdure.start(waits(60), id="child")).result()
+        await (await perdure.start(waits(600), id="child")).result()
     except perdure.RunTerminated as error:
         return f"{error.run_id}: {error}"
     return "never"
@@ -135,11 +135,7 @@ def test_a_terminated_child_raises_in_its_parent(place: Place) -> None:
         async with place.engine() as engine:
             handle = await engine.start(hears_of_termination(), id="p")
             child = engine.get("child")
-
-            async def there() -> bool:
-                return bool([item async for item in engine.runs(text="child")])
-
-            await until(there)
+            await until(lambda: exists(child))
             await child.terminate("enough")
             assert "child: " in await handle.result()
 
@@ -151,11 +147,12 @@ Policy = Literal["cancel", "abandon", "terminate"]
 
 @workflow
 async def parent(policy: Policy, ending: str) -> str:
-    await perdure.start(waits(0.4), id=f"{policy}-{ending}", on_parent_close=policy)
+    seconds = 0.1 if policy == "abandon" else 600  # what is to be ended mustn't end by itself
+    await perdure.start(waits(seconds), id=f"{policy}-{ending}", on_parent_close=policy)
     if ending == "fails":
         raise ValueError("the parent failed")
     if ending in ("cancelled", "terminated"):
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
     return "done"
 
 
@@ -283,11 +280,6 @@ def test_a_child_without_a_worker_is_blocked_and_its_parent_waits_for_it(place: 
         async with place.engine() as engine:
             handle = await engine.start(nowhere(), id="p")
             child = engine.get("c")
-
-            async def there() -> bool:
-                return bool([item async for item in engine.runs(text="c")])
-
-            await until(there)
             await reaches(child, "blocked")
             assert "nobody-serves" in ((await child.info()).reason or "")
             await reaches(handle, "waiting", "running")
