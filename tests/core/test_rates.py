@@ -120,7 +120,7 @@ def test_what_can_never_be_is_refused() -> None:
     ],
 )
 def test_rates_out_of_range_are_refused(make: object) -> None:
-    with pytest.raises(ValueError, match="limit is a count|burst is a count"):
+    with pytest.raises(ValueError, match=r"limit is a count|burst is a count"):
         make()  # type: ignore[operator]
 
 

@@ -25,7 +25,7 @@ import msgspec
 
 MICRO = 1_000_000
 
-#: Of a rate's period, how long a permission holds from the moment on for which it was given; and at most so, in seconds.
+#: How long a permission holds from its moment on: this share of the period, and at most so many seconds.
 SLACK_SHARE = 0.05
 SLACK_MAX = 1.0
 
