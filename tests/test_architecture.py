@@ -172,8 +172,18 @@ def test_the_public_names_are_sorted_and_complete() -> None:
 def test_the_errors_docstring_draws_every_class_once() -> None:
     drawn = ast.get_docstring(TREES["errors"])
     assert drawn
-    for node in TREES["errors"].body:
-        if isinstance(node, ast.ClassDef):
-            assert len(re.findall(rf"\b{node.name}\b", drawn)) >= 1, f"{node.name} isn't in the tree"
-    defined = {node.name for node in TREES["errors"].body if isinstance(node, ast.ClassDef)}
-    assert set(perdure.errors.__all__) == defined
+    defined = [
+        node.name
+        for name, tree in TREES.items()
+        if layer(name) == "errors"
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    ]
+    for name in defined:
+        assert len(re.findall(rf"\b{name}\b", drawn)) >= 1, f"{name} isn't in the tree"
+    assert list(perdure.errors.__all__) == sorted(defined)
+
+
+def test_errors_are_named_by_their_package_wherever_they_are_defined() -> None:
+    for name in perdure.errors.__all__:
+        assert getattr(perdure.errors, name).__module__ == "perdure.errors", "histories hold this name"

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, NamedTuple
 
-import perdure.errors
 from perdure.codec.bare import attributes, clean, construction, getset, group_of, message, type_name
 from perdure.codec.explain import non_finite, not_plain
 from perdure.codec.foreign import encode_json
@@ -37,7 +36,7 @@ _MAX_FRAMES: Final = 40
 _MAX_DATA: Final = 65_536
 _MAX_NOTES: Final = 16
 
-_OWN_FILES: Final = str(Path(perdure.errors.__file__).parent)
+_OWN_FILES: Final = str(Path(__file__).parent.parent)
 
 #: The attribute of a rebuilt exception that leads to its record.
 _RECORD: Final = "__perdure_failure__"

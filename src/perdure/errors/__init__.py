@@ -1,0 +1,172 @@
+"""Every error Perdure raises, in one tree.
+
+    PerdureError
+    ├── ConfigurationError            the program is set up wrongly
+    │   └── DuplicateNameError        two definitions share one durable name
+    ├── UsageError                    a durable call was made in the wrong place
+    │   ├── ForbiddenInWorkflowError  I/O, threads or sockets inside workflow code
+    │   └── DurableCallInStepError    a workflow or step was awaited inside a step
+    ├── NotSerializableError          a value can't be carried by its declared type
+    │   └── PayloadTooLargeError      a value is larger than the engine's limit
+    ├── UnknownRunError               no run has this id
+    ├── RunConflictError              this id belongs to other work
+    │   └── RunEndedError             the run has ended, and takes nothing any more
+    ├── UnknownScheduleError          no schedule has this name
+    ├── ScheduleConflictError         this name belongs to another schedule
+    ├── UnknownHandlerError           a run has no query or update handler of this name
+    ├── ReadOnlyError                 a query handler or validator tried to act
+    ├── UpdateRejected                an update's validator turned it down
+    │   └── ValidatorActedError       ... because it tried to act; a ReadOnlyError, too
+    ├── HandlerFailed                 a handler's exception can't be rebuilt here
+    ├── HandlerUnreachableError       nobody who has the workflow's code answered a query
+    ├── NothingToDecideError          no such step of the run waits for a person
+    ├── RunError                      a run ended without a result
+    │   ├── RunFailed                 an exception left the workflow function
+    │   │   └── RunTimedOut           the run was past its timeout
+    │   ├── RunCancelled              the run was cancelled
+    │   └── RunTerminated             the run was terminated from outside
+    ├── StepFailed                    a step failed for good; its class can't be rebuilt here
+    ├── StepProcessDied               the process that executed a step was killed, or crashed
+    ├── CallbackFailed                somebody outside failed a callback that the code awaits
+    ├── CallbackError                 a callback can't be completed
+    │   ├── UnknownCallbackError      no callback has this token
+    │   ├── CallbackCompletedError    it was completed or failed before
+    │   └── CallbackExpiredError      its time is over, or its run has ended
+    ├── CompensationFailed            a saga couldn't undo all that was done
+    ├── MapFailed                     more items of a map failed than its limits tolerate
+    ├── NonDeterminismError           history and code disagree (blocks the run)
+    ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
+    ├── TurnLimitError                workflow code span without awaiting (blocks the run)
+    ├── Retryable                     raised by steps: try again
+    ├── Permanent                     raised by steps: don't try again
+    ├── OutcomeUnknown                raised by steps: it may have happened, or not
+    ├── MovingError                   runs can't be moved, exported or imported
+    ├── EngineClosedError             the engine isn't open
+    └── StoreError                    the database can't be used
+        ├── StaleWorkerError          another worker drives this run now
+        ├── NotADatabaseError         the file is something else
+        ├── NewerSchemaError          the file was written by a newer Perdure
+        └── StoreUnavailableError     full, read-only, locked or failing disk
+
+Split by what the caller can do about it. Each message says what happened, why, and what to do next. Signals the engine
+uses to unwind code derive from BaseException and live with their users, so `except Exception` can't swallow them.
+"""
+
+from __future__ import annotations
+
+from perdure.errors.base import (
+    PerdureError,
+)
+from perdure.errors.runs import (
+    NonDeterminismError,
+    RunCancelled,
+    RunConflictError,
+    RunEndedError,
+    RunError,
+    RunFailed,
+    RunTerminated,
+    RunTimedOut,
+    ScheduleConflictError,
+    TurnLimitError,
+    UnknownRunError,
+    UnknownScheduleError,
+)
+from perdure.errors.steps import (
+    CompensationFailed,
+    MapFailed,
+    NothingToDecideError,
+    OutcomeUnknown,
+    Permanent,
+    Retryable,
+    StepFailed,
+    StepProcessDied,
+)
+from perdure.errors.stores import (
+    MovingError,
+    NewerSchemaError,
+    NotADatabaseError,
+    StaleWorkerError,
+    StoreError,
+    StoreUnavailableError,
+)
+from perdure.errors.talking import (
+    CallbackCompletedError,
+    CallbackError,
+    CallbackExpiredError,
+    CallbackFailed,
+    HandlerFailed,
+    HandlerUnreachableError,
+    ReadOnlyError,
+    UnknownCallbackError,
+    UnknownHandlerError,
+    UpdateRejected,
+    ValidatorActedError,
+)
+from perdure.errors.usage import (
+    ConfigurationError,
+    DuplicateNameError,
+    DurableCallInStepError,
+    EngineClosedError,
+    ForbiddenInWorkflowError,
+    UsageError,
+)
+from perdure.errors.values import (
+    NotSerializableError,
+    PayloadTooLargeError,
+    UndecodableError,
+)
+
+__all__ = [
+    "CallbackCompletedError",
+    "CallbackError",
+    "CallbackExpiredError",
+    "CallbackFailed",
+    "CompensationFailed",
+    "ConfigurationError",
+    "DuplicateNameError",
+    "DurableCallInStepError",
+    "EngineClosedError",
+    "ForbiddenInWorkflowError",
+    "HandlerFailed",
+    "HandlerUnreachableError",
+    "MapFailed",
+    "MovingError",
+    "NewerSchemaError",
+    "NonDeterminismError",
+    "NotADatabaseError",
+    "NotSerializableError",
+    "NothingToDecideError",
+    "OutcomeUnknown",
+    "PayloadTooLargeError",
+    "PerdureError",
+    "Permanent",
+    "ReadOnlyError",
+    "Retryable",
+    "RunCancelled",
+    "RunConflictError",
+    "RunEndedError",
+    "RunError",
+    "RunFailed",
+    "RunTerminated",
+    "RunTimedOut",
+    "ScheduleConflictError",
+    "StaleWorkerError",
+    "StepFailed",
+    "StepProcessDied",
+    "StoreError",
+    "StoreUnavailableError",
+    "TurnLimitError",
+    "UndecodableError",
+    "UnknownCallbackError",
+    "UnknownHandlerError",
+    "UnknownRunError",
+    "UnknownScheduleError",
+    "UpdateRejected",
+    "UsageError",
+    "ValidatorActedError",
+]
+
+# Histories hold the full names of errors, and an error is found again by its name (codec/rebuild.py). So that name
+# doesn't tell the file: `perdure.errors.StepFailed` stays what it is wherever it is defined.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -1,0 +1,69 @@
+"""Runs and schedules that aren't there or are others than meant; runs that end without a result, or can't go on."""
+
+from __future__ import annotations
+
+from perdure.errors.base import PerdureError
+
+
+class UnknownRunError(PerdureError):
+    """No run has this id.
+
+    Attributes:
+        run_id: the id that was asked for.
+    """
+
+    def __init__(self, message: str, *, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunConflictError(PerdureError):
+    """The id is taken by a run of another workflow, or by one with other input."""
+
+
+class RunEndedError(RunConflictError):
+    """The run has ended: it takes no messages and updates any more, and what it hadn't finished is lost."""
+
+
+class UnknownScheduleError(PerdureError):
+    """No schedule has this name."""
+
+
+class ScheduleConflictError(PerdureError):
+    """The name is taken by a schedule that is defined otherwise."""
+
+
+class RunError(PerdureError):
+    """A run ended without a result.
+
+    Attributes:
+        run_id: the run that ended.
+    """
+
+    def __init__(self, message: str, *, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunFailed(RunError):
+    """An exception left the workflow function. `__cause__` is that exception as far as it can be rebuilt."""
+
+
+class RunTimedOut(RunFailed):
+    """The run was still going at the end of its `timeout=`, and was cancelled."""
+
+
+class RunCancelled(RunError):
+    """The run was cancelled and let the cancellation through."""
+
+
+class RunTerminated(RunError):
+    """The run was ended from outside without running its code."""
+
+
+class NonDeterminismError(PerdureError):
+    """The history says one thing and the code another. Blocks the run before any new effect."""
+
+
+class TurnLimitError(PerdureError):
+    """Workflow code ran longer than `turn_limit` without awaiting anything durable. Blocks the run."""

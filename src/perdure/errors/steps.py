@@ -1,0 +1,97 @@
+"""Steps that fail, what they raise to say what comes next, and work made of many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from perdure.errors.base import PerdureError
+
+
+class NothingToDecideError(PerdureError):
+    """No step of this name waits for a person's decision in this run; the message lists those that do."""
+
+
+class StepFailed(PerdureError):
+    """A step failed for good with an exception whose class can't be rebuilt in this process.
+
+    Attributes:
+        step: the step's id within its run.
+        type: the original exception's qualified class name.
+        attempts: how many attempts were made.
+    """
+
+    def __init__(self, message: str, *, step: str = "", type: str = "", attempts: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
+        self.type = type
+        self.attempts = attempts
+
+
+class StepProcessDied(PerdureError):
+    """The process that executed a step died: by `signal` ("SIGSEGV", ...), or with `exit_code`. Tried again."""
+
+    def __init__(self, message: str, *, signal: str = "", exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = exit_code
+
+
+class MapFailed(PerdureError):
+    """More items of a `map` failed than its limits tolerate. `__cause__` is the first item's error.
+
+    Attributes:
+        result: the MapResult, with what every item came to; None where the error is seen outside of its run.
+    """
+
+    result: Any = None
+
+    def __init__(self, message: str, *, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class CompensationFailed(PerdureError):
+    """A saga couldn't undo all that was done. Its cause is the error that made the saga undo.
+
+    Attributes:
+        left: ids of the steps and child runs that failed, in the order in which they were made: what is left undone.
+        errors: what they failed with, where the saga raised it; empty in an error that was rebuilt.
+    """
+
+    errors: Sequence[BaseException] = ()
+
+    def __init__(self, message: str, *, left: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.left = list(left)
+
+
+class Retryable(PerdureError):
+    """Raise in a step to have it tried again, whatever its retry policy says about the error's class.
+
+    Args:
+        message: what went wrong.
+        after: the least time to wait before the next attempt, in seconds or as a timedelta.
+
+    Example:
+        >>> raise Retryable("the export isn't ready", after=30)
+        Traceback (most recent call last):
+        perdure.errors.Retryable: the export isn't ready
+    """
+
+    def __init__(self, message: str = "try again", *, after: float | timedelta | None = None) -> None:
+        super().__init__(message)
+        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+
+
+class Permanent(PerdureError):
+    """Raise in a step to fail it at once, whatever its retry policy says."""
+
+
+class OutcomeUnknown(PerdureError):
+    """Raise in a step that can't tell whether what it is for has happened: the answer got lost, say.
+
+    A `once=True` step is then looked into (`verify=`) or waits for a person. Any other step is tried again, and
+    waits for a person when its attempts are used up.
+    """

@@ -1,0 +1,76 @@
+"""Talking with runs goes wrong: queries, updates, and callbacks completed from outside."""
+
+from __future__ import annotations
+
+from perdure.errors.base import PerdureError
+
+
+class UnknownHandlerError(PerdureError):
+    """The run has no query or update handler of this name; the message names those it has."""
+
+
+class ReadOnlyError(PerdureError):
+    """A query handler or a validator tried to act. They only look; what acts belongs into an update handler."""
+
+
+class UpdateRejected(PerdureError):
+    """An update was turned down by its validator (whose text this is), or its arguments don't fit the handler.
+
+    Nothing of it is in the run's history.
+    """
+
+
+class ValidatorActedError(UpdateRejected, ReadOnlyError):
+    """An update was rejected because its validator tried to act."""
+
+
+class HandlerFailed(PerdureError):
+    """A query or update handler failed with an exception whose class can't be rebuilt in this process.
+
+    Attributes:
+        type: the original exception's qualified class name.
+    """
+
+    def __init__(self, message: str, *, type: str = "") -> None:
+        super().__init__(message)
+        self.type = type
+
+
+class HandlerUnreachableError(PerdureError):
+    """A query wasn't answered: no process that has the workflow's code could be reached in time."""
+
+
+class CallbackFailed(PerdureError):
+    """Somebody outside failed a callback, or sent a value that isn't what the code expects.
+
+    Attributes:
+        callback: its id within the run.
+    """
+
+    def __init__(self, message: str, *, callback: str = "") -> None:
+        super().__init__(message)
+        self.callback = callback
+
+
+class CallbackError(PerdureError):
+    """A callback can't be completed, failed or kept alive. Nothing was changed.
+
+    Attributes:
+        run_id: the run it belongs to, "" if that isn't known.
+    """
+
+    def __init__(self, message: str, *, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class UnknownCallbackError(CallbackError):
+    """No callback in this database has this token."""
+
+
+class CallbackCompletedError(CallbackError):
+    """The callback was completed or failed before; that can be done once."""
+
+
+class CallbackExpiredError(CallbackError):
+    """The callback's time is over, or the run it belongs to has ended."""

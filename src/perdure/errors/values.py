@@ -1,0 +1,17 @@
+"""Values that can't be written, or can't be read again."""
+
+from __future__ import annotations
+
+from perdure.errors.base import PerdureError
+
+
+class NotSerializableError(PerdureError):
+    """A value can't be written, or wouldn't come back as what its annotation promises."""
+
+
+class PayloadTooLargeError(NotSerializableError):
+    """An encoded value is larger than the engine's `max_payload`."""
+
+
+class UndecodableError(PerdureError):
+    """A recorded value can't be read as the type the code declares today. Blocks the run."""
