@@ -1,0 +1,157 @@
+"""The tables in which a run keeps what its code has asked for.
+
+Operations the code asked for are *open* until their outcome is fed. Those it asked for since the last
+`take_commands()` are *fresh*. An operation the code stopped waiting for (it was cancelled) is *dropped*: an
+outcome that was on its way to the log already may still arrive, and is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from perdure.core.commands import (
+    CancelOperation,
+    Command,
+    OpenOperation,
+    RunStep,
+    StartChild,
+    StartTimer,
+    WriteDown,
+)
+from perdure.core.events import Record
+from perdure.core.handles import TimerHandle
+from perdure.core.loop import WorkflowLoop
+from perdure.core.mailbox import Doubt
+from perdure.core.unwinding import Suspended
+from perdure.errors import UsageError
+
+#: After so many durable calls while being unwound, code will never end.
+RESISTANCE_MAX = 100
+
+
+class Opening:
+    """Operations are opened, waited for, and dropped.
+
+    Attributes:
+        operations: the open operations by op id.
+        inert: the run is leaving memory; durable calls unwind instead of doing anything.
+        replaying: events being fed are history; the code's log and error reports are silent.
+    """
+
+    __slots__ = (
+        "_commands", "_doubt", "_dropped", "_fresh", "_keyed", "_records", "_resisted", "inert", "loop", "operations",
+        "replaying", "run_id",
+    )  # fmt: skip
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.loop = WorkflowLoop(run_id, self._timer_started, self._timer_cancelled)
+        self.loop.owner = self
+        self.operations: dict[str, OpenOperation] = {}
+        self.inert = False
+        self.replaying = False
+        self._dropped: dict[str, StartChild | None] = {}
+        self._fresh: dict[str, OpenOperation | WriteDown] = {}
+        self._records: dict[str, WriteDown] | None = (
+            None  # what the code did and the history doesn't hold yet
+        )
+        self._commands: list[Command] = []
+        self._keyed: set[str] | None = None  # ids made of the user's own keys, which mustn't come twice
+        self._resisted = 0
+        self._doubt: Doubt | None = None
+
+    # -- commands out -------------------------------------------------------------------------------
+
+    def take_commands(self) -> list[Command]:
+        """What the code has asked for that isn't in the history. Each command is handed out once."""
+        commands = [*self._fresh.values(), *self._commands] if self._fresh else self._commands
+        self._fresh = {}
+        self._commands = []
+        self._doubt = None  # the history is used up, and nothing in it has proved the code wrong
+        return commands
+
+    def asks(self) -> bool:
+        """Whether there is anything for `take_commands` to hand out."""
+        return bool(self._fresh or self._commands)
+
+    def asks_anew(self, operation: RunStep) -> bool:
+        """Whether an operation is among the commands to come: nothing has been done about it yet."""
+        return operation.id in self._fresh
+
+    def write_down(self, record: Record, effects: Sequence[Any] = ()) -> None:
+        """The code did something that has no outcome. Its record goes with the run's next append.
+
+        Args:
+            record: what it did, under an id that no other record of this run has.
+            effects: what the store does in the same transaction.
+        """
+        self._check_inert()
+        if self._records is None:
+            self._records = {}
+        assert record.op not in self._records, "a record's id is its own"
+        self._records[record.op] = self._fresh[record.op] = WriteDown(record, effects)
+
+    # -- operations ---------------------------------------------------------------------------------
+
+    def give_up(self, operation: OpenOperation) -> None:
+        """The code doesn't wait for this any more. Nothing happens if it isn't open."""
+        if self.operations.get(operation.id) is operation:
+            self._drop(operation)
+
+    def _open(self, operation: OpenOperation) -> None:
+        if operation.id[-1] == "]":
+            self._check_key(operation.id)
+        self.operations[operation.id] = operation
+        self._fresh[operation.id] = operation
+
+    def _check_key(self, op_id: str) -> None:
+        if self._keyed is None:
+            self._keyed = set()
+        if op_id in self._keyed:
+            msg = (
+                f"run {self.run_id!r} asks for {op_id!r} a second time: the two calls' outcomes, and their "
+                "idempotency keys, couldn't be told apart. Give each call a key of its own"
+            )
+            raise UsageError(msg)
+        self._keyed.add(op_id)
+
+    def _wait(self, operation: OpenOperation, future: asyncio.Future[Any]) -> Generator[Any, Any, Any]:
+        try:
+            return (yield from future)
+        except BaseException:
+            if not self.inert and self.operations.get(operation.id) is operation:
+                self._drop(operation)  # the wait was given up: cancelled, or its task closed
+            raise
+
+    def _drop(self, operation: OpenOperation) -> None:
+        del self.operations[operation.id]
+        fresh = self._fresh.pop(operation.id, None) is not None
+        self._dropped[operation.id] = operation if isinstance(operation, StartChild) else None
+        if not fresh and (not isinstance(operation, StartChild) or operation.recorded):
+            self._commands.append(CancelOperation(operation))
+
+    # -- the loop's timers --------------------------------------------------------------------------
+
+    def _timer_started(self, handle: TimerHandle) -> None:
+        if not self.inert:
+            self._open(StartTimer(handle.id, self.loop.now, handle, handle.when()))
+
+    def _timer_cancelled(self, handle: TimerHandle) -> None:
+        operation = self.operations.get(handle.id)
+        if not self.inert and isinstance(operation, StartTimer):
+            self._drop(operation)
+
+    # -- leaving memory -----------------------------------------------------------------------------
+
+    def _check_inert(self) -> None:
+        if self.inert:
+            raise Suspended
+
+    def _unwound(self) -> Generator[Any, Any, Any]:
+        """A durable call of code that is leaving memory."""
+        self._resisted += 1
+        while self._resisted > RESISTANCE_MAX:
+            yield  # it catches everything and tries again: this hands it back to whoever unwinds it
+        raise Suspended
