@@ -380,7 +380,7 @@ def test_a_long_history_is_told_of(
     memory: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("perdure.runtime.generations.LONG_HISTORY", 5)
-    monkeypatch.setattr("perdure.runtime.driver.LONG_HISTORY", 5)
+    monkeypatch.setattr("perdure.runtime.appending.LONG_HISTORY", 5)
 
     async def main() -> None:
         async with memory.engine() as engine:

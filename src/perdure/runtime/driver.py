@@ -2,8 +2,8 @@
 
 A driver holds the run's machine and carries the machine's commands out. Everything that happens to the run
 comes in as an event through `record()`: it is appended to the history, and when that is durable it is fed
-to the machine, whose code then goes on. At most one append of a run is on its way; what happens meanwhile
-is collected and follows in the next.
+to the machine, whose code then goes on (appending.py). At most one append of a run is on its way; what happens
+meanwhile is collected and follows in the next (collecting.py).
 
     record(event) -> buffer -> journal -> durable -> machine -> commands -> steps, timers, children
         ^                                                                            |
@@ -15,15 +15,11 @@ driver lets go: it unwinds the code without effect and leaves the run to its new
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
-from random import getrandbits
-from sys import intern
 from typing import Any
 
 import msgspec
 
-from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.commands import Command, StartChild
 from perdure.core.machine import Machine
@@ -31,12 +27,11 @@ from perdure.core.matching import UNSET
 from perdure.core.reuse import Reuse
 from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, UndecodableError
+from perdure.runtime.appending import Appending
 from perdure.runtime.carrying import carry_out, still_wanted
-from perdure.runtime.collecting import Batch, Collecting
 from perdure.runtime.definitions import WorkflowDefinition
-from perdure.runtime.endings import Last, told_to_parent, without_messages
+from perdure.runtime.endings import Last
 from perdure.runtime.feeding import feed
-from perdure.runtime.generations import LONG_HISTORY, long_history, successor
 from perdure.runtime.host import Handover, Host
 from perdure.runtime.machines import let_go
 from perdure.runtime.notes import wait_notes
@@ -44,16 +39,14 @@ from perdure.runtime.parking import admitted, why_parked
 from perdure.runtime.pausing import TURNING, Pause, admitted_now, paused_after
 from perdure.runtime.reception import Reception
 from perdure.runtime.renewing import renew
-from perdure.runtime.takeover import FED, first_moment, take_over
+from perdure.runtime.takeover import first_moment, take_over
 from perdure.runtime.timelimit import TimeLimited
 from perdure.runtime.work import FOLLOWED, Work
 from perdure.storage.attributes import Misfit
-from perdure.storage.records import Append, Appended, BlockCode, RunRow, Stale
-
-logger = logging.getLogger("perdure.driver")
+from perdure.storage.records import BlockCode, RunRow
 
 
-class Driver(Collecting, TimeLimited):
+class Driver(Appending, TimeLimited):
     """Drives one run.
 
     Args:
@@ -61,66 +54,25 @@ class Driver(Collecting, TimeLimited):
         row: the run as claimed or created; its epoch is what every append names.
 
     Attributes:
-        gone: this driver drives no more.
-        last_active: wall-clock time of the last turn, for eviction.
-        pause: it is paused, and what is kept from its code meanwhile.
         donor: what the run may still take over from the one that it retries or forks.
     """
 
-    __slots__ = (
-        "_ending",
-        "_final_sent",
-        "_handover",
-        "_held",
-        "_in_flight",
-        "_last_mail",
-        "_reception",
-        "_state",
-        "definition",
-        "donor",
-        "epoch",
-        "gone",
-        "id",
-        "last_active",
-        "machine",
-        "number",
-        "parent_op",
-        "pause",
-        "queue",
-        "run",
-        "seq",
-        "work",
-    )  # fmt: skip
+    __slots__ = ("_held", "_last_mail", "definition", "donor", "machine", "number", "work")
 
     made = 0  # how many drivers this process has made so far
 
     def __init__(
         self, host: Host[Driver], row: RunRow, definition: WorkflowDefinition, machine: Machine
     ) -> None:
-        super().__init__(host, row.started_at or row.created_at)
+        super().__init__(host, row)
         Driver.made += 1
         self.number = Driver.made
-        self.run = row.run
-        self.id = row.id
-        self.epoch = row.epoch
-        self.seq = row.seq
-        self.queue = intern(row.queue)  # shared by the runs: each row brings texts of its own
-        self.parent_op = row.parent_op
         self.definition = definition
         self.machine = machine
         machine.supervisor = self
         self.work = Work(self)
-        self.gone = False
-        self.last_active = 0.0
-        self.pause: Pause | None = None
         self.donor: Reuse | None = None
-        self._state: str | None = row.status  # what the store has, None if that is to be told anew
         self._last_mail = 0
-        self._reception: Reception | None = None  # for callers of its handlers
-        self._in_flight = False
-        self._ending: Last | None = None
-        self._final_sent = False
-        self._handover: Handover | None = None
         self._held: list[Command] | None = None  # commands that wait for the append on its way
 
     # -- events in ----------------------------------------------------------------------------------
@@ -183,6 +135,18 @@ class Driver(Collecting, TimeLimited):
         self._reception = self._reception or Reception(self)
         return self._reception
 
+    def give(self, event: ev.Event, value: Any) -> None:
+        """Give the code something that is durable, and do what follows from that here."""
+        feed(self, event, value)
+        if type(event) in FOLLOWED:
+            self._state = None if isinstance(event, ev.StepParked) else self._state
+            self.work.follow(event)
+        elif isinstance(event, ev.Checkpointed):
+            renew(self, event)
+        elif isinstance(event, ev.RunPaused):
+            self.pause = Pause(event.reason)
+            self.pause.begin_later(self.work.not_begun(), self.work.start_step)
+
     def proceed(self) -> None:
         """Carry out what the code has asked for, and write down what that made happen."""
         if self.gone:
@@ -202,38 +166,27 @@ class Driver(Collecting, TimeLimited):
         if (status := self.work.news(self._state)) is not None:
             self.note([], status)
 
-    # -- durable -------------------------------------------------------------------------------------
+    def check_children(self) -> None:
+        """Make sure that the open children are ours: an id given by the user may be taken already."""
+        operations = self.machine.operations.values()
+        children = [item for item in operations if isinstance(item, StartChild) and item.recorded]
+        if children and not self.gone:
+            self.host.check_children(self, children)
 
-    def flush(self) -> None:
-        """Append what has been collected, unless an append is on its way already."""
-        if self._in_flight:
-            return
-        if self._handover is not None:
-            if not self._handover.sent:
-                self._handover.sent = True
-                self._submit(self._handover.status, release=True)
-        elif self.gone:
-            return
-        elif self._ending is not None:
-            if not self._final_sent:
-                self._final_sent = True
-                if self._consumed:  # what came while the run was ending stays in the inbox, as undelivered
-                    self._buffer, self._consumed = without_messages(self._buffer), None
-                self._buffer.append((self._ending[1], UNSET))
-                self._submit(self._ending[0])
-        else:
-            if self._reception is not None:
-                self._reception.go_on()
-            if (self._buffer or self._consumed or self._effects) and not self._in_flight:
-                self._submit(None)
+    # -- standing ------------------------------------------------------------------------------------
 
-    def note(self, notes: list[ev.Event], status: Status) -> None:
-        """Write down notes for people: a step that takes long, what the run waits for."""
-        if self.busy() or self.gone or self._ending or self._handover or self.pause:
-            return  # the next append will tell as much
-        self._buffer = [(event, UNSET) for event in notes]
-        if notes or status != self._state:
-            self._submit(status)
+    def idle(self) -> bool:
+        """Whether this run only waits: nothing executes, nothing is on its way to the log."""
+        working = self.busy() or self.work.executing or self.work.sending
+        return not (working or self.gone or self._ending or self._handover or self.pause)
+
+    # -- the end of its drive ------------------------------------------------------------------------
+
+    def end(self, last: Last) -> None:
+        """The run is over: this is its last event, whatever its steps may still bring."""
+        if self._ending is None:
+            self._ending = last
+            self.work.drop()
 
     def release(self, wake_at: float | None) -> None:
         """Hand the run back, to be driven again at `wake_at` or when something arrives for it."""
@@ -266,126 +219,6 @@ class Driver(Collecting, TimeLimited):
     def _block_if_here(self, error: Exception) -> None:
         if not self.gone and self._ending is None:
             self.block(error)
-
-    def _submit(self, status: Status | None, *, release: bool = False) -> None:
-        events = self._take_events()
-        # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
-        data = [encode_event(event) for event, _ in events]
-        append = Append(self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock())
-        if status is not None or self._children or self._consumed or self._effects:
-            append = self._with_effects(append, status, release=release)
-        self._in_flight = True
-        self.host.journal.submit(append, self._appended, events, append)
-
-    def _with_effects(self, append: Append, status: Status | None, *, release: bool) -> Append:
-        """The same append, with what is more than events."""
-        handover = self._handover
-        if self._effects and self._reception is not None:
-            self._reception.sending(self._effects)
-        reason, code = self.machine.stuck(), None
-        if handover is not None:
-            reason, code = handover.reason, handover.code
-        elif status is Status.BLOCKED:
-            reason, code = why_parked(self.id, self.work.parked()), BlockCode.STEP
-        parent_mail = following = None
-        if self._final_sent and self._ending is not None:
-            last = self._ending[1]
-            if isinstance(last, ev.RunContinued):  # the parent hears only of the end of them all
-                following = successor(self, last)
-            elif self.parent_op is not None:
-                parent_mail = told_to_parent(self._ending, self.parent_op)
-        if status is not None:
-            self._state = status
-        if self._final_sent and self._ending is not None:
-            reason = getattr(self._ending[1], "reason", None)
-        return msgspec.structs.replace(
-            self._take_effects(append),
-            status=status,
-            reason=reason,
-            block_code=code,
-            release=release,
-            wake_at=handover.wake_at if handover else None,
-            parent_mail=parent_mail,
-            successor=following,
-        )
-
-    def _appended(self, result: Appended | Stale, events: Batch, append: Append) -> None:
-        self._in_flight = False
-        if isinstance(result, Stale):
-            self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
-            return
-        if result.seq >= LONG_HISTORY > self.seq and not self.definition.entity:
-            logger.warning("run %s goes on, but %s", self.id, long_history(result.seq))
-        self.seq = result.seq
-        if self._reception is not None:
-            self._reception.sent()
-        if append.children:
-            for child, (run, epoch) in zip(append.children, result.children, strict=True):
-                self.host.child_created(child, run, epoch)
-        if self._final_sent:
-            assert self._ending is not None
-            self._let_go()
-            self.host.ended(self, *self._ending)
-            if append.successor is not None and result.successor is not None:
-                self.host.continued(append.successor.run, *result.successor)
-        elif self._handover is not None and self._handover.sent:
-            self.host.handed_back(self)
-        elif self.gone or (self._reception is not None and self._reception.void):
-            self.flush()  # blocked while this append was on its way, or its state is void
-        else:
-            self.last_active = self.host.clock()
-            for event, value in events:
-                if value is FED:
-                    continue
-                if self.pause is not None:
-                    self.pause.keep(self, event, value)
-                else:
-                    self.give(event, value)
-            try:
-                self.proceed()
-            except Exception as error:  # the engine's own: the run mustn't hang for it
-                logger.critical("run %s made the engine fail", self.id, exc_info=True)
-                self.block(error)
-            if any(not epoch for _, epoch in result.children):
-                self.check_children()
-
-    def give(self, event: ev.Event, value: Any) -> None:
-        """Give the code something that is durable, and do what follows from that here."""
-        feed(self, event, value)
-        if type(event) in FOLLOWED:
-            self._state = None if isinstance(event, ev.StepParked) else self._state
-            self.work.follow(event)
-        elif isinstance(event, ev.Checkpointed):
-            renew(self, event)
-        elif isinstance(event, ev.RunPaused):
-            self.pause = Pause(event.reason)
-            self.pause.begin_later(self.work.not_begun(), self.work.start_step)
-
-    # -- what commands change ------------------------------------------------------------------------
-
-    def check_children(self) -> None:
-        """Make sure that the open children are ours: an id given by the user may be taken already."""
-        operations = self.machine.operations.values()
-        children = [item for item in operations if isinstance(item, StartChild) and item.recorded]
-        if children and not self.gone:
-            self.host.check_children(self, children)
-
-    def end(self, last: Last) -> None:
-        """The run is over: this is its last event, whatever its steps may still bring."""
-        if self._ending is None:
-            self._ending = last
-            self.work.drop()
-
-    # -- standing ------------------------------------------------------------------------------------
-
-    def busy(self) -> bool:
-        """Whether something of this run is on its way to the log."""
-        return self._in_flight or bool(self._buffer)
-
-    def idle(self) -> bool:
-        """Whether this run only waits: nothing executes, nothing is on its way to the log."""
-        working = self.busy() or self.work.executing or self.work.sending
-        return not (working or self.gone or self._ending or self._handover or self.pause)
 
     def lose(self, why: str) -> None:
         """Another worker drives this run now."""
