@@ -1,0 +1,181 @@
+"""Workers in a memory database: their leases, the runs that they claim, and what becomes of those that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from perdure.core.status import Status
+from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_run import Run
+from perdure.storage.memory_versions import may_drive, serves
+from perdure.storage.reasons import no_worker_knows, no_worker_of_version, took_workers_down
+from perdure.storage.records import BlockCode, Claimed, Mail, WorkerRow
+
+_STRAND_LIMIT = 1000
+
+
+class MemoryWorkers:
+    """The part of a memory store that workers use."""
+
+    if TYPE_CHECKING:
+
+        def _open_database(self) -> MemoryDatabase: ...
+        def _changed(self) -> None: ...
+
+    # -- whose runs are whose -----------------------------------------------------------------------
+
+    async def claim(
+        self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+    ) -> Claimed:
+        db = self._open_database()
+        if worker not in db.workers or db.move is not None:
+            return Claimed([], None)
+        fitting = [
+            (run.wake_at, run.run)
+            for run in db.runs.values()
+            if run.wake_at is not None
+            and run.workflow in workflows
+            and run.queue in queues
+            and may_drive(db.workers[worker], run)
+        ]
+        fitting.sort()
+        due = [key for wake_at, key in fitting[:limit] if wake_at <= now]
+        for key in due:
+            run = db.runs[key]
+            run.owner, run.wake_at = worker, None
+            run.epoch += 1
+            if not run.pinned or run.version is None:
+                run.version = db.workers[worker].version
+            run.status, run.reason, run.block_code = Status.RUNNING.value, None, None
+            run.updated_at = now
+            run.started_at = now if run.started_at is None else run.started_at
+        if due:
+            self._changed()
+        left = fitting[len(due) :]
+        return Claimed([db.row(db.runs[key]) for key in due], left[0][0] if left else None)
+
+    async def mail(self, worker: int) -> list[Mail]:
+        db = self._open_database()
+        items = [item for run in db.runs.values() if run.owner == worker for item in db.mail_of(run)]
+        return sorted(items, key=lambda item: item.id)
+
+    async def owned(self, worker: int) -> list[tuple[int, int]]:
+        db = self._open_database()
+        return [(run.run, run.epoch) for run in db.runs.values() if run.owner == worker]
+
+    # -- who is there -------------------------------------------------------------------------------
+
+    async def register(self, worker: WorkerRow, *, now: float) -> int:
+        db = self._open_database()
+        db.last_worker += 1
+        db.workers[db.last_worker] = msgspec.structs.replace(worker, id=db.last_worker)
+        _unblock(db, db.workers[db.last_worker], now)
+        self._changed()
+        return db.last_worker
+
+    async def heartbeat(self, worker: int, lease_until: float) -> bool:
+        db = self._open_database()
+        row = db.workers.get(worker)
+        if row is None:
+            return False
+        db.workers[worker] = msgspec.structs.replace(row, lease_until=lease_until)
+        self._changed()
+        return True
+
+    async def announce(self, worker: int, workflows: Sequence[str], *, now: float) -> None:
+        db = self._open_database()
+        row = db.workers.get(worker)
+        if row is not None:
+            db.workers[worker] = msgspec.structs.replace(row, workflows=workflows)
+            _unblock(db, db.workers[worker], now)
+            self._changed()
+
+    async def workers(self) -> list[WorkerRow]:
+        return list(self._open_database().workers.values())
+
+    async def bury(self, worker: int, seen_lease: float, *, now: float, max_recoveries: int) -> int | None:
+        db = self._open_database()
+        row = db.workers.get(worker)
+        if row is None or row.lease_until != seen_lease:
+            return None
+        del db.workers[worker]
+        released = 0
+        for run in _owned(db, worker):
+            run.epoch += 1
+            run.recoveries += 1
+            if run.recoveries > max_recoveries:
+                reason = took_workers_down(run.recoveries)
+                _block(run, reason, BlockCode.POISON, now)
+            else:
+                run.release(now)
+                released += 1
+        self._changed()
+        return released
+
+    async def retire(self, worker: int, *, now: float) -> None:
+        db = self._open_database()
+        db.workers.pop(worker, None)
+        for run in _owned(db, worker):
+            run.epoch += 1
+            run.release(now)
+        self._changed()
+
+    async def strand(self, *, now: float) -> int:
+        db = self._open_database()
+        served = {
+            (queue, workflow)
+            for worker in db.workers.values()
+            for queue in worker.queues
+            for workflow in worker.workflows
+        }
+        stranded = [
+            run
+            for run in db.runs.values()
+            if run.wake_at is not None
+            and run.wake_at <= now
+            and run.status != Status.BLOCKED
+            and (run.queue, run.workflow) not in served
+        ][:_STRAND_LIMIT]
+        for run in stranded:
+            _block(run, no_worker_knows(run.workflow, run.queue), BlockCode.CODE, now)
+        left_alone = [
+            run
+            for run in db.runs.values()
+            if run.wake_at is not None
+            and run.wake_at <= now
+            and run.status != Status.BLOCKED
+            and run.pinned
+            and run.version is not None
+            and not any(w.version == run.version and serves(w, run) for w in db.workers.values())
+        ][:_STRAND_LIMIT]
+        for run in left_alone:
+            _block(run, no_worker_of_version(run.version or ""), BlockCode.CODE, now)
+        if stranded or left_alone:
+            self._changed()
+        return len(stranded) + len(left_alone)
+
+
+def _unblock(db: MemoryDatabase, worker: WorkerRow, now: float) -> None:
+    """Make the runs due that waited for a worker like this one."""
+    for run in db.runs.values():
+        if (
+            run.block_code == BlockCode.CODE
+            and run.status == Status.BLOCKED
+            and run.owner is None
+            and serves(worker, run)
+            and may_drive(worker, run)
+        ):
+            run.wake_at = now
+
+
+def _owned(db: MemoryDatabase, worker: int) -> list[Run]:
+    return [run for run in db.runs.values() if run.owner == worker]
+
+
+def _block(run: Run, reason: str, code: BlockCode, now: float) -> None:
+    run.release(None)
+    run.status, run.reason, run.block_code = Status.BLOCKED.value, reason, code.value
+    run.updated_at = now
