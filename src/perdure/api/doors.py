@@ -1,26 +1,84 @@
-"""What an engine opens the door to: schedules and entities."""
+"""What an engine opens the door to: runs and workers, callbacks, schedules and entities."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TypeVar, cast
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, cast
 
+from perdure.api.callbacks import Callbacks
 from perdure.api.connection import Connection
 from perdure.api.entities import Proxy, known_entity
+from perdure.api.handle import Handle
+from perdure.api.listing import earliest, list_runs
+from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
+from perdure.api.workerinfo import WorkerInfo, worker_info
+from perdure.core.attributes import AttributeFilter, conditions_of
 from perdure.core.retry import seconds
 from perdure.runtime.settings import Settings
+from perdure.storage.records import RunFilter
 
 E = TypeVar("E")
 
 
 class Doors:
-    """The part of an engine that hands out schedules and entities."""
+    """The part of an engine that shows what is there, and hands out what leads to it."""
 
     _settings: Settings
 
     def _open(self) -> Connection:
         raise NotImplementedError
+
+    def get(self, id: str) -> Handle[Any]:
+        """A handle to a run by its id, existing or not. Does no I/O."""
+        return Handle(self._open(), id)
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """What runs wait for from outside: complete it, fail it, or keep it alive, by its token."""
+        return Callbacks(self._open(), self._settings.max_payload)
+
+    async def runs(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        workflow: str | None = None,
+        since: datetime | None = None,
+        text: str | None = None,
+        attributes: Mapping[str, AttributeFilter] | None = None,
+        unpatched: str | None = None,
+        limit: int | None = 100,
+    ) -> AsyncIterator[RunInfo]:
+        """Runs, newest first.
+
+        Args:
+            status: only with this status, or any of these.
+            workflow: only of this workflow: its name, or the last part of it.
+            since: only created at or after this moment.
+            text: only with this in their id.
+            attributes: only where all of this holds: a name and the value that the attribute has (or contains,
+                if it is a list), a comparison such as `{"total": (">=", 100)}`, or a list of comparisons.
+            unpatched: only live ones that haven't taken the new branch of this change, see `patched`.
+            limit: how many at most, None = all.
+        """
+        connection = self._open()
+        conditions = conditions_of(attributes or {})
+        statuses = (status,) if isinstance(status, str) else tuple(status or ())
+        filter = RunFilter(
+            statuses=statuses,
+            workflow=workflow,
+            text=text,
+            since=None if since is None else earliest(since),
+            attributes=conditions,
+            unpatched=unpatched,
+        )
+        async for run in list_runs(connection.store, filter, limit):
+            yield run
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers that drive runs of this database, with the versions of their code."""
+        return [worker_info(row) for row in await self._open().store.workers()]
 
     @property
     def schedules(self) -> Schedules:
