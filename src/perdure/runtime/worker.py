@@ -3,29 +3,27 @@
 Taking over is the one way a run comes to a worker: it claims what is due and unowned, loads the history,
 replays it. Recovery after a crash is the same path: a dead worker's runs become unowned, and due.
 
-claims.py takes over what is due, mailroom.py looks for what comes by mail, and fleet.py looks after the other
-workers.
+claims.py takes over what is due, mailroom.py looks for what comes by mail, hosting.py does what drivers ask for, and
+fleet.py looks after the other workers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from perdure.codec.events import decode_event
-from perdure.core import events as ev
-from perdure.core.commands import AwaitCallback, Operation, SendMessage, StartChild
-from perdure.core.status import Status
 from perdure.errors import UndecodableError
 from perdure.runtime import collector, guard
 from perdure.runtime.claims import Claims
 from perdure.runtime.deadlines import Deadlines
 from perdure.runtime.definitions import workflow_named
 from perdure.runtime.driver import Driver
-from perdure.runtime.family import Family, row_of
+from perdure.runtime.family import Family
 from perdure.runtime.fleet import Fleet
+from perdure.runtime.hosting import Hosting
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.journal import Journal
 from perdure.runtime.listeners import Listeners
@@ -43,12 +41,12 @@ from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
 from perdure.runtime.uptake import feed_history, take_back
 from perdure.storage.protocol import Store
-from perdure.storage.records import History, NewRun, RunRow, SetUpdate
+from perdure.storage.records import History, RunRow
 
 logger = logging.getLogger("perdure.worker")
 
 
-class Worker:
+class Worker(Hosting):
     """Drives runs in this process.
 
     Args:
@@ -301,77 +299,6 @@ class Worker:
         for driver in quiet:
             if owned.get(driver.run) != driver.epoch and self.drivers.get(driver.run) is driver:
                 driver.lose("it was ended or taken over from outside")
-
-    # -- what drivers ask of their host --------------------------------------------------------------
-
-    def call_from_thread(self, call: Callable[..., None], *args: Any) -> None:
-        self._loop.call_soon_threadsafe(call, *args)
-
-    def watch(self, driver: Driver, operation: Operation) -> None:
-        self._residency.watch(driver, operation)
-
-    def child_run(self, driver: Driver, operation: StartChild) -> NewRun:
-        return self._family.make(driver, operation, self.owner_of)
-
-    def owner_of(self, workflow: str, queue: str) -> int | None:
-        """Who is to drive a new run from the start: this worker, or whoever claims it."""
-        return self.id if self.takes(workflow, queue) else None
-
-    def child_created(self, child: NewRun, run: int, epoch: int) -> None:
-        if epoch and child.owner == self.id:
-            self.adopt(row_of(child, run, epoch), child.first_event)
-        else:
-            self.poke()
-
-    def continued(self, following: NewRun, run: int, epoch: int) -> None:
-        """A run that was driven here goes on in its next generation."""
-        self.child_created(following, run, epoch)
-        self._loop.call_soon(self.look_soon)  # its mail has gone over
-
-    def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None:
-        self._family.check(driver, children)
-
-    def callback_due(self, driver: Driver, operation: AwaitCallback) -> None:
-        self._deadlines.look(driver, operation)
-
-    def send_message(self, driver: Driver, operation: SendMessage) -> None:
-        self._family.send(driver, operation)
-
-    def cancel_run(self, id: str, reason: str) -> None:
-        self._family.cancel(id, reason, self.changed)
-
-    def streams_grew(self, driver: Driver) -> None:
-        self._listeners.changed(driver.id)
-
-    def ended(self, driver: Driver, status: Status, event: ev.Final) -> None:
-        self._forget(driver)
-        if status is not Status.CONTINUED:
-            self._results.ended(driver.id, status, event)
-        self._inquiry.check_soon()
-        self.scheduler.hint()  # a slot may wait for this
-        self._listeners.changed(driver.id)
-        if driver.parent_op is not None or driver.has_children:
-            self.changed()
-
-    def answered(self, driver: Driver, answers: Sequence[SetUpdate]) -> None:
-        self._inquiry.updates.answered(driver.id, answers)
-
-    def handed_back(self, driver: Driver) -> None:
-        self._forget(driver)
-        self.poke()  # mail may have come while it left; else the claim tells when it is due
-
-    def lost(self, driver: Driver, why: str) -> None:
-        if not self._closing:
-            logger.warning("run %s is no longer driven here: %s", driver.id, why)
-        self._forget(driver)
-        self.poke()
-
-    def blocked(self, driver: Driver, reason: str) -> None:
-        logger.error("run %s is blocked: %s", driver.id, reason)
-
-    def _forget(self, driver: Driver) -> None:
-        if self.drivers.get(driver.run) is driver:
-            del self.drivers[driver.run]
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
