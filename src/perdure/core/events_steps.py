@@ -1,0 +1,79 @@
+"""What happens to the steps that a run's code asks for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from perdure.core.events_base import Fact, Failure
+
+
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The mark of an event that a person's decision brought about: who decided, and why, if they said so."""
+
+    by: str | None = None
+    why: str | None = None
+
+
+class StepStarted(Fact, frozen=True, tag="step_started"):
+    """A note, written only for steps that take long enough to be worth seeing."""
+
+    step: str
+    attempt: int
+
+
+class StepAttemptFailed(Fact, frozen=True, tag="step_attempt_failed"):
+    """An attempt failed and another will follow, not before `retry_at` (wall-clock seconds)."""
+
+    step: str
+    attempt: int
+    failure: Failure
+    retry_at: float
+    started_at: float
+
+
+class StepParked(Fact, frozen=True, tag="step_parked"):
+    """A note: a step waits for a person's decision.
+
+    `unknown` says that it may or may not have happened; else its attempts are used up, and `failure` is the last.
+    """
+
+    step: str
+    attempt: int
+    started_at: float
+    why: str
+    unknown: bool = False
+    failure: Failure | None = None
+    input: bytes | None = None
+    fingerprint: bytes | None = None
+
+
+class StepCompleted(Fact, frozen=True, tag="step_completed"):
+    """A step's result. Small inputs are kept as `input`, larger ones only as their `fingerprint`."""
+
+    step: str
+    attempt: int
+    started_at: float
+    result: bytes
+    input: bytes | None = None
+    fingerprint: bytes | None = None
+    decision: Decision | None = None  #: a person gave the result of a step that waited for one
+    reused: bool = False  #: copied from the run that this one retries or forks
+
+
+class StepFailed(Fact, frozen=True, tag="step_failed"):
+    """A step failed for good after `attempt` attempts."""
+
+    step: str
+    attempt: int
+    started_at: float
+    failure: Failure
+    input: bytes | None = None
+    fingerprint: bytes | None = None
+    decision: Decision | None = None  #: a person let a step fail that waited for one
+
+
+class StepRerun(Fact, frozen=True, tag="step_rerun"):
+    """A person decided that a step which waits for one is to be attempted again, from its first attempt on."""
+
+    step: str
+    decision: Decision | None = None

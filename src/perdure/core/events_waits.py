@@ -1,0 +1,62 @@
+"""What happens to all else that a run's code waits for: timers, children, callbacks."""
+
+from __future__ import annotations
+
+from perdure.core.events_base import Fact, Failure, Record
+
+
+class TimerStarted(Fact, frozen=True, tag="timer_started"):
+    """A note: the run waits until `due`, wall-clock seconds."""
+
+    timer: str
+    due: float
+
+
+class TimerFired(Fact, frozen=True, tag="timer_fired"):
+    timer: str
+    reused: bool = False  #: copied from the run that this one retries or forks
+
+
+class OperationDropped(Fact, frozen=True, tag="operation_dropped"):
+    """A note: the code stopped waiting for a step or timer of which a note says that it was started."""
+
+    operation: str
+
+
+class ChildStarted(Fact, frozen=True, tag="child_started"):
+    """The child run exists: it was created in the same transaction as this event."""
+
+    child: str
+    run: str
+    workflow: str
+    on_parent_close: str = "cancel"
+    input: bytes | None = None
+    fingerprint: bytes | None = None
+    reused: bool = False  #: copied from the run that this one retries or forks
+
+
+class ChildEnded(Fact, frozen=True, tag="child_ended"):
+    """A child run reached a final `status`, with its result or its failure."""
+
+    child: str
+    status: str
+    result: bytes | None = None
+    failure: Failure | None = None
+    reused: bool = False  #: copied from the run that this one retries or forks
+
+
+class CallbackOpened(Record, frozen=True, tag="callback_opened"):
+    """The code made a callback. Times in seconds from `at`."""
+
+    timeout: float | None = None
+    heartbeat: float | None = None
+
+
+class CallbackEnded(Fact, frozen=True, tag="callback_ended"):
+    """Somebody outside completed a callback, with a result or a failure; or its time was over."""
+
+    callback: str
+    result: bytes | None = None
+    failure: Failure | None = None
+    timed_out: bool = False
+    reused: bool = False  #: copied from the run that this one retries or forks
