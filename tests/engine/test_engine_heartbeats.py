@@ -15,7 +15,8 @@ from engine_kit import Place, bury, crash, history, of_kind, run, until
 import perdure
 from perdure import Retry, events, step, workflow
 from perdure.runtime import heartbeats
-from perdure.storage.records import Append, StepDetail
+from perdure.storage.effects import StepDetail
+from perdure.storage.records import Append
 
 SEEN: list[Any] = []
 HELD = threading.Event()

@@ -15,8 +15,9 @@ from helpers.postgres import Server, lent_database, shared
 from helpers.proxies import Proxy
 from perdure.core.attributes import attributes_of
 from perdure.core.status import Status
+from perdure.storage.effects import StepDetail
 from perdure.storage.postgres import PostgresStore
-from perdure.storage.records import Appended, Delivery, MailKind, StepDetail, Successor
+from perdure.storage.records import Appended, Delivery, MailKind, Successor
 from perdure.storage.schedules import ScheduleRow
 from perdure.testing.conformance import CHECKS, Check, run_check
 from perdure.testing.conformance.bench import NOW, Bench

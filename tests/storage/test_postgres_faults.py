@@ -15,8 +15,9 @@ from helpers.postgres import Server
 from helpers.proxies import Proxy
 from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError
+from perdure.storage.effects import StepDetail
 from perdure.storage.postgres import PostgresStore, attempts
-from perdure.storage.records import Append, Appended, Delivery, Stale, StepDetail
+from perdure.storage.records import Append, Appended, Delivery, Stale
 from perdure.testing.conformance.bench import NOW, Bench
 
 SOAK = os.environ.get("PERDURE_SOAK") == "1"

@@ -23,9 +23,10 @@ from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.memory import MemoryStore
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.protocol import Store
-from perdure.storage.records import Append, Mail, NewRun, ParentPolicy, RunFilter, Successor, WorkerRow
+from perdure.storage.records import Append, Mail, NewRun, ParentPolicy, RunFilter, Successor
 from perdure.storage.sqlite import SqliteStore
 from perdure.storage.streams import Emit, Settle, StepItems, Supersede
+from perdure.storage.workers import WorkerRow
 
 IDS = ["a", "b", "c", "d", "e"]
 keys = st.integers(1, 6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from perdure.storage.records import WorkerRow
+from perdure.storage.workers import WorkerRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from perdure.core.commands import RunStep
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.outbox import Outlet
 from perdure.runtime.stepcontext import StepInfo
-from perdure.storage.records import Effect
+from perdure.storage.effects import Effect
 
 
 class StepCall(Protocol):

@@ -30,7 +30,8 @@ from perdure.runtime.endings import Last, last_event
 from perdure.runtime.host import Host
 from perdure.runtime.work import Work
 from perdure.storage.callbacks import OpenCallback
-from perdure.storage.records import Effect, NewRun
+from perdure.storage.effects import Effect
+from perdure.storage.records import NewRun
 
 
 class Run(Protocol):

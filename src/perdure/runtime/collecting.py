@@ -11,7 +11,8 @@ from perdure.core import events as ev
 from perdure.core.machine import Machine
 from perdure.core.matching import UNSET
 from perdure.runtime.host import Host, appended
-from perdure.storage.records import Append, Effect, NewRun
+from perdure.storage.effects import Effect
+from perdure.storage.records import Append, NewRun
 
 #: Events of one append, with their decoded values.
 Batch = list[tuple[ev.Event, Any]]

@@ -28,7 +28,8 @@ from perdure.core.machine import Machine
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import WorkflowDefinition, durable_name, register_workflow
 from perdure.runtime.handlers import Update
-from perdure.storage.records import History, KeepCheckpoint
+from perdure.storage.effects import KeepCheckpoint
+from perdure.storage.records import History
 
 #: The attribute by which `@perdure.read` marks a method.
 READ_MARK = "__perdure_read__"

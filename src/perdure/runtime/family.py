@@ -18,8 +18,9 @@ from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.driver import Driver
 from perdure.runtime.runs import new_run
 from perdure.runtime.takeover import retried_child
+from perdure.storage.effects import DeliverMessage
 from perdure.storage.protocol import Store
-from perdure.storage.records import DeliverMessage, NewRun, RunRow
+from perdure.storage.records import NewRun, RunRow
 
 logger = logging.getLogger("perdure.family")
 

@@ -19,7 +19,7 @@ from perdure.runtime.liveness import born, host_identity, process_gone
 from perdure.runtime.settings import Settings
 from perdure.runtime.unbegun import end_unbegun
 from perdure.storage.protocol import Store
-from perdure.storage.records import WorkerRow
+from perdure.storage.workers import WorkerRow
 
 logger = logging.getLogger("perdure.fleet")
 

@@ -26,7 +26,7 @@ from perdure.errors import (
     UndecodableError,
     UnknownHandlerError,
 )
-from perdure.storage.records import SetUpdate, UpdateState
+from perdure.storage.effects import SetUpdate, UpdateState
 
 _split = msgspec.json.Decoder(tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]).decode
 _pack = msgspec.msgpack.Encoder().encode

@@ -18,7 +18,7 @@ from perdure.codec.values import ValueCodec, check_size
 from perdure.core.commands import RunStep
 from perdure.runtime.attempt import Attempt, Recorder
 from perdure.runtime.stepcontext import StepInfo
-from perdure.storage.records import StepDetail
+from perdure.storage.effects import StepDetail
 
 #: Seconds between two writes of one step's detail.
 SAVE_EVERY = 1.0

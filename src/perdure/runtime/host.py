@@ -14,7 +14,8 @@ from perdure.runtime.journal import Journal
 from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
-from perdure.storage.records import BlockCode, NewRun, SetUpdate
+from perdure.storage.effects import SetUpdate
+from perdure.storage.records import BlockCode, NewRun
 
 T = TypeVar("T")
 D_contra = TypeVar("D_contra", contravariant=True)

@@ -21,7 +21,8 @@ from perdure.runtime.listeners import Listeners
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
 from perdure.runtime.scheduler import Scheduler
-from perdure.storage.records import NewRun, RunRow, SetUpdate
+from perdure.storage.effects import SetUpdate
+from perdure.storage.records import NewRun, RunRow
 
 logger = logging.getLogger("perdure.worker")
 

@@ -11,7 +11,7 @@ import os
 import socket
 from pathlib import Path
 
-from perdure.storage.records import WorkerRow
+from perdure.storage.workers import WorkerRow
 
 
 def host_identity() -> str:

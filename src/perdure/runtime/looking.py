@@ -16,7 +16,7 @@ from perdure.core.machine import Machine
 from perdure.errors import ReadOnlyError, TurnLimitError, UpdateRejected, ValidatorActedError
 from perdure.runtime.handlers import encode_failure, unknown_handler
 from perdure.runtime.turns import TurnInterrupt, Turns
-from perdure.storage.records import SetUpdate, UpdateState
+from perdure.storage.effects import SetUpdate, UpdateState
 
 T = TypeVar("T")
 

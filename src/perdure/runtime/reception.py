@@ -23,7 +23,7 @@ from perdure.runtime.host import Host
 from perdure.runtime.looking import look, refusal
 from perdure.runtime.pausing import RESUMING, Pause
 from perdure.runtime.work import Work
-from perdure.storage.records import Effect, SetUpdate, UpdateState
+from perdure.storage.effects import Effect, SetUpdate, UpdateState
 
 T = TypeVar("T")
 

@@ -20,8 +20,9 @@ from perdure.errors import PerdureError, StoreError
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.feeding import feed
 from perdure.runtime.host import Host
+from perdure.storage.effects import Effect
 from perdure.storage.protocol import Store
-from perdure.storage.records import Effect, History, NewRun, RunRow
+from perdure.storage.records import History, NewRun, RunRow
 
 logger = logging.getLogger("perdure.takeover")
 

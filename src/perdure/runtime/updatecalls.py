@@ -13,8 +13,9 @@ from perdure.core.scope import keyed_operation
 from perdure.errors import RunConflictError, RunEndedError, UnknownRunError, UsageError
 from perdure.runtime.handlers import decode_failure, handler_exception
 from perdure.runtime.lookout import Lookout
+from perdure.storage.effects import SetUpdate, UpdateState
 from perdure.storage.protocol import Store
-from perdure.storage.records import Delivery, SetUpdate, UpdateState
+from perdure.storage.records import Delivery
 from perdure.storage.updates import UpdateRow
 
 KEY_MAX = 1000  #: longest key of an update, in characters

@@ -15,7 +15,8 @@ from perdure.runtime.host import Host, appended
 from perdure.runtime.parking import why_parked
 from perdure.runtime.pausing import Pause
 from perdure.runtime.timers import Alarm
-from perdure.storage.records import Detail, Effect, StepDetail
+from perdure.storage.effects import Effect, StepDetail
+from perdure.storage.records import Detail
 
 #: Seconds after which a callback that is due is looked after again, if nothing has come of it.
 LOOK_AGAIN = 5.0

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from perdure.core.attributes import Attribute
-from perdure.storage.records import Delivery, Effect
+from perdure.storage.effects import Effect
+from perdure.storage.records import Delivery
 
 
 class SetAttributes(Effect, frozen=True, gc=False):

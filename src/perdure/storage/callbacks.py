@@ -15,8 +15,8 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core.events import CallbackEnded, Failure
+from perdure.storage.effects import Effect
 from perdure.storage.reasons import callback_silent, callback_timed_out
-from perdure.storage.records import Effect
 
 
 class CallbackState(StrEnum):

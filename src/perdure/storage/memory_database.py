@@ -11,6 +11,7 @@ from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
+from perdure.storage.effects import UpdateState
 from perdure.storage.generations import goes_over
 from perdure.storage.memory_effects import take_effect
 from perdure.storage.memory_run import Run
@@ -32,10 +33,9 @@ from perdure.storage.records import (
     RunRow,
     Stale,
     Successor,
-    UpdateState,
-    WorkerRow,
 )
 from perdure.storage.schedules import ScheduleRow
+from perdure.storage.workers import WorkerRow
 
 _FINAL = frozenset(status.value for status in FINAL)
 

@@ -8,16 +8,9 @@ from typing import Any
 from perdure.storage import memory_attributes, memory_streams, memory_versions
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
+from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.memory_callbacks import open_callback
-from perdure.storage.records import (
-    Append,
-    DeliverMessage,
-    Detail,
-    Effect,
-    KeepCheckpoint,
-    SetUpdate,
-    StepDetail,
-)
+from perdure.storage.records import Append, Detail
 from perdure.storage.streams import Emit, Settle, Supersede
 
 

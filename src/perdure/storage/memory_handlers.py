@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from perdure.storage.effects import UpdateState
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.questions import TAKE_MAX, NewQuestion, Question
-from perdure.storage.records import Delivery, UpdateState
+from perdure.storage.records import Delivery
 from perdure.storage.updates import UpdateRow, renewable
 
 

@@ -11,12 +11,13 @@ import msgspec
 from perdure.core.attributes import Attribute
 from perdure.core.events import SEMANTICS_VERSION
 from perdure.storage.callbacks import CallbackRow
+from perdure.storage.effects import UpdateState
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_streams import Stream, Writer
 from perdure.storage.moving import HELD, Mark, Package, Stamp, everything
 from perdure.storage.packing import ENDED, TABLES, assemble, disassemble, make_stamps
-from perdure.storage.records import Detail, Mail, UpdateState
+from perdure.storage.records import Detail, Mail
 from perdure.storage.streams import StreamRow
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.storage.attributes import Misfit
-from perdure.storage.records import Append, WorkerRow
+from perdure.storage.records import Append
+from perdure.storage.workers import WorkerRow
 
 _REMEMBERED = 20
 

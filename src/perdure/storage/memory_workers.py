@@ -12,7 +12,8 @@ from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_versions import may_drive, serves
 from perdure.storage.reasons import no_worker_knows, no_worker_of_version, took_workers_down
-from perdure.storage.records import BlockCode, Claimed, Mail, WorkerRow
+from perdure.storage.records import BlockCode, Claimed, Mail
+from perdure.storage.workers import WorkerRow
 
 _STRAND_LIMIT = 1000
 

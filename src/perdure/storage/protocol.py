@@ -32,12 +32,12 @@ from perdure.storage.records import (
     RunFilter,
     RunRow,
     Stale,
-    WorkerRow,
 )
 from perdure.storage.schedules import ScheduleStore
 from perdure.storage.streams import Streams
 from perdure.storage.unbegun import Unbegun
 from perdure.storage.updates import Updates
+from perdure.storage.workers import WorkerRow
 
 
 class Store(Protocol):

@@ -2,6 +2,8 @@
 
 Times are wall-clock seconds since the epoch. Events travel encoded: a store keeps bytes and never
 looks inside a payload. `run` is always the store's own integer key of a run, `id` the public text.
+
+Runs and what changes them are here, what an append does besides is in effects.py, and who drives in workers.py.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from enum import StrEnum
 import msgspec
 
 from perdure.core.attributes import Attribute, Condition
+from perdure.storage.effects import Effect
 
 
 class ParentPolicy(StrEnum):
@@ -174,59 +177,6 @@ class Mail(msgspec.Struct, frozen=True, gc=False):
     kind: str = MailKind.CONTROL
 
 
-class Effect(msgspec.Struct, frozen=True, gc=False):
-    """Something an append does besides: the common base. Each kind says what the store does for it."""
-
-
-class DeliverMessage(Effect, frozen=True, gc=False):
-    """Put a message into another run's inbox. If that run has ended, it is kept there as undelivered.
-
-    Attributes:
-        to: the receiver's public id. Nothing happens if there is no such run.
-        data: the encoded event.
-    """
-
-    to: str
-    data: bytes
-
-
-class UpdateState(StrEnum):
-    """How far an update has come."""
-
-    REQUESTED = "requested"  #: it waits in the run's inbox
-    ACCEPTED = "accepted"  #: its handler has begun
-    REJECTED = "rejected"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-    @property
-    def answered(self) -> bool:
-        return self not in (UpdateState.REQUESTED, UpdateState.ACCEPTED)
-
-
-class KeepCheckpoint(Effect, frozen=True, gc=False):
-    """A replay of the run may begin with this append's events, after the run's first one."""
-
-
-class SetUpdate(Effect, frozen=True, gc=False):
-    """An update of this run has come further; `answer` is what its caller gets."""
-
-    update: str
-    state: UpdateState
-    answer: bytes | None = None
-
-
-class StepDetail(Effect, frozen=True, gc=False):
-    """Keep what a step's heartbeat told, instead of what an earlier one did; None forgets it.
-
-    What is still kept when the run ends is forgotten with that.
-    """
-
-    step: str
-    data: bytes | None
-    at: float
-
-
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One compare-and-set of a run by its driver: all of it happens, or nothing.
 
@@ -327,32 +277,6 @@ class History(msgspec.Struct, frozen=True, gc=False):
     events: Sequence[bytes]
     mail: Sequence[Mail]
     details: Sequence[Detail] = ()
-
-
-class WorkerRow(msgspec.Struct, frozen=True, gc=False):
-    """A process that drives runs.
-
-    Attributes:
-        id: 0 before it is registered.
-        host: identity of the machine, boot and process-id space; pids are comparable only within one.
-        pid, born: the process and its start time in the system's own units (0 = unknown).
-        lease_until: it counts as dead after this moment, wherever it runs.
-        workflows: names of the workflows it has code for.
-        version: what its users call the version of that code, "" if they don't.
-        code: identifies the code; two workers that share it would fail on the same runs.
-    """
-
-    id: int
-    name: str
-    host: str
-    pid: int
-    born: int
-    started_at: float
-    lease_until: float
-    queues: Sequence[str]
-    workflows: Sequence[str]
-    version: str = ""
-    code: str = ""
 
 
 class RunFilter(msgspec.Struct, frozen=True, gc=False):

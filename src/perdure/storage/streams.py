@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from perdure.storage.records import Effect
+from perdure.storage.effects import Effect
 
 
 class Emit(Effect, frozen=True, gc=False):

@@ -12,7 +12,8 @@ from typing import Protocol
 
 import msgspec
 
-from perdure.storage.records import Delivery, UpdateState
+from perdure.storage.effects import UpdateState
+from perdure.storage.records import Delivery
 
 
 class UpdateRow(msgspec.Struct, frozen=True, gc=False):

@@ -7,13 +7,14 @@ from typing import Any
 
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
+from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.postgres import attributes, streams, versions
 from perdure.storage.postgres.callbacks import open_callback
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.lifecycle import send_message
 from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.updates import set_update
-from perdure.storage.records import Append, DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
+from perdure.storage.records import Append
 from perdure.storage.streams import Emit, Settle, Supersede
 
 

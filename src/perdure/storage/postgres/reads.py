@@ -10,7 +10,8 @@ from perdure.storage.postgres.attributes import find_keys
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.rows import run_rows, worker_row
 from perdure.storage.postgres.verbs import rows_by_id
-from perdure.storage.records import Detail, History, Mail, RunFilter, RunRow, WorkerRow
+from perdure.storage.records import Detail, History, Mail, RunFilter, RunRow
+from perdure.storage.workers import WorkerRow
 
 
 async def get(db: Database, ids: Sequence[str]) -> list[RunRow | None]:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from perdure.storage.postgres.database import Row
-from perdure.storage.records import NewRun, RunRow, WorkerRow
+from perdure.storage.records import NewRun, RunRow
+from perdure.storage.workers import WorkerRow
 
 _RANDOM_BITS = 20
 _newest = 0

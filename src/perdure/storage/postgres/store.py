@@ -42,8 +42,8 @@ from perdure.storage.records import (
     RunFilter,
     RunRow,
     Stale,
-    WorkerRow,
 )
+from perdure.storage.workers import WorkerRow
 
 _R = TypeVar("_R")
 _FINAL = frozenset(status.value for status in FINAL)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perdure.storage.effects import SetUpdate, UpdateState
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.lifecycle import deliver
 from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.ways import Ways
-from perdure.storage.records import Append, Delivery, SetUpdate, UpdateState
+from perdure.storage.records import Append, Delivery
 from perdure.storage.updates import UpdateRow, renewable
 
 

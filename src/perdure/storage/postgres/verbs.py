@@ -15,16 +15,8 @@ from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.rows import new_key, run_rows
 from perdure.storage.postgres.versions import strand_pinned
 from perdure.storage.reasons import no_worker_knows, took_workers_down
-from perdure.storage.records import (
-    Claimed,
-    Created,
-    Delivery,
-    NewMail,
-    NewRun,
-    RunRow,
-    WorkerRow,
-    same_work,
-)
+from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
+from perdure.storage.workers import WorkerRow
 
 #: How many runs `strand` blocks in one go, so that it doesn't hold other transactions up.
 _STRAND_LIMIT = 1000

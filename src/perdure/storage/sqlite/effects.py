@@ -7,7 +7,8 @@ from typing import Any
 
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
-from perdure.storage.records import Append, DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
+from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
+from perdure.storage.records import Append
 from perdure.storage.sqlite import attributes, streams, versions
 from perdure.storage.sqlite.callbacks import open_callback
 from perdure.storage.sqlite.database import Database, Value

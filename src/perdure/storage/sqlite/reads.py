@@ -8,11 +8,12 @@ from typing import Any
 import apsw
 
 from perdure.errors import UnknownRunError
-from perdure.storage.records import Detail, History, Mail, RunFilter, RunRow, WorkerRow
+from perdure.storage.records import Detail, History, Mail, RunFilter, RunRow
 from perdure.storage.sqlite.attributes import find_keys
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.rows import as_json, from_hex, mail_rows, run_rows, worker_row
 from perdure.storage.sqlite.verbs import rows_by_id
+from perdure.storage.workers import WorkerRow
 
 _PAGE = 1000
 

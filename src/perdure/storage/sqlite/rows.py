@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from perdure.storage.records import Mail, NewRun, RunRow, WorkerRow
+from perdure.storage.records import Mail, NewRun, RunRow
 from perdure.storage.sqlite.database import Row, Value
+from perdure.storage.workers import WorkerRow
 
 _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(list[str])

@@ -28,7 +28,6 @@ from perdure.storage.records import (
     RunFilter,
     RunRow,
     Stale,
-    WorkerRow,
 )
 from perdure.storage.sqlite import reads, verbs
 from perdure.storage.sqlite.attributes import SqliteAttributes
@@ -44,6 +43,7 @@ from perdure.storage.sqlite.streams import SqliteStreams
 from perdure.storage.sqlite.unbegun import SqliteUnbegun
 from perdure.storage.sqlite.updates import SqliteUpdates
 from perdure.storage.sqlite.writer import Writer
+from perdure.storage.workers import WorkerRow
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

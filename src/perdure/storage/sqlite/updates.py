@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from perdure.storage.records import Append, Delivery, SetUpdate, UpdateState
+from perdure.storage.effects import SetUpdate, UpdateState
+from perdure.storage.records import Append, Delivery
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.lifecycle import deliver
 from perdure.storage.sqlite.rows import as_json

@@ -9,20 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.storage.reasons import no_worker_knows, took_workers_down
-from perdure.storage.records import (
-    Claimed,
-    Created,
-    Delivery,
-    NewMail,
-    NewRun,
-    RunRow,
-    WorkerRow,
-    same_work,
-)
+from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import create_run, create_runs, post, terminate_run
 from perdure.storage.sqlite.rows import as_json, run_rows
 from perdure.storage.sqlite.versions import strand_pinned
+from perdure.storage.workers import WorkerRow
 
 #: How many runs `strand` blocks in one go, so that it doesn't hold other commits up.
 _STRAND_LIMIT = 1000

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from perdure.storage.protocol import Store
-from perdure.storage.records import Append, Appended, NewRun, RunRow, Stale, WorkerRow
+from perdure.storage.records import Append, Appended, NewRun, RunRow, Stale
+from perdure.storage.workers import WorkerRow
 
 #: The moment at which most checks happen, wall-clock seconds.
 NOW = 1_700_000_000.25

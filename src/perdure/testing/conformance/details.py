@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from perdure.storage.records import Detail, Stale, StepDetail
+from perdure.storage.effects import StepDetail
+from perdure.storage.records import Detail, Stale
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
 

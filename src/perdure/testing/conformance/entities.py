@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.storage.records import KeepCheckpoint
+from perdure.storage.effects import KeepCheckpoint
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from perdure.storage.effects import SetUpdate, UpdateState
 from perdure.storage.questions import TAKE_MAX, NewQuestion
-from perdure.storage.records import Delivery, SetUpdate, Stale, UpdateState
+from perdure.storage.records import Delivery, Stale
 from perdure.storage.updates import UpdateRow
 from perdure.testing.conformance.bench import NOW, WORKFLOW, Bench, Check
 

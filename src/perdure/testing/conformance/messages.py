@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from perdure.storage.records import DeliverMessage, Delivery, MailKind, NewMail
+from perdure.storage.effects import DeliverMessage
+from perdure.storage.records import Delivery, MailKind, NewMail
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
 MESSAGE = MailKind.MESSAGE

@@ -9,16 +9,9 @@ import msgspec
 from perdure.core.attributes import attributes_of
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import CallbackVerdict, OpenCallback
+from perdure.storage.effects import StepDetail
 from perdure.storage.moving import CallbackPart, Generation, Mark, Package, everything
-from perdure.storage.records import (
-    Delivery,
-    MailKind,
-    NewMail,
-    NewRun,
-    RunFilter,
-    StepDetail,
-    Successor,
-)
+from perdure.storage.records import Delivery, MailKind, NewMail, NewRun, RunFilter, Successor
 from perdure.storage.schedules import ScheduleRow
 from perdure.storage.streams import Emit, StepItems
 from perdure.testing.conformance.bench import NOW, Bench, Check
