@@ -10,7 +10,7 @@ import msgspec
 
 from perdure.api.call import Call, WorkflowCall
 from perdure.api.connection import Connection
-from perdure.api.handle import ended_error
+from perdure.api.talking import ended_error
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.errors import RunConflictError, UsageError
