@@ -22,8 +22,10 @@ from perdure.core import mismatch
 from perdure.core.commands import Ending, Finish, Operation, WriteDown
 from perdure.core.conditions import done_looking
 from perdure.core.continuing import ContinueAs
+from perdure.core.finding import UNSET
 from perdure.core.handlers import Passed
-from perdure.core.matching import UNSET, Matching, StepError
+from perdure.core.matching import Matching
+from perdure.core.matching_calls import StepError
 from perdure.errors import TurnLimitError
 
 

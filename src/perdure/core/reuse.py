@@ -30,8 +30,8 @@ from perdure.core.commands import (
     StartTimer,
     WriteDown,
 )
+from perdure.core.finding import UNSET, fingerprint
 from perdure.core.machine import Machine
-from perdure.core.matching import UNSET, fingerprint
 from perdure.errors import UndecodableError
 
 #: An event to copy, with its decoded value if that is at hand.

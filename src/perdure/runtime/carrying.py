@@ -23,8 +23,8 @@ from perdure.core.commands import (
     StartTimer,
     WriteDown,
 )
+from perdure.core.finding import fingerprint
 from perdure.core.machine import Machine
-from perdure.core.matching import fingerprint
 from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
 from perdure.runtime.endings import Last, last_event
 from perdure.runtime.host import Host

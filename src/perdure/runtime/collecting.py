@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from perdure.core import events as ev
+from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
-from perdure.core.matching import UNSET
 from perdure.runtime.host import Host, appended
 from perdure.storage.effects import Effect
 from perdure.storage.records import Append, NewRun

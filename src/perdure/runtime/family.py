@@ -11,7 +11,7 @@ from perdure.codec.events import encode_event
 from perdure.codec.failures import failure_of
 from perdure.core import events as ev
 from perdure.core.commands import SendMessage, StartChild
-from perdure.core.matching import fingerprint
+from perdure.core.finding import fingerprint
 from perdure.core.status import Status
 from perdure.errors import RunConflictError, StoreError
 from perdure.runtime.definitions import RECORD_INPUTS_MAX

@@ -6,8 +6,8 @@ import traceback
 from typing import Any, Protocol
 
 from perdure.core import events as ev
+from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
-from perdure.core.matching import UNSET
 from perdure.errors import NonDeterminismError, PerdureError, TurnLimitError, UndecodableError
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.host import Host

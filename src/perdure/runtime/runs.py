@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.attributes import Attribute, attributes_json
-from perdure.core.matching import fingerprint
+from perdure.core.finding import fingerprint
 from perdure.errors import UsageError
 from perdure.runtime.definitions import stays_pinned
 from perdure.storage.records import NewRun, ParentPolicy

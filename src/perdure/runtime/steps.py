@@ -21,7 +21,7 @@ from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
 from perdure.core import events as ev
 from perdure.core.commands import RunStep
-from perdure.core.matching import fingerprint
+from perdure.core.finding import fingerprint
 from perdure.core.retry import decide
 from perdure.errors import OutcomeUnknown
 from perdure.runtime import heartbeats

@@ -12,8 +12,8 @@ import msgspec
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.core.commands import Command
+from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
-from perdure.core.matching import UNSET
 from perdure.core.reuse import Reuse, given_before
 from perdure.core.status import Status
 from perdure.errors import PerdureError, StoreError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.matching import fingerprint
+from perdure.core.finding import fingerprint
 from perdure.core.scope import keyed_operation
 from perdure.errors import RunConflictError, RunEndedError, UnknownRunError, UsageError
 from perdure.runtime.handlers import decode_failure, handler_exception

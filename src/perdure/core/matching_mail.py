@@ -1,0 +1,125 @@
+"""What events of callbacks, messages and updates mean: what comes from outside of a run, and what it sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from perdure.core import events as ev
+from perdure.core import mismatch
+from perdure.core.commands import AwaitCallback, AwaitMessage, CancelOperation, SendMessage
+from perdure.core.finding import UNSET, fail
+from perdure.core.matching_calls import MatchingCalls
+from perdure.errors import CallbackFailed, RunEndedError, UndecodableError, UnknownRunError
+
+
+class MatchingMail(MatchingCalls):
+    """What the code waits for comes in."""
+
+    __slots__ = ()
+
+    # -- updates ------------------------------------------------------------------------------------
+
+    def _update_accepted(self, event: ev.UpdateAccepted, value: Any) -> None:
+        handler = None if self.handlers is None else self.handlers.updates.get(event.name)
+        if handler is None or self.ended:
+            raise self._unexpected(event)
+        assert self.handlers is not None
+        self.handlers.begin(self, handler, event)
+
+    def _update_completed(self, event: ev.UpdateCompleted, value: Any) -> None:
+        """On replay it must have ended in the same way; an exception's text may tell of places in memory."""
+        done = None if self._records is None else self._records.pop(event.op, None)
+        if done is None:
+            raise self._unexpected(event)
+        record = done.record
+        assert isinstance(record, ev.UpdateCompleted)
+        if record.result != event.result or _type(record.failure) != _type(event.failure):
+            raise mismatch.changed_record(self.run_id, self.seq, event, record, self.loop)
+        self._fresh.pop(event.op, None)
+
+    # -- callbacks ----------------------------------------------------------------------------------
+
+    def _callback_opened(self, event: ev.CallbackOpened, value: Any) -> None:
+        operation = self._known(event, event.op)
+        if operation is None:
+            return
+        if not isinstance(operation, AwaitCallback):
+            raise self._unexpected(event)
+        operation.timeout, operation.heartbeat = event.timeout, event.heartbeat
+        operation.opened_at = event.at
+        operation.recorded = True
+
+    def _callback_ended(self, event: ev.CallbackEnded, value: Any) -> None:
+        operation = self._take(event, event.callback)
+        if operation is None:
+            return
+        if not isinstance(operation, AwaitCallback):
+            raise self._unexpected(event)
+        if not self.replaying:
+            self._commands.append(CancelOperation(operation))  # the clock needn't be watched any more
+        told = event.failure.message if event.failure is not None else ""
+        if event.result is not None:
+            operation.ended.set_result(operation.decode(event.result) if value is UNSET else value)
+        elif event.timed_out:
+            fail(operation.ended, TimeoutError(told))
+        else:
+            fail(operation.ended, CallbackFailed(told, callback=event.callback))
+
+    def read_callback(self, event: ev.CallbackEnded) -> tuple[ev.CallbackEnded, Any]:
+        """Before what came for a callback is recorded: decode it. If it doesn't fit, it is a failure.
+
+        Whoever sends a value of another type than the code expects mustn't block the run.
+        """
+        operation = self.operations.get(event.callback)
+        if event.result is None or not isinstance(operation, AwaitCallback):
+            return event, UNSET
+        try:
+            return event, operation.decode(event.result)
+        except UndecodableError as error:
+            told = f"a value came that isn't what the code expects. {error.__cause__ or error}"
+            failure = ev.Failure(type="perdure.errors.CallbackFailed", message=told)
+            return msgspec.structs.replace(event, result=None, failure=failure), UNSET
+
+    # -- messages -----------------------------------------------------------------------------------
+
+    def _message_received(self, event: ev.MessageReceived, value: Any) -> None:
+        self.open_mailbox().put(self.seq, event)
+
+    def _message_awaited(self, event: ev.MessageAwaited, value: Any) -> None:
+        operation = self._known(event, event.receive)
+        if isinstance(operation, AwaitMessage):
+            operation.noted = True
+
+    def _message_sent(self, event: ev.MessageSent | ev.MessageRefused, value: Any) -> None:
+        operation = self._take(event, event.message)
+        if operation is None:
+            return
+        if not isinstance(operation, SendMessage):
+            raise self._unexpected(event)
+        if (event.run, event.name) != (operation.to, operation.name):
+            raise mismatch.changed_address(self.run_id, self.seq, event, operation, self.loop)
+        if isinstance(event, ev.MessageRefused):
+            if not operation.future.done():
+                fail(operation.future, _refusal(event))
+            return
+        self._check_recorded(event, event.payload, event.fingerprint, operation.payload)
+        if not operation.future.done():
+            operation.future.set_result(None)
+
+
+def _type(failure: ev.Failure | None) -> str | None:
+    return None if failure is None else failure.type
+
+
+def _refusal(event: ev.MessageRefused) -> UnknownRunError | RunEndedError:
+    if event.why == "run_ended":
+        return RunEndedError(
+            f"message {event.name!r} couldn't be sent to run {event.run!r}: that run has ended. Whatever it "
+            "still needs to hear has to come before it ends"
+        )
+    return UnknownRunError(
+        f"message {event.name!r} couldn't be sent to run {event.run!r}: no run has this id. Start it first",
+        run_id=event.run,
+    )
