@@ -32,7 +32,7 @@ acceptance: $(VENV)/.dev  ## black-box tests with real processes and real kills
 others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this machine
 	$(BIN)/python tests/other_pythons.py
 
-bench: $(VENV)/.dev  ## our figures beside the machine's raw limits
+bench: $(VENV)/.dev  ## our figures beside the raw limits, on SQLite and PostgreSQL
 	$(BIN)/python -m benchmarks
 
 soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons

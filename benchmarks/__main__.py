@@ -1,122 +1,97 @@
-"""Runs the measurements in alternating rounds and prints the table.
+"""Runs the measurements in alternating rounds and prints a table for each store.
 
-Usage: python -m benchmarks [--rounds N] [--folder DIR] [--json FILE]
+Usage: python -m benchmarks [--store NAME] [--rounds N] [--folder DIR] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import apsw
-
-Rounds = dict[str, list[dict[str, float]]]
+from benchmarks import tables
+from benchmarks.tables import Rounds
 
 #: Measured in every round, raw limits and ours in turn; the others once.
-EACH_ROUND = ("raw_commits", "sequential", "raw_batches", "concurrent", "replay", "memory")
-ONCE = ("fsyncs", "sleepers")
+SQLITE = ("raw_commits", "sequential", "raw_batches", "concurrent", "replay", "memory")
+SQLITE_ONCE = ("fsyncs", "sleepers")
+POSTGRES = ("sequential", "concurrent", "two_workers", "messages")
+
+Measure = Callable[[str], dict[str, float]]
 
 
-def measure(name: str, folder: Path) -> dict[str, float]:
-    """One measurement in a process and a folder of its own."""
-    place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
+def _measured(module: str, name: str, place: str) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, name, place], check=True, stdout=subprocess.PIPE, text=True
+    )
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+@contextmanager
+def sqlite(folder: Path) -> Iterator[Measure]:
+    def measure(name: str) -> dict[str, float]:
+        place = tempfile.mkdtemp(prefix=f"{name}-", dir=folder)
+        try:
+            return _measured("benchmarks.workloads", name, place)
+        finally:
+            shutil.rmtree(place)
+
+    yield measure
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Measure]:
+    """A server of its own, on the disk to be measured, with the settings for durability that it comes with."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from helpers.postgres import Server
+
+    server = Server(folder=folder, shared_buffers="256MB", max_wal_size="1GB")
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.workloads", name, str(place)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        figures: dict[str, float] = json.loads(done.stdout)
-        return figures
+        yield lambda name: _measured("benchmarks.postgres", name, server.socket_url(server.new_database()))
     finally:
-        shutil.rmtree(place)
+        server.remove()
 
 
-def run(rounds: int, folder: Path) -> Rounds:
+def run(measure: Measure, rounds: int, each_round: tuple[str, ...], once: tuple[str, ...] = ()) -> Rounds:
     results: Rounds = {}
     for number in range(rounds):
-        for name in EACH_ROUND:
+        for name in each_round:
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
-            results.setdefault(name, []).append(measure(name, folder))
-    for name in ONCE:
+            results.setdefault(name, []).append(measure(name))
+    for name in once:
         print(f"once: {name}", file=sys.stderr)
-        results[name] = [measure(name, folder)]
+        results[name] = [measure(name)]
     return results
-
-
-def _median(results: Rounds, name: str, figure: str) -> float:
-    return statistics.median(round_[figure] for round_ in results[name])
-
-
-def _ratio(results: Rounds, ours: str, raw: str, our_figure: str, raw_figure: str) -> float:
-    pairs = zip(results[ours], results[raw], strict=True)
-    return statistics.median(mine[our_figure] / limit[raw_figure] for mine, limit in pairs)
-
-
-def table(results: Rounds) -> str:
-    """The figures as a Markdown table."""
-    share = _ratio(results, "sequential", "raw_commits", "steps_per_s", "commits_per_s")
-    sleepers = results["sleepers"][0]
-    rows = [
-        ("raw limit: single-row commits", f"{_median(results, 'raw_commits', 'commits_per_s'):,.0f} /s", ""),
-        (
-            "one run of 2,000 sequential steps",
-            f"{_median(results, 'sequential', 'steps_per_s'):,.0f} steps/s",
-            f"{share:.0%} of the raw commits (target 65 %)",
-        ),
-        (
-            "raw limit: rows, 1,000 in a commit",
-            f"{_median(results, 'raw_batches', 'rows_per_s'):,.0f} /s",
-            "",
-        ),
-        (
-            "1,000 runs x 10 steps at once",
-            f"{_median(results, 'concurrent', 'steps_per_s'):,.0f} steps/s",
-            "target 20,000",
-        ),
-        ("replay", f"{_median(results, 'replay', 'events_per_s'):,.0f} events/s", "target 120,000"),
-        (
-            "a suspended run in memory",
-            f"{_median(results, 'memory', 'bytes_per_run'):,.0f} bytes",
-            "target 6,000",
-        ),
-        (
-            "100,000 sleeping runs, evicted",
-            f"{sleepers['rss_bytes_per_run']:,.0f} bytes of memory each",
-            "target 0",
-        ),
-        ("", f"{sleepers['disk_bytes_per_run']:,.0f} bytes of disk each", ""),
-        ("fsyncs per commit", f"{results['fsyncs'][0]['fsyncs_per_commit']:.3f}", "target 1"),
-    ]
-    lines = ["| work | measured | |", "| --- | --- | --- |"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    head = (
-        f"Python {platform.python_version()}, SQLite {apsw.sqlite_lib_version()}, "
-        f"medians of {len(results['sequential'])} rounds\n"
-    )
-    return "\n".join([head, *lines])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--store", choices=["sqlite", "postgres"], help="only this one")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--folder", type=Path, default=Path.cwd(), help="where the databases are: the disk to measure"
     )
     parser.add_argument("--json", type=Path, help="write every single figure there, too")
     options = parser.parse_args()
-    results = run(options.rounds, options.folder)
+    results: dict[str, Rounds] = {}
+    if options.store != "postgres":
+        with sqlite(options.folder) as measure:
+            results["sqlite"] = run(measure, options.rounds, SQLITE, SQLITE_ONCE)
+        print(tables.sqlite(results["sqlite"]), flush=True)
+    if options.store != "sqlite":
+        with postgres(options.folder) as measure:
+            results["postgres"] = run(measure, options.rounds, POSTGRES)
+        print(tables.postgres(results["postgres"]))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
-    print(table(results))
 
 
 if __name__ == "__main__":

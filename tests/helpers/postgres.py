@@ -34,11 +34,12 @@ class Server:
     """A PostgreSQL server of our own, reachable by a Unix socket and by TCP.
 
     Args:
+        folder: where its own is made; in memory, where there is room.
         settings: of postgresql.conf, besides ours.
     """
 
-    def __init__(self, *, binaries: Path | None = None, **settings: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="perdure-pg-", dir=_memory()))
+    def __init__(self, *, binaries: Path | None = None, folder: Path | None = None, **settings: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="perdure-pg-", dir=folder or _memory()))
         self.port = _free_port()
         self._bin = binaries or _binaries()
         self._user = _user_for(self.folder, self._bin)
