@@ -17,32 +17,27 @@ import contextvars
 import gc
 import logging
 import sys
-import zlib
 from asyncio import events as _events
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from types import MethodType
 from typing import Any, NoReturn
 
-from perdure.core.as_completed import as_completed_siblings, made_by_wait_for
-from perdure.core.forbidden import ForbiddenApi, thread_error
-from perdure.core.futures import NumberedFuture, NumberedTask
+from perdure.core.forbidden import thread_error
 from perdure.core.generators import LAST_REFERENCES, Generators
 from perdure.core.handles import Handle, TimerHandle, timer_kind
 from perdure.core.insistence import Insistence, cancel_in_order, insists
-from perdure.core.schedulable import Schedulable
-from perdure.core.scope import Scope
+from perdure.core.tasks import TaskMaker
 from perdure.core.unwinding import unwind
 
 _get_running_loop = _events._get_running_loop
 _set_running_loop = _events._set_running_loop
-_current_task = asyncio.current_task
 _copy_context = contextvars.copy_context
 
 logger = logging.getLogger("perdure.workflow")
 
 
-class WorkflowLoop(ForbiddenApi):
+class WorkflowLoop(TaskMaker):
     """The event loop of one run.
 
     Args:
@@ -62,25 +57,16 @@ class WorkflowLoop(ForbiddenApi):
         timer_started: Callable[[TimerHandle], None],
         timer_cancelled: Callable[[TimerHandle], None],
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self.now = 0.0
         self.interrupted = False
         self.silent = False
-        self.root_scope = Scope()
-        self.root: asyncio.Task[Any] | None = None
         self.owner: Any = None  #: the machine whose loop this is; durable calls find it here
         self._timer_started = timer_started
         self.timer_cancelled = timer_cancelled
         self._outer: tuple[asyncio.AbstractEventLoop | None, Any, bool] | None = None  # what runs around this
         self._ready: deque[Handle] | None = None  # only while something is ready: an empty one is 600 bytes
-        # tasks of all runs meet in asyncio's own tables: without a base of its own for each run, the
-        # first task of every run would have the same hash there
-        self._numbers = zlib.crc32(name.encode("utf-8", "replace")) << 24
-        self._scopes: dict[asyncio.Task[Any], Scope] | None = None  # of all tasks but the root
-        self._callback_scope: Scope | None = None
-        self._adopted: dict[int, NumberedTask] | None = None
         self._generators: Generators | None = None
-        self._context: contextvars.Context | None = None  # the root task's
         self._told: set[asyncio.Task[Any]] | None = None  # tasks that wind_up() has no more to say to
         self._abandoned = False
         self._insistence: Insistence | None = None
@@ -156,23 +142,11 @@ class WorkflowLoop(ForbiddenApi):
         except BaseException as error:  # noqa: BLE001 - as asyncio does: a callback's error ends only the callback
             self.call_exception_handler({"message": "exception in a callback", "exception": error})
 
-    def start(self, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Make `main` the root task. Its context is empty, whoever starts it."""
-        self._context = contextvars.Context()
-        self.root = self._task(main, self.name, self._context)
-        return self.root
-
     def fire(self, timer: TimerHandle) -> None:
         """A timer's time has come: make its callback ready."""
         if not timer._cancelled:
             timer._fired = True
             self._make_ready(timer)
-
-    def live_tasks(self) -> list[asyncio.Task[Any]]:
-        """The unfinished tasks, the root first, then in the order of creation."""
-        tasks = [self.root] if self.root is not None else []
-        tasks.extend(self._scopes or ())
-        return [task for task in tasks if not task.done()]
 
     def has_leftovers(self) -> bool:
         """Whether tasks beside the root, or async generators, may still be alive."""
@@ -204,19 +178,6 @@ class WorkflowLoop(ForbiddenApi):
         self._told = self._told or set()
         self._told.add(task)  # the run's end waits for it, and doesn't cancel it
         task.add_done_callback(self._told.discard)
-
-    # -- scopes -------------------------------------------------------------------------------------
-
-    def scope(self) -> Scope:
-        """The scope of the running task; plain callbacks share one of their own."""
-        task = _current_task(self)
-        if task is None:
-            if self._callback_scope is None:
-                self._callback_scope = Scope("0")
-            return self._callback_scope
-        if task is self.root or self._scopes is None:
-            return self.root_scope
-        return self._scopes.get(task, self.root_scope)
 
     # -- asyncio: callbacks and time ----------------------------------------------------------------
 
@@ -277,74 +238,13 @@ class WorkflowLoop(ForbiddenApi):
             supervisor.intruded(error)
         raise error
 
-    # -- asyncio: futures and tasks -----------------------------------------------------------------
-
-    def create_future(self) -> asyncio.Future[Any]:
-        self._numbers += 1
-        return NumberedFuture(self._numbers, loop=self)
-
-    def create_task(
-        self,
-        coro: Any,
-        *,
-        name: object = None,
-        context: contextvars.Context | None = None,
-        **kwargs: Any,
-    ) -> asyncio.Task[Any]:
-        """A task in a scope of its own; a Schedulable keeps the scope of its creator for its op id."""
-        if self._adopted is not None and (known := self._adopted.pop(id(coro), None)) is not None:
-            return known
-        caller = sys._getframe(1)
-        if (siblings := as_completed_siblings(caller)) is not None:
-            # as_completed walks a set of coroutines, whose order is that of memory addresses: make
-            # the tasks for all of them now, in the order of its argument
-            tasks = {id(item): self._new_task(item, None, None) for item in siblings}
-            self._adopted = tasks
-            return tasks.pop(id(coro))
-        return self._new_task(coro, name, context, made_by_wait_for(caller), **kwargs)
-
-    def _new_task(
-        self, coro: Any, name: object, context: contextvars.Context | None, same: bool = False, **kwargs: Any
-    ) -> NumberedTask:
-        scope = self.scope()
-        if isinstance(coro, Schedulable):  # takes no number: wait_for makes a task for it or doesn't
-            default, coro = coro.adopt(self)
-        elif same:  # the same in Python 3.11, where wait_for makes a task, as in 3.12, where it doesn't
-            default = self.name
-        else:
-            scope = scope.child()
-            default = f"Task-{scope.path}"
-        task = self._task(coro, default if name is None else str(name), context, **kwargs)
-        return self._in_scope(task, scope)
-
-    def create_scoped(self, coro: Coroutine[Any, Any, Any], scope: Scope) -> NumberedTask:
-        """A task in a scope that its creator has chosen."""
-        return self._in_scope(self._task(coro, f"Task-{scope.path}", None), scope)
-
-    def _in_scope(self, task: NumberedTask, scope: Scope) -> NumberedTask:
-        if self._scopes is None:
-            self._scopes = {}
-        self._scopes[task] = scope
-        task.add_done_callback(self._task_done)
-        return task
-
-    def _task(self, coro: Any, name: str, context: contextvars.Context | None, **kwargs: Any) -> NumberedTask:
-        self._numbers += 1
-        context = _copy_context() if context is None else context
-        return NumberedTask(self._numbers, coro, context, loop=self, name=name, **kwargs)
+    # -- asyncio: cancelling ------------------------------------------------------------------------
 
     def cancel_in_order(self, number: int, cancel: Callable[[Any], bool], msg: Any) -> bool:
         """Cancel a task as anyio does: before tasks with a higher number."""
         if self._ready is None:
             self._ready = deque()
         return cancel_in_order(self._ready, number, cancel, msg)
-
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
-        if self._scopes is not None:
-            self._scopes.pop(task, None)
-
-    def get_task_factory(self) -> None:
-        return None
 
     # -- asyncio: async generators ------------------------------------------------------------------
 
