@@ -34,7 +34,8 @@ from perdure.api.context import (
     step_info,
     uuid4,
 )
-from perdure.api.decorators import Step, Workflow, step, workflow
+from perdure.api.decorators import step, workflow
+from perdure.api.durable import Step, Workflow
 from perdure.api.engine import Engine
 from perdure.api.entities import entity, read
 from perdure.api.failures import StepFailure, failure

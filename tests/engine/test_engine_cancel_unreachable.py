@@ -143,7 +143,7 @@ def test_a_run_that_has_begun_keeps_its_cancellation_while_nobody_has_its_code(p
 
 
 def perdure_call(name: str) -> perdure.Call[None]:
-    from perdure.api.decorators import Workflow
+    from perdure.api.durable import Workflow
     from perdure.runtime.definitions import workflow_named
 
     definition = workflow_named(name)

@@ -23,7 +23,8 @@ import msgspec
 
 from perdure import workflow as _workflow
 from perdure.api.call import Call, WorkflowCall, current_machine
-from perdure.api.decorators import Workflow, step
+from perdure.api.decorators import step
+from perdure.api.durable import Workflow
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.failures import failure_of, step_exception
 from perdure.core import events as ev

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from perdure.api.call import Call
-from perdure.api.decorators import Workflow
+from perdure.api.durable import Workflow
 from perdure.cli.trouble import Trouble
 from perdure.codec.values import ValueCodec
 from perdure.errors import UndecodableError

@@ -10,7 +10,7 @@ import traceback
 from types import ModuleType
 from typing import Any, cast
 
-from perdure.api.decorators import Step, Workflow
+from perdure.api.durable import Step, Workflow
 from perdure.cli.output import one_line
 from perdure.cli.trouble import Trouble, did_you_mean
 

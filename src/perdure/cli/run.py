@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from perdure.api.call import Call
-from perdure.api.decorators import Workflow
+from perdure.api.durable import Workflow
 from perdure.api.engine import Engine
 from perdure.api.handle import Handle
 from perdure.cli.database import UrlOption, chosen, url_again

@@ -1,0 +1,142 @@
+"""What the decorators make: steps and workflows, which are called like the functions they were made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args
+
+from perdure.api.call import Call, StepCall, WorkflowCall
+from perdure.core.retry import Retry, seconds
+from perdure.errors import ConfigurationError
+from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: What a cancellation of the code that waits for a step does to the step.
+OnCancel = Literal["try", "wait", "abandon"]
+
+
+class Step(Generic[P, R]):
+    """A durable step. Calling it makes a Call; awaiting that in a workflow executes it, once.
+
+    Attributes:
+        name: what histories call it.
+        function: the plain function.
+    """
+
+    def __init__(self, definition: StepDefinition, options: StepOptions) -> None:
+        self.definition = definition
+        self.options = options
+        functools.update_wrapper(self, definition.run)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        return StepCall(self.definition, self.options, args, kwargs)
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def function(self) -> Callable[P, Any]:
+        return self.definition.function
+
+    def with_options(
+        self,
+        *,
+        key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        deadline: float | timedelta | None = None,
+        record_inputs: int | None = None,
+        on_cancel: OnCancel | None = None,
+        heartbeat_timeout: float | timedelta | None = None,
+    ) -> Step[P, R]:
+        """The same step with other options, for the calls made through it.
+
+        Args:
+            key: names the step within its run, instead of its position: use an id that comes with the
+                data (a tool call's, an order's), and the order of calls may change between versions.
+            retry: as for `@step`; the options not given stay as they are.
+            timeout: seconds per attempt.
+            deadline: seconds for all attempts.
+            record_inputs: largest input in bytes that the history keeps whole.
+            on_cancel: as for `@step`.
+            heartbeat_timeout: seconds without a heartbeat after which an attempt fails.
+
+        Raises:
+            ConfigurationError: an option is out of range.
+
+        Example:
+            >>> await fetch.with_options(key="call-7", timeout=5)("https://example.org")  # doctest: +SKIP
+        """
+        changes: dict[str, Any] = {
+            "key": _checked_key(key),
+            "retry": retry,
+            "timeout": time_limit(timeout, "timeout"),
+            "deadline": time_limit(deadline, "deadline"),
+            "record_inputs": record_inputs,
+            "on_cancel": None if on_cancel is None else checked_on_cancel(on_cancel),
+            "heartbeat_timeout": time_limit(heartbeat_timeout, "heartbeat_timeout"),
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        return Step(self.definition, dataclasses.replace(self.options, **given))
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+
+class Workflow(Generic[P, R]):
+    """A durable workflow. Calling it makes a Call, to hand to an engine or to await as a child run.
+
+    Attributes:
+        name: what histories call it.
+        function: the plain function.
+    """
+
+    def __init__(self, definition: WorkflowDefinition) -> None:
+        self.definition = definition
+        functools.update_wrapper(self, definition.function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        return WorkflowCall(self.definition, args, kwargs)
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def function(self) -> Callable[P, Coroutine[Any, Any, R]]:
+        return self.definition.function
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}>"
+
+
+def time_limit(value: float | timedelta | None, what: str) -> float | None:
+    """A limit in seconds, None if there is none."""
+    if value is None:
+        return None
+    number = seconds(value, what)
+    if number == 0:
+        msg = f"{what}=0 would fail every attempt before it starts: give a time, or leave it out"
+        raise ConfigurationError(msg)
+    return number
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is not None and (not key or len(key) > 255 or not key.isprintable()):
+        msg = f"key={key!r}: a step's key has 1 to 255 printable characters"
+        raise ConfigurationError(msg)
+    return key
+
+
+def checked_on_cancel(on_cancel: str) -> str:
+    """What a cancellation does to a step, if that is one of the things it can do."""
+    if on_cancel not in get_args(OnCancel):
+        msg = f'on_cancel={on_cancel!r} must be "try", "wait" or "abandon"'
+        raise ConfigurationError(msg)
+    return on_cancel
