@@ -18,22 +18,8 @@ Everything public is importable from here; the rest is the engine's own.
 from perdure import errors
 from perdure.api.call import Call
 from perdure.api.callbacks import Callback, Callbacks, callback
-from perdure.api.context import (
-    ChildHandle,
-    RunContext,
-    continue_as,
-    heartbeat,
-    idempotency_key,
-    info,
-    log,
-    now,
-    random,
-    sleep,
-    sleep_until,
-    start,
-    step_info,
-    uuid4,
-)
+from perdure.api.children import ChildHandle, start
+from perdure.api.context import RunContext, continue_as, info, log, now, random, sleep, sleep_until, uuid4
 from perdure.api.decorators import step, workflow
 from perdure.api.durable import Step, Workflow
 from perdure.api.engine import Engine
@@ -42,6 +28,7 @@ from perdure.api.failures import StepFailure, failure
 from perdure.api.forking import Args, ForkPlan
 from perdure.api.handle import Handle
 from perdure.api.handlers import on_query, on_update
+from perdure.api.insidestep import heartbeat, idempotency_key, step_info
 from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.messages import Message, receive, send, until
 from perdure.api.oneshot import run

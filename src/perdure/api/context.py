@@ -1,4 +1,7 @@
-"""Functions for use inside runs and steps. Outside of any run they do the plain thing."""
+"""Functions for use inside runs. Outside of any run they do the plain thing.
+
+children.py starts child runs, and insidestep.py is for steps.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,14 @@ import random as _random
 import uuid as _uuid
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
+from typing import Any, NoReturn
 
-from perdure.api.call import Call, WorkflowCall, current_machine, plain_task
-from perdure.api.messages import send
-from perdure.core.commands import StartChild
+from perdure.api.call import Call, WorkflowCall, current_machine
 from perdure.core.continuing import ContinueAs
-from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
 from perdure.core.retry import seconds as _seconds
 from perdure.errors import UsageError
-from perdure.runtime.runs import check_run_id
-from perdure.runtime.stepcontext import StepInfo, current_step
-
-R = TypeVar("R")
+from perdure.runtime.stepcontext import current_step
 
 
 class RunContext:
@@ -56,7 +53,8 @@ class RunContext:
         return f"RunContext(id={self.id!r}, workflow={self.workflow!r})"
 
 
-def _machine(what: str) -> Machine:
+def run_machine(what: str) -> Machine:
+    """The machine of the run whose code is executing. Raises UsageError outside of workflow code."""
     machine = current_machine()
     if machine is None:
         msg = f"{what} works only in workflow code, while a run executes it"
@@ -118,7 +116,7 @@ def info() -> RunContext:
     Raises:
         UsageError: outside of workflow code.
     """
-    return RunContext(_machine("perdure.info()"))
+    return RunContext(run_machine("perdure.info()"))
 
 
 def continue_as(call: Call[Any]) -> NoReturn:
@@ -158,166 +156,6 @@ def continue_as(call: Call[Any]) -> NoReturn:
         raise UsageError(msg)
     data = b"" if machine is None else call.input(machine.max_payload)
     raise ContinueAs(call, call.name, data)
-
-
-class ChildHandle(Generic[R]):
-    """A child run, from `perdure.start`.
-
-    Attributes:
-        id: the child's run id.
-    """
-
-    def __init__(self, id: str, child: StartChild | asyncio.Task[R]) -> None:
-        self.id = id
-        self._child = child
-
-    async def result(self) -> R:
-        """Wait for the child's result. Giving up this wait leaves the child alone.
-
-        Raises:
-            RunFailed, RunCancelled, RunTerminated: the child ended without one.
-        """
-        future = self._child.ended if isinstance(self._child, StartChild) else self._child
-        return cast("R", await asyncio.shield(future))
-
-    async def send(self, name: str, value: Any) -> None:
-        """Send the child a message: durable when this returns, and delivered once. See `perdure.send`.
-
-        Raises:
-            RunEndedError: it has ended.
-        """
-        if not isinstance(self._child, StartChild):
-            msg = f"child {self.id!r} runs as a plain function, outside of any run: nothing can be sent to it"
-            raise UsageError(msg)
-        await send(self.id, name, value)
-
-    async def cancel(self) -> None:
-        """Ask the child to cancel."""
-        if isinstance(self._child, StartChild):
-            _machine("cancelling a child").cancel_child(self._child)
-        else:
-            self._child.cancel()
-
-    def __repr__(self) -> str:
-        return f"<child run {self.id!r}>"
-
-
-class _Started:
-    """Awaits a child's start."""
-
-    def __init__(self, machine: Machine, child: StartChild) -> None:
-        self._machine = machine
-        self._child = child
-
-    def __await__(self) -> Any:
-        return self._machine.wait_started(self._child)
-
-
-async def start(
-    call: Call[R],
-    *,
-    id: str | None = None,
-    queue: str | None = None,
-    on_parent_close: Literal["cancel", "abandon", "terminate"] = "cancel",
-) -> ChildHandle[R]:
-    """Start a child run and go on without waiting for it.
-
-    Args:
-        call: the workflow to run.
-        id: the child's run id; made from the parent's by default.
-        queue: where it runs; the parent's queue by default.
-        on_parent_close: what happens to it when the parent ends first.
-
-    Returns:
-        The child's handle, once the child durably exists.
-
-    Raises:
-        UsageError: it isn't a call of a workflow.
-
-    Example:
-        >>> child = await perdure.start(report("tardigrades"))  # doctest: +SKIP
-        >>> print(child.id, await child.result())  # doctest: +SKIP
-    """
-    if not isinstance(call, WorkflowCall):
-        call.close()
-        msg = f"start() takes the call of a workflow, not {call!r}: await a step, or put it into create_task"
-        raise UsageError(msg)
-    call.mark_used()
-    if on_parent_close not in ("cancel", "abandon", "terminate"):
-        msg = f'on_parent_close={on_parent_close!r} must be "cancel", "abandon" or "terminate"'
-        raise UsageError(msg)
-    if id is not None:
-        check_run_id(id)
-    machine = current_machine()
-    if machine is None:
-        return ChildHandle(id or f"plain-{_uuid.uuid4().hex[:12]}", plain_task(call))
-    loop = machine.loop
-    assert isinstance(loop, WorkflowLoop)
-    child = call.start_in(
-        machine,
-        loop.scope().operation(call.name),
-        run_id=id,
-        queue=queue,
-        on_parent_close=on_parent_close,
-        announce=True,
-    )
-    await _Started(machine, child)
-    return ChildHandle(child.run_id, child)
-
-
-# -- the step -----------------------------------------------------------------------------------------
-
-
-def step_info() -> StepInfo:
-    """The step attempt that is executing.
-
-    Raises:
-        UsageError: outside of a step that an engine executes.
-    """
-    step = current_step.get()
-    if step is None or current_machine() is not None:
-        msg = "step_info() works only inside a step, while an engine executes it"
-        raise UsageError(msg)
-    return step
-
-
-def heartbeat(detail: Any = None) -> None:
-    """Give a sign of life from a step, and leave a detail for the next attempt.
-
-    Call it as often as you like, from async and from sync steps. The detail is written about once a second and
-    when the attempt fails; the next attempt finds the newest in `step_info().detail`, after a crash as well.
-    Outside of an engine it does nothing.
-
-    Args:
-        detail: how far the work has come: data that JSON can carry, up to 64 kB. None leaves the last one.
-
-    Raises:
-        asyncio.CancelledError: nobody waits for this attempt any more; tidy up and return. In a sync step this
-            is how it is interrupted.
-        NotSerializableError: the detail can't be recorded.
-        UsageError: in workflow code.
-
-    Example:
-        >>> for page in range(perdure.step_info().detail or 0, 1000):  # doctest: +SKIP
-        ...     load(page)
-        ...     perdure.heartbeat(page + 1)
-    """
-    if current_machine() is not None:
-        msg = "heartbeat() works only inside a step: workflow code lives as long as its run"
-        raise UsageError(msg)
-    step = current_step.get()
-    if step is not None:
-        step.heartbeat(detail)
-
-
-def idempotency_key() -> str:
-    """A key that is the same for every attempt of this step, and different for every other step.
-
-    Give it to services that take one: a repeat after a crash is then recognised there. Outside of an engine
-    it is a fresh random one.
-    """
-    step = current_step.get()
-    return _uuid.uuid4().hex if step is None else step.idempotency_key()
 
 
 # -- the log ------------------------------------------------------------------------------------------
