@@ -134,7 +134,15 @@ def test_no_window_exceeds_a_limit(requests: Rate, tokens: Rate, callers: list[C
 
 
 def quick(**fields: float) -> Caller:
-    given = {"pause": 0.0, "says": 0.0, "uses": 1.0, "lateness": 0.0, "dawdles": 0.0, "lasts": 0.0, "blocks": 0.0}
+    given = {
+        "pause": 0.0,
+        "says": 0.0,
+        "uses": 1.0,
+        "lateness": 0.0,
+        "dawdles": 0.0,
+        "lasts": 0.0,
+        "blocks": 0.0,
+    }
     return Caller(**{**given, **fields})
 
 
@@ -157,12 +165,16 @@ def test_who_comes_late_is_not_sent_to_the_end_of_the_line() -> None:
     turn(states, Batch(definitions=[Definition("l", {"requests": Rate(60, 60, burst=1)})]), START)
     ask = Ask({"l": {"requests": 1}})
     first, second = (one(states, START, ask=ask) for _ in range(2))
-    assert first is not None and first.firm
-    assert second is not None and not second.firm
+    assert first is not None
+    assert first.firm
+    assert second is not None
+    assert not second.firm
     others = [one(states, START, ask=ask) for _ in range(100)]
-    assert others[-1] is not None and others[-1].at > START + 100 * MICRO
+    assert others[-1] is not None
+    assert others[-1].at > START + 100 * MICRO
     late = one(states, second.at + MICRO, ask=Ask({"l": {"requests": 1}}, waited=True))
-    assert late is not None and late.firm
+    assert late is not None
+    assert late.firm
     assert late.at == second.at + MICRO
 
 
@@ -178,7 +190,8 @@ def test_those_who_all_come_late_are_put_off_to_different_moments() -> None:
     assert len(set(moments)) == 100
     assert moments[0] == now
     newcomer = one(states, now, ask=Ask({"l": {"requests": 1}}))
-    assert newcomer is not None and newcomer.at > max(moments)
+    assert newcomer is not None
+    assert newcomer.at > max(moments)
 
 
 def test_what_comes_back_soon_lets_the_line_move_faster() -> None:
@@ -198,7 +211,8 @@ def test_what_comes_back_after_the_bucket_has_dripped_on_is_of_no_use() -> None:
     now, held = START, list[Permit]()
     for _ in range(10):
         permit = one(states, now, ask=Ask({"l": {"tokens": 50}}, waited=True))
-        assert permit is not None and permit.firm
+        assert permit is not None
+        assert permit.firm
         held.append(permit)
         now += 120 * MICRO
     back = [Settlement("l", "tokens", 50, 0, permit.marks["l"]["tokens"]) for permit in held]
@@ -213,10 +227,12 @@ def test_what_was_used_beyond_is_owed() -> None:
     states: dict[str, LimitState] = {}
     turn(states, Batch(definitions=[Definition("l", {"tokens": Rate(100, 60, burst=100)})]), START)
     permit = one(states, START, ask=Ask({"l": {"tokens": 0}}))
-    assert permit is not None and permit.at == START
+    assert permit is not None
+    assert permit.at == START
     one(states, START, Settlement("l", "tokens", 0, 150, permit.marks["l"]["tokens"]))
     after = one(states, START, ask=Ask({"l": {"tokens": 1}}))
-    assert after is not None and after.at > START + 30 * MICRO
+    assert after is not None
+    assert after.at > START + 30 * MICRO
 
 
 def test_more_than_the_burst_begins_when_the_bucket_was_left_alone_for_it() -> None:
@@ -224,9 +240,11 @@ def test_more_than_the_burst_begins_when_the_bucket_was_left_alone_for_it() -> N
     turn(states, Batch(definitions=[Definition("l", {"tokens": Rate(100, 60, burst=10)})]), START)
     ask = {"l": {"tokens": 100}}
     first = one(states, START, ask=Ask(ask))
-    assert first is not None and not first.firm
+    assert first is not None
+    assert not first.firm
     again = one(states, first.at, ask=Ask(ask, waited=True))
-    assert again is not None and again.firm
+    assert again is not None
+    assert again.firm
 
 
 def test_nothing_begins_while_it_is_blocked_and_a_block_is_never_cut_short() -> None:
@@ -248,7 +266,9 @@ def test_what_can_never_be_is_told_and_reserves_nothing() -> None:
     before = msgspec.json.encode(states)
     permit = one(states, START, ask=Ask({"l": {"requests": 1, "tokens": 11}}))
     assert permit is not None
-    assert permit.impossible.startswith("11 tokens at once are more than the 10 per 1 s of the rate limit 'l'")
+    assert permit.impossible.startswith(
+        "11 tokens at once are more than the 10 per 1 s of the rate limit 'l'"
+    )
     assert msgspec.json.encode(states) == before
 
 
@@ -265,7 +285,8 @@ def test_a_definition_holds_until_a_fresh_one_replaces_it() -> None:
     ]
     assert {unit: item.rate for unit, item in usage(states["l"], START).items()} == new
     permit = one(states, START, ask=Ask({"l": {"requests": 1}}, waited=True))
-    assert permit is not None and permit.at >= START + 50 * MICRO  # six that began count as six
+    assert permit is not None
+    assert permit.at >= START + 50 * MICRO
 
 
 def test_who_waits_is_seen() -> None:

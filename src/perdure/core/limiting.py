@@ -259,12 +259,15 @@ def _settle(state: LimitState, settlement: Settlement, now: int) -> None:
         bucket.line += change if bucket.line > now else 0
         bucket.late += change if bucket.late > now else 0
         return
-    if settlement.reserved:
-        since = bucket.total - settlement.mark
-        floor = max(now, state.latest) + since
+    reserved = settlement.reserved * bucket.pace.interval
+    if reserved:
+        floor = max(now, state.latest) + bucket.total - settlement.mark
         before = bucket.arrival
         bucket.arrival = min(before, max(before + change, floor))
-        kept = WHOLE - WHOLE * (before - bucket.arrival) // (settlement.reserved * bucket.pace.interval)
+        kept = WHOLE - WHOLE * (before - bucket.arrival) // reserved
+        otherwise = reserved * (kept - bucket.share) // WHOLE  # than the lines expected
+        bucket.line += otherwise if bucket.line > now else 0
+        bucket.late += otherwise if bucket.late > now else 0
         bucket.share += (kept - bucket.share) // MEMORY
 
 

@@ -15,6 +15,7 @@ from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
+from perdure.storage.memory_limits import MemoryLimits
 from perdure.storage.memory_moving import MemoryMoving
 from perdure.storage.memory_pauses import MemoryPauses
 from perdure.storage.memory_run import Run
@@ -57,6 +58,7 @@ class MemoryStore(MemoryWorkers):
         self.questions = MemoryQuestions(self._open_database, self._changed)
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
+        self.limits = MemoryLimits(self._open_database)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
         self.pauses = MemoryPauses(self._open_database, self._changed)
         self.moving = MemoryMoving(self._open_database, self._changed)

@@ -9,6 +9,7 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
+from perdure.core.limiting import LimitState
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.effects import UpdateState
@@ -48,6 +49,7 @@ class MemoryDatabase:
         self.keys: dict[str, int] = {}
         self.workers: dict[int, WorkerRow] = {}
         self.schedules: dict[str, ScheduleRow] = {}
+        self.limits: dict[str, LimitState] = {}
         self.last_worker = 0
         self.callbacks: dict[bytes, CallbackRow] = {}  #: by the hashes of their tokens
         self.streams: dict[tuple[str, str], Stream] = {}  #: by run id and name

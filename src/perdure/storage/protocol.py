@@ -16,6 +16,7 @@ from typing import Protocol
 
 from perdure.storage.attributes import Attributes
 from perdure.storage.callbacks import CallbackStore
+from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
 from perdure.storage.pauses import Pauses
 from perdure.storage.questions import Questions
@@ -51,6 +52,11 @@ class Store(Protocol):
     @property
     def schedules(self) -> ScheduleStore:
         """What starts runs by itself."""
+        ...
+
+    @property
+    def limits(self) -> LimitStore:
+        """How much may begin in how long."""
         ...
 
     @property

@@ -20,6 +20,7 @@ from perdure.storage.postgres.connection import QUERIES, checked, make_pool, pre
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
 from perdure.storage.postgres.lane import Lane
+from perdure.storage.postgres.limits import PostgresLimits
 from perdure.storage.postgres.moving import PostgresMoving
 from perdure.storage.postgres.pauses import PostgresPauses
 from perdure.storage.postgres.questions import PostgresQuestions
@@ -74,6 +75,7 @@ class PostgresStore:
         self.unbegun: Final = PostgresUnbegun(self)
         self.callbacks: Final = PostgresCallbacks(self)
         self.schedules: Final = PostgresSchedules(self)
+        self.limits: Final = PostgresLimits(self)
         self.updates: Final = PostgresUpdates(self)
         self.questions: Final = PostgresQuestions(self)
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -217,6 +219,10 @@ class PostgresStore:
         """Wait for the appends to these runs that were submitted so far; for the parts of the store."""
         self._check()
         await self._batches.arrived(runs)
+
+    async def beside(self, verb: Callable[..., Awaitable[_R]], *args: Any) -> _R:
+        """A transaction of its own that may happen twice, and of which nobody is told; for the parts of the store."""
+        return await self._seen_through(self._attempts.write(verb, *args, marked=False))
 
     async def _manage(self, verb: Callable[..., Awaitable[_R]], *args: Any) -> _R:
         """A worker's own transaction, beside the clients' lane."""

@@ -15,6 +15,10 @@ class Ways(Protocol):
         """In a transaction, in line with what else clients write."""
         ...
 
+    async def beside(self, verb: Callable[..., Awaitable[R]], *args: Any) -> R:
+        """In a transaction that waits for no other and may happen twice. Nobody is told of it."""
+        ...
+
     async def arrived(self, runs: Collection[int]) -> None:
         """Wait for the appends to these runs that were submitted so far."""
         ...

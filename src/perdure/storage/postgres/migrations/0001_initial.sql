@@ -249,6 +249,12 @@ CREATE TABLE perdure.patches (
     PRIMARY KEY (run, change)
 );
 
+-- Rate limits, with what core/limiting.py keeps of each; empty of one that is just being made.
+CREATE TABLE perdure.limits (
+    name text  PRIMARY KEY,
+    data bytea NOT NULL
+);
+
 -- At most one row: where the runs of this database are moved to. No worker claims any while it is there.
 CREATE TABLE perdure.moves (
     one   bigint  PRIMARY KEY,

@@ -213,6 +213,12 @@ CREATE INDEX schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
 
 CREATE INDEX schedules_waiting ON schedules (name) WHERE waiting = 1;
 
+-- Rate limits, with what core/limiting.py keeps of each.
+CREATE TABLE limits (
+    name TEXT PRIMARY KEY NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+
 -- Updates by their ids, with what their callers get. They outlive the run, so that a repeat finds its answer.
 CREATE TABLE updates (
     run_id TEXT    NOT NULL,

@@ -1,0 +1,18 @@
+-- Rate limits: one row each, locked, computed and written back within one transaction.
+
+-- name: lock_limits
+-- In the order of their names, so that no two batches wait for each other.
+SELECT name, data FROM perdure.limits WHERE name = ANY (%(names)s::text[]) ORDER BY name FOR UPDATE;
+
+-- name: make_limits
+INSERT INTO perdure.limits (name, data)
+SELECT n.name, ''::bytea FROM unnest(%(names)s::text[]) AS n (name) ORDER BY n.name
+ON CONFLICT (name) DO NOTHING;
+
+-- name: keep_limits
+UPDATE perdure.limits AS l SET data = n.data
+FROM unnest(%(names)s::text[], %(data)s::bytea[]) AS n (name, data)
+WHERE l.name = n.name;
+
+-- name: limits
+SELECT name, data FROM perdure.limits ORDER BY name COLLATE "C";
