@@ -15,7 +15,6 @@ import msgspec
 
 from perdure.core import events as ev
 from perdure.core import mismatch
-from perdure.core.finding import UNSET as UNSET
 from perdure.core.matching_calls import StepError
 from perdure.core.matching_mail import MatchingMail
 

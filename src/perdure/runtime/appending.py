@@ -16,7 +16,7 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
-from perdure.core.matching import UNSET
+from perdure.core.finding import UNSET
 from perdure.core.status import Status
 from perdure.runtime.collecting import Batch, Collecting
 from perdure.runtime.definitions import WorkflowDefinition

@@ -22,8 +22,8 @@ import msgspec
 
 from perdure.core import events as ev
 from perdure.core.commands import Command, StartChild
+from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
-from perdure.core.matching import UNSET
 from perdure.core.reuse import Reuse
 from perdure.core.status import Status
 from perdure.errors import NonDeterminismError, UndecodableError
