@@ -24,6 +24,10 @@ else:
     settings.load_profile("perdure")
 
 
+if os.environ.get("PERDURE_TEST_HICCUPS"):
+    from helpers.hiccups import hiccups as hiccups
+
+
 @pytest.fixture(autouse=True)
 def no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     if "PERDURE_URL" in os.environ:

@@ -49,7 +49,7 @@ def test_runs_wait_while_the_disk_is_full(world: World, small_disk: Path) -> Non
             assert not (await handle.status()).final
             recorded = [event async for event in handle.history()]
             ballast.unlink()
-            assert await handle.result(timeout=30) == 30 * 100 * 1024
+            assert await handle.result(timeout=60) == 30 * 100 * 1024
             after = [event async for event in handle.history()]
             assert after[: len(recorded)] == recorded, "what was recorded stays"
             findings = await check_books(world, client)

@@ -28,7 +28,7 @@ def test_results_reach_a_client_that_drives_nothing(world: World, figure: Callab
             for number in range(60):
                 began = time.perf_counter()
                 handle = await client.start(program.echo(f"request {number}"))
-                assert await handle.result(timeout=30) == f"request {number}"
+                assert await handle.result(timeout=60) == f"request {number}"
                 taken.append((time.perf_counter() - began) * 1000)
             many = await client.start_many([program.leaf(number) for number in range(100)])
             assert await results(many) == [2 * n + n * n for n in range(100)]
@@ -47,7 +47,7 @@ async def arrival_times(client: Engine) -> list[float]:
     found: list[float] = []
     for number in range(30):
         handle = await client.start(program.leaf(number), id=f"arrival-{number}")
-        await handle.result(timeout=30)
+        await handle.result(timeout=60)
         seen = time.time()
         last = [event async for event in handle.history()][-1]
         found.append((seen - last.at) * 1000)
@@ -66,7 +66,7 @@ def test_the_command_line_beside_a_worker_and_a_client(world: World) -> None:
             assert {run["id"] for run in listed} == {"long", "leaf-3"}
             assert world.perdure("cancel", "long", "--reason", "enough").output() == ""
             with pytest.raises(perdure.RunCancelled, match="enough"):
-                await long.result(timeout=30)
+                await long.result(timeout=60)
             shown = json.loads(world.perdure("show", "long", "--json").output())
             assert (shown["status"], shown["history"][-1]["reason"]) == ("cancelled", "enough")
             assert await long.status() == "cancelled"

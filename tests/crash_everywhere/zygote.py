@@ -28,7 +28,7 @@ from perdure.runtime.steps import Attempt, StepExecutor
 from perdure.storage.sqlite.database import Database
 
 DEATH = 137  # what a shell says of a process that was killed by signal 9
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Order:

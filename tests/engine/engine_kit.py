@@ -27,12 +27,18 @@ PATIENCE = 60.0
 
 
 class Place:
-    """One database, for any number of engines: in memory, or at a url."""
+    """One database, for any number of engines: in memory, or at a url.
+
+    Attributes:
+        ahead: by so many seconds the engines that are made from now on believe that it is later. So a test
+            needn't outlive the timers of its runs.
+    """
 
     def __init__(self, path: Path | None = None, *, url: str | None = None) -> None:
         self.path = path
         self.url = url or ("memory:" if path is None else f"sqlite:///{path}")
         self.shared = MemoryDatabase()
+        self.ahead = 0.0
 
     def store(self) -> Store:
         """Another connection to it."""
@@ -42,6 +48,8 @@ class Place:
         """Another engine on it, with its store wrapped."""
         engine = Engine(self.url, **options)
         engine._store = self.store() if wrap is None else wrap(self.store())
+        if self.ahead:
+            sets_clock_ahead(engine, self.ahead)
         return engine
 
 

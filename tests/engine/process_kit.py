@@ -17,7 +17,7 @@ from perdure import Retry, step
 
 QUICK = Retry(max_attempts=3, initial=0.001)
 ONLY_ONE = Retry(max_attempts=1)
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass

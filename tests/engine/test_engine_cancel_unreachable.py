@@ -158,7 +158,7 @@ def test_a_blocked_run_can_be_terminated(place: Place) -> None:
             await reaches(handle, "blocked")
             await handle.terminate("enough")
             with pytest.raises(RunTerminated, match="enough"):
-                await asyncio.wait_for(handle.result(), 10)
+                await asyncio.wait_for(handle.result(), 60)
 
     run(main)
 

@@ -23,57 +23,58 @@ async def does(label: str) -> str:
     return label
 
 
-async def old(_: int) -> list[str]:
+async def old(pause: int) -> list[str]:
     told = [await does("a")]
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(pause)
     return [*told, await does("b")]
 
 
-async def new_before(_: int) -> list[str]:
+async def new_before(pause: int) -> list[str]:
     """The change is at a place that old runs have passed."""
     told = [await does("new")] if perdure.patched("change") else []
     told += [await does("a")]
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(pause)
     return [*told, await does("b")]
 
 
-async def new_after(_: int) -> list[str]:
+async def new_after(pause: int) -> list[str]:
     """The change is at a place that old runs haven't come to."""
     told = [await does("a")]
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(pause)
     return [*told, await does("new" if perdure.patched("change") else "b")]
 
 
-async def loops(_: int) -> list[str]:
+async def loops(pause: int) -> list[str]:
     told: list[str] = []
-    for _number in range(3):
+    for number in range(3):
         told.append(await does("new" if perdure.patched("change") else "b"))
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(pause if number == 0 else 0)
     return told
 
 
-async def loops_old(_: int) -> list[str]:
+async def loops_old(pause: int) -> list[str]:
     told: list[str] = []
-    for _number in range(3):
+    for number in range(3):
         told.append(await does("b"))
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(pause if number == 0 else 0)
     return told
 
 
-async def retired(_: int) -> list[str]:
+async def retired(pause: int) -> list[str]:
     """The old branch is gone, and the call with it."""
     told = [await does("new"), await does("a")]
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(pause)
     return [*told, await does("b")]
 
 
 async def interrupted(place: Place, code: Any, **options: Any) -> None:
     """This code waits for its timer when its engine dies."""
     async with place.engine(**options) as engine:
-        handle = await engine.start(redefine(NAME, code)(1), id="a")
+        handle = await engine.start(redefine(NAME, code)(3600), id="a")
         await until(lambda: _has(handle, events.TimerStarted))
         await crash(engine)
     await bury(place)
+    place.ahead += 3600  # the timer is due now
 
 
 async def _has(handle: Any, kind: Any) -> bool:
@@ -112,7 +113,7 @@ def test_a_run_that_passed_with_the_old_code_keeps_to_that(place: Place) -> None
 
 
 def new_before_call() -> Any:
-    return redefine(NAME, new_before)(1)
+    return redefine(NAME, new_before)(0)
 
 
 def test_a_run_that_comes_to_the_change_later_takes_it(place: Place) -> None:
@@ -134,7 +135,7 @@ def test_a_run_is_told_the_same_each_time(place: Place) -> None:
         redefine(NAME, loops)
         async with place.engine() as engine:
             assert await engine.get("a").result() == ["b", "b", "b"]
-            handle = await engine.start(redefine(NAME, loops)(2), id="b")
+            handle = await engine.start(redefine(NAME, loops)(0), id="b")
             assert await handle.result() == ["new", "new", "new"]
             assert await patches(engine, "b") == ["patch:change"]
 
@@ -156,26 +157,26 @@ def test_when_the_call_is_gone_runs_with_the_marker_still_replay(place: Place) -
 def test_ended_runs_need_no_old_branch(place: Place) -> None:
     async def main() -> None:
         async with place.engine() as engine:
-            await engine.run(redefine(NAME, old)(1), id="a")
+            await engine.run(redefine(NAME, old)(0), id="a")
             assert await unpatched(engine) == []
 
     run(main)
 
 
 def test_a_query_sees_what_the_run_was_told(place: Place) -> None:
-    async def asked(_: int) -> list[bool]:
+    async def asked(pause: int) -> list[bool]:
         @perdure.on_query
         def told() -> list[bool]:
             return [perdure.patched("change"), perdure.patched("not asked yet")]
 
         first = perdure.patched("change")
         await does("a")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(pause)
         return [first, perdure.patched("change")]
 
-    async def asked_old(_: int) -> list[bool]:
+    async def asked_old(pause: int) -> list[bool]:
         await does("a")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(pause)
         return []
 
     async def main() -> None:
@@ -185,7 +186,7 @@ def test_a_query_sees_what_the_run_was_told(place: Place) -> None:
             assert await engine.get("a").query("told") == [False, True]
             assert await engine.get("a").result() == [False, False]
             assert await engine.get("a").query("told") == [False, True]
-            fresh = await engine.start(redefine(NAME, asked)(2), id="b")
+            fresh = await engine.start(redefine(NAME, asked)(0), id="b")
             assert await fresh.query("told") == [True, True]
             assert await fresh.result() == [True, True]
 
@@ -285,7 +286,7 @@ def _drives_with(engine: Engine, definition: Any) -> None:
 def test_a_pinned_run_waits_for_its_version(place: Place) -> None:
     @workflow(name="patched.pinned", pinned=True)
     async def pinned() -> str:
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(3600)
         return await does("pinned")
 
     async def main() -> None:
@@ -294,6 +295,7 @@ def test_a_pinned_run_waits_for_its_version(place: Place) -> None:
             await until(lambda: _has(handle, events.TimerStarted))
             info = await handle.info()
             assert (info.version, info.pinned) == ("1", True)
+        place.ahead += 3600
         async with place.engine(version="2") as engine:
             await reaches(engine.get("a"), "blocked")
             assert "no worker of version '1'" in ((await engine.get("a").info()).reason or "")

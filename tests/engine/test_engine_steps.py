@@ -16,7 +16,7 @@ import pytest
 from engine_kit import Place, bury, crash, history, of_kind, recorded, run, says, until
 
 import perdure
-from perdure import Retry, RunFailed, events, step, workflow
+from perdure import Handle, Retry, RunFailed, events, step, workflow
 from perdure.errors import UsageError
 
 
@@ -72,23 +72,26 @@ def makes_sync(report: Report) -> Report:
 
 
 @workflow
-async def reports(given: Report) -> tuple[Report, Report, str]:
+async def reports(given: Report, pause: int) -> tuple[Report, Report, str]:
     first, second = await makes_async(given), await makes_sync(given)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(pause)
     shapes = repr((first, second)) if (first, second) == (MADE, MADE) else "different"
     return first, second, shapes + await says(type(first.points[0]).__name__)
+
+
+async def both_recorded(handle: Handle[Any]) -> bool:
+    return len(await recorded(handle)) == 2
 
 
 def test_typed_results_are_the_same_live_and_replayed(place: Place) -> None:
     async def main() -> None:
         async with place.engine() as engine:
-            live = await engine.run(reports(MADE), id="live")
-            await engine.start(reports(MADE), id="broken")
-            await until(lambda: engine._worker.drivers)  # type: ignore[union-attr]
-            driver = next(iter(engine._worker.drivers.values()))  # type: ignore[union-attr]
-            await until(lambda: driver.seq >= 3 or driver.gone)
+            live = await engine.run(reports(MADE, 0), id="live")
+            handle = await engine.start(reports(MADE, 3600), id="broken")
+            await until(lambda: both_recorded(handle))
             await crash(engine)
         await bury(place)
+        place.ahead += 3600
         async with place.engine() as engine:
             replayed = await engine.get("broken").result()
         assert live == replayed

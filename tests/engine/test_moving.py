@@ -165,7 +165,7 @@ async def populate(place: Place) -> None:
         await engine.run(quick("ended"), id="ended")
         family = await engine.start(parent("p"), id="p")
         await until(lambda: executed["p-child begins"] or executed["p begins"])
-        await engine.start(quick("later"), id="later", delay=0.3)
+        await engine.start(quick("later"), id="later", delay=3600)
         held = await engine.start(child("held"), id="held")
         await held.pause("by a person")
         await reaches(held, Status.PAUSED)
@@ -175,15 +175,16 @@ async def populate(place: Place) -> None:
 
 async def check_target(place: Place) -> None:
     """Everything goes on where it was, once."""
+    place.ahead += 3600  # so that what was delayed is due
     async with place.engine() as engine:
         assert await engine.get("ended").result() == "ended"
         assert await engine.get("held").status() == Status.PAUSED
         await engine.get("p-child").send("word", "hello")
-        assert await engine.get("p").result(timeout=10) == ["p first", "hello", "p last"]
-        assert await engine.get("later").result(timeout=10) == "later"
+        assert await engine.get("p").result(timeout=60) == ["p first", "hello", "p last"]
+        assert await engine.get("later").result(timeout=60) == "later"
         await engine.get("held").resume()
         await engine.get("held").send("word", "free")
-        assert await engine.get("held").result(timeout=10) == "free"
+        assert await engine.get("held").result(timeout=60) == "free"
         assert [item.value async for item in engine.get("p").stream("out")] == ["begun"]
         assert [run.id async for run in engine.runs(attributes={"stage": "waiting"})] == ["p"]
         assert [one.name for one in await engine.schedules.list()] == ["nightly"]
@@ -264,7 +265,7 @@ async def test_a_driven_run_comes_to_rest_first(places: tuple[Place, Place]) -> 
         assert (report.runs, report.resumed) == (1, True)
         assert await handle.status() == Status.TERMINATED
     async with target.engine() as engine:
-        assert await engine.get("b").result(timeout=10) == "b after"
+        assert await engine.get("b").result(timeout=60) == "b after"
     assert executed == {"b slow": 1, "b after": 1}
 
 
@@ -281,7 +282,7 @@ async def test_runs_of_a_dead_worker_are_moved(places: tuple[Place, Place]) -> N
     assert report.runs == 1
     async with target.engine() as engine:
         await engine.get("c").send("word", "x")
-        assert await engine.get("c").result(timeout=10) == "x"
+        assert await engine.get("c").result(timeout=60) == "x"
     assert executed == {"c begins": 1}
 
 
@@ -318,9 +319,9 @@ async def test_an_attempt_can_be_given_up(places: tuple[Place, Place]) -> None:
             await Mover(one, other, WHERE).give_up()
         await one.close()
         await other.close()
-        assert await engine.get("b").result(timeout=10) == "b after"
+        assert await engine.get("b").result(timeout=60) == "b after"
         await engine.get("c").send("word", "x")
-        assert await engine.get("c").result(timeout=10) == "x"
+        assert await engine.get("c").result(timeout=60) == "x"
     async with target.engine(worker=False) as engine:
         assert [run async for run in engine.runs()] == []
 
@@ -359,4 +360,4 @@ async def test_messages_that_come_while_it_moves_are_not_lost(places: tuple[Plac
     report = await move(source, target, Sends)
     assert report.copied == 6
     async with target.engine() as engine:
-        assert await engine.get("p").result(timeout=10) == ["p first", "in time", "p last"]
+        assert await engine.get("p").result(timeout=60) == ["p first", "in time", "p last"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 SCRIPT = """
     import os, re, subprocess, sys, time

@@ -11,7 +11,7 @@ from perdure import Engine
 from perdure.storage.memory import MemoryDatabase, MemoryStore
 from perdure.storage.sqlite.store import SqliteStore
 
-PATIENCE = 15.0  #: seconds after which a test counts as hanging
+PATIENCE = 60.0  #: seconds after which a test counts as hanging
 
 
 class Database:

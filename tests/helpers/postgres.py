@@ -27,7 +27,7 @@ _numbers = itertools.count(1)
 _idle: list[str] = []  # databases that nobody uses, without rows
 
 #: Longest wait for connections to go once they were closed.
-_PATIENCE = 5.0
+_PATIENCE = 60.0
 
 
 class Server:

@@ -254,7 +254,7 @@ def test_an_alarm_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureF
         timers.close()
 
     with caplog.at_level(logging.CRITICAL):
-        asyncio.run(asyncio.wait_for(main(), 5))
+        asyncio.run(asyncio.wait_for(main(), 60))
 
 
 @workflow

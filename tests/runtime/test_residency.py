@@ -28,7 +28,7 @@ async def _pages(name: str) -> AsyncIterator[str]:
     try:
         while True:
             yield await note(name)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1000)
     finally:
         unwound.append("generator")
         await note("closing " + name)
@@ -49,7 +49,7 @@ async def has_everything_open() -> str:
             if task.done() or len(page) > 100:
                 break
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(asyncio.sleep(1.3))
+                tasks.create_task(perdure.receive("go"))
                 tasks.create_task(note("in group"))
             break
     finally:
@@ -71,6 +71,7 @@ def test_leaving_memory_has_no_effect_and_replay_brings_everything_back(
             assert sorted(calls) == ["in group", "page"]
             assert "root" in unwound
             gc.collect()
+            await handle.send("go", None)
             assert await handle.result() == "done"
             assert sorted(calls) == ["background cleaned", "cleaned", "closing page", "in group", "page"]
 

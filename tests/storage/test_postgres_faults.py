@@ -95,7 +95,7 @@ class Load:
     async def goes_on(self) -> None:
         """Until something more was acknowledged."""
         before = self.done
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.done < before + 30:
                 await asyncio.sleep(0.005)
 
@@ -144,13 +144,12 @@ def test_connections_are_cut_at_every_moment(server: Server) -> None:
                 load = Load(bench)
 
                 async def cuts() -> None:
-                    for _ in range(300 if SOAK else 30):
+                    while proxy.cuts < (300 if SOAK else 30):
                         await asyncio.sleep(0.03)
                         proxy.cut()
                     await load.goes_on()
 
                 await load.while_it_goes_on(cuts)
-                assert proxy.cuts > 20
 
     asyncio.run(main())
 
@@ -330,7 +329,7 @@ def test_the_quick_way_comes_back_by_itself(server: Server) -> None:
         assert store._express.sent == 1
         first = store._express._connection
         server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while store._express._connection is first or store._express._pgconn is None:
                 await asyncio.sleep(0.01)
         row = await bench.put(row, b"2")

@@ -182,7 +182,7 @@ asyncio.run(main())
 def test_a_forked_child_keeps_its_hands_off(tmp_path: Path) -> None:
     path = tmp_path / "test.db"
     script = [sys.executable, "-W", "ignore", "-c", FORKING, str(path)]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     child, parent = done.stdout.splitlines()
     assert "forked" in child
