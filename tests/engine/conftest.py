@@ -27,6 +27,7 @@ ALWAYS = frozenset(
         "engine_callbacks",
         "engine_children",
         "engine_crashes",
+        "engine_draining",
         "engine_messages",
         "engine_streams",
         "engine_takeover",

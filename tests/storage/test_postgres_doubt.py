@@ -19,6 +19,7 @@ from perdure.storage.effects import StepDetail
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.records import Appended, Delivery, MailKind, Successor
 from perdure.storage.schedules import ScheduleRow
+from perdure.storage.workers import Heartbeat
 from perdure.testing.conformance import CHECKS, Check, run_check
 from perdure.testing.conformance.bench import NOW, Bench
 
@@ -133,7 +134,7 @@ async def bury(bench: Bench, lost: Callable[..., Awaitable[Any]]) -> None:
 
 async def heartbeat(bench: Bench, lost: Callable[..., Awaitable[Any]]) -> None:
     worker = await bench.worker()
-    assert await lost(bench.store.heartbeat(worker, NOW + 99))
+    assert await lost(bench.store.heartbeat(worker, Heartbeat(NOW + 99, NOW)))
     assert [row.lease_until for row in await bench.store.workers()] == [NOW + 99]
 
 

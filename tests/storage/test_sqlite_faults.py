@@ -15,6 +15,7 @@ from perdure.errors import StoreUnavailableError
 from perdure.storage.records import Appended, RunRow, Stale
 from perdure.storage.sqlite import SqliteStore
 from perdure.storage.sqlite.checkpoint import Checkpointer
+from perdure.storage.workers import Heartbeat
 from perdure.testing.conformance.bench import NOW, Bench
 
 FULL = apsw.SQLITE_FULL
@@ -317,7 +318,7 @@ def test_one_sync_a_commit(disk: FaultyDisk, tmp_path: Path) -> None:
         assert disk.log_syncs - before == 1
         before = disk.log_syncs
         await bench.claim(worker)
-        await bench.store.heartbeat(worker + 1, NOW)
+        await bench.store.heartbeat(worker + 1, Heartbeat(NOW, NOW))
         assert disk.log_syncs == before, "nothing changed, so nothing is synced"
 
     on_disk(disk, tmp_path / "test.db", test)

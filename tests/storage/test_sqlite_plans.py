@@ -104,7 +104,9 @@ def test_claiming_needs_no_sorting_of_what_is_due(db: Database) -> None:
         return False
 
     db.connection.set_progress_handler(count, 10)
-    db.connection.execute("INSERT INTO workers VALUES (7, 'w', 'h', 1, 2, 0, 0, '[]', '[]', 'v1', 'c1')")
+    db.connection.execute(
+        "INSERT INTO workers VALUES (7, 'w', 'h', 1, 2, 0, 0, '[]', '[]', 'v1', 'c1', 0, 0, 0, 0)"
+    )
     steps = 0
     bindings = {"queues": '["q0","q1"]', "workflows": '["w0","w1"]', "now": 19_000, "limit": 10, "worker": 7}
     assert [run for (run,) in db.rows("due", bindings)] == [1, 3, 4, 6, 7, 9, 10, 12, 13, 15]

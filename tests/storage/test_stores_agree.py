@@ -26,7 +26,7 @@ from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Mail, NewRun, ParentPolicy, RunFilter, Successor
 from perdure.storage.sqlite import SqliteStore
 from perdure.storage.streams import Emit, Settle, StepItems, Supersede
-from perdure.storage.workers import WorkerRow
+from perdure.storage.workers import Heartbeat, WorkerRow
 
 IDS = ["a", "b", "c", "d", "e"]
 keys = st.integers(1, 6)
@@ -210,7 +210,7 @@ async def do(store: Store, verb: str, args: tuple[Any, ...], keys: Keys) -> Any:
         case "announce", (worker, code, now):
             return await store.announce(keys.worker(worker), code, now=now)
         case "heartbeat", (worker, lease):
-            return await store.heartbeat(keys.worker(worker), lease)
+            return await store.heartbeat(keys.worker(worker), Heartbeat(lease, 10.0, 1, 2, True))
         case "bury", (worker, lease, now, most):
             return await store.bury(keys.worker(worker), lease, now=now, max_recoveries=most)
         case "retire", (worker, now):

@@ -78,7 +78,9 @@ class Doors:
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers that drive runs of this database, with the versions of their code."""
-        return [worker_info(row) for row in await self._open().store.workers()]
+        connection = self._open()
+        rows, now = await connection.store.workers(), connection.clock()
+        return [worker_info(row, now) for row in rows]
 
     @property
     def schedules(self) -> Schedules:

@@ -16,6 +16,7 @@ from perdure.cli.output import log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.runtime.definitions import workflow_names
+from perdure.storage.urls import shown_url
 
 
 def worker(
@@ -37,6 +38,18 @@ def worker(
             "--grace", metavar="SECONDS", min=0, help="How long steps may go on after the first signal."
         ),
     ] = 5.0,
+    lease: Annotated[
+        float,
+        typer.Option(
+            "--lease", metavar="SECONDS", help="Others take its runs over when it isn't heard of for so long."
+        ),
+    ] = 15.0,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="What listings call it; by default host and process.", show_default=False
+        ),
+    ] = None,
     version: Annotated[
         str | None,
         typer.Option("--version", help="What you call the version of the code.", show_default=False),
@@ -57,29 +70,29 @@ def worker(
             f"There is no workflow in {', '.join(modules)}: decorate an async function with @workflow."
         )
     log_to_stderr(logging.INFO)
-    asyncio.run(_serve(where, names, concurrency, processes, grace, version))
+    engine = Engine(
+        where,
+        queues=names,
+        concurrency=concurrency,
+        processes=processes,
+        grace=grace,
+        lease=lease,
+        name=name,
+        version=version,
+    )
+    asyncio.run(_serve(engine, names, grace))
     end_process(0)
 
 
-async def _serve(
-    url: str,
-    queues: tuple[str, ...],
-    concurrency: int,
-    processes: int | None,
-    grace: float,
-    version: str | None,
-) -> None:
+async def _serve(engine: Engine, queues: tuple[str, ...], grace: float) -> None:
     stop = StopRequest(
         lambda: tell(
             f"Stopping: steps have {grace:g} s to finish, runs are handed back. Once more, and it ends."
         )
     )
-    engine = Engine(
-        url, queues=queues, concurrency=concurrency, processes=processes, grace=grace, version=version
-    )
     async with engine:
         tell(
-            f"Worker {os.getpid()} serves {url}\n"
+            f"Worker {os.getpid()} serves {shown_url(engine.url)}\n"
             f"  queues     {', '.join(queues)}\n"
             f"  workflows  {', '.join(workflow_names())}\n"
             "Ctrl-C or SIGTERM stops it in good order."

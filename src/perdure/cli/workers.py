@@ -14,6 +14,9 @@ from perdure.api.workerinfo import WorkerInfo
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.output import ago, one_line, out, print_json, printable, tell
 
+_COLUMNS = ("name", "state", "version", "runs", "steps", "since", "last heartbeat", "queues", "workflows")
+_STYLES = {"alive": "green", "late": "yellow", "stopping": "yellow", "gone": "bold red"}
+
 
 def workers(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
@@ -37,9 +40,14 @@ async def _find(url: str | None) -> list[WorkerInfo]:
 def _facts(worker: WorkerInfo) -> dict[str, Any]:
     return {
         "name": worker.name,
+        "state": worker.state,
+        "host": worker.host,
         "pid": worker.pid,
         "version": worker.version,
+        "runs": worker.runs,
+        "steps": worker.steps,
         "started_at": worker.started_at.isoformat(),
+        "last_heartbeat": worker.last_heartbeat.isoformat(),
         "lease_until": worker.lease_until.isoformat(),
         "queues": list(worker.queues),
         "workflows": list(worker.workflows),
@@ -49,18 +57,20 @@ def _facts(worker: WorkerInfo) -> dict[str, Any]:
 def _table(found: list[WorkerInfo]) -> Table:
     now = datetime.now(UTC)
     table = Table(box=None, pad_edge=False)
-    for title in ("name", "pid", "version", "started", "lease", "queues", "workflows"):
-        table.add_column(title, no_wrap=title != "workflows")
+    for title in _COLUMNS:
+        right = title in ("runs", "steps")
+        table.add_column(title, no_wrap=title != "workflows", justify="right" if right else "left")
     for worker in found:
-        left = (worker.lease_until - now).total_seconds()
         cells = (
             printable(worker.name),
-            str(worker.pid),
+            Text(worker.state, style=_STYLES[worker.state]),
             printable(worker.version or ""),
+            str(worker.runs),
+            str(worker.steps),
             ago(worker.started_at, now),
-            f"{left:.0f} s left" if left >= 0 else f"over {ago(worker.lease_until, now)}",
+            ago(worker.last_heartbeat, now),
             printable(", ".join(worker.queues)),
             one_line(", ".join(worker.workflows), 200),
         )
-        table.add_row(*map(Text, cells))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return table

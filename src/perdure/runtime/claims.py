@@ -50,16 +50,24 @@ class Claims:
         self._take = take
         self._taken = taken
         self._poked = asyncio.Event()
+        self._stopped = False
         self._next_claim: Alarm | None = None
 
     def poke(self) -> None:
         """Something may be due."""
         self._poked.set()
 
+    def stop(self) -> None:
+        """Claim no more; `run` ends after a claim that is under way."""
+        self._stopped = True
+        self._poked.set()
+
     async def run(self) -> None:
         """Claim whenever something may be due."""
         while True:
             await self._poked.wait()
+            if self._stopped:
+                return
             self._poked.clear()
             try:
                 await self._claim()

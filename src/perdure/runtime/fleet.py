@@ -19,19 +19,23 @@ from perdure.runtime.liveness import born, host_identity, process_gone
 from perdure.runtime.settings import Settings
 from perdure.runtime.unbegun import end_unbegun
 from perdure.storage.protocol import Store
-from perdure.storage.workers import WorkerRow
+from perdure.storage.workers import Heartbeat, WorkerRow
 
 logger = logging.getLogger("perdure.fleet")
 
 LOOK_EVERY = 0.25  #: seconds between looks at the other workers
 ROUNDS = 4  #: every so many looks, check what hints may have missed
+DECLARED_DEAD = "this worker was declared dead"  #: why its runs are dropped then
+LENIENCE_MIN = 1.0  #: seconds that others have at least to be heard of, after nobody could
 
 
 class Fleet:
     """One worker's membership.
 
     Args:
-        lost: called when this worker was declared dead, before it signs up again under a new id.
+        load: tells how many runs are in memory, and how many steps execute.
+        lost: called when this worker was declared dead, before it signs up again under a new id; tells how many runs
+            it has dropped.
         held_until: called with the moment up to which its runs are certainly nobody else's.
         due: called when runs may have become due.
         check: called about once a second, for whatever a lost hint would leave undone.
@@ -46,7 +50,8 @@ class Fleet:
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
         *,
-        lost: Callable[[], None],
+        load: Callable[[], tuple[int, int]],
+        lost: Callable[[], int],
         held_until: Callable[[float], None],
         due: Callable[[], None],
         check: Callable[[], None],
@@ -54,12 +59,17 @@ class Fleet:
         self._store = store
         self._loop = loop
         self._settings = settings
+        self._load = load
         self._lost = lost
         self._held_until = held_until
         self._due = due
         self._check = check
         self._host = host_identity()
         self._announced = 0  # how many workflows the store knows this worker has code for
+        self._heard_at = 0.0  # when the store last took a sign of life, wall clock
+        self._lenient_until = 0.0
+        self._stopping = False
+        self._said_so = False
         self.id = 0
         self.name = settings.name or f"{os.uname().nodename}-{os.getpid()}"
 
@@ -75,6 +85,10 @@ class Fleet:
         except StoreError as error:
             logger.warning("couldn't sign off; others take over when the lease ends: %s", error)
 
+    def stop(self) -> None:
+        """From now on only keep the lease, and say that this worker stops: what executes may take a while."""
+        self._stopping = True
+
     async def supervise(self) -> None:
         """Keep the lease and look after the others, for ever."""
         pause = self._settings.lease / 3
@@ -84,16 +98,27 @@ class Fleet:
             await asyncio.sleep(LOOK_EVERY)
             rounds += 1
             try:
-                if self._loop.time() >= next_beat or registered() != self._announced:
+                # one that took long (a server that was away) has prolonged the lease by less: then once more, at once
+                while self._loop.time() >= next_beat or self._news():
                     next_beat = self._loop.time() + pause
                     await self._beat()
-                await self._bury_the_dead()
-                if rounds % ROUNDS == 0:
-                    await self._store.strand(now=self._settings.clock())
-                    await end_unbegun(self._store, self._settings.clock)
-                    self._check()
+                if not self._stopping:
+                    await self._look_after_others(rounds)
             except StoreError as error:
                 logger.warning("couldn't look after the fleet, will try again: %s", error)
+            except Exception:  # the engine's own: without this task others would take this worker for dead
+                logger.critical("looking after the fleet failed, will try again", exc_info=True)
+
+    def _news(self) -> bool:
+        """Whether there is something that the store doesn't know of this worker."""
+        return registered() != self._announced or self._stopping != self._said_so
+
+    async def _look_after_others(self, rounds: int) -> None:
+        await self._bury_the_dead()
+        if rounds % ROUNDS == 0:
+            await self._store.strand(now=self._settings.clock())
+            await end_unbegun(self._store, self._settings.clock)
+            self._check()
 
     async def _register(self) -> None:
         now = self._settings.clock()
@@ -111,30 +136,60 @@ class Fleet:
                 workflows=names,
                 version=self._settings.version,
                 code=self._settings.code,
+                heard_at=now,
             ),
             now=now,
         )
+        self._heard_at = now
         self._announced = len(names)
         self._held_until(now + self._settings.lease)
 
     async def _beat(self) -> None:
-        now = self._settings.clock()
-        if not await self._store.heartbeat(self.id, now + self._settings.lease):
-            logger.error("worker %s was declared dead (paused past its lease?): dropping its runs", self.name)
-            self._lost()
-            await self._register()
-            self._due()
+        now, lease = self._settings.clock(), self._settings.lease
+        runs, steps = self._load()
+        stopping = self._stopping
+        if not await self._store.heartbeat(self.id, Heartbeat(now + lease, now, runs, steps, stopping)):
+            await self._return_from_the_dead()
             return
-        self._held_until(now + self._settings.lease)
+        self._said_so = stopping
+        self._held_until(now + lease)
+        self._heard_again(self._settings.clock())
         if registered() != self._announced:  # modules with new workflows were imported meanwhile
             self._announced = registered()
             await self._store.announce(self.id, workflow_names(), now=now)
             self._due()
 
+    async def _return_from_the_dead(self) -> None:
+        """Others have taken this worker's runs over: let go of them, and begin anew."""
+        dropped = self._lost()
+        logger.error(
+            "worker %s was declared dead: nothing was heard of it for its lease of %g s (was it paused, or cut off "
+            "from the database?). Its %d runs are no longer driven here; what they still bring is refused",
+            self.name,
+            self._settings.lease,
+            dropped,
+        )
+        self._said_so = self._stopping
+        if self._stopping:
+            return
+        await self._register()
+        self._due()
+
+    def _heard_again(self, now: float) -> None:
+        """After a silence: whatever kept this worker from the store may have kept others from it, too.
+
+        They get as long as there is between two heartbeats before they are taken for dead.
+        """
+        lease = self._settings.lease
+        if now - self._heard_at > lease * 2 / 3:
+            self._lenient_until = now + max(lease / 3, LENIENCE_MIN)
+        self._heard_at = now
+
     async def _bury_the_dead(self) -> None:
         now = self._settings.clock()
         for worker in await self._store.workers():
-            if worker.id == self.id or (worker.lease_until >= now and not process_gone(worker, self._host)):
+            lapsed = worker.lease_until < now and now >= self._lenient_until
+            if worker.id == self.id or not (lapsed or process_gone(worker, self._host)):
                 continue
             released = await self._store.bury(
                 worker.id, worker.lease_until, now=now, max_recoveries=self._settings.max_recoveries

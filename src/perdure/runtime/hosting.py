@@ -16,6 +16,7 @@ from perdure.core.status import Status
 from perdure.runtime.deadlines import Deadlines
 from perdure.runtime.driver import Driver
 from perdure.runtime.family import Family, row_of
+from perdure.runtime.fleet import DECLARED_DEAD
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.listeners import Listeners
 from perdure.runtime.residency import Residency
@@ -108,7 +109,7 @@ class Hosting:
         self.poke()  # mail may have come while it left; else the claim tells when it is due
 
     def lost(self, driver: Driver, why: str) -> None:
-        if not self._closing:
+        if not self._closing and why != DECLARED_DEAD:  # of which there is one line for all
             logger.warning("run %s is no longer driven here: %s", driver.id, why)
         self._forget(driver)
         self.poke()

@@ -15,8 +15,13 @@ from perdure.storage.workers import WorkerRow
 
 
 def host_identity() -> str:
-    """Names the machine, its boot and this process's id space."""
-    return f"{socket.gethostname()}|{_read('/proc/sys/kernel/random/boot_id')}|{_pid_space()}"
+    """Names the machine, its boot and this process's id space.
+
+    PERDURE_HOST takes the place of the machine's name, for machines that are called the same and where the system tells
+    nothing of boots and id spaces.
+    """
+    name = os.environ.get("PERDURE_HOST") or socket.gethostname()
+    return f"{name}|{_read('/proc/sys/kernel/random/boot_id')}|{_pid_space()}"
 
 
 def born(pid: int) -> int:

@@ -120,14 +120,14 @@ class StepExecutor:
         self.calls.sure_until = moment
         self._begin_next()
 
-    async def close(self, grace: float) -> None:
-        """Let executing attempts finish for up to `grace` seconds, then cancel them; begin no more."""
+    def begin_no_more(self) -> None:
+        """What executes goes on; no further attempt begins."""
         self._closed = True
         self._line.clear()
-        deadline = self._loop.time() + grace
-        while self.executing and (left := deadline - self._loop.time()) > 0:
-            futures = [attempt.future for attempt in self.executing if attempt.future is not None]
-            await asyncio.wait(futures, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    async def close(self) -> None:
+        """Cancel what still executes."""
+        self.begin_no_more()
         for attempt in list(self.executing):
             attempt.cancel()
         tasks = [attempt.future for attempt in self.executing if isinstance(attempt.future, asyncio.Task)]

@@ -20,9 +20,10 @@ from perdure.runtime import collector, guard
 from perdure.runtime.claims import Claims
 from perdure.runtime.deadlines import Deadlines
 from perdure.runtime.definitions import workflow_named
+from perdure.runtime.draining import drain, end, hand_back
 from perdure.runtime.driver import Driver
 from perdure.runtime.family import Family
-from perdure.runtime.fleet import Fleet
+from perdure.runtime.fleet import DECLARED_DEAD, Fleet
 from perdure.runtime.hosting import Hosting
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.journal import Journal
@@ -44,6 +45,8 @@ from perdure.storage.protocol import Store
 from perdure.storage.records import History, RunRow
 
 logger = logging.getLogger("perdure.worker")
+
+CLAIM_PATIENCE = 2.0  #: seconds that a claim has to end when the worker stops
 
 
 class Worker(Hosting):
@@ -100,6 +103,7 @@ class Worker(Hosting):
             store,
             loop,
             settings,
+            load=lambda: (len(self.drivers), len(self.steps.executing)),
             lost=self._drop_all,
             held_until=self.steps.sure_until,
             due=self.poke,
@@ -131,11 +135,8 @@ class Worker(Hosting):
         await refuse_moved(self._store)
         await self._fleet.join()
         collector.relax()
-        self._tasks = [
-            self._loop.create_task(self._claims.run()),
-            self._loop.create_task(self._fleet.supervise()),
-            self._loop.create_task(self.scheduler.run()),
-        ]
+        duties = (self._fleet.supervise(), self._claims.run(), self.scheduler.run())
+        self._tasks = [self._loop.create_task(duty) for duty in duties]
         self.poke()
 
     async def close(self, grace: float) -> None:
@@ -149,20 +150,25 @@ class Worker(Hosting):
         try:
             await self._hand_back(grace)
         finally:  # even if that is interrupted: code that isn't let go of unwinds later, with real effects
+            await end(*self._tasks)
             for driver in list(self.drivers.values()):
                 driver.lose("the engine was closed")
 
     async def _hand_back(self, grace: float) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.steps.close(grace)
+        self._fleet.stop()
+        self._claims.stop()
+        supervising, claiming, scheduling = self._tasks
+        # what it is taking right now would stay with a worker that drives nothing any more
+        await asyncio.wait([claiming], timeout=CLAIM_PATIENCE)
+        await end(claiming, scheduling)
+        await drain(self.steps, self.drivers, self.clock, grace)
+        await self.steps.close()
         await self._outbox.close()
         await self.journal.drain()
         self._residency.close()
         now = self.clock()
         for driver in list(self.drivers.values()):
-            driver.release(now if driver.work.unfinished(now) else driver.work.next_due())
+            hand_back(driver, now)
         await self.journal.drain()
         if self._errands:  # a child is being cancelled, say
             await asyncio.wait(list(self._errands), timeout=1.0)
@@ -172,6 +178,7 @@ class Worker(Hosting):
         self.timers.close()
         self.turns.close()
         collector.restore()
+        await end(supervising)
         await self._fleet.leave()
 
     @property
@@ -280,9 +287,11 @@ class Worker(Hosting):
 
     # -- what went unnoticed --------------------------------------------------------------------------
 
-    def _drop_all(self) -> None:
-        for driver in list(self.drivers.values()):
-            driver.lose("this worker was declared dead")
+    def _drop_all(self) -> int:
+        dropped = list(self.drivers.values())
+        for driver in dropped:
+            driver.lose(DECLARED_DEAD)
+        return len(dropped)
 
     def _check_missed(self) -> None:
         """Hints may get lost; losing one must cost no more than a second."""

@@ -13,7 +13,7 @@ from perdure.storage.memory_run import Run
 from perdure.storage.memory_versions import may_drive, serves
 from perdure.storage.reasons import no_worker_knows, no_worker_of_version, took_workers_down
 from perdure.storage.records import BlockCode, Claimed, Mail
-from perdure.storage.workers import WorkerRow
+from perdure.storage.workers import Heartbeat, WorkerRow
 
 _STRAND_LIMIT = 1000
 
@@ -77,12 +77,12 @@ class MemoryWorkers:
         self._changed()
         return db.last_worker
 
-    async def heartbeat(self, worker: int, lease_until: float) -> bool:
+    async def heartbeat(self, worker: int, beat: Heartbeat) -> bool:
         db = self._open_database()
         row = db.workers.get(worker)
         if row is None:
             return False
-        db.workers[worker] = msgspec.structs.replace(row, lease_until=lease_until)
+        db.workers[worker] = msgspec.structs.replace(row, **msgspec.structs.asdict(beat))
         self._changed()
         return True
 

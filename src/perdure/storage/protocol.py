@@ -38,7 +38,7 @@ from perdure.storage.schedules import ScheduleStore
 from perdure.storage.streams import Streams
 from perdure.storage.unbegun import Unbegun
 from perdure.storage.updates import Updates
-from perdure.storage.workers import WorkerRow
+from perdure.storage.workers import Heartbeat, WorkerRow
 
 
 class Store(Protocol):
@@ -215,7 +215,7 @@ class Store(Protocol):
         """
         ...
 
-    async def heartbeat(self, worker: int, lease_until: float) -> bool:
+    async def heartbeat(self, worker: int, beat: Heartbeat) -> bool:
         """Extend a worker's lease. False: it was declared dead, and must drop its runs."""
         ...
 

@@ -1,4 +1,7 @@
-"""Workers, as a store knows them."""
+"""What a store knows of the processes that drive runs.
+
+Times are wall-clock seconds since the epoch.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ class WorkerRow(msgspec.Struct, frozen=True, gc=False):
         workflows: names of the workflows it has code for.
         version: what its users call the version of that code, "" if they don't.
         code: identifies the code; two workers that share it would fail on the same runs.
+        heard_at, runs, steps, stopping: what its newest heartbeat told.
     """
 
     id: int
@@ -31,3 +35,25 @@ class WorkerRow(msgspec.Struct, frozen=True, gc=False):
     workflows: Sequence[str]
     version: str = ""
     code: str = ""
+    heard_at: float = 0.0
+    runs: int = 0
+    steps: int = 0
+    stopping: bool = False
+
+
+class Heartbeat(msgspec.Struct, frozen=True, gc=False):
+    """A worker's sign of life: it changes these fields of the worker's row.
+
+    Attributes:
+        lease_until: the end of its lease from now on.
+        heard_at: when it was given.
+        runs: how many runs it has in memory.
+        steps: how many steps execute there.
+        stopping: it takes no more runs, and leaves when its steps have ended.
+    """
+
+    lease_until: float
+    heard_at: float
+    runs: int = 0
+    steps: int = 0
+    stopping: bool = False

@@ -44,7 +44,7 @@ from perdure.storage.records import (
     RunRow,
     Stale,
 )
-from perdure.storage.workers import WorkerRow
+from perdure.storage.workers import Heartbeat, WorkerRow
 
 _R = TypeVar("_R")
 _FINAL = frozenset(status.value for status in FINAL)
@@ -159,10 +159,8 @@ class PostgresStore:
     async def register(self, worker: WorkerRow, *, now: float) -> int:
         return await self._manage(verbs.register, worker, now)
 
-    async def heartbeat(self, worker: int, lease_until: float) -> bool:
-        return await self._seen_through(
-            self._attempts.write(verbs.heartbeat, worker, lease_until, marked=False)
-        )
+    async def heartbeat(self, worker: int, beat: Heartbeat) -> bool:
+        return await self._seen_through(self._attempts.write(verbs.heartbeat, worker, beat, marked=False))
 
     async def announce(self, worker: int, workflows: Sequence[str], *, now: float) -> None:
         return await self._manage(verbs.announce, worker, workflows, now)

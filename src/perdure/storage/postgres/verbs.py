@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.lifecycle import create_runs, post, terminate_run
 from perdure.storage.postgres.newest import lock_newest
@@ -16,7 +18,7 @@ from perdure.storage.postgres.rows import new_key, run_rows
 from perdure.storage.postgres.versions import strand_pinned
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
-from perdure.storage.workers import WorkerRow
+from perdure.storage.workers import Heartbeat, WorkerRow
 
 #: How many runs `strand` blocks in one go, so that it doesn't hold other transactions up.
 _STRAND_LIMIT = 1000
@@ -87,6 +89,7 @@ async def register(db: Database, worker: WorkerRow, now: float) -> int:
         born=worker.born,
         started_at=float(worker.started_at),
         lease_until=float(worker.lease_until),
+        heard_at=float(worker.heard_at),
         version=worker.version,
         code=worker.code,
         **fitting,
@@ -102,8 +105,10 @@ async def _unblock(
         await db.run("unblock", worker=worker, queues=list(queues), workflows=list(workflows), now=float(now))
 
 
-async def heartbeat(db: Database, worker: int, lease_until: float) -> bool:
-    return await db.run("heartbeat", worker=worker, lease_until=float(lease_until)) == 1
+async def heartbeat(db: Database, worker: int, beat: Heartbeat) -> bool:
+    told = msgspec.structs.asdict(beat)
+    told.update(lease_until=float(beat.lease_until), heard_at=float(beat.heard_at))
+    return await db.run("heartbeat", worker=worker, **told) == 1
 
 
 async def announce(db: Database, worker: int, workflows: Sequence[str], now: float) -> None:

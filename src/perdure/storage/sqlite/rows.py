@@ -34,9 +34,11 @@ def mail_rows(rows: Iterable[Row]) -> list[Mail]:
 
 
 def worker_row(row: Row) -> WorkerRow:
-    key, name, host, pid, born, started_at, lease_until, queues, workflows, *code = row
-    known = _texts.decode(queues), _texts.decode(workflows)
-    return WorkerRow(key, name, host, pid, born, started_at, lease_until, *known, *code)
+    values: list[Any] = [*row]
+    for place in (7, 8):  # queues and workflows
+        values[place] = _texts.decode(values[place])
+    values[-1] = bool(values[-1])  # stopping
+    return WorkerRow(*values)
 
 
 def new_runs(runs: Iterable[NewRun]) -> str:

@@ -44,7 +44,7 @@ from perdure.storage.sqlite.streams import SqliteStreams
 from perdure.storage.sqlite.unbegun import SqliteUnbegun
 from perdure.storage.sqlite.updates import SqliteUpdates
 from perdure.storage.sqlite.writer import Writer
-from perdure.storage.workers import WorkerRow
+from perdure.storage.workers import Heartbeat, WorkerRow
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -131,8 +131,8 @@ class SqliteStore:
     async def register(self, worker: WorkerRow, *, now: float) -> int:
         return await self._write(verbs.register, worker, now)
 
-    async def heartbeat(self, worker: int, lease_until: float) -> bool:
-        return await self._write(verbs.heartbeat, worker, lease_until)
+    async def heartbeat(self, worker: int, beat: Heartbeat) -> bool:
+        return await self._write(verbs.heartbeat, worker, beat)
 
     async def announce(self, worker: int, workflows: Sequence[str], *, now: float) -> None:
         return await self._write(verbs.announce, worker, workflows, now)

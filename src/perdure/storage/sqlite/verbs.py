@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import create_run, create_runs, post, terminate_run
 from perdure.storage.sqlite.rows import as_json, run_rows
 from perdure.storage.sqlite.versions import strand_pinned
-from perdure.storage.workers import WorkerRow
+from perdure.storage.workers import Heartbeat, WorkerRow
 
 #: How many runs `strand` blocks in one go, so that it doesn't hold other commits up.
 _STRAND_LIMIT = 1000
@@ -102,6 +104,7 @@ def register(db: Database, worker: WorkerRow, now: float) -> int:
             "born": worker.born,
             "started_at": worker.started_at,
             "lease_until": worker.lease_until,
+            "heard_at": worker.heard_at,
             "version": worker.version,
             "code": worker.code,
             **fitting,
@@ -112,8 +115,8 @@ def register(db: Database, worker: WorkerRow, now: float) -> int:
     return worker_id
 
 
-def heartbeat(db: Database, worker: int, lease_until: float) -> bool:
-    return db.run("heartbeat", {"worker": worker, "lease_until": lease_until}) == 1
+def heartbeat(db: Database, worker: int, beat: Heartbeat) -> bool:
+    return db.run("heartbeat", {"worker": worker, **msgspec.structs.asdict(beat)}) == 1
 
 
 def announce(db: Database, worker: int, workflows: Sequence[str], now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from perdure.storage.records import BlockCode, RunRow, Stale
+from perdure.storage.workers import Heartbeat
 from perdure.testing.conformance.bench import LEASE, NOW, WORKFLOW, Bench, Check
 
 
@@ -29,11 +30,27 @@ async def worker_ids_are_never_used_again(bench: Bench) -> None:
 async def a_heartbeat_extends_the_lease(bench: Bench) -> None:
     """False for a worker that was declared dead or has left."""
     worker = await bench.worker()
-    assert await bench.store.heartbeat(worker, LEASE + 10)
+    assert await bench.store.heartbeat(worker, Heartbeat(LEASE + 10, NOW))
     assert [row.lease_until for row in await bench.store.workers()] == [LEASE + 10]
     await bench.store.bury(worker, LEASE + 10, now=NOW, max_recoveries=1)
-    assert not await bench.store.heartbeat(worker, LEASE + 20)
+    assert not await bench.store.heartbeat(worker, Heartbeat(LEASE + 20, NOW))
     assert await bench.store.workers() == []
+
+
+async def a_heartbeat_tells_of_its_worker(bench: Bench) -> None:
+    """What it has in hand and whether it stops; the newest one counts."""
+    await bench.worker(name="other")
+    worker = await bench.worker(name="w", heard_at=NOW)
+    before = (await bench.store.workers())[1]
+    assert (before.heard_at, before.runs, before.steps, before.stopping) == (NOW, 0, 0, False)
+    for beat in (
+        Heartbeat(LEASE + 1, NOW + 1.5, runs=70_000, steps=12, stopping=True),
+        Heartbeat(LEASE + 2, NOW + 2, runs=3),
+    ):
+        assert await bench.store.heartbeat(worker, beat)
+        other, row = await bench.store.workers()
+        assert msgspec.structs.asdict(row).items() >= msgspec.structs.asdict(beat).items()
+        assert (row.name, list(row.workflows), other.runs) == ("w", [WORKFLOW], 0)
 
 
 async def burying_frees_the_runs(bench: Bench) -> None:
@@ -57,7 +74,7 @@ async def a_sign_of_life_prevents_burial(bench: Bench) -> None:
     """So does having been buried already."""
     worker = await bench.worker()
     row = await bench.make("r", owner=worker)
-    await bench.store.heartbeat(worker, LEASE + 10)
+    await bench.store.heartbeat(worker, Heartbeat(LEASE + 10, NOW))
     assert await bench.store.bury(worker, LEASE, now=NOW, max_recoveries=10) is None
     assert await bench.row("r") == row
     assert len(await bench.store.workers()) == 1
@@ -182,6 +199,7 @@ CHECKS: tuple[Check, ...] = (
     workers_are_listed_as_they_registered,
     worker_ids_are_never_used_again,
     a_heartbeat_extends_the_lease,
+    a_heartbeat_tells_of_its_worker,
     burying_frees_the_runs,
     a_sign_of_life_prevents_burial,
     a_run_that_kills_is_blocked,

@@ -107,7 +107,11 @@ CREATE TABLE perdure.workers (
     queues      text[]           NOT NULL,
     workflows   text[]           NOT NULL,
     version     text             NOT NULL,
-    code        text             NOT NULL
+    code        text             NOT NULL,
+    heard_at    double precision NOT NULL,
+    runs        bigint           NOT NULL DEFAULT 0,
+    steps       bigint           NOT NULL DEFAULT 0,
+    stopping    boolean          NOT NULL DEFAULT false
 );
 
 -- Marks of transactions whose repeat would do harm, see attempts.py. Kept for a day.

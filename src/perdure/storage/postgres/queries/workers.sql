@@ -1,11 +1,12 @@
 -- Workers: signing up, staying alive, being buried.
 
 -- name: register
-INSERT INTO perdure.workers (id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code)
+INSERT INTO perdure.workers (id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
+                             heard_at)
 VALUES (
     %(id)s::bigint, %(name)s, %(host)s, %(pid)s::bigint, %(born)s::bigint, %(started_at)s::double precision,
     %(lease_until)s::double precision, %(queues)s::text[], %(workflows)s::text[],
-    %(version)s, %(code)s
+    %(version)s, %(code)s, %(heard_at)s::double precision
 );
 
 -- name: unblock
@@ -19,7 +20,10 @@ WHERE me.id = %(worker)s::bigint AND r.block_code = 'code' AND r.status = 'block
   AND (r.misfits IS NULL OR me.code <> ALL (r.misfits));
 
 -- name: heartbeat
-UPDATE perdure.workers SET lease_until = %(lease_until)s::double precision WHERE id = %(worker)s::bigint;
+UPDATE perdure.workers
+SET lease_until = %(lease_until)s::double precision, heard_at = %(heard_at)s::double precision,
+    runs = %(runs)s::bigint, steps = %(steps)s::bigint, stopping = %(stopping)s::boolean
+WHERE id = %(worker)s::bigint;
 
 -- name: announce
 UPDATE perdure.workers SET workflows = %(workflows)s::text[] WHERE id = %(worker)s::bigint RETURNING queues;
@@ -33,7 +37,9 @@ FOR KEY SHARE;
 SELECT id FROM perdure.workers WHERE id = ANY (%(workers)b::bigint[]) FOR KEY SHARE;
 
 -- name: workers
-SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code FROM perdure.workers ORDER BY id;
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
+       heard_at, runs, steps, stopping
+FROM perdure.workers ORDER BY id;
 
 -- name: bury
 -- Nothing happens if the worker has shown a sign of life since.

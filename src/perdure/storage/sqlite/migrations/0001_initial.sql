@@ -130,7 +130,11 @@ CREATE TABLE workers (
     queues      TEXT    NOT NULL CHECK (json_type(queues) = 'array'),
     workflows   TEXT    NOT NULL CHECK (json_type(workflows) = 'array'),
     version     TEXT    NOT NULL,
-    code        TEXT    NOT NULL
+    code        TEXT    NOT NULL,
+    heard_at    REAL    NOT NULL,
+    runs        INTEGER NOT NULL DEFAULT 0,
+    steps       INTEGER NOT NULL DEFAULT 0,
+    stopping    INTEGER NOT NULL DEFAULT 0 CHECK (stopping IN (0, 1))
 ) STRICT;
 
 -- Streams belong to a run's id, so that they outlive its generations. `size` is the newest offset.

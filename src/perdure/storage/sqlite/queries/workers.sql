@@ -1,8 +1,8 @@
 -- Workers: signing up, staying alive, being buried.
 
 -- name: register
-INSERT INTO workers (name, host, pid, born, started_at, lease_until, queues, workflows, version, code)
-VALUES (:name, :host, :pid, :born, :started_at, :lease_until, :queues, :workflows, :version, :code)
+INSERT INTO workers (name, host, pid, born, started_at, lease_until, queues, workflows, version, code, heard_at)
+VALUES (:name, :host, :pid, :born, :started_at, :lease_until, :queues, :workflows, :version, :code, :heard_at)
 RETURNING id;
 
 -- name: unblock
@@ -19,7 +19,9 @@ WHERE run IN (
 );
 
 -- name: heartbeat
-UPDATE workers SET lease_until = :lease_until WHERE id = :worker;
+UPDATE workers
+SET lease_until = :lease_until, heard_at = :heard_at, runs = :runs, steps = :steps, stopping = :stopping
+WHERE id = :worker;
 
 -- name: announce
 UPDATE workers SET workflows = :workflows WHERE id = :worker RETURNING queues;
@@ -29,7 +31,8 @@ UPDATE workers SET workflows = :workflows WHERE id = :worker RETURNING queues;
 SELECT EXISTS (SELECT 1 FROM workers WHERE id = :worker) AND NOT EXISTS (SELECT 1 FROM moves);
 
 -- name: workers
-SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
+       heard_at, runs, steps, stopping
 FROM workers ORDER BY id;
 
 -- name: bury
