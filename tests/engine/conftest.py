@@ -28,6 +28,7 @@ ALWAYS = frozenset(
         "engine_children",
         "engine_crashes",
         "engine_draining",
+        "engine_elsewhere",
         "engine_messages",
         "engine_streams",
         "engine_takeover",

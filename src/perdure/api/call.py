@@ -193,8 +193,12 @@ class StepCall(Call[R_co]):
                 data, unfit, self._copies = edited, None, None
         decode = definition.result.decode
         if self._refused is None and self.options.on_cancel == "wait":
-            return machine.step_to_its_end(op_id, definition.name, self, data, decode, unfit)
-        return machine.step(op_id, definition.name, self, data, decode, unfit, self._refused)
+            wait = machine.step_to_its_end(op_id, definition.name, self, data, decode, unfit)
+        else:
+            wait = machine.step(op_id, definition.name, self, data, decode, unfit, self._refused)
+        if self.options.queue is not None and unfit is None:
+            machine.send_elsewhere(op_id)
+        return wait
 
     async def _plainly(self) -> R_co:
         value = self.definition.run(*self.args, **self.kwargs)

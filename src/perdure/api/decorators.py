@@ -10,15 +10,28 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
-from perdure.api.durable import OnCancel, Step, Workflow, checked_on_cancel, time_limit
+from perdure.api.durable import OnCancel, Step, Workflow, checked_on_cancel, checked_queue, time_limit
 from perdure.core.retry import DEFAULT_RETRY, TRANSACTION_RETRY, Retry
 from perdure.errors import ConfigurationError
 from perdure.runtime.databases import UserDatabase
-from perdure.runtime.definitions import RECORD_INPUTS_MAX, StepOptions, define_step, define_workflow
+from perdure.runtime.definitions import (
+    RECORD_INPUTS_MAX,
+    StepDefinition,
+    StepOptions,
+    define_step,
+    define_workflow,
+)
+from perdure.runtime.errands import offer
 from perdure.runtime.transactions import transactional
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _step(definition: StepDefinition, options: StepOptions) -> Step[..., Any]:
+    if options.queue is not None:
+        offer(definition)
+    return Step(definition, options)
 
 
 class _StepDecorator:
@@ -51,7 +64,7 @@ class _StepDecorator:
             verify=self._verify,
             process=self._process,
         )
-        return Step(definition, self._options)
+        return _step(definition, self._options)
 
 
 class _TransactionalDecorator:
@@ -68,7 +81,7 @@ class _TransactionalDecorator:
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Step[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Step[..., Any]:
         run = transactional(function, self._database)
-        return Step(define_step(function, self._name, self._options, run=run), self._options)
+        return _step(define_step(function, self._name, self._options, run=run), self._options)
 
 
 @overload
@@ -85,6 +98,7 @@ def step(
     record_inputs: int = RECORD_INPUTS_MAX,
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
+    queue: str | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -100,6 +114,7 @@ def step(
     record_inputs: int = RECORD_INPUTS_MAX,
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
+    queue: str | None = None,
 ) -> _TransactionalDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -112,6 +127,7 @@ def step(
     record_inputs: int = RECORD_INPUTS_MAX,
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
+    queue: str | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -133,6 +149,8 @@ def step(
             on, and the code gets its CancelledError when the outcome is recorded. "abandon": the code goes on
             at once and the attempt goes on to its end.
         heartbeat_timeout: seconds without a `perdure.heartbeat()` after which an attempt fails with TimeoutError.
+        queue: where it is executed: by workers that serve this queue, and have its code. The run can leave memory
+            meanwhile. Without one it is executed where its run is driven.
         once: it mustn't happen twice. Its start is durable before its body runs; an attempt of which nobody knows
             whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
         verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
@@ -162,6 +180,7 @@ def step(
         record_inputs=record_inputs,
         on_cancel=checked_on_cancel(on_cancel),
         heartbeat_timeout=time_limit(heartbeat_timeout, "heartbeat_timeout"),
+        queue=checked_queue(queue),
     )
     if verify is not None and not once:
         msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"

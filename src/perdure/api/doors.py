@@ -48,6 +48,7 @@ class Doors:
         text: str | None = None,
         attributes: Mapping[str, AttributeFilter] | None = None,
         unpatched: str | None = None,
+        errands: bool = False,
         limit: int | None = 100,
     ) -> AsyncIterator[RunInfo]:
         """Runs, newest first.
@@ -60,6 +61,7 @@ class Doors:
             attributes: only where all of this holds: a name and the value that the attribute has (or contains,
                 if it is a list), a comparison such as `{"total": (">=", 100)}`, or a list of comparisons.
             unpatched: only live ones that haven't taken the new branch of this change, see `patched`.
+            errands: also the runs by which steps are executed in other queues.
             limit: how many at most, None = all.
         """
         connection = self._open()
@@ -72,6 +74,7 @@ class Doors:
             since=None if since is None else earliest(since),
             attributes=conditions,
             unpatched=unpatched,
+            errands=errands,
         )
         async for run in list_runs(connection.store, filter, limit):
             yield run

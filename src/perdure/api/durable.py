@@ -12,6 +12,7 @@ from perdure.api.call import Call, StepCall, WorkflowCall
 from perdure.core.retry import Retry, seconds
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
+from perdure.runtime.errands import offer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +55,7 @@ class Step(Generic[P, R]):
         record_inputs: int | None = None,
         on_cancel: OnCancel | None = None,
         heartbeat_timeout: float | timedelta | None = None,
+        queue: str | None = None,
     ) -> Step[P, R]:
         """The same step with other options, for the calls made through it.
 
@@ -66,6 +68,8 @@ class Step(Generic[P, R]):
             record_inputs: largest input in bytes that the history keeps whole.
             on_cancel: as for `@step`.
             heartbeat_timeout: seconds without a heartbeat after which an attempt fails.
+            queue: as for `@step`. Workers that serve the queue learn of the step a second or two later, unless they
+                do this, too, when they import their code.
 
         Raises:
             ConfigurationError: an option is out of range.
@@ -81,8 +85,11 @@ class Step(Generic[P, R]):
             "record_inputs": record_inputs,
             "on_cancel": None if on_cancel is None else checked_on_cancel(on_cancel),
             "heartbeat_timeout": time_limit(heartbeat_timeout, "heartbeat_timeout"),
+            "queue": checked_queue(queue),
         }
         given = {name: value for name, value in changes.items() if value is not None}
+        if queue is not None:
+            offer(self.definition)
         return Step(self.definition, dataclasses.replace(self.options, **given))
 
     def __repr__(self) -> str:
@@ -132,6 +139,14 @@ def _checked_key(key: str | None) -> str | None:
         msg = f"key={key!r}: a step's key has 1 to 255 printable characters"
         raise ConfigurationError(msg)
     return key
+
+
+def checked_queue(queue: str | None) -> str | None:
+    """The queue that a step is sent to, if it can be one's name."""
+    if queue is not None and (not isinstance(queue, str) or not queue or not queue.isprintable()):
+        msg = f"queue={queue!r}: the name of a queue has at least one character, and only printable ones"
+        raise ConfigurationError(msg)
+    return queue
 
 
 def checked_on_cancel(on_cancel: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from perdure.api.connection import Connection
 from perdure.api.runinfo import run_info
@@ -19,14 +19,14 @@ _CHILDREN_MAX = 20
 async def why(connection: Connection, id: str) -> Why:
     """Why a run doesn't go on. Raises UnknownRunError."""
     row = await connection.row(id)
-    servers = [
-        Server(worker.name, worker.queues, worker.workflows, worker.version)
+    servers = {
+        worker.id: Server(worker.name, worker.queues, worker.workflows, worker.version)
         for worker in await connection.store.workers()
-    ]
+    }
     return await _why(connection, row, servers, _DEPTH_MAX)
 
 
-async def _why(connection: Connection, row: RunRow, servers: Sequence[Server], depth: int) -> Why:
+async def _why(connection: Connection, row: RunRow, servers: Mapping[int, Server], depth: int) -> Why:
     found: list[Wait] = []
     if not Status(row.status).final:
         found = waits([event async for event in connection.history(row.run)])
@@ -37,12 +37,19 @@ async def _why(connection: Connection, row: RunRow, servers: Sequence[Server], d
         for child in rows:
             if child is not None:
                 children[child.id] = await _why(connection, child, servers, depth - 1)
+    sent = [wait.run for wait in found if wait.run][:_CHILDREN_MAX]
+    errands = {
+        errand.id: _facts(errand, errand.reason, (), servers)
+        for errand in (await connection.store.get(sent) if sent else [])
+        if errand is not None
+    }
     reason = run_info(row).with_request(await connection.held_request(row)).reason
     facts = _facts(row, reason, found, servers)
-    return explain(facts, now=connection.clock(), children=children)
+    return explain(facts, now=connection.clock(), children=children, errands=errands)
 
 
-def _facts(row: RunRow, reason: str | None, found: Sequence[Wait], servers: Sequence[Server]) -> Facts:
+def _facts(row: RunRow, reason: str | None, found: Sequence[Wait], servers: Mapping[int, Server]) -> Facts:
+    driver = None if row.owner is None else servers.get(row.owner)
     return Facts(
         id=row.id,
         workflow=row.workflow,
@@ -50,10 +57,11 @@ def _facts(row: RunRow, reason: str | None, found: Sequence[Wait], servers: Sequ
         queue=row.queue,
         since=row.updated_at if row.ended_at is None else row.ended_at,
         driven=row.owner is not None,
+        driver="" if driver is None else driver.name,
         reason=reason,
         block_code=row.block_code,
         pinned_to=row.version if row.pinned else None,
         wake_at=row.wake_at,
         waits=found,
-        servers=servers,
+        servers=list(servers.values()),
     )

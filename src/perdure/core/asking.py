@@ -73,6 +73,12 @@ class Asking(AskingMail):
         self._open(operation)
         return self._wait(operation, future)
 
+    def send_elsewhere(self, op_id: str) -> None:
+        """A step that was just asked for is to be executed elsewhere."""
+        operation = self.operations.get(op_id)
+        if isinstance(operation, RunStep):  # else the run is leaving memory
+            operation.elsewhere = True
+
     def step_to_its_end(
         self,
         op_id: str,

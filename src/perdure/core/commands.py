@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from perdure.core.events import Failure, Record, StepParked
+from perdure.core.events import Failure, Record, StepParked, StepSent
 from perdure.core.handles import TimerHandle
 
 
@@ -45,6 +45,8 @@ class RunStep(Operation, eq=False):
         recalled: asked for on replay, so an attempt may have begun before this process drove the run.
         parked: why it waits for a person's decision, None if it doesn't.
         pulse: what its heartbeats have left, the runtime's own.
+        elsewhere: its attempts are sent to a queue.
+        sent: the attempt that was, while nothing is known of its end.
     """
 
     name: str
@@ -62,6 +64,8 @@ class RunStep(Operation, eq=False):
     recalled: bool = False
     parked: StepParked | None = None
     pulse: Any = None
+    elsewhere: bool = False
+    sent: StepSent | None = None
 
 
 class StartTimer(Operation, eq=False):

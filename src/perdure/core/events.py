@@ -49,11 +49,13 @@ from perdure.core.events_runs import (
 )
 from perdure.core.events_steps import (
     Decision,
+    ErrandEnded,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
     StepParked,
     StepRerun,
+    StepSent,
     StepStarted,
 )
 from perdure.core.events_waits import (
@@ -80,6 +82,7 @@ __all__ = [
     "Decision",
     "Donor",
     "Emitted",
+    "ErrandEnded",
     "Event",
     "Failure",
     "Final",
@@ -105,6 +108,7 @@ __all__ = [
     "StepFailed",
     "StepParked",
     "StepRerun",
+    "StepSent",
     "StepStarted",
     "TimerFired",
     "TimerStarted",
@@ -129,6 +133,8 @@ Event: TypeAlias = (
     | ChildStarted
     | ChildEnded
     | StepRerun
+    | StepSent
+    | ErrandEnded
     | MessageReceived
     | MessageSetAside
     | MessageAwaited

@@ -72,6 +72,37 @@ class StepFailed(Fact, frozen=True, tag="step_failed"):
     decision: Decision | None = None  #: a person let a step fail that waited for one
 
 
+class StepSent(Fact, frozen=True, tag="step_sent"):
+    """A note: an attempt was sent to a queue. Its *errand*, a run of its own, was created in the same transaction."""
+
+    step: str
+    attempt: int
+    queue: str
+    run: str  #: the errand's id
+    fingerprint: bytes | None = None  #: of the input that was sent
+
+
+class ErrandEnded(Fact, frozen=True, tag="errand_ended"):
+    """What came of an attempt that was sent to a queue. It comes by mail, and no history holds it.
+
+    What becomes of the step is decided by whoever drives its run: a result, another attempt, a failure.
+    """
+
+    step: str
+    run: str  #: the errand's id
+    attempt: int
+    started_at: float
+    result: bytes | None = None
+    failure: Failure | None = None
+    kinds: tuple[str, ...] = ()  #: names of the exception's class and its bases, in order of resolution
+    http_status: int | None = None  #: that the exception carries
+    retry_after: float | None = None  #: seconds that a server asked to wait
+    doubt: str | None = None  #: why nobody knows whether it happened
+    emitted: bool = False  #: it has put items into streams
+    detail: bytes | None = None  #: what its newest heartbeat told
+    detail_at: float = 0.0
+
+
 class StepRerun(Fact, frozen=True, tag="step_rerun"):
     """A person decided that a step which waits for one is to be attempted again, from its first attempt on."""
 

@@ -228,6 +228,8 @@ _NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.RunResumed: Machine._pass_over,
     ev.StepStarted: Machine._step_noted,
     ev.StepAttemptFailed: Machine._step_noted,
+    ev.StepSent: Machine._step_sent,
+    ev.ErrandEnded: Machine._refuse,
     ev.StepParked: Machine._step_parked,
     ev.StepRerun: Machine._step_rerun,
     ev.TimerStarted: Machine._timer_noted,

@@ -60,6 +60,7 @@ class Matching(MatchingMail):
     def _drop_noted(self, event: ev.OperationDropped, value: Any) -> None:
         if event.operation not in self._dropped:
             raise self._unexpected(event)
+        self._unask_cancel(event.operation)
 
     # -- the run as a whole -------------------------------------------------------------------------
 

@@ -61,12 +61,29 @@ class MatchingCalls(Finding):
             operation.first_at = operation.first_at or event.started_at
             operation.last_failure = event.failure
             operation.recalled = self.replaying
+            operation.sent = None
+
+    def _step_sent(self, event: ev.StepSent, value: Any) -> None:
+        operation = self._known(event, event.step)
+        if operation is None:
+            dropped = self._dropped.get(event.step)
+            if self.replaying and isinstance(
+                dropped, RunStep
+            ):  # given up while this was on its way to the log
+                dropped.sent = event
+                self._commands.append(CancelOperation(dropped))
+            return
+        if not isinstance(operation, RunStep):
+            raise self._unexpected(event)
+        self._check_recorded(event, None, event.fingerprint, operation.input)
+        operation.sent = event
 
     def _step_parked(self, event: ev.StepParked, value: Any) -> None:
         operation = self._known(event, event.step)
         if isinstance(operation, RunStep):
             self._check_input(event, operation.input)
             operation.parked = event
+            operation.sent = None
             operation.failed_attempts = event.attempt
             operation.last_failure = event.failure
 
@@ -77,6 +94,15 @@ class MatchingCalls(Finding):
             operation.failed_attempts = 0
             operation.retry_at = 0.0
             operation.noted = False
+
+    def _unask_cancel(self, op_id: str) -> None:
+        """What the code gave up is seen to: nothing needs to be cancelled any more."""
+        if self._commands:
+            self._commands = [
+                command
+                for command in self._commands
+                if not (isinstance(command, CancelOperation) and command.operation.id == op_id)
+            ]
 
     def _is_parked(self, op_id: str) -> bool:
         operation = self.operations.get(op_id)
@@ -103,7 +129,7 @@ class MatchingCalls(Finding):
         operation = self._known(event, event.child)
         if not isinstance(operation, StartChild):
             dropped = self._dropped.get(event.child)
-            if dropped is not None:  # given up while its start was on its way to the log
+            if isinstance(dropped, StartChild):  # given up while its start was on its way to the log
                 dropped.recorded = True
                 self._commands.append(CancelOperation(dropped))
             return
@@ -117,11 +143,7 @@ class MatchingCalls(Finding):
     def _child_ended(self, event: ev.ChildEnded, value: Any) -> None:
         operation = self._take(event, event.child)
         if operation is None:
-            self._commands = [
-                command
-                for command in self._commands
-                if not (isinstance(command, CancelOperation) and command.operation.id == event.child)
-            ]
+            self._unask_cancel(event.child)
             return
         if not isinstance(operation, StartChild):
             raise self._unexpected(event)

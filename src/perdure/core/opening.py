@@ -52,7 +52,7 @@ class Opening:
         self.operations: dict[str, OpenOperation] = {}
         self.inert = False
         self.replaying = False
-        self._dropped: dict[str, StartChild | None] = {}
+        self._dropped: dict[str, StartChild | RunStep | None] = {}
         self._fresh: dict[str, OpenOperation | WriteDown] = {}
         self._records: dict[str, WriteDown] | None = (
             None  # what the code did and the history doesn't hold yet
@@ -100,6 +100,10 @@ class Opening:
         if self.operations.get(operation.id) is operation:
             self._drop(operation)
 
+    def given_up(self, op_id: str) -> StartChild | RunStep | None:
+        """A child, or a step that is executed elsewhere, that the code has stopped waiting for."""
+        return self._dropped.get(op_id)
+
     def _open(self, operation: OpenOperation) -> None:
         if operation.id[-1] == "]":
             self._check_key(operation.id)
@@ -128,8 +132,19 @@ class Opening:
     def _drop(self, operation: OpenOperation) -> None:
         del self.operations[operation.id]
         fresh = self._fresh.pop(operation.id, None) is not None
-        self._dropped[operation.id] = operation if isinstance(operation, StartChild) else None
-        if not fresh and (not isinstance(operation, StartChild) or operation.recorded):
+        kept: StartChild | RunStep | None = None  # of the rest, the id says enough
+        if isinstance(operation, StartChild):
+            kept = operation
+            begun = not fresh and operation.recorded
+        elif isinstance(operation, RunStep) and operation.elsewhere:
+            kept = operation
+            begun = (
+                not fresh or operation.sent is not None
+            )  # on replay it is fresh, and was sent all the same
+        else:
+            begun = not fresh
+        self._dropped[operation.id] = kept
+        if begun:
             self._commands.append(CancelOperation(operation))
 
     # -- the loop's timers --------------------------------------------------------------------------

@@ -19,6 +19,7 @@ class Wait(msgspec.Struct, frozen=True):
         until: when it will be over at the latest, if that is known.
         detail: the child's run id, the update's handler, the last attempt's error, or how often a callback has to
             be heard of.
+        run: of a step that was sent to a queue: the errand's id.
         heartbeat: JSON of what the step's newest heartbeat told, as far as that is written down.
         heard_at: when that was, wall-clock seconds.
     """
@@ -30,6 +31,7 @@ class Wait(msgspec.Struct, frozen=True):
     detail: str = ""
     heartbeat: bytes | None = None
     heard_at: float | None = None
+    run: str = ""
 
 
 def with_heartbeat(wait: Wait, told: tuple[bytes, float] | None) -> Wait:
@@ -56,6 +58,9 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
                     waiting[again[0]] = again[1]
             case ev.StepStarted():
                 waiting[event.step] = Wait("step", event.step, event.at, detail=f"attempt {event.attempt}")
+            case ev.StepSent():
+                told = f"attempt {event.attempt}, sent to queue {event.queue!r}"
+                waiting[event.step] = Wait("step", event.step, event.at, detail=told, run=event.run)
             case ev.StepAttemptFailed():
                 told = f"attempt {event.attempt} failed: {event.failure.type}: {event.failure.message}"
                 waiting[event.step] = Wait("retry", event.step, event.at, event.retry_at, told)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from perdure.core.errands import step_of
 from perdure.core.status import Status
 from perdure.core.timeline import Wait
 
@@ -28,6 +29,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         driven: a worker has it in memory.
+        driver: the name of that worker, as far as it matters.
         block_code: "code", "step" or "poison" of a blocked run.
         pinned_to: the version of the code that it stays with; None if it moves.
         since: wall-clock seconds, when its row was changed last.
@@ -42,6 +44,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     since: float
     driven: bool = False
+    driver: str = ""
     reason: str | None = None
     block_code: str | None = None
     pinned_to: str | None = None
@@ -83,14 +86,22 @@ class Why(msgspec.Struct, frozen=True):
     causes: Sequence[Cause]
 
 
-def explain(facts: Facts, *, now: float, children: Mapping[str, Why] | None = None) -> Why:
+def explain(
+    facts: Facts,
+    *,
+    now: float,
+    children: Mapping[str, Why] | None = None,
+    errands: Mapping[str, Facts] | None = None,
+) -> Why:
     """Why a run doesn't go on.
 
     Args:
         now: wall-clock seconds.
         children: by run id, the explanations of the child runs it waits for.
+        errands: by run id, the runs that execute its steps in other queues.
     """
     status = facts.status
+    sent = errands or {}
     if status.final:
         causes = [_ended(facts)]
     elif status is Status.PAUSED:
@@ -103,7 +114,12 @@ def explain(facts: Facts, *, now: float, children: Mapping[str, Why] | None = No
     elif status is Status.QUEUED:
         causes = [Cause("start", "it is started with a delay", facts.since, facts.wake_at)]
     else:
-        causes = [_waiting(facts, wait, children or {}) for wait in facts.waits] or [_quiet(facts)]
+        causes = [
+            _elsewhere(wait, sent[wait.run], now)
+            if wait.run in sent
+            else _waiting(facts, wait, children or {})
+            for wait in facts.waits
+        ] or [_quiet(facts)]
     return Why(facts.id, facts.workflow, status, causes)
 
 
@@ -148,7 +164,7 @@ def _due(facts: Facts) -> Cause:
     serving = [server for server in facts.servers if _serves(facts, server)]
     if not serving:
         served = "" if facts.pinned_to is None else f", of version {facts.pinned_to or '(none)'!r}"
-        told = f"no worker has the workflow {facts.workflow!r} and serves the queue {facts.queue!r}{served}"
+        told = f"no worker has the {_code(facts)} and serves the queue {facts.queue!r}{served}"
         return Cause("worker", told, facts.wake_at, todo=_start_worker(facts))
     names = ", ".join(server.name for server in serving[:3]) + (", ..." if len(serving) > 3 else "")
     told = f"it is due, and waits for room on a worker of its queue {facts.queue!r} ({names})"
@@ -163,8 +179,29 @@ def _serves(facts: Facts, server: Server) -> bool:
     )
 
 
+def _code(facts: Facts) -> str:
+    step = step_of(facts.workflow)
+    return f"workflow {facts.workflow!r}" if step is None else f"step {step!r}"
+
+
+def _elsewhere(wait: Wait, errand: Facts, now: float) -> Cause:
+    """A step that was sent to a queue, by the run that carries it out there."""
+    told = f"step {wait.id!r} ({wait.detail})"
+    if errand.status.final:
+        return Cause(wait.kind, f"{told} has ended there, which this run hears of in a moment", errand.since)
+    if errand.driven:
+        return Cause(wait.kind, f"{told} executes on worker {errand.driver}", wait.since)
+    if errand.status is Status.BLOCKED:
+        (cause, *_) = _blocked(errand)
+    elif errand.wake_at is not None and errand.wake_at <= now:
+        cause = _due(errand)
+    else:
+        return Cause(wait.kind, f"{told} waits there, as run {errand.id!r}", wait.since, errand.wake_at)
+    return Cause(cause.kind, f"{told} waits there: {cause.what}", wait.since, todo=cause.todo)
+
+
 def _start_worker(facts: Facts) -> str:
-    module = facts.workflow.rpartition(".")[0] or "MODULE"
+    module = (step_of(facts.workflow) or facts.workflow).rpartition(".")[0] or "MODULE"
     queues = "" if facts.queue == "default" else f" --queues {quoted(facts.queue)}"
     version = f" --version {quoted(facts.pinned_to)}" if facts.pinned_to else ""
     return f"perdure worker {module}{queues}{version}"

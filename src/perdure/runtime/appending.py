@@ -28,6 +28,7 @@ from perdure.runtime.pausing import Pause
 from perdure.runtime.reception import Reception
 from perdure.runtime.takeover import FED
 from perdure.runtime.work import Work
+from perdure.storage.errands import StopErrand
 from perdure.storage.records import Append, Appended, BlockCode, RunRow, Stale
 
 logger = logging.getLogger("perdure.driver")
@@ -155,7 +156,7 @@ class Appending(Collecting):
             if isinstance(last, ev.RunContinued):  # the parent hears only of the end of them all
                 following = successor(self, last)
             elif self.parent_op is not None:
-                parent_mail = told_to_parent(self._ending, self.parent_op)
+                parent_mail = self.told_to_parent(self._ending, self.parent_op)
         if status is not None:
             self._state = status
         if self._final_sent and self._ending is not None:
@@ -171,6 +172,10 @@ class Appending(Collecting):
             successor=following,
         )
 
+    def told_to_parent(self, last: Last, parent_op: str) -> bytes:
+        """What a parent hears of the run's end."""
+        return told_to_parent(last, parent_op)
+
     def _appended(self, result: Appended | Stale, events: Batch, append: Append) -> None:
         self._in_flight = False
         if isinstance(result, Stale):
@@ -181,6 +186,8 @@ class Appending(Collecting):
         self.seq = result.seq
         if self._reception is not None:
             self._reception.sent()
+        if append.effects and any(isinstance(effect, StopErrand) for effect in append.effects):
+            self.host.changed()  # it may be driven here, and has mail
         if append.children:
             for child, (run, epoch) in zip(append.children, result.children, strict=True):
                 self.host.child_created(child, run, epoch)

@@ -33,8 +33,16 @@ class OpenWork(Protocol):
     def attempt_over(self, operation: RunStep) -> None: ...
 
 
+class Reporter(Protocol):
+    """The errand that an attempt is, of which another run hears."""
+
+    def report(self, attempt: Attempt, error: BaseException) -> None:
+        """It has raised something; what follows from that is decided there."""
+        ...
+
+
 class Recorder(Protocol):
-    """The run that a step belongs to."""
+    """The run that a step belongs to, or the errand that was sent for it."""
 
     @property
     def id(self) -> str: ...
@@ -46,6 +54,18 @@ class Recorder(Protocol):
     def work(self) -> OpenWork: ...
     @property
     def keys(self) -> int: ...
+    @property
+    def known_as(self) -> str:
+        """The id of the run that the step belongs to."""
+        ...
+
+    @property
+    def streams_of(self) -> int | None:
+        """Key of the run that the step belongs to, if that isn't this one."""
+        ...
+
+    @property
+    def reporter(self) -> Reporter | None: ...
     def record(self, event: ev.Event, value: Any = ...) -> None: ...
     def add_effect(self, effect: Effect) -> None: ...
     def flush(self) -> None: ...

@@ -144,7 +144,9 @@ def _write_down(run: Run, command: WriteDown) -> None:
 
 def _cancel(run: Run, command: CancelOperation) -> None:
     operation = command.operation
-    if isinstance(operation, StartChild):
+    if isinstance(operation, RunStep) and operation.sent is not None:
+        run.work.give_up(operation)
+    elif isinstance(operation, StartChild):
         run.host.cancel_run(operation.run_id, f"run {run.id!r} gave up waiting for it")
     else:
         if isinstance(operation, RunStep) and operation.call.options.on_cancel == "abandon":

@@ -10,6 +10,7 @@ import msgspec
 from perdure.core import events as ev
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
+from perdure.runtime.attempt import Reporter
 from perdure.runtime.host import Host, appended
 from perdure.storage.effects import Effect
 from perdure.storage.records import Append, NewRun
@@ -25,6 +26,7 @@ class Collecting:
         has_children: child runs have been started, which may have to be told of the run's end.
     """
 
+    id: str
     machine: Machine
 
     __slots__ = (
@@ -71,6 +73,21 @@ class Collecting:
     def ride(self, note: ev.Event) -> None:
         """A note goes with the next append, whatever that is."""
         self._riders = appended(self._riders, note)
+
+    @property
+    def known_as(self) -> str:
+        """The id by which its steps know their run."""
+        return self.id
+
+    @property
+    def streams_of(self) -> int | None:
+        """Key of the run into whose streams its steps emit, if that is another one."""
+        return None
+
+    @property
+    def reporter(self) -> Reporter | None:
+        """Who hears of what an attempt has raised, if that isn't decided here."""
+        return None
 
     @property
     def keys(self) -> int:

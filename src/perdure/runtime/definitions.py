@@ -37,6 +37,7 @@ class StepOptions:
         on_cancel: what a cancellation of the code that waits for it does: "try" to interrupt it, "wait" for its
             end, "abandon" it to its end.
         heartbeat_timeout: seconds without a heartbeat after which an attempt fails, None = any.
+        queue: where its attempts are executed, by workers that serve it; None = where its run is driven.
     """
 
     retry: Retry = DEFAULT_RETRY
@@ -46,6 +47,7 @@ class StepOptions:
     record_inputs: int = RECORD_INPUTS_MAX
     on_cancel: str = "try"
     heartbeat_timeout: float | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from perdure.errors import NonDeterminismError, UndecodableError
 from perdure.runtime.appending import Appending
 from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.definitions import WorkflowDefinition
+from perdure.runtime.elsewhere import REPORTS, take_report
 from perdure.runtime.endings import Last
 from perdure.runtime.feeding import feed
 from perdure.runtime.host import Handover, Host
@@ -84,7 +85,7 @@ class Driver(Appending, TimeLimited):
             feed(self, event, self._last_at)
         else:
             self._last_at = max(self._last_at, event.at)
-            self.has_children = self.has_children or isinstance(event, ev.ChildStarted)
+            self.has_children = self.has_children or isinstance(event, ev.ChildStarted | ev.StepSent)
             feed(self, event)
             if type(event) in TURNING:
                 self.pause = paused_after(event, self.pause)
@@ -126,6 +127,8 @@ class Driver(Appending, TimeLimited):
         self.drop(number)
         self._last_at = self.now()
         value = UNSET
+        if type(event) in REPORTS and take_report(self, event):  # type: ignore[arg-type]
+            return
         if isinstance(event, ev.CallbackEnded):
             event, value = self.machine.read_callback(event)
         self._buffer.append((msgspec.structs.replace(event, at=self._last_at), value))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from perdure.errors import StoreError
 from perdure.runtime.definitions import registered, workflow_names
+from perdure.runtime.errands import offer_missed
 from perdure.runtime.liveness import born, host_identity, process_gone
 from perdure.runtime.settings import Settings
 from perdure.runtime.unbegun import end_unbegun
@@ -116,6 +117,7 @@ class Fleet:
     async def _look_after_others(self, rounds: int) -> None:
         await self._bury_the_dead()
         if rounds % ROUNDS == 0:
+            await offer_missed(self._store, self._settings.queues)
             await self._store.strand(now=self._settings.clock())
             await end_unbegun(self._store, self._settings.clock)
             self._check()

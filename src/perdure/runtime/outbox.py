@@ -38,6 +38,8 @@ class Driven(Protocol):
     def run(self) -> int: ...
     @property
     def epoch(self) -> int: ...
+    @property
+    def streams_of(self) -> int | None: ...
 
 
 class Outlet:
@@ -170,6 +172,7 @@ class Outbox:
                 stream,
                 data,
                 now,
+                outlet.driven.streams_of,
             )
             for outlet, stream, data in groups
         ]

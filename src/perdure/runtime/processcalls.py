@@ -1,9 +1,6 @@
 """Calls steps in processes: hands an attempt over, passes on what it says meanwhile, and tells what came of it.
 
-What a step raises in its process comes as data. An exception of the same class is made of it here, since retry
-policies decide by classes, HTTP statuses and waits that a server asks for. Where that can't be rebuilt, a class
-of the same name stands in for it, derived from as much of the original as is loaded here. Only the engine sees it;
-what the history keeps is the failure as it was described there.
+What a step raises in its process comes as data, of which an exception is made here (see standins.py).
 """
 
 from __future__ import annotations
@@ -14,17 +11,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from perdure.codec.bare import native_base
-from perdure.codec.failures import speaking_for
-from perdure.codec.rebuild import exception_of, loaded_exception
 from perdure.codec.values import ValueCodec
-from perdure.core.retry import http_status, retry_after
 from perdure.runtime.attempt import Attempt, Encoded
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.heartbeats import Heartbeats, Pulse, starved_error
 from perdure.runtime.outbox import Outlet
 from perdure.runtime.processes import Processes
 from perdure.runtime.processtalk import Beat, Begun, Item, Job, Logged, Raised
+from perdure.runtime.standins import error_of
 
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
 
@@ -82,7 +76,7 @@ class ProcessCalls:
         except Exception as error:  # noqa: BLE001 - a process that can't be started, say, is this attempt's failure
             return None, error
         if isinstance(answer, Raised):
-            return None, error_of(answer)
+            return None, error_of(answer.failure, answer.kinds, answer.status, answer.after)
         return Encoded(answer.result), None
 
     def _job(self, attempt: Attempt) -> Job:
@@ -126,57 +120,3 @@ def _log(told: Logged) -> None:
     target = logging.getLogger(record.name)
     if target.isEnabledFor(record.levelno):
         target.handle(record)
-
-
-def error_of(told: Raised) -> BaseException:
-    """An exception for what a step has raised in its process, good enough to decide what follows."""
-    error: BaseException | None = exception_of(told.failure)
-    if (
-        error is None
-        or http_status(error) != told.status
-        or (told.after is not None and retry_after(error, time.time()) is None)
-    ):
-        error = _stand_in(told)
-    return speaking_for(error, told.failure)
-
-
-def _stand_in(told: Raised) -> BaseException:
-    headers = {} if told.after is None else {"retry-after": str(told.after)}
-
-    def text(_: BaseException) -> str:
-        return told.failure.message
-
-    members: dict[str, Any] = {
-        "__str__": text,
-        "response": None,
-        "status": None,
-        "status_code": told.status,
-        "headers": headers,
-    }
-    base: type[BaseException] = BaseException
-    missing = told.kinds[:1]
-    if "builtins.Exception" in told.kinds:
-        base, missing = _nearest(told.kinds)
-    try:
-        return _instance(base, missing, members)
-    except Exception:  # noqa: BLE001 - a class that can't be derived from, or takes no instance made like this
-        return _instance(Exception, told.kinds[:1], members)
-
-
-def _nearest(kinds: list[str]) -> tuple[type[BaseException], list[str]]:
-    """The first of these classes that is loaded here, and the names of those before it, or at least one."""
-    for place, name in enumerate(kinds):
-        found = loaded_exception(name)
-        if found is not None:
-            return found, kinds[: max(place, 1)]
-    return Exception, kinds[:1]
-
-
-def _instance(base: type[BaseException], names: list[str], members: dict[str, Any]) -> BaseException:
-    cls: Any = base
-    for place, name in enumerate(reversed(names), 1):
-        module, _, plain = name.rpartition(".")
-        own = members if place == len(names) else {}
-        cls = type(cls)(plain, (cls,), {"__module__": module, **own})
-    made: BaseException = native_base(cls).__new__(cls)
-    return made

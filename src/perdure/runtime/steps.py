@@ -82,12 +82,12 @@ class StepExecutor:
             threads=threads,
             processes=processes,
             max_payload=max_payload,
-            outlet=self._outlet,
+            outlet=self.outlet_of,
         )
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
-        attempt = Attempt(run, operation, self._info(run, operation), self._clock())
+        attempt = self.attempt_of(run, operation, self._clock())
         if (
             len(self.executing) >= self._concurrency
             or self._closed
@@ -98,14 +98,20 @@ class StepExecutor:
             self._begin(attempt)
         return attempt
 
+    def attempt_of(self, run: Recorder, operation: RunStep, started_at: float) -> Attempt:
+        """The next attempt of a step, which isn't begun by this."""
+        return Attempt(run, operation, self._info(run, operation), started_at)
+
     def _info(self, run: Recorder, operation: RunStep) -> StepInfo:
         number = operation.failed_attempts + 1
-        info = StepInfo(run.id, operation.id, operation.name, number, sink=self.heartbeats, keys=run.keys)
+        info = StepInfo(
+            run.known_as, operation.id, operation.name, number, sink=self.heartbeats, keys=run.keys
+        )
         if operation.pulse is not None:
             operation.pulse.show(info)
         return info
 
-    def _outlet(self, attempt: Attempt) -> Outlet:
+    def outlet_of(self, attempt: Attempt) -> Outlet:
         """Where an attempt's items go. From any thread, but from one at a time."""
         if attempt.outlet is None:
             attempt.outlet = Outlet(self._outbox, attempt.run, attempt.info, self._max_payload)
@@ -200,7 +206,7 @@ class StepExecutor:
             return
         if attempt.abandoned:  # nobody waits for the decision
             failure = failure_of(error or OutcomeUnknown(why))
-            self._fail(attempt.run, attempt.operation, attempt.info.attempt, started_at, failure)
+            self.fail(attempt.run, attempt.operation, attempt.info.attempt, started_at, failure)
             return
         given, digest = _recorded_input(attempt.operation)
         heartbeats.keep_for_next(attempt)
@@ -225,7 +231,6 @@ class StepExecutor:
             attempt.run.add_effect(Supersede(attempt.operation.id))
 
     def _returned(self, attempt: Attempt, definition: StepDefinition, value: Any) -> None:
-        operation = attempt.operation
         try:
             if isinstance(value, Encoded):
                 data, decoded = value.data, definition.result.decode(value.data)
@@ -236,8 +241,16 @@ class StepExecutor:
             self._failed(attempt, error)
             return
         self._over(attempt)
-        if attempt.dropped:
-            return
+        if not attempt.dropped:
+            self.completed(attempt, data, decoded)
+
+    def completed(self, attempt: Attempt, data: bytes, value: Any) -> None:
+        """The attempt has a result: that is the step's.
+
+        Args:
+            value: the decoded result, if it is at hand.
+        """
+        operation = attempt.operation
         if operation.pulse is not None:
             heartbeats.forget(attempt.run, operation)
         given, digest = _recorded_input(operation)
@@ -245,7 +258,7 @@ class StepExecutor:
         if attempt.outlet is not None:
             attempt.run.add_effect(Settle(operation.id))
         event = ev.StepCompleted(self._clock(), operation.id, number, began, data, given, digest)
-        attempt.run.record(event, decoded)
+        attempt.run.record(event, value)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         self._over(attempt)
@@ -254,6 +267,13 @@ class StepExecutor:
             raise error
         if attempt.dropped:
             return
+        if (reporter := attempt.run.reporter) is not None:
+            reporter.report(attempt, error)
+        else:
+            self.raised(attempt, error)
+
+    def raised(self, attempt: Attempt, error: BaseException) -> None:
+        """The attempt has raised something: decide what becomes of the step."""
         operation = attempt.operation
         options: StepOptions = operation.call.options
         now = self._clock()
@@ -292,17 +312,18 @@ class StepExecutor:
                 )
             )
             return
-        self._fail(attempt.run, operation, number, attempt.started_at, failure)
+        self.fail(attempt.run, operation, number, attempt.started_at, failure)
 
     def give_up(self, run: Recorder, operation: RunStep) -> None:
         """The step was cancelled while none of its attempts executes: it has failed with what it has so far."""
         why = "it was cancelled before its first attempt began"
         failure = operation.last_failure or failure_of(asyncio.CancelledError(why))
-        self._fail(run, operation, operation.failed_attempts, self._clock(), failure)
+        self.fail(run, operation, operation.failed_attempts, self._clock(), failure)
 
-    def _fail(
+    def fail(
         self, run: Recorder, operation: RunStep, attempt: int, started_at: float, failure: ev.Failure
     ) -> None:
+        """The step has failed for good."""
         heartbeats.forget(run, operation)
         given, digest = _recorded_input(operation)
         event = ev.StepFailed(self._clock(), operation.id, attempt, started_at, failure, given, digest)

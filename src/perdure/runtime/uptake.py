@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from perdure.codec.events import decode_event
 from perdure.core.commands import RunStep
+from perdure.core.errands import step_of
 from perdure.errors import StoreError
 from perdure.runtime.driver import Driver
 from perdure.runtime.entities import from_checkpoint
@@ -30,12 +31,20 @@ async def load(store: Store, rows: Sequence[RunRow]) -> list[tuple[History, Sequ
     while True:
         try:
             steps: dict[int, list[str]] = {}
-            for run, step in await store.streams.unsettled(runs):
+            for run, step in await store.streams.unsettled([_put_out_by(row) for row in rows]):
                 steps.setdefault(run, []).append(step)
-            return [(history, steps.get(history.run, ())) for history in await store.load(runs)]
+            loaded = await store.load(runs)
+            return [
+                (history, steps.get(_put_out_by(row), ())) for row, history in zip(rows, loaded, strict=True)
+            ]
         except StoreError as error:
             logger.warning("couldn't read claimed runs, will try again: %s", error)
             await asyncio.sleep(RETRY_EVERY)
+
+
+def _put_out_by(row: RunRow) -> int:
+    """The run to which the items of a run's steps belong."""
+    return row.parent if row.parent is not None and step_of(row.workflow) is not None else row.run
 
 
 async def feed_history(driver: Driver, history: History) -> None:
@@ -64,16 +73,22 @@ async def take_back(store: Store, driver: Driver, steps: Sequence[str]) -> bool:
     """What the lost attempt of a step has put into streams doesn't count, now that it is attempted again.
 
     Args:
-        steps: those with items; only the ones that are still open are attempted again.
+        steps: those with items; only the ones that are still open, and not sent elsewhere, are attempted again.
 
     Returns:
         False if another worker drives the run by now.
     """
     operations = driver.machine.operations
-    again = [step for step in steps if isinstance(operations.get(step), RunStep)]
+    again = [
+        step
+        for step in steps
+        if isinstance(operation := operations.get(step), RunStep) and operation.sent is None
+    ]
     while again:
         try:
-            return await store.streams.supersede(driver.run, driver.epoch, again, now=driver.now())
+            return await store.streams.supersede(
+                driver.run, driver.epoch, again, now=driver.now(), of=driver.streams_of
+            )
         except StoreError as error:
             logger.warning("couldn't take back items of lost attempts, will try again: %s", error)
             await asyncio.sleep(RETRY_EVERY)

@@ -9,14 +9,15 @@ from perdure.core import events as ev
 from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartTimer
 from perdure.core.machine import Machine
 from perdure.core.status import Status
-from perdure.runtime.attempt import Attempt
+from perdure.runtime import elsewhere
+from perdure.runtime.attempt import Attempt, Reporter
 from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host, appended
 from perdure.runtime.parking import why_parked
 from perdure.runtime.pausing import Pause
 from perdure.runtime.timers import Alarm
 from perdure.storage.effects import Effect, StepDetail
-from perdure.storage.records import Detail
+from perdure.storage.records import Detail, NewRun
 
 #: Seconds after which a callback that is due is looked after again, if nothing has come of it.
 LOOK_AGAIN = 5.0
@@ -45,6 +46,15 @@ class Owner(Protocol):
     @property
     def keys(self) -> int: ...
     def record(self, event: ev.Event, value: Any = ...) -> None: ...
+    @property
+    def known_as(self) -> str: ...
+    @property
+    def streams_of(self) -> int | None: ...
+    @property
+    def reporter(self) -> Reporter | None: ...
+    def now(self) -> float: ...
+    def write_down(self, event: Any, effects: Sequence[Effect] = ..., child: NewRun | None = ...) -> None: ...
+    def collect(self, event: Any, value: Any, effects: Sequence[Effect] = ...) -> ev.Event: ...
     def add_effect(self, effect: Effect) -> None: ...
     def flush(self) -> None: ...
     def deadline_passed(self) -> None: ...
@@ -63,7 +73,7 @@ class Work:
 
     def start_step(self, operation: RunStep) -> None:
         """Begin the step's next attempt, now or when its wait is over."""
-        if self.attempting(operation):
+        if operation.sent is not None or self.attempting(operation):
             return
         host = self._run.host
         if operation.parked is not None and (operation.parked.unknown or not operation.concluding):
@@ -74,14 +84,21 @@ class Work:
             host.steps.give_up(self._run, operation)
             return
         if waits:
-            self.arm(operation.id, operation.retry_at, self.start_step, operation)
+            self.arm(operation.id, operation.retry_at, self._retry, operation)
             host.watch(self._run, operation)
+            return
+        if operation.elsewhere:
+            elsewhere.send(self._run, operation)
             return
         attempt = host.steps.start(self._run, operation)
         if not attempt.over:  # eager tasks may be done already
             if self._attempts is None:
                 self._attempts = {}
             self._attempts[operation.id] = attempt
+
+    def _retry(self, operation: RunStep) -> None:
+        self.start_step(operation)
+        self._run.flush()  # it may have been sent elsewhere
 
     def follow(self, event: ev.Event) -> None:
         """What is in the history now asks for something here: do it."""
@@ -200,6 +217,10 @@ class Work:
         if self._attempts is not None and (attempt := self._attempts.pop(operation.id, None)) is not None:
             attempt.cancel()
 
+    def give_up(self, operation: RunStep) -> None:
+        """The code doesn't wait any more for this step, which was sent elsewhere."""
+        elsewhere.give_up(self._run, operation)
+
     def abandon(self, operation: RunStep) -> None:
         """The code doesn't wait for this step any more, and an attempt that executes is to go on all the same."""
         attempt = None if self._attempts is None else self._attempts.get(operation.id)
@@ -217,6 +238,9 @@ class Work:
     def conclude(self, operation: RunStep) -> None:
         """The code was cancelled and waits for the step: what executes goes on, nothing else begins."""
         if self._run.machine.operations.get(operation.id) is not operation:
+            return
+        if operation.sent is not None:
+            elsewhere.conclude(self._run, operation)
             return
         attempt = None if self._attempts is None else self._attempts.get(operation.id)
         stands_in_line = attempt is not None and attempt.future is None and not operation.recalled
@@ -252,7 +276,10 @@ class Work:
         """Whether there is something to do at once: a step that executes, stands in line or was interrupted."""
         operations = self._run.machine.operations.values()
         return self.sending or any(
-            isinstance(operation, RunStep) and operation.retry_at <= now and operation.parked is None
+            isinstance(operation, RunStep)
+            and operation.retry_at <= now
+            and operation.parked is None
+            and operation.sent is None
             for operation in operations
         )
 

@@ -22,6 +22,7 @@ from perdure.runtime.deadlines import Deadlines
 from perdure.runtime.definitions import workflow_named
 from perdure.runtime.draining import drain, end, hand_back
 from perdure.runtime.driver import Driver
+from perdure.runtime.errands import ErrandDefinition, ErrandDriver
 from perdure.runtime.family import Family
 from perdure.runtime.fleet import DECLARED_DEAD, Fleet
 from perdure.runtime.hosting import Hosting
@@ -245,7 +246,7 @@ class Worker(Hosting):
             if not await take_back(self._store, driver, emitting):
                 driver.lose("somebody else drives it")
                 return
-            self._listeners.changed(driver.id)
+            self._listeners.changed(driver.known_as)
         self.drivers[row.run] = driver
         driver.work.watch_deadline()
         if history.details:
@@ -264,7 +265,8 @@ class Worker(Hosting):
         definition = workflow_named(row.workflow)
         assert definition is not None, "a run is claimed only by a worker with its code"
 
-        driver = Driver(self, row, definition, new_machine(row, definition, self.max_payload))
+        kind = ErrandDriver if isinstance(definition, ErrandDefinition) else Driver
+        driver = kind(self, row, definition, new_machine(row, definition, self.max_payload))
         driver.last_active = self.clock()
         return driver
 

@@ -12,7 +12,14 @@ from perdure.core import events as ev
 from perdure.errors import UndecodableError
 
 #: Answers to what one generation asked for, and decisions about its steps.
-_OF_ONE_GENERATION = (ev.ChildEnded, ev.CallbackEnded, ev.StepRerun, ev.StepCompleted, ev.StepFailed)
+_OF_ONE_GENERATION = (
+    ev.ChildEnded,
+    ev.ErrandEnded,
+    ev.CallbackEnded,
+    ev.StepRerun,
+    ev.StepCompleted,
+    ev.StepFailed,
+)
 
 
 def goes_over(data: bytes) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from perdure.core.errands import step_of
 from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
@@ -231,6 +232,7 @@ def _matches(filter: RunFilter, run: Run) -> bool:
         and (filter.parent is None or run.parent == filter.parent)
         and (filter.text is None or filter.text in run.id)
         and (filter.since is None or run.created_at >= filter.since)
+        and (filter.errands or step_of(run.workflow) is None)
         and (filter.unpatched is None or not (run.ended or filter.unpatched in run.patches))
         and all(holds(condition, run) for condition in filter.attributes)
     )

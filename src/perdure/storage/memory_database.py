@@ -238,7 +238,7 @@ class MemoryDatabase:
                     run.status, run.reason = Status.WAITING.value, None
                 wanted = resumed or (run.inbox and not run.held) or self._fits_elsewhere(run)
                 run.release(append.now if wanted else append.wake_at)
-        if append.parent_mail is not None and run.parent is not None:
+        if append.parent_mail is not None and run.parent is not None and run.parent_op is not None:
             self.deliver(self.runs[run.parent], append.parent_mail, append.now)
         return Appended(append.expected + len(append.events), children, successor)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from perdure.core.status import Status
 from perdure.storage import memory_attributes, memory_streams, memory_versions
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
+from perdure.storage.errands import StopErrand
 from perdure.storage.memory_callbacks import open_callback
 from perdure.storage.records import Append, Detail
 from perdure.storage.streams import Emit, Settle, Supersede
@@ -38,6 +40,18 @@ def _keep_checkpoint(db: Any, append: Append, effect: KeepCheckpoint) -> None:
     db.runs[append.run].checkpoint = append.expected
 
 
+def _stop_errand(db: Any, append: Append, effect: StopErrand) -> None:
+    run = db.find_id(effect.errand)
+    if run is None or run.ended:
+        return
+    if run.started_at is None and run.owner is None:
+        db.end_alone(run, effect.event, append.now, status=Status.CANCELLED.value)
+        if effect.tell:
+            db.tell_parent(run, Status.CANCELLED.value, append.now)
+    elif effect.request is not None and db.deliver(run, effect.request, append.now):
+        run.parent_op = None
+
+
 _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     OpenCallback: open_callback,
     DeliverMessage: _send,
@@ -50,6 +64,7 @@ _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     SetAttributes: memory_attributes.set_attributes,
     MarkPatched: memory_attributes.mark_patched,
     Misfit: memory_versions.misfit,
+    StopErrand: _stop_errand,
 }
 
 

@@ -45,7 +45,7 @@ class MemoryStreams:
 
     async def emit(self, batch: Sequence[StepItems]) -> list[bool]:
         db = self._database()
-        answers = [_driven(db, group.run, group.epoch) for group in batch]
+        answers = [_driven(db, group.run, group.epoch) and _live(db, group.of) for group in batch]
         for group, driven in zip(batch, answers, strict=True):
             if driven and group.items:
                 _put_group(db, group)
@@ -62,12 +62,14 @@ class MemoryStreams:
         }
         return sorted(found)
 
-    async def supersede(self, run: int, epoch: int, steps: Sequence[str], *, now: float) -> bool:
+    async def supersede(
+        self, run: int, epoch: int, steps: Sequence[str], *, now: float, of: int | None = None
+    ) -> bool:
         db = self._database()
         if not _driven(db, run, epoch):
             return False
         for step in steps:
-            _supersede(db, run, step, now)
+            _supersede(db, run if of is None else of, step, now)
         self._changed()
         return True
 
@@ -88,6 +90,10 @@ class MemoryStreams:
 def _driven(db: Any, run: int, epoch: int) -> bool:
     row = db.runs.get(run)
     return row is not None and row.epoch == epoch and row.owner is not None
+
+
+def _live(db: Any, run: int | None) -> bool:
+    return run is None or (run in db.runs and not db.runs[run].ended)
 
 
 def _stream(db: Any, run: int, name: str) -> Stream:
@@ -128,15 +134,16 @@ def take_back_unsettled(db: Any, run: int, now: float) -> None:
 
 
 def _put_group(db: Any, group: StepItems) -> None:
-    stream = _stream(db, group.run, group.stream)
+    run = group.run if group.of is None else group.of
+    stream = _stream(db, run, group.stream)
     first = len(stream.rows) + 1
     for offset, data in enumerate(group.items, first):
         row = StreamRow(offset, group.now, data, group.step, group.attempt, superseded=False, since=0)
-        stream.rows.append((group.run, row))
+        stream.rows.append((run, row))
     last = len(stream.rows)
-    writer = stream.writers.get((group.run, group.step))
+    writer = stream.writers.get((run, group.step))
     if writer is None:
-        stream.writers[group.run, group.step] = Writer(group.attempt, first, last)
+        stream.writers[run, group.step] = Writer(group.attempt, first, last)
     else:
         writer.attempt, writer.last, writer.open = group.attempt, last, True
         if writer.superseded > writer.first:

@@ -31,6 +31,14 @@ class MemoryUnbegun:
         ]
         return sorted(found, key=lambda item: item.id)[:limit]
 
+    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[str]:
+        names = {
+            run.workflow
+            for run in self._database().runs.values()
+            if _is_unbegun(run) and run.queue in queues and run.workflow.startswith(prefix)
+        }
+        return sorted(names)[:limit]
+
     async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:
         db = self._database()
         found = db.runs[run]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from perdure.core.errands import step_of
+
 
 def no_worker_knows(workflow: str, queue: str) -> str:
     """For BlockCode.CODE."""
+    step = step_of(workflow)
+    code = f"workflow {workflow!r}" if step is None else f"step {step!r}"
     return (
-        f"no worker knows the workflow {workflow!r} in queue {queue!r}: none of the running workers has "
+        f"no worker knows the {code} in queue {queue!r}: none of the running workers has "
         f"imported its module or serves this queue. Start one that does; the run then goes on by itself."
     )
 

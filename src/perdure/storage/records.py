@@ -290,6 +290,7 @@ class RunFilter(msgspec.Struct, frozen=True, gc=False):
         since: created at or after.
         attributes: what must hold, all of it.
         unpatched: live, and didn't take the new branch of this change of code.
+        errands: also the runs that carry out steps of others.
     """
 
     statuses: Sequence[str] = ()
@@ -301,3 +302,4 @@ class RunFilter(msgspec.Struct, frozen=True, gc=False):
     limit: int = 100
     attributes: Sequence[Condition] = ()
     unpatched: str | None = None
+    errands: bool = True

@@ -39,6 +39,7 @@ class StepItems(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         run: key of the run that the driver drives, in this epoch.
+        of: key of the run whose step it is and whose stream, if that is another one; it must be live.
         items: the encoded items.
         now: wall-clock seconds.
     """
@@ -50,6 +51,7 @@ class StepItems(msgspec.Struct, frozen=True, gc=False):
     stream: str
     items: Sequence[bytes]
     now: float
+    of: int | None = None
 
 
 class StreamRow(msgspec.Struct, frozen=True, gc=False):
@@ -86,7 +88,8 @@ class Streams(Protocol):
         """Put items of steps into streams, in order.
 
         Returns:
-            For each whether it was taken. It isn't if its run is driven in another epoch, or by nobody.
+            For each whether it was taken. It isn't if its run is driven in another epoch, or by nobody; or if the
+            run whose step it is has ended.
         """
         ...
 
@@ -94,8 +97,14 @@ class Streams(Protocol):
         """(run, step) for every step of these runs with items that are neither taken back nor settled."""
         ...
 
-    async def supersede(self, run: int, epoch: int, steps: Sequence[str], *, now: float) -> bool:
-        """Take back what these steps have put out. False: the run is driven in another epoch, or by nobody."""
+    async def supersede(
+        self, run: int, epoch: int, steps: Sequence[str], *, now: float, of: int | None = None
+    ) -> bool:
+        """Take back what these steps have put out. False: the run is driven in another epoch, or by nobody.
+
+        Args:
+            of: key of the run whose steps they are, if that is another one.
+        """
         ...
 
     async def read(self, id: str, stream: str, *, after: int, limit: int) -> StreamPage | None:

@@ -20,6 +20,10 @@ class Unbegun(Protocol):
         """Control mail of such runs, of each the oldest first, at most `limit` items."""
         ...
 
+    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[str]:
+        """Workflows of such runs in these queues, as far as their names begin with `prefix`; at most `limit`."""
+        ...
+
     async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:
         """End such a run: append `event` and make `status` final; its parent is told.
 

@@ -8,9 +8,11 @@ from typing import Any
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
+from perdure.storage.errands import StopErrand
 from perdure.storage.postgres import attributes, streams, versions
 from perdure.storage.postgres.callbacks import open_callback
 from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.errands import stop_errand
 from perdure.storage.postgres.lifecycle import send_message
 from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.updates import set_update
@@ -47,6 +49,7 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], Awaitable[None]]] = 
     SetAttributes: attributes.set_attributes,
     MarkPatched: attributes.mark_patched,
     Misfit: versions.misfit,
+    StopErrand: stop_errand,
 }
 
 

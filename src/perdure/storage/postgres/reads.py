@@ -32,6 +32,7 @@ async def find(db: Database, filter: RunFilter) -> list[RunRow]:
         "text": filter.text,
         "since": None if filter.since is None else float(filter.since),
         "limit": filter.limit,
+        "errands": filter.errands,
     }
     if filter.attributes or filter.unpatched is not None:
         keys = await find_keys(db, filter, given)

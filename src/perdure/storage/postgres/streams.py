@@ -22,14 +22,16 @@ class PostgresStreams:
 
     async def emit(self, batch: Sequence[StepItems]) -> list[bool]:
         # what the workflow has put out before the step began comes first
-        await self._ways.arrived({group.run for group in batch})
+        await self._ways.arrived({group.run if group.of is None else group.of for group in batch})
         return await self._ways.write(_emit_steps, batch)
 
     async def unsettled(self, runs: Sequence[int]) -> list[tuple[int, str]]:
         return await self._ways.read(_unsettled, runs) if runs else []
 
-    async def supersede(self, run: int, epoch: int, steps: Sequence[str], *, now: float) -> bool:
-        return await self._ways.write(_supersede_steps, run, epoch, steps, now)
+    async def supersede(
+        self, run: int, epoch: int, steps: Sequence[str], *, now: float, of: int | None = None
+    ) -> bool:
+        return await self._ways.write(_supersede_steps, run, epoch, steps, now, of)
 
     async def read(self, id: str, stream: str, *, after: int, limit: int) -> StreamPage | None:
         return await self._ways.read(_page, id, stream, after, limit)
@@ -66,7 +68,9 @@ async def take_back_unsettled(db: Database, run: int, now: float) -> None:
 async def _emit_steps(db: Database, batch: Sequence[StepItems]) -> list[bool]:
     answers: list[bool] = []
     for group in batch:
-        driven = bool(await db.rows("driven", run=group.run, epoch=group.epoch))
+        # who sent it is older, and ancestors are locked first
+        live = group.of is None or bool(await db.rows("is_live", run=group.of))
+        driven = live and bool(await db.rows("driven", run=group.run, epoch=group.epoch))
         answers.append(driven)
         if driven and group.items:
             await _put_group(db, group)
@@ -75,14 +79,15 @@ async def _emit_steps(db: Database, batch: Sequence[StepItems]) -> list[bool]:
 
 async def _put_group(db: Database, group: StepItems) -> None:
     count = len(group.items)
-    stream, last = await _grow(db, group.run, group.stream, count)
+    run = group.run if group.of is None else group.of
+    stream, last = await _grow(db, run, group.stream, count)
     first = last - count + 1
     places, items = list(range(first, last + 1)), list(group.items)
-    await _put(db, stream, places, items, group.now, group.run, step=group.step, attempt=group.attempt)
+    await _put(db, stream, places, items, group.now, run, step=group.step, attempt=group.attempt)
     await db.run(
         "note_writer",
         stream=stream,
-        run=group.run,
+        run=run,
         step=group.step,
         attempt=group.attempt,
         first=first,
@@ -95,11 +100,13 @@ async def _grow(db: Database, run: int, name: str, count: int) -> tuple[int, int
     return stream, size
 
 
-async def _supersede_steps(db: Database, run: int, epoch: int, steps: Sequence[str], now: float) -> bool:
+async def _supersede_steps(
+    db: Database, run: int, epoch: int, steps: Sequence[str], now: float, of: int | None
+) -> bool:
     if not await db.rows("driven", run=run, epoch=epoch):
         return False
     for step in steps:
-        await _supersede(db, run, step, now)
+        await _supersede(db, run if of is None else of, step, now)
     return True
 
 

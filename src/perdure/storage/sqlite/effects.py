@@ -8,10 +8,12 @@ from typing import Any
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
+from perdure.storage.errands import StopErrand
 from perdure.storage.records import Append
 from perdure.storage.sqlite import attributes, streams, versions
 from perdure.storage.sqlite.callbacks import open_callback
 from perdure.storage.sqlite.database import Database, Value
+from perdure.storage.sqlite.errands import stop_errand
 from perdure.storage.sqlite.lifecycle import send_message
 from perdure.storage.sqlite.updates import set_update
 from perdure.storage.streams import Emit, Settle, Supersede
@@ -46,6 +48,7 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     SetAttributes: attributes.set_attributes,
     MarkPatched: attributes.mark_patched,
     Misfit: versions.misfit,
+    StopErrand: stop_errand,
 }
 
 

@@ -39,6 +39,7 @@ def find(db: Database, filter: RunFilter) -> list[RunRow]:
         "since": filter.since,
         "before": filter.before,
         "limit": filter.limit,
+        "errands": filter.errands,
     }
     if filter.attributes or filter.unpatched is not None:
         db.begin("BEGIN")

@@ -30,8 +30,10 @@ class SqliteStreams:
         answer: list[tuple[int, str]] = await self._read(_unsettled, runs)
         return answer
 
-    async def supersede(self, run: int, epoch: int, steps: Sequence[str], *, now: float) -> bool:
-        answer: bool = await self._write(_supersede_steps, run, epoch, steps, now)
+    async def supersede(
+        self, run: int, epoch: int, steps: Sequence[str], *, now: float, of: int | None = None
+    ) -> bool:
+        answer: bool = await self._write(_supersede_steps, run, epoch, steps, now, of)
         return answer
 
     async def read(self, id: str, stream: str, *, after: int, limit: int) -> StreamPage | None:
@@ -73,6 +75,8 @@ def _emit_steps(db: Database, batch: Sequence[StepItems]) -> list[bool]:
     answers: list[bool] = []
     for group in batch:
         driven = bool(db.value("driven", {"run": group.run, "epoch": group.epoch}))
+        if group.of is not None:
+            driven = driven and bool(db.value("is_live", {"run": group.of}))
         answers.append(driven)
         if driven and group.items:
             _put_group(db, group)
@@ -81,9 +85,10 @@ def _emit_steps(db: Database, batch: Sequence[StepItems]) -> list[bool]:
 
 def _put_group(db: Database, group: StepItems) -> None:
     count = len(group.items)
-    ((stream, last),) = db.rows("grow_stream", {"run": group.run, "name": group.stream, "count": count})
+    run = group.run if group.of is None else group.of
+    ((stream, last),) = db.rows("grow_stream", {"run": run, "name": group.stream, "count": count})
     first = last - count + 1
-    writer = {"stream": stream, "run": group.run, "step": group.step, "attempt": group.attempt}
+    writer = {"stream": stream, "run": run, "step": group.step, "attempt": group.attempt}
     places: list[tuple[int, int]] = []
     start = 1
     for item in group.items:
@@ -96,11 +101,13 @@ def _put_group(db: Database, group: StepItems) -> None:
     db.run("note_writer", {**writer, "first": first, "last": last})
 
 
-def _supersede_steps(db: Database, run: int, epoch: int, steps: Sequence[str], now: float) -> bool:
+def _supersede_steps(
+    db: Database, run: int, epoch: int, steps: Sequence[str], now: float, of: int | None
+) -> bool:
     if not db.value("driven", {"run": run, "epoch": epoch}):
         return False
     for step in steps:
-        _supersede(db, run, step, now)
+        _supersede(db, run if of is None else of, step, now)
     return True
 
 

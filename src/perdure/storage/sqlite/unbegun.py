@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from perdure.storage.records import Mail
-from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import tell_parent
-from perdure.storage.sqlite.rows import mail_rows
+from perdure.storage.sqlite.rows import as_json, mail_rows
 
 
 class SqliteUnbegun:
@@ -26,6 +26,10 @@ class SqliteUnbegun:
         found: list[Mail] = await self._read(_mail, limit)
         return found
 
+    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[str]:
+        found: list[str] = await self._read(_missed, queues, prefix, limit)
+        return found
+
     async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:
         ended: bool = await self._write(_end, run, event, status, reason, now)
         return ended
@@ -33,6 +37,12 @@ class SqliteUnbegun:
 
 def _mail(db: Database, limit: int) -> list[Mail]:
     return mail_rows(db.rows("mail_of_unbegun", {"limit": limit}))
+
+
+def _missed(db: Database, queues: Sequence[str], prefix: str, limit: int) -> list[str]:
+    after = prefix + chr(0x10FFFF)  # a range, so that the index serves
+    given: dict[str, Value] = {"queues": as_json(queues), "first": prefix, "after": after, "limit": limit}
+    return [workflow for (workflow,) in db.rows("missed_workflows", given)]
 
 
 def _end(db: Database, run: int, event: bytes, status: str, reason: str | None, now: float) -> bool:

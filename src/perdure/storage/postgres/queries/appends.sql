@@ -115,7 +115,7 @@ DELETE FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[]) AND kind = 'contr
 SELECT DISTINCT parent FROM perdure.runs WHERE parent = ANY (%(runs)b::bigint[]) AND ended_at IS NULL;
 
 -- name: parent_of
-SELECT parent FROM perdure.runs WHERE run = %(run)s::bigint;
+SELECT CASE WHEN parent_op IS NULL THEN NULL ELSE parent END FROM perdure.runs WHERE run = %(run)s::bigint;
 
 -- name: live_children
 SELECT c.run, c.on_parent_close, p.id

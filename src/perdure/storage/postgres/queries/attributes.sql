@@ -37,6 +37,7 @@ WHERE (%(name)s::text IS NULL OR r.run IN (
            AND right(r.workflow, length(%(workflow)s::text) + 1) = '.' || %(workflow)s::text))
   AND (%(text)s::text IS NULL OR strpos(r.id, %(text)s::text) > 0)
   AND (%(since)s::double precision IS NULL OR r.created_at >= %(since)s::double precision)
+  AND (%(errands)s::boolean OR left(r.workflow, 5) <> 'step/')
   AND (%(parent)s::bigint IS NULL OR r.parent = %(parent)s::bigint)
   AND (%(unpatched)s::text IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
        SELECT 1 FROM perdure.patches AS p WHERE p.run = r.run AND p.change = %(unpatched)s::text)))

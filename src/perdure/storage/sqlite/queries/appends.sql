@@ -108,7 +108,7 @@ SELECT DISTINCT c.parent FROM json_each(:runs) AS p CROSS JOIN runs AS c ON c.pa
 WHERE c.ended_at IS NULL;
 
 -- name: parent_of
-SELECT parent FROM runs WHERE run = :run;
+SELECT iif(parent_op IS NULL, NULL, parent) FROM runs WHERE run = :run;
 
 -- name: live_children
 SELECT c.run, c.on_parent_close, p.id

@@ -29,6 +29,7 @@ WHERE r.run IN (
        OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
   AND (:text IS NULL OR instr(r.id, :text) > 0)
   AND (:since IS NULL OR r.created_at >= :since)
+  AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
   AND (:parent IS NULL OR r.parent = :parent)
   AND (:unpatched IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
        SELECT 1 FROM patches AS p WHERE p.run = r.run AND p.change = :unpatched)))
@@ -57,6 +58,7 @@ WHERE (:name IS NULL OR r.run IN (SELECT attr.run FROM attributes AS attr WHERE 
        OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
   AND (:text IS NULL OR instr(r.id, :text) > 0)
   AND (:since IS NULL OR r.created_at >= :since)
+  AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
   AND (:parent IS NULL OR r.parent = :parent)
   AND (:unpatched IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
        SELECT 1 FROM patches AS p WHERE p.run = r.run AND p.change = :unpatched)))

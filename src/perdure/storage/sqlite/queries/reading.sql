@@ -30,6 +30,7 @@ WHERE r.next IS NULL
        OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
   AND (:text IS NULL OR instr(r.id, :text) > 0)
   AND (:since IS NULL OR r.created_at >= :since)
+  AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
 ORDER BY r.run DESC
 LIMIT :limit;
 
@@ -47,6 +48,7 @@ WHERE r.parent = :parent AND r.next IS NULL
        OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
   AND (:text IS NULL OR instr(r.id, :text) > 0)
   AND (:since IS NULL OR r.created_at >= :since)
+  AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
 ORDER BY r.run DESC
 LIMIT :limit;
 

@@ -1,0 +1,80 @@
+"""What an errand is told, and what it tells: the input of its run, and the report that it ends with.
+
+The run that sends an errand decides when a step is tried again and when it has failed, since only its code has the
+policy. So an errand carries what one attempt needs, and reports an exception with all that a policy looks at.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from perdure.codec.bare import bases, type_name
+from perdure.codec.failures import failure_of
+from perdure.core import events as ev
+from perdure.core.retry import http_status, retry_after
+from perdure.errors import UndecodableError
+from perdure.runtime.standins import error_of
+
+
+class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt of a step that is to be executed elsewhere.
+
+    Attributes:
+        run, step: the run whose step it is, and the step's id there.
+        keys: that run's generation by which idempotency keys are made.
+        input: the step's encoded arguments.
+        timeout, heartbeat_timeout: of the attempt, in seconds.
+        detail, detail_at: what the newest heartbeat of an earlier attempt told.
+    """
+
+    run: str
+    step: str
+    keys: int
+    attempt: int
+    input: bytes
+    timeout: float | None = None
+    heartbeat_timeout: float | None = None
+    detail: bytes | None = None
+    detail_at: float = 0.0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Errand).decode
+
+
+def encode_errand(errand: Errand) -> bytes:
+    """As the input of a run."""
+    return _encode(errand)
+
+
+def decode_errand(data: bytes) -> Errand:
+    """The errand that a run was made for.
+
+    Raises:
+        UndecodableError: a newer version of Perdure has sent it, or the bytes are damaged.
+    """
+    try:
+        return _decode(data)
+    except msgspec.MsgspecError as error:
+        msg = f"what an errand is told can't be read: {error}. Upgrade Perdure on this worker, and it goes on"
+        raise UndecodableError(msg) from error
+
+
+def failed(report: ev.ErrandEnded, error: BaseException) -> ev.ErrandEnded:
+    """The report of an attempt that has raised something."""
+    return msgspec.structs.replace(
+        report,
+        failure=failure_of(error),
+        kinds=tuple(type_name(kind) for kind in bases(type(error))),
+        http_status=http_status(error),
+        retry_after=retry_after(error, time.time()),
+    )
+
+
+def error_in(report: ev.ErrandEnded) -> BaseException | None:
+    """What the attempt has raised, as far as it can be rebuilt here; None if it hasn't raised anything."""
+    if report.failure is None:
+        return None
+    return error_of(report.failure, report.kinds, report.http_status, report.retry_after)
