@@ -1,0 +1,92 @@
+"""A script for the store alone: appends of all kinds, children, mail, checkpoints, closing and opening."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+from deeds import DATABASE, Deeds
+
+from perdure.storage.records import RunRow
+from perdure.storage.sqlite import SqliteStore
+from perdure.testing.conformance.bench import NOW, Bench
+from perdure.testing.disk import RecordingDisk
+
+RUNS = 4
+
+
+async def play(folder: Path, seed: int, rounds: int) -> Deeds:
+    """Play it on a new database in this folder, recording."""
+    disk = RecordingDisk(folder)
+    script = _Script(Deeds(disk), folder / DATABASE, random.Random(seed))
+    await script.open()
+    for number in range(rounds):
+        if number % 17 == 16:
+            await script.open()
+        await script.round(number)
+    await script.bench.close()
+    return script.deeds
+
+
+class _Script:
+    def __init__(self, deeds: Deeds, path: Path, chance: random.Random) -> None:
+        self.deeds = deeds
+        self.chance = chance
+        self.bench = Bench(lambda: SqliteStore(path, vfs=deeds.disk.name))
+        self.rows: list[RunRow] = []
+        self.seqs: dict[int, int] = {}
+        self.asked: set[int] = set()
+
+    async def open(self) -> None:
+        await self.bench.close()
+        await self.bench.open()
+        self.deeds.disk.mark("opened")
+        if not self.rows:
+            worker = await self.bench.worker()
+            new = [self.bench.new(f"run-{number}", owner=worker) for number in range(RUNS)]
+            made = await self.deeds.do(self.bench.store.create(new), made=[run.id for run in new])
+            self.rows = [one.row for one in made]
+            self.seqs = {row.run: row.seq for row in self.rows}
+
+    async def round(self, number: int) -> None:
+        """Some deeds at once: they share a transaction, mostly. One alone goes the short way."""
+        self.asked.clear()
+        together = self.chance.choice((1, 1, 1, 2, 3, 5))
+        await asyncio.gather(*[await self.deed(f"{number}.{part}") for part in range(together)])
+
+    async def deed(self, name: str) -> Awaitable[Any]:
+        row = self.chance.choice(self.rows)
+        kind = self.chance.random()
+        store = self.bench.store
+        if kind < 0.1:
+            new = [self.bench.new(f"{name}/{part}") for part in range(self.chance.randint(1, 3))]
+            return self.deeds.do(store.create(new), made=[run.id for run in new])
+        if kind < 0.25:
+            mail = f"mail {name}".encode()
+            return self.deeds.do(store.send(row.id, mail, now=NOW), sent=[mail])
+        return self.append(row, name, kind, await store.inbox(row.run) if kind < 0.4 else [])
+
+    def append(self, row: RunRow, name: str, kind: float, mail: Any) -> Awaitable[Any]:
+        if row.run in self.asked:
+            mail = []
+        self.asked.add(row.run)
+        size = self.chance.choice((10, 100, 1000, 9000))
+        events = [
+            f"{name}:{part} ".encode() + self.chance.randbytes(size)
+            for part in range(self.chance.choice((1, 1, 2, 5)))
+        ]
+        seq = self.seqs[row.run]
+        children = [self.bench.new(f"{name}/child")] if kind > 0.9 else []
+        change = self.bench.change(
+            row, *events, expected=seq, children=children, consumed=[item.id for item in mail]
+        )
+        self.seqs[row.run] = seq + len(events)
+        return self.deeds.do_soon(
+            self.bench.store.append([change]),
+            events={(row.run, seq + 1 + place): event for place, event in enumerate(events)},
+            made=[child.id for child in children],
+            taken=[item.data for item in mail],
+        )

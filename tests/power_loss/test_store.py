@@ -1,0 +1,130 @@
+"""Power is cut while the store works: what it acknowledged is on the disk, whole, and nothing is damaged.
+
+The real store runs on a disk that records; then images of what may be on that disk are looked at. So that this
+proves anything, the same harness must find losses where the store syncs less than it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deeds import Broken, Deeds, Lost, check, look, moment
+from script import play
+
+from perdure.storage.sqlite import connection
+from perdure.storage.sqlite.database import Database
+from perdure.testing.powerloss import Directories, images, put
+
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
+SEEDS = range(50) if SOAK else range(2)
+IMAGES = 900 if SOAK else 120
+
+
+def recorded(folder: Path, seed: int, rounds: int = 60) -> Deeds:
+    """The script, played on a disk in a new folder."""
+    folder.mkdir()
+    return asyncio.run(play(folder, seed, rounds))
+
+
+def tried(
+    deeds: Deeds, place: Path, count: int, seed: int, directories: Directories
+) -> Iterator[Lost | Broken | int]:
+    """What is wrong with each image, or how many deeds it holds. The image is in `place` until the next one."""
+    for operations, image in images(deeds.disk.log, count, seed, directories):
+        put(image, place)
+        try:
+            yield check(look(place), deeds.all, moment(deeds.disk.log, operations))
+        except (Lost, Broken) as wrong:
+            wrong.add_note(f"power cut after operation {operations}, seed {seed}; the image: {place}")
+            yield wrong
+
+
+def keeps_everything(deeds: Deeds, place: Path, count: int, seed: int, directories: Directories) -> set[int]:
+    """Try images, none of which may be wrong. Returns the numbers of deeds that they hold."""
+    held: set[int] = set()
+    for found in tried(deeds, place, count, seed, directories):
+        if isinstance(found, Exception):
+            raise found
+        held.add(found)
+    return held
+
+
+@pytest.mark.parametrize("directories", Directories)
+def test_nothing_acknowledged_is_lost(
+    directories: Directories, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    began = time.monotonic()
+    for seed in SEEDS:
+        deeds = recorded(tmp_path / f"disk-{seed}", seed)
+        held = keeps_everything(deeds, tmp_path / "image", IMAGES, seed, directories)
+        assert len(held) > 20, "these images are of too few moments"
+    total = len(SEEDS) * IMAGES
+    took = (time.monotonic() - began) / total * 1000
+    record_property("figure", f"{total} images, 0 lost, 0 damaged; {took:.1f} ms an image")
+
+
+@pytest.mark.parametrize("directories", Directories)
+def test_a_new_database_stays(directories: Directories, tmp_path: Path) -> None:
+    """From before the file exists to its first runs; many images of each moment."""
+    deeds = recorded(tmp_path / "disk", 1, rounds=1)
+    for seed in range(1, IMAGES // 60):
+        keeps_everything(deeds, tmp_path / "image", 60, seed, directories)
+
+
+# -- the harness bites ----------------------------------------------------------------------------------
+
+
+def syncing_less(monkeypatch: pytest.MonkeyPatch, wanted: str, given: str, then: int) -> None:
+    """Let the store believe that it has set `wanted`."""
+    real = Database.pragma
+
+    def pragma(self: Database, name: str, value: int | str | None = None) -> Any:
+        return real(self, name, given if (name, value) == ("synchronous", wanted) else value)
+
+    monkeypatch.setattr(Database, "pragma", pragma)
+    monkeypatch.setattr(connection, "_SYNCHRONOUS_FULL", then)
+
+
+def verdicts(deeds: Deeds, place: Path, count: int, directories: Directories) -> Counter[str]:
+    return Counter(type(found).__name__ for found in tried(deeds, place, count, 1, directories))
+
+
+def test_normal_would_lose_what_was_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    """Never more than that: the file isn't damaged."""
+    syncing_less(monkeypatch, "FULL", "NORMAL", then=1)
+    found = verdicts(recorded(tmp_path / "disk", 1), tmp_path / "image", 100, Directories.JOURNALLED)
+    assert found["Lost"] > 20
+    assert found["Broken"] == 0
+    record_property("figure", f"of 100 images, {found['Lost']} have lost something")
+
+
+def test_off_would_damage_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    syncing_less(monkeypatch, "FULL", "OFF", then=0)
+    found = verdicts(recorded(tmp_path / "disk", 1), tmp_path / "image", 100, Directories.JOURNALLED)
+    assert found["Broken"] > 10
+    record_property(
+        "figure", f"of 100 images, {found['Broken']} are damaged, {found['Lost']} have lost something"
+    )
+
+
+def test_a_new_file_without_extra_could_vanish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    """The journal of its making comes back, and takes back what was made."""
+    syncing_less(monkeypatch, "EXTRA", "FULL", then=2)
+    deeds = recorded(tmp_path / "disk", 1)
+    found = verdicts(deeds, tmp_path / "image", 100, Directories.STRICT)
+    assert found["Lost"] > 10
+    record_property("figure", f"of 100 images, {found['Lost']} have lost everything")
+    assert verdicts(deeds, tmp_path / "image", 50, Directories.JOURNALLED) == {"int": 50}
