@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from perdure.core.limiting import (
     HORIZON,
+    NAP,
     Ask,
     Batch,
     Block,
@@ -258,6 +259,19 @@ def test_nothing_begins_while_it_is_blocked_and_a_block_is_never_cut_short() -> 
     one(states, START, Unblock("l"), Reset("l"))
     assert (now := one(states, START, ask=Ask({"l": {"requests": 1}}))) is not None
     assert now.at == START
+
+
+def test_during_a_long_block_everybody_looks_now_and_then_whether_it_still_holds() -> None:
+    states: dict[str, LimitState] = {}
+    turn(states, Batch(definitions=[Definition("l", {"requests": Rate(60, 60)})]), START)
+    one(states, START, Block("l", START + 7200 * MICRO))
+    ask = Ask({"l": {"requests": 1}})
+    moments = {permit.at for _ in range(100) if (permit := one(states, START, ask=ask)) is not None}
+    assert moments == {START + NAP}
+    one(states, START, Unblock("l"))
+    again = one(states, START + NAP, ask=Ask({"l": {"requests": 1}}, waited=True))
+    assert again is not None
+    assert again.firm
 
 
 def test_what_can_never_be_is_told_and_reserves_nothing() -> None:

@@ -68,6 +68,8 @@ class _Teller:
         match event:
             case ev.StepStarted() | ev.StepAttemptFailed() | ev.StepCompleted() | ev.StepFailed():
                 return self._step(offset, event)
+            case ev.StepDelayed():
+                return self._delay(offset, event)
             case ev.StepParked() | ev.StepRerun():
                 return self._decision(offset, event)
             case ev.TimerStarted() | ev.TimerFired() | ev.ChildStarted() | ev.ChildEnded():
@@ -115,6 +117,16 @@ class _Teller:
                 took = duration(event.at - event.started_at)
                 told = self._failure(event.failure, "failed for good: ") + _decided(event.decision)
                 return Line(offset, "✗", "red", name + number, took, told, self._traceback(event.failure))
+
+    def _delay(self, offset: float, event: ev.StepDelayed) -> Line:
+        told = f"waits {duration(max(0.0, event.until - event.at))} for the rate limit {printable(event.limit)}"
+        if event.failure is None:
+            return Line(offset, "·", "dim", printable(event.step), detail=told)
+        told = self._failure(event.failure, "turned away: ") + f"; {told}"
+        took = "" if event.started_at is None else duration(event.at - event.started_at)
+        return Line(
+            offset, "↻", "yellow", printable(event.step), took, told, self._traceback(event.failure)
+        )
 
     def _decision(self, offset: float, event: ev.StepParked | ev.StepRerun) -> Line:
         name = printable(event.step)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from perdure.core.events import Failure, Record, StepParked, StepSent
+from perdure.core.events import Failure, Record, StepDelayed, StepParked, StepSent
 from perdure.core.handles import TimerHandle
 
 
@@ -42,6 +42,8 @@ class RunStep(Operation, eq=False):
         first_at: when the first attempt started, None before.
         noted: a StepStarted event for the current attempt is in the history.
         concluding: the code was cancelled and waits for the outcome: no attempt follows that isn't on its way.
+        delay: for which limit its next attempt waits, or did wait until it began.
+        refusals: how often in a row the other side has turned it away because of its rate.
         recalled: asked for on replay, so an attempt may have begun before this process drove the run.
         parked: why it waits for a person's decision, None if it doesn't.
         pulse: what its heartbeats have left, the runtime's own.
@@ -66,6 +68,8 @@ class RunStep(Operation, eq=False):
     pulse: Any = None
     elsewhere: bool = False
     sent: StepSent | None = None
+    delay: StepDelayed | None = None
+    refusals: int = 0
 
 
 class StartTimer(Operation, eq=False):

@@ -52,6 +52,7 @@ from perdure.core.events_steps import (
     ErrandEnded,
     StepAttemptFailed,
     StepCompleted,
+    StepDelayed,
     StepFailed,
     StepParked,
     StepRerun,
@@ -105,6 +106,7 @@ __all__ = [
     "RunTerminated",
     "StepAttemptFailed",
     "StepCompleted",
+    "StepDelayed",
     "StepFailed",
     "StepParked",
     "StepRerun",
@@ -124,6 +126,7 @@ Event: TypeAlias = (
     | RunRecovered
     | StepStarted
     | StepAttemptFailed
+    | StepDelayed
     | StepParked
     | StepCompleted
     | StepFailed

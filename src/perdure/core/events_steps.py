@@ -31,6 +31,19 @@ class StepAttemptFailed(Fact, frozen=True, tag="step_attempt_failed"):
     started_at: float
 
 
+class StepDelayed(Fact, frozen=True, tag="step_delayed"):
+    """A step waits for a rate limit, and asks for a permission again at `until` (wall-clock seconds).
+
+    With `failure` an attempt was turned away by the other side because of its rate; that doesn't count as one.
+    """
+
+    step: str
+    until: float
+    limit: str
+    failure: Failure | None = None
+    started_at: float | None = None
+
+
 class StepParked(Fact, frozen=True, tag="step_parked"):
     """A note: a step waits for a person's decision.
 

@@ -31,6 +31,10 @@ from perdure.core.rates import MICRO, Demand, Pace, Rate, reserve, room
 #: How far ahead a permission is given, in microseconds.
 HORIZON = 100_000
 
+#: While a limit is blocked, those who want to begin look again at least so often, in microseconds: the block may be
+#: taken back.
+NAP = 900 * MICRO
+
 #: Thousandths in a whole, and of how many settlements a share keeps the memory.
 WHOLE = 1000
 MEMORY = 16
@@ -305,6 +309,9 @@ def _permit(states: Mapping[str, LimitState], ask: Ask, now: int) -> Permit:
 
     at, because = earliest(_arrival if ask.waited else _end_of_line)
     if at > now + HORIZON:
+        blocked = [state.blocked_until for state in concerned.values() if state.blocked_until > now + NAP]
+        if blocked:
+            return Permit(now + NAP, False, because)
         if ask.waited:
             at, because = earliest(_after_the_late)
         for _, _, _, bucket, amount in wanted:

@@ -230,6 +230,7 @@ _NOTES: dict[type[ev.Event], Callable[[Any, Any, Any], None]] = {
     ev.StepAttemptFailed: Machine._step_noted,
     ev.StepSent: Machine._step_sent,
     ev.ErrandEnded: Machine._refuse,
+    ev.StepDelayed: Machine._step_delayed,
     ev.StepParked: Machine._step_parked,
     ev.StepRerun: Machine._step_rerun,
     ev.TimerStarted: Machine._timer_noted,

@@ -58,6 +58,8 @@ class MatchingCalls(Finding):
             operation.noted = False
             operation.failed_attempts = event.attempt
             operation.retry_at = event.retry_at
+            operation.delay = None
+            operation.refusals = 0
             operation.first_at = operation.first_at or event.started_at
             operation.last_failure = event.failure
             operation.recalled = self.replaying
@@ -78,12 +80,26 @@ class MatchingCalls(Finding):
         self._check_recorded(event, None, event.fingerprint, operation.input)
         operation.sent = event
 
+    def _step_delayed(self, event: ev.StepDelayed, value: Any) -> None:
+        operation = self._known(event, event.step)
+        if isinstance(operation, RunStep):
+            operation.noted = False
+            operation.delay = event
+            operation.sent = None
+            operation.retry_at = event.until
+            operation.recalled = self.replaying
+            if event.failure is not None:
+                operation.refusals += 1
+                operation.last_failure = event.failure
+                operation.first_at = operation.first_at or event.started_at
+
     def _step_parked(self, event: ev.StepParked, value: Any) -> None:
         operation = self._known(event, event.step)
         if isinstance(operation, RunStep):
             self._check_input(event, operation.input)
             operation.parked = event
             operation.sent = None
+            operation.delay = None
             operation.failed_attempts = event.attempt
             operation.last_failure = event.failure
 

@@ -73,6 +73,8 @@ def describe_event(event: ev.Event) -> str:
             return f"step {event.step!r} was started"
         case ev.StepSent():
             return f"attempt {event.attempt} of step {event.step!r} was sent to queue {event.queue!r}"
+        case ev.StepDelayed():
+            return f"step {event.step!r} waits for the rate limit {event.limit!r}"
         case ev.StepParked():
             return f"step {event.step!r} waits for a person's decision"
         case ev.StepRerun():

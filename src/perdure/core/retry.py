@@ -23,6 +23,7 @@ from perdure.errors import (
     OutcomeUnknown,
     PerdureError,
     Permanent,
+    RateLimited,
     Retryable,
     StepProcessDied,
     UndecodableError,
@@ -30,6 +31,9 @@ from perdure.errors import (
 
 #: HTTP statuses worth another try: request timeout, too early, too many requests (RFC 9110, 8470, 6585).
 TRANSIENT_HTTP = frozenset({408, 425, 429})
+
+#: HTTP statuses of a server that turns requests away because of their rate, or because it has too many.
+RATE_HTTP = frozenset({429, 529})
 
 #: OSErrors that describe a mistake and not a moment; they don't go away by waiting.
 LASTING_OS_ERRORS = (
@@ -139,6 +143,9 @@ class _TransientInDatabases(Retry):
         return is_transient_in_databases(error)
 
 
+#: How long to hold back if the other side doesn't say.
+WHEN_TURNED_AWAY = Retry(initial=2.0, max_interval=300.0)
+
 DEFAULT_RETRY: Retry = _TransientOnly()
 TRANSACTION_RETRY: Retry = _TransientInDatabases()
 
@@ -174,6 +181,26 @@ def is_transient_in_databases(error: BaseException) -> bool:
     return any(
         (cls.__module__.partition(".")[0], cls.__name__) in _DATABASE_ERRORS for cls in type(error).__mro__
     )
+
+
+def is_turned_away(error: BaseException) -> bool:
+    """Whether the other side has turned it away because of its rate, so that nothing has happened.
+
+    >>> is_turned_away(RateLimited()), is_turned_away(TimeoutError())
+    (True, False)
+    """
+    return isinstance(error, RateLimited) or http_status(error) in RATE_HTTP
+
+
+def open_again_at(error: BaseException, refusals: int, now: float, chance: float) -> float:
+    """When the other side may take more, wall-clock seconds: as it says, or longer each time.
+
+    Args:
+        refusals: how often in a row it has turned this away.
+        chance: a random number in [0, 1).
+    """
+    said = error.after if isinstance(error, Retryable) else retry_after(error, now)
+    return now + (WHEN_TURNED_AWAY.delay(refusals, chance) if said is None else said)
 
 
 def http_status(error: BaseException) -> int | None:

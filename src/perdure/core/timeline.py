@@ -13,11 +13,11 @@ class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "decision" (of a person), "timer", "child", "message", "callback" or "update".
+        kind: "step", "retry", "limit", "decision" (of a person), "timer", "child", "message", "callback" or "update".
         id: the operation's id within the run; the message's name.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
-        detail: the child's run id, the update's handler, the last attempt's error, or how often a callback has to
+        detail: the child's run id, the rate limit's name, the update's handler, the last attempt's error, or how often a callback has to
             be heard of.
         run: of a step that was sent to a queue: the errand's id.
         heartbeat: JSON of what the step's newest heartbeat told, as far as that is written down.
@@ -64,6 +64,8 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
             case ev.StepAttemptFailed():
                 told = f"attempt {event.attempt} failed: {event.failure.type}: {event.failure.message}"
                 waiting[event.step] = Wait("retry", event.step, event.at, event.retry_at, told)
+            case ev.StepDelayed():
+                waiting[event.step] = Wait("limit", event.step, event.at, event.until, event.limit)
             case ev.StepParked():
                 waiting[event.step] = Wait("decision", event.step, event.at, detail=event.why)
             case ev.StepCompleted() | ev.StepFailed() | ev.StepRerun():

@@ -57,7 +57,7 @@ class Cause(msgspec.Struct, frozen=True):
     """One thing that a run waits for.
 
     Attributes:
-        kind: that of the wait ("message", "timer", "child", "step", "retry", "decision", "callback", "update"), or
+        kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "callback", "update"), or
             "worker", "code", "crashes", "pause", "start", "nothing", "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
@@ -225,6 +225,9 @@ def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
         case "retry":
             told = f"step {name!r} is tried again: {wait.detail}"
             return Cause(wait.kind, told, wait.since, wait.until)
+        case "limit":
+            told = f"step {name!r} waits for the rate limit {wait.detail}"
+            return Cause(wait.kind, told, wait.since, wait.until, "perdure limits")
         case "decision":
             return _decision(facts, wait)
         case "callback":

@@ -38,6 +38,7 @@
     ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
     ├── TurnLimitError                workflow code span without awaiting (blocks the run)
     ├── Retryable                     raised by steps: try again
+    │   └── RateLimited               ... the other side takes no more for now
     ├── Permanent                     raised by steps: don't try again
     ├── OutcomeUnknown                raised by steps: it may have happened, or not
     ├── MovingError                   runs can't be moved, exported or imported
@@ -77,6 +78,7 @@ from perdure.errors.steps import (
     NothingToDecideError,
     OutcomeUnknown,
     Permanent,
+    RateLimited,
     Retryable,
     StepFailed,
     StepProcessDied,
@@ -140,6 +142,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PerdureError",
     "Permanent",
+    "RateLimited",
     "ReadOnlyError",
     "Retryable",
     "RunCancelled",

@@ -85,6 +85,35 @@ class Retryable(PerdureError):
         self.after = after.total_seconds() if isinstance(after, timedelta) else after
 
 
+class RateLimited(Retryable):
+    """Raise in a step when the other side takes no more for now. All workers then hold back what has this limit.
+
+    HTTP errors with the status 429 or 529 are taken for it without that. In a step with a rate limit it doesn't count
+    as an attempt: the step waits, and is tried again however often that happens.
+
+    Args:
+        message: what the other side said.
+        after: how long it takes no more, in seconds or as a timedelta; if that isn't known, longer each time.
+        limit: the rate limit, or its name; the first one of the step if not given.
+
+    Example:
+        >>> raise RateLimited("try again in 20 s", after=20)
+        Traceback (most recent call last):
+        perdure.errors.RateLimited: try again in 20 s
+    """
+
+    def __init__(
+        self,
+        message: str = "the rate limit is exceeded",
+        *,
+        after: float | timedelta | None = None,
+        limit: Any = None,
+    ) -> None:
+        super().__init__(message, after=after)
+        name = getattr(limit, "name", limit)
+        self.limit: str | None = None if name is None else str(name)
+
+
 class Permanent(PerdureError):
     """Raise in a step to fail it at once, whatever its retry policy says."""
 
