@@ -29,6 +29,7 @@ from perdure.api.forking import Args, ForkPlan
 from perdure.api.handle import Handle
 from perdure.api.handlers import on_query, on_update
 from perdure.api.insidestep import heartbeat, idempotency_key, step_info
+from perdure.api.limits import LimitInfo, UnitInfo, settle
 from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.messages import Message, receive, send, until
 from perdure.api.oneshot import run
@@ -42,6 +43,7 @@ from perdure.api.streams import StreamItem, emit
 from perdure.api.workerinfo import WorkerInfo
 from perdure.core import events
 from perdure.core.doubt import Done
+from perdure.core.rates import Rate
 from perdure.core.retry import Retry
 from perdure.core.status import Status
 from perdure.errors import (
@@ -59,6 +61,7 @@ from perdure.errors import (
     OutcomeUnknown,
     PerdureError,
     Permanent,
+    RateLimited,
     ReadOnlyError,
     Retryable,
     RunCancelled,
@@ -78,6 +81,7 @@ from perdure.errors import (
     UnknownScheduleError,
     UpdateRejected,
 )
+from perdure.runtime.limits import RateLimit
 from perdure.runtime.stepcontext import StepInfo
 
 __version__ = "0.1.0"
@@ -100,6 +104,7 @@ __all__ = [
     "HandlerFailed",
     "HandlerUnreachableError",
     "ItemStatus",
+    "LimitInfo",
     "MapFailed",
     "MapResult",
     "Message",
@@ -109,6 +114,9 @@ __all__ = [
     "OutcomeUnknown",
     "PerdureError",
     "Permanent",
+    "Rate",
+    "RateLimit",
+    "RateLimited",
     "ReadOnlyError",
     "Retry",
     "Retryable",
@@ -135,6 +143,7 @@ __all__ = [
     "StoreError",
     "StrayMessage",
     "StreamItem",
+    "UnitInfo",
     "UnknownCallbackError",
     "UnknownHandlerError",
     "UnknownRunError",
@@ -165,6 +174,7 @@ __all__ = [
     "run",
     "send",
     "set_attributes",
+    "settle",
     "sleep",
     "sleep_until",
     "start",

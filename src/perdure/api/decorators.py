@@ -22,6 +22,7 @@ from perdure.runtime.definitions import (
     define_workflow,
 )
 from perdure.runtime.errands import offer
+from perdure.runtime.limits import Limits, limits_of
 from perdure.runtime.transactions import transactional
 
 P = ParamSpec("P")
@@ -99,6 +100,7 @@ def step(
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
     queue: str | None = None,
+    limit: Limits | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -115,6 +117,7 @@ def step(
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
     queue: str | None = None,
+    limit: Limits | None = None,
 ) -> _TransactionalDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -128,6 +131,7 @@ def step(
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
     queue: str | None = None,
+    limit: Limits | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -151,6 +155,9 @@ def step(
         heartbeat_timeout: seconds without a `perdure.heartbeat()` after which an attempt fails with TimeoutError.
         queue: where it is executed: by workers that serve this queue, and have its code. The run can leave memory
             meanwhile. Without one it is executed where its run is driven.
+        limit: a `RateLimit`, or what its `cost(...)` returns, or a list of these: no attempt begins before all of them
+            allow it. While it has to wait, the run may leave memory. The first one is the other side's: it is
+            blocked for all workers when an attempt fails with an HTTP 429 or 529.
         once: it mustn't happen twice. Its start is durable before its body runs; an attempt of which nobody knows
             whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
         verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
@@ -181,6 +188,7 @@ def step(
         on_cancel=checked_on_cancel(on_cancel),
         heartbeat_timeout=time_limit(heartbeat_timeout, "heartbeat_timeout"),
         queue=checked_queue(queue),
+        limits=limits_of(limit),
     )
     if verify is not None and not once:
         msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"

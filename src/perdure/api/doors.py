@@ -10,6 +10,7 @@ from perdure.api.callbacks import Callbacks
 from perdure.api.connection import Connection
 from perdure.api.entities import Proxy, known_entity
 from perdure.api.handle import Handle
+from perdure.api.limits import Limits
 from perdure.api.listing import earliest, list_runs
 from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
@@ -84,6 +85,11 @@ class Doors:
         connection = self._open()
         rows, now = await connection.store.workers(), connection.clock()
         return [worker_info(row, now) for row in rows]
+
+    @property
+    def limits(self) -> Limits:
+        """Rate limits: what they allow at the moment, and blocking them."""
+        return Limits(self._open())
 
     @property
     def schedules(self) -> Schedules:

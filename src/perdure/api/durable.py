@@ -13,6 +13,7 @@ from perdure.core.retry import Retry, seconds
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
 from perdure.runtime.errands import offer
+from perdure.runtime.limits import Limits, check_costs, limits_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +57,7 @@ class Step(Generic[P, R]):
         on_cancel: OnCancel | None = None,
         heartbeat_timeout: float | timedelta | None = None,
         queue: str | None = None,
+        limit: Limits | None = None,
     ) -> Step[P, R]:
         """The same step with other options, for the calls made through it.
 
@@ -70,6 +72,7 @@ class Step(Generic[P, R]):
             heartbeat_timeout: seconds without a heartbeat after which an attempt fails.
             queue: as for `@step`. Workers that serve the queue learn of the step a second or two later, unless they
                 do this, too, when they import their code.
+            limit: as for `@step`; an empty list takes the step's limits away.
 
         Raises:
             ConfigurationError: an option is out of range.
@@ -86,7 +89,9 @@ class Step(Generic[P, R]):
             "on_cancel": None if on_cancel is None else checked_on_cancel(on_cancel),
             "heartbeat_timeout": time_limit(heartbeat_timeout, "heartbeat_timeout"),
             "queue": checked_queue(queue),
+            "limits": None if limit is None else limits_of(limit),
         }
+        check_costs(changes["limits"] or (), self.definition.run)
         given = {name: value for name, value in changes.items() if value is not None}
         if queue is not None:
             offer(self.definition)

@@ -164,7 +164,14 @@ class Original:
         Raises:
             UsageError: no step goes by that, or several do.
         """
-        kinds = (ev.StepCompleted, ev.StepFailed, ev.StepStarted, ev.StepAttemptFailed, ev.StepDelayed, ev.StepParked)
+        kinds = (
+            ev.StepCompleted,
+            ev.StepFailed,
+            ev.StepStarted,
+            ev.StepAttemptFailed,
+            ev.StepDelayed,
+            ev.StepParked,
+        )
         ids = dict.fromkeys(event.step for event in self.history if isinstance(event, kinds))
         if name in ids:
             return name

@@ -119,14 +119,14 @@ class _Teller:
                 return Line(offset, "✗", "red", name + number, took, told, self._traceback(event.failure))
 
     def _delay(self, offset: float, event: ev.StepDelayed) -> Line:
-        told = f"waits {duration(max(0.0, event.until - event.at))} for the rate limit {printable(event.limit)}"
+        told = (
+            f"waits {duration(max(0.0, event.until - event.at))} for the rate limit {printable(event.limit)}"
+        )
         if event.failure is None:
             return Line(offset, "·", "dim", printable(event.step), detail=told)
         told = self._failure(event.failure, "turned away: ") + f"; {told}"
         took = "" if event.started_at is None else duration(event.at - event.started_at)
-        return Line(
-            offset, "↻", "yellow", printable(event.step), took, told, self._traceback(event.failure)
-        )
+        return Line(offset, "↻", "yellow", printable(event.step), took, told, self._traceback(event.failure))
 
     def _decision(self, offset: float, event: ev.StepParked | ev.StepRerun) -> Line:
         name = printable(event.step)

@@ -17,9 +17,9 @@ class Wait(msgspec.Struct, frozen=True):
         id: the operation's id within the run; the message's name.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
-        detail: the child's run id, the rate limit's name, the update's handler, the last attempt's error, or how often a callback has to
-            be heard of.
         run: of a step that was sent to a queue: the errand's id.
+        detail: the child's run id, the rate limit's name, the update's handler, the last attempt's error, or how often
+            a callback has to be heard of.
         heartbeat: JSON of what the step's newest heartbeat told, as far as that is written down.
         heard_at: when that was, wall-clock seconds.
     """

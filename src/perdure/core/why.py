@@ -57,8 +57,8 @@ class Cause(msgspec.Struct, frozen=True):
     """One thing that a run waits for.
 
     Attributes:
-        kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "callback", "update"), or
-            "worker", "code", "crashes", "pause", "start", "nothing", "ended".
+        kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "callback",
+            "update"), or "worker", "code", "crashes", "pause", "start", "nothing", "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
         todo: what helps, as a command to type where there is one; "" if nothing needs doing.

@@ -77,6 +77,18 @@ class Encoded(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class TooLate(Exception):
+    """An attempt's permission no longer held when its body was to begin: it has to ask again."""
+
+
+class Pass(Protocol):
+    """A permission of rate limits to begin."""
+
+    def void(self, now: float) -> bool:
+        """Whether it holds no longer; from any thread."""
+        ...
+
+
 class Attempt(msgspec.Struct, eq=False):
     """One attempt of one step. Once `dropped`, its end is no event any more; once `abandoned`, it is the last.
 
@@ -84,6 +96,8 @@ class Attempt(msgspec.Struct, eq=False):
         begun: set when the attempt's start is durable; only steps that wait for that have one.
         starved: it was cut off because its heartbeats had stopped.
         in_thread: its body is executing in a thread, which nothing can interrupt.
+        permission: to begin, of the rate limits that its step has; None without, and before it has one.
+        waited: it asked for that at a moment which it had been told.
         outlet: where what it puts into streams goes; only attempts that put something there have one.
     """
 
@@ -99,6 +113,8 @@ class Attempt(msgspec.Struct, eq=False):
     starved: bool = False
     in_thread: bool = False
     outlet: Outlet | None = None
+    permission: Pass | None = None
+    waited: bool = False
 
     def cancel(self) -> None:
         """Nobody waits for it any more: interrupt an async step, tell a sync one."""

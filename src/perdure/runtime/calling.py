@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from perdure.runtime.attempt import Attempt
+from perdure.runtime.attempt import Attempt, TooLate
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.heartbeats import Heartbeats, starved_error
 from perdure.runtime.outbox import Outlet
@@ -94,6 +94,8 @@ class Calls:
         try:
             if self._clock() >= self.sure_until:
                 await self._be_sure()
+            if self._void(attempt, function):
+                return None, TooLate()
             args, kwargs = operation.call.arguments(operation.input)
             if options.heartbeat_timeout is not None and function is operation.call.definition.run:
                 self._heartbeats.watch(attempt, options.heartbeat_timeout)
@@ -163,6 +165,15 @@ class Calls:
             )
         return await self._process_calls.call(attempt, self._be_sure, _timeout_error)
 
+    def _void(self, attempt: Attempt, function: Callable[..., Any]) -> bool:
+        """Whether its permission of rate limits has run out meanwhile. From any thread."""
+        permission = attempt.permission
+        return (
+            permission is not None
+            and function is attempt.operation.call.definition.run
+            and permission.void(self._clock())
+        )
+
     async def _be_sure(self) -> None:
         while self._clock() >= self.sure_until:  # noqa: ASYNC110 - rare: the process slept just now
             await asyncio.sleep(_UNSURE_PAUSE)
@@ -178,6 +189,8 @@ class Calls:
                 time.sleep(_UNSURE_PAUSE)  # the process slept while this waited for a thread
             if info.cancelled:
                 return None, asyncio.CancelledError()
+            if self._void(attempt, function):
+                return None, TooLate()
             info.heard = time.monotonic()
             args, kwargs = attempt.operation.call.arguments(attempt.operation.input)
             return function(*args, **kwargs), None

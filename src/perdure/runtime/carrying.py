@@ -153,7 +153,8 @@ def _cancel(run: Run, command: CancelOperation) -> None:
             run.work.abandon(operation)
         else:
             run.work.cancel(operation)
-        if operation.noted or (isinstance(operation, RunStep) and operation.parked is not None):
+        held = isinstance(operation, RunStep) and (operation.parked or operation.delay) is not None
+        if operation.noted or held:
             run.ride(ev.OperationDropped(run.now(), operation.id))
 
 

@@ -19,6 +19,7 @@ from perdure.codec.values import ValueCodec
 from perdure.core.events import RunStarted
 from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.errors import ConfigurationError, DuplicateNameError
+from perdure.runtime.limits import Limited, check_costs
 
 #: Inputs up to this many bytes are recorded whole; of larger ones only a fingerprint.
 RECORD_INPUTS_MAX = 4096
@@ -38,6 +39,7 @@ class StepOptions:
             end, "abandon" it to its end.
         heartbeat_timeout: seconds without a heartbeat after which an attempt fails, None = any.
         queue: where its attempts are executed, by workers that serve it; None = where its run is driven.
+        limits: rate limits under which it is, and what it costs of each.
     """
 
     retry: Retry = DEFAULT_RETRY
@@ -48,6 +50,7 @@ class StepOptions:
     on_cancel: str = "try"
     heartbeat_timeout: float | None = None
     queue: str | None = None
+    limits: tuple[Limited, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ def define_step(
         DuplicateNameError: another function has this name.
     """
     _check_function(function, "@step")
+    check_costs(options.limits, run or function)
     if process:
         _check_found_elsewhere(function)
     durable = durable_name(function, name)

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from perdure.core.limiting import Ask, Batch, Block, Change, Definition, Permit, Settlement
 from perdure.core.rates import MICRO
-from perdure.errors import ConfigurationError, StoreError
+from perdure.errors import ConfigurationError, StoreError, UsageError
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.limits import Limited, RateLimit, checked_use, signature_of
-from perdure.storage.protocol import Store
+from perdure.storage.limits import LimitStore
 
 logger = logging.getLogger("perdure.limits")
 
@@ -73,8 +73,21 @@ class Pass:
         self.costs = costs
         self.permit: Permit | None = None
 
+    def void(self, now: float) -> bool:
+        """See attempt.Pass."""
+        permit = self.permit
+        return permit is None or now * MICRO > permit.at + permit.slack or self._gate.blocked_since(self)
+
     def settle(self, limit: RateLimit, used: Mapping[str, int]) -> None:
         """What the call has used. From any thread; what is told last counts."""
+        if limit.name not in self.costs:
+            names = ", ".join(map(repr, self.costs))
+            msg = f"this step isn't under the rate limit {limit.name!r}; it is under {names}"
+            raise UsageError(msg)
+        if limit.name not in self.costs:
+            names = ", ".join(map(repr, self.costs))
+            msg = f"this step isn't under the rate limit {limit.name!r}; it is under {names}"
+            raise UsageError(msg)
         self._gate.from_thread(self.settle_here, limit.name, checked_use(limit, used))
 
     def settle_here(self, name: str, used: Mapping[str, int]) -> None:
@@ -106,7 +119,7 @@ class Gate:
     """
 
     def __init__(
-        self, store: Store, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], door: Door
+        self, store: LimitStore, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], door: Door
     ) -> None:
         self._store = store
         self._loop = loop
@@ -125,14 +138,14 @@ class Gate:
 
     def admits(self, attempt: Attempt, limits: tuple[Limited, ...]) -> bool:
         """Whether an attempt may begin at this moment. If not, it is the gate's until it comes in again."""
-        had: Pass | None = attempt.permission
+        had = attempt.permission
+        assert had is None or isinstance(had, Pass)
         if had is not None and had.permit is not None:
             now = int(self._clock() * MICRO)
             if now < had.permit.at:  # the loop's clock and the wall's differ a little
                 self._come_in_later(attempt, had.permit)
                 return False
-            late = now > had.permit.at + had.permit.slack
-            if not late and all(self._blocked.get(name, 0) <= had.asked for name in had.costs):
+            if not had.void(self._clock()):
                 return True
             had.give_back()
         self._ask(attempt, limits, waited=had is not None or attempt.operation.delay is not None)
@@ -166,7 +179,7 @@ class Gate:
 
     def _come_in(self, attempt: Attempt) -> None:
         if attempt.dropped or self._closed:
-            if attempt.permission is not None:
+            if isinstance(attempt.permission, Pass):
                 attempt.permission.give_back()
         else:
             self._door.come_in(attempt)
@@ -178,6 +191,10 @@ class Gate:
         self.blocks += 1
         self._blocked[name] = self.blocks
         self.change(Block(name, int(until * MICRO)))
+
+    def blocked_since(self, permission: Pass) -> bool:
+        """Whether a limit was blocked from here after that was asked for."""
+        return any(self._blocked.get(name, 0) > permission.asked for name in permission.costs)
 
     def change(self, change: Change) -> None:
         """Something for the store's next turn."""
@@ -221,7 +238,7 @@ class Gate:
                 [Ask(permission.costs, attempt.waited) for attempt, permission in asks],
             )
             try:
-                answers = await self._store.limits.turn(batch, now=int(self._clock() * MICRO))
+                answers = await self._store.turn(batch, now=int(self._clock() * MICRO))
                 break
             except StoreError as error:
                 logger.warning("rate limits couldn't be asked, will try again: %s", error)

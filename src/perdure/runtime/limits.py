@@ -34,8 +34,8 @@ class RateLimit:
 
     Example:
         >>> OPENAI = RateLimit("openai:gpt", requests=Rate(500, per=60), tokens=Rate(200_000, per=60))
-        >>> OPENAI
-        RateLimit('openai:gpt', requests=Rate(limit=500, per=60, burst=None), tokens=Rate(limit=200000, per=60, burst=None))
+        >>> OPENAI.rates["requests"].limit
+        500
     """
 
     __slots__ = ("name", "rates")
@@ -97,7 +97,7 @@ class Limited:
                     call = signature.bind(*args, **kwargs)
                     call.apply_defaults()
                     bound = call.arguments
-                cost = cost(**_wanted(cost, bound))  # noqa: PLW2901 - the same, worked out
+                cost = cost(**_wanted(cost, bound))
             found[unit] = _amount(cost, unit, self.limit.name)
         return found
 
@@ -105,15 +105,11 @@ class Limited:
 Limits: TypeAlias = RateLimit | Limited | Sequence[RateLimit | Limited]
 
 
-def limits_of(given: Limits | None, function: Callable[..., Any] | None = None) -> tuple[Limited, ...]:
+def limits_of(given: Limits | None) -> tuple[Limited, ...]:
     """What `limit=` of a step says.
 
-    Args:
-        function: the step's function, as it is called with arguments.
-
     Raises:
-        ConfigurationError: it isn't a rate limit, one is there twice, or a cost's function asks for a parameter
-            that the step doesn't have.
+        ConfigurationError: it isn't a rate limit, or one is there twice.
     """
     if given is None:
         return ()
@@ -128,10 +124,20 @@ def limits_of(given: Limits | None, function: Callable[..., Any] | None = None) 
             msg = f"the rate limit {limited.limit.name!r} is given twice: put all of its costs into one cost(...)"
             raise ConfigurationError(msg)
         found.append(limited)
-    if function is not None:
-        for limited in found:
-            _check(limited, signature_of(function))
     return tuple(found)
+
+
+def check_costs(limits: Sequence[Limited], function: Callable[..., Any]) -> None:
+    """Whether costs can be worked out from the step's arguments.
+
+    Args:
+        function: as it is called with them.
+
+    Raises:
+        ConfigurationError: a cost's function asks for a parameter that the step doesn't have.
+    """
+    for limited in limits:
+        _check(limited, signature_of(function))
 
 
 def checked_name(name: object) -> str:
@@ -172,7 +178,9 @@ def _wanted(cost: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str,
     parameters = signature_of(cost).parameters.values()
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
         return dict(arguments)
-    return {parameter.name: arguments[parameter.name] for parameter in parameters if parameter.name in arguments}
+    return {
+        parameter.name: arguments[parameter.name] for parameter in parameters if parameter.name in arguments
+    }
 
 
 def _check(limited: Limited, step: Signature) -> None:

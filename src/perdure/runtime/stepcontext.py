@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -34,6 +34,12 @@ class Listener(Protocol):
     def beat(self, info: StepInfo, detail: Any) -> None: ...
 
 
+class Permission(Protocol):
+    """The rate limits that the attempt was let in by."""
+
+    def settle(self, limit: Any, used: Mapping[str, int]) -> None: ...
+
+
 class StepInfo(msgspec.Struct, eq=False, gc=False):
     """The attempt that is executing, from `step_info()`.
 
@@ -59,6 +65,7 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
     sink: Listener | None = None  #: the engine's own
     heard: float = 0.0  #: the engine's own: when the newest heartbeat came, by the monotonic clock
     keys: int = 1
+    permission: Permission | None = None  #: the engine's own: of the step's rate limits
 
     def __repr__(self) -> str:
         return f"StepInfo(run_id={self.run_id!r}, step_id={self.step_id!r}, attempt={self.attempt})"

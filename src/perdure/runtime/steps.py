@@ -25,12 +25,16 @@ from perdure.core.finding import fingerprint
 from perdure.core.retry import decide
 from perdure.errors import OutcomeUnknown
 from perdure.runtime import heartbeats
-from perdure.runtime.attempt import Attempt, Encoded, Recorder
+from perdure.runtime.attempt import Attempt, Encoded, Recorder, TooLate
 from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
+from perdure.runtime.doorway import Doorway
+from perdure.runtime.gate import Gate
+from perdure.runtime.limits import Limited
 from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.stepcontext import StepInfo
+from perdure.storage.limits import LimitStore
 from perdure.storage.streams import Settle, Supersede
 
 logger = logging.getLogger("perdure.steps")
@@ -39,7 +43,7 @@ _EAGER = sys.version_info >= (3, 12)
 _eager_task: Any = asyncio.Task  # the type checkers look at it as Python 3.11's
 
 
-class StepExecutor:
+class StepExecutor(Doorway):
     """Runs the steps of one engine.
 
     Args:
@@ -49,6 +53,7 @@ class StepExecutor:
         processes: how many of them may be steps with process=True.
         max_payload: largest encoded result in bytes.
         outbox: takes what steps put into streams.
+        limits: the rate limits in the store.
         chance: random numbers in [0, 1) for the jitter of retries.
     """
 
@@ -62,6 +67,7 @@ class StepExecutor:
         processes: int,
         max_payload: int,
         outbox: Outbox,
+        limits: LimitStore,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._loop = loop
@@ -84,12 +90,13 @@ class StepExecutor:
             max_payload=max_payload,
             outlet=self.outlet_of,
         )
+        self.gate = Gate(limits, loop, clock, self)
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
         attempt = self.attempt_of(run, operation, self._clock())
         if (
-            len(self.executing) >= self._concurrency
+            len(self.executing) + self.gate.asking >= self._concurrency
             or self._closed
             or attempt.started_at >= self.calls.sure_until
         ):
@@ -140,12 +147,16 @@ class StepExecutor:
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # time for their finally blocks
         await self.calls.close()
+        await self.gate.close()
 
     # -- one attempt --------------------------------------------------------------------------------
 
     def _begin(self, attempt: Attempt) -> None:
         if attempt.operation.unfit is not None:
             self._loop.call_soon(self._failed, attempt, attempt.operation.unfit)
+            return
+        limits: tuple[Limited, ...] = attempt.operation.call.options.limits
+        if limits and not self.gate.admits(attempt, limits):
             return
         self.executing.add(attempt)
         attempt.started_at = self._clock()
@@ -175,6 +186,8 @@ class StepExecutor:
         try:
             if error is None:
                 self._returned(attempt, definition, value)
+            elif isinstance(error, TooLate):
+                self._ask_again(attempt)
             else:
                 self._failed(attempt, error)
         except Exception:  # the engine's own error: the step stays open, and it mustn't go unheard
@@ -183,7 +196,9 @@ class StepExecutor:
     def renew(self, attempt: Attempt) -> None:
         """What executed so far is over, or hears no more; what follows is told of cancellation by itself."""
         self.heartbeats.over(attempt)
+        permission = attempt.info.permission
         attempt.info = self._info(attempt.run, attempt.operation)
+        attempt.info.permission = permission
         attempt.starved = False
 
     async def begin_durably(self, attempt: Attempt) -> BaseException | None:
@@ -276,6 +291,13 @@ class StepExecutor:
         """The attempt has raised something: decide what becomes of the step."""
         operation = attempt.operation
         options: StepOptions = operation.call.options
+        last = attempt.abandoned or operation.concluding
+        turned_away = self._turned_away(attempt, error)
+        if turned_away is not None and not last:
+            heartbeats.keep_for_next(attempt)
+            self._take_back(attempt)
+            attempt.run.record(turned_away)
+            return
         now = self._clock()
         number = attempt.info.attempt
         first_at = operation.first_at or attempt.started_at
@@ -287,7 +309,6 @@ class StepExecutor:
             chance=self._chance(),
             deadline=None if options.deadline is None else first_at + options.deadline,
         )
-        last = attempt.abandoned or operation.concluding
         if decision.exhausted and not last and _parks(options, error):
             self.park(
                 attempt,
@@ -342,7 +363,7 @@ class StepExecutor:
     def _begin_next(self) -> None:
         if self._clock() >= self.calls.sure_until:
             return
-        while self._line and len(self.executing) < self._concurrency and not self._closed:
+        while self._line and len(self.executing) + self.gate.asking < self._concurrency and not self._closed:
             following = self._line.popleft()
             if not following.dropped:
                 self._begin(following)

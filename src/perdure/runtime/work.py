@@ -25,7 +25,15 @@ LOOK_AGAIN = 5.0
 
 #: Notes and records after which there is something to do.
 FOLLOWED = frozenset(
-    {ev.StepStarted, ev.StepAttemptFailed, ev.StepParked, ev.StepRerun, ev.MessageSent, ev.Emitted}
+    {
+        ev.StepStarted,
+        ev.StepAttemptFailed,
+        ev.StepDelayed,
+        ev.StepParked,
+        ev.StepRerun,
+        ev.MessageSent,
+        ev.Emitted,
+    }
 )
 
 
@@ -105,7 +113,7 @@ class Work:
         match event:
             case ev.Emitted():
                 self._run.host.streams_grew(self._run)
-            case ev.StepAttemptFailed() | ev.StepRerun():
+            case ev.StepAttemptFailed() | ev.StepDelayed() | ev.StepRerun():
                 self._run.host.streams_grew(self._run)  # they may tell that its items don't count
                 operation = self._run.machine.operations.get(event.step)
                 if isinstance(operation, RunStep) and not self._run.machine.asks_anew(operation):

@@ -91,6 +91,7 @@ class Worker(Hosting):
             processes=settings.processes,
             max_payload=settings.max_payload,
             outbox=self._outbox,
+            limits=store.limits,
         )
         self._residency = Residency(
             loop,

@@ -1,0 +1,118 @@
+"""The part of the step executor that deals with the gate: attempts that wait for rate limits, or were turned away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from perdure.codec.failures import failure_of
+from perdure.core import events as ev
+from perdure.core.commands import RunStep
+from perdure.core.limiting import NAP
+from perdure.core.rates import MICRO
+from perdure.core.retry import is_turned_away, open_again_at
+from perdure.errors import RateLimited
+from perdure.runtime.attempt import Attempt, Recorder
+from perdure.runtime.gate import Gate
+
+if TYPE_CHECKING:
+    from perdure.runtime.definitions import StepOptions
+
+
+class Doorway:
+    """What lies between an executor and its gate."""
+
+    gate: Gate
+    executing: set[Attempt]
+    _line: deque[Attempt]
+    _closed: bool
+    _concurrency: int
+    _clock: Callable[[], float]
+    _chance: Callable[[], float]
+    _loop: asyncio.AbstractEventLoop
+
+    if TYPE_CHECKING:
+
+        def _begin(self, attempt: Attempt) -> None: ...
+        def _begin_next(self) -> None: ...
+        def _over(self, attempt: Attempt) -> None: ...
+        def _failed(self, attempt: Attempt, error: BaseException) -> None: ...
+        def _fail(
+            self, run: Recorder, operation: RunStep, attempt: int, started_at: float, failure: ev.Failure
+        ) -> None: ...
+
+    # -- what the gate does with attempts -------------------------------------------------------------
+
+    def come_in(self, attempt: Attempt) -> None:
+        """See gate.Door. It goes first: its permission doesn't hold for long."""
+        self._line.appendleft(attempt)
+        self._begin_next()
+
+    def delay(self, attempt: Attempt, until: float, limit: str) -> None:
+        """See gate.Door."""
+        self._over(attempt)
+        operation, options = attempt.operation, _options(attempt)
+        if (
+            options.deadline is not None
+            and operation.first_at is not None
+            and until >= operation.first_at + options.deadline
+        ):
+            why = f"the rate limit {limit!r} lets the next attempt begin only after the step's deadline"
+            failure = operation.last_failure or failure_of(TimeoutError(why))
+            self._fail(attempt.run, operation, operation.failed_attempts, self._clock(), failure)
+            return
+        attempt.run.record(ev.StepDelayed(self._clock(), operation.id, until, limit))
+
+    def refuse(self, attempt: Attempt, error: Exception) -> None:
+        """See gate.Door."""
+        self._failed(attempt, error)
+
+    def asked(self) -> None:
+        """See gate.Door."""
+        self._begin_next()
+
+    def _ask_again(self, attempt: Attempt) -> None:
+        """It came too late to begin: its place is free, and it is before the gate."""
+        self.executing.discard(attempt)
+        attempt.future = None
+        if not attempt.dropped and not self._closed:
+            self.gate.admits(attempt, _options(attempt).limits)
+        self._begin_next()
+
+    # -- what the other side says ---------------------------------------------------------------------
+
+    def _turned_away(self, attempt: Attempt, error: BaseException) -> ev.StepDelayed | None:
+        """If the other side has turned the attempt away because of its rate: hold all others back, too.
+
+        Returns:
+            What to record instead of a failed attempt. None if it is a failure like any other: it is something
+            else, the step has no rate limit, its policy names this error as one never to try again, or its deadline
+            would be over.
+        """
+        if not is_turned_away(error):
+            return None
+        operation, options = attempt.operation, _options(attempt)
+        limit = error.limit if isinstance(error, RateLimited) else None
+        if limit is None and options.limits:
+            limit = options.limits[0].limit.name
+        if limit is None:
+            return None
+        now = self._clock()
+        until = open_again_at(error, operation.refusals + 1, now, self._chance())
+        self.gate.block(limit, until)
+        began = operation.first_at or attempt.started_at
+        if (
+            not options.limits
+            or isinstance(error, options.retry.never)
+            or (options.deadline is not None and until >= began + options.deadline)
+        ):
+            return None
+        again = min(until, now + NAP / MICRO)
+        return ev.StepDelayed(now, operation.id, again, limit, failure_of(error), attempt.started_at)
+
+
+def _options(attempt: Attempt) -> StepOptions:
+    options: StepOptions = attempt.operation.call.options
+    return options
