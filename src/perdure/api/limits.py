@@ -11,7 +11,7 @@ from perdure.core.limiting import Batch, Block, Change, LimitState, Reset, Unblo
 from perdure.core.rates import MICRO, Rate
 from perdure.core.retry import seconds
 from perdure.errors import UsageError
-from perdure.runtime.limits import RateLimit, checked_name
+from perdure.runtime.limits import RateLimit, checked_name, checked_use
 from perdure.runtime.stepcontext import current_step
 
 
@@ -120,6 +120,7 @@ def settle(limit: RateLimit, **used: int) -> None:
         >>> OPENAI = RateLimit("openai:gpt", tokens=Rate(200_000, per=60))
         >>> settle(OPENAI, tokens=1234)
     """
+    amounts = checked_use(limit, used)
     info = current_step.get()
     if info is not None and info.permission is None:
         msg = (
@@ -128,7 +129,7 @@ def settle(limit: RateLimit, **used: int) -> None:
         )
         raise UsageError(msg)
     if info is not None and info.permission is not None:
-        info.permission.settle(limit, used)
+        info.permission.settle(limit, amounts)
 
 
 def _name(limit: RateLimit | str) -> str:

@@ -7,7 +7,7 @@ used at once. Who would have to wait longer gets a place in line instead: a mome
 is taken from the bucket for it, so one who comes late, or never, wastes nothing, and one who comes late isn't sent
 to the end of the line. Three moments make a line: `arrival` is the bucket itself; `line` is where it would be if
 all who wait had begun; `late` is the same for those who came again and had to be put off once more. Newcomers go
-behind all of them, those who come again only ask the bucket.
+behind all of them, those who come again only ask the bucket. Once a newcomer may begin the lines are forgotten.
 
 *Settling.* What was reserved and not used comes back, as far as no window can thereby exceed the limit: all that
 was given since, at the latest moment given, must still fit. So what comes back late, when the bucket has dripped on
@@ -269,9 +269,6 @@ def _settle(state: LimitState, settlement: Settlement, now: int) -> None:
         before = bucket.arrival
         bucket.arrival = min(before, max(before + change, floor))
         kept = WHOLE - WHOLE * (before - bucket.arrival) // reserved
-        otherwise = reserved * (kept - bucket.share) // WHOLE  # than the lines expected
-        bucket.line += otherwise if bucket.line > now else 0
-        bucket.late += otherwise if bucket.late > now else 0
         bucket.share += (kept - bucket.share) // MEMORY
 
 
@@ -322,8 +319,8 @@ def _permit(states: Mapping[str, LimitState], ask: Ask, now: int) -> Permit:
         return Permit(at, False, because)
     marks: dict[str, dict[str, int]] = {name: {} for name in ask.costs}
     for name, _, unit, bucket, amount in wanted:
-        if not ask.waited:
-            bucket.line = _expected(bucket, bucket.end_of_line, amount, at)
+        if not ask.waited:  # it begins although it stands behind everybody: nobody waits any more
+            bucket.line = bucket.late = 0
         bucket.arrival = _taken(bucket, bucket.arrival, amount, at)
         bucket.total += amount * bucket.pace.interval
         marks[name][unit] = bucket.total

@@ -20,7 +20,7 @@ from perdure.core.limiting import Ask, Batch, Block, Change, Definition, Permit,
 from perdure.core.rates import MICRO
 from perdure.errors import ConfigurationError, StoreError, UsageError
 from perdure.runtime.attempt import Attempt
-from perdure.runtime.limits import Limited, RateLimit, checked_use, signature_of
+from perdure.runtime.limits import Limited, RateLimit, signature_of
 from perdure.storage.limits import LimitStore
 
 logger = logging.getLogger("perdure.limits")
@@ -88,7 +88,7 @@ class Pass:
             names = ", ".join(map(repr, self.costs))
             msg = f"this step isn't under the rate limit {limit.name!r}; it is under {names}"
             raise UsageError(msg)
-        self._gate.from_thread(self.settle_here, limit.name, checked_use(limit, used))
+        self._gate.from_thread(self.settle_here, limit.name, used)
 
     def settle_here(self, name: str, used: Mapping[str, int]) -> None:
         """The same, in the event loop."""
