@@ -452,6 +452,55 @@ def test_costs_that_fail_fail_the_step(memory: Place) -> None:
     run(main)
 
 
+@step(limit=QUICK, queue="afar")
+async def far(word: str) -> str:
+    begins()
+    if ANSWERS:
+        raise ANSWERS.pop(0)
+    return word
+
+
+@workflow
+async def far_call(word: str) -> str:
+    return await far(word)
+
+
+@workflow
+async def far_costs(word: str) -> str:
+    return await far.with_options(limit=STEADY.cost(requests=lambda word: len(word)))(word)
+
+
+def test_steps_in_other_queues_are_under_the_limits_of_the_call(place: Place) -> None:
+    async def main() -> None:
+        ANSWERS[:] = [HTTPError(Response(429, retry_after="0.3"))]
+        async with place.engine(), place.engine(queues=["afar"]) as other:
+            handle = await other.start(far_call("a"), queue="default")
+            assert await handle.result() == "a"
+            (turned_away,) = [e for e in await of_kind(handle, events.StepDelayed) if e.failure is not None]
+            assert turned_away.limit == "quick"
+            assert BEGUN[1] > BEGUN[0] + 0.29
+            handles = [await other.start(far_costs("xx"), queue="default") for _ in range(2)]
+            assert [await handle.result() for handle in handles] == ["xx", "xx"]
+            assert BEGUN[-1] > BEGUN[-2] + 0.4
+            with pytest.raises(perdure.RunFailed, match="6 requests at once are more than the 5 per 1 s"):
+                await other.run(far_costs("6" * 6), queue="default")
+
+    run(main)
+
+
+def test_costs_that_fail_fail_the_step_before_it_is_sent(memory: Place) -> None:
+    @workflow(name="limits.far_bad")
+    async def bad() -> str:
+        return await far.with_options(limit=QUICK.cost(requests=lambda word: word + 1))("a")
+
+    async def main() -> None:
+        async with memory.engine() as engine:
+            with pytest.raises(perdure.RunFailed, match="TypeError"):
+                await engine.run(bad())
+
+    run(main)
+
+
 def test_without_an_engine_limits_do_nothing() -> None:
     async def main() -> None:
         assert await slowly("plain") == "plain"

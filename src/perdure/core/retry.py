@@ -199,7 +199,7 @@ def open_again_at(error: BaseException, refusals: int, now: float, chance: float
         refusals: how often in a row it has turned this away.
         chance: a random number in [0, 1).
     """
-    said = error.after if isinstance(error, Retryable) else retry_after(error, now)
+    said = getattr(error, "after", None) if isinstance(error, Retryable) else retry_after(error, now)
     return now + (WHEN_TURNED_AWAY.delay(refusals, chance) if said is None else said)
 
 

@@ -39,7 +39,7 @@ class Doorway:
         def _begin_next(self) -> None: ...
         def _over(self, attempt: Attempt) -> None: ...
         def _failed(self, attempt: Attempt, error: BaseException) -> None: ...
-        def _fail(
+        def fail(
             self, run: Recorder, operation: RunStep, attempt: int, started_at: float, failure: ev.Failure
         ) -> None: ...
 
@@ -61,7 +61,7 @@ class Doorway:
         ):
             why = f"the rate limit {limit!r} lets the next attempt begin only after the step's deadline"
             failure = operation.last_failure or failure_of(TimeoutError(why))
-            self._fail(attempt.run, operation, operation.failed_attempts, self._clock(), failure)
+            self.fail(attempt.run, operation, operation.failed_attempts, self._clock(), failure)
             return
         attempt.run.record(ev.StepDelayed(self._clock(), operation.id, until, limit))
 
@@ -94,7 +94,7 @@ class Doorway:
         if not is_turned_away(error):
             return None
         operation, options = attempt.operation, _options(attempt)
-        limit = error.limit if isinstance(error, RateLimited) else None
+        limit: str | None = getattr(error, "limit", None) if isinstance(error, RateLimited) else None
         if limit is None and options.limits:
             limit = options.limits[0].limit.name
         if limit is None:

@@ -29,6 +29,7 @@ from perdure.runtime.definitions import StepOptions
 from perdure.runtime.errand import Errand, encode_errand, error_in
 from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host
+from perdure.runtime.limits import SentLimit, sent_limits
 from perdure.runtime.runs import child_run_id, new_run
 from perdure.storage.effects import Effect
 from perdure.storage.errands import StopErrand
@@ -66,6 +67,15 @@ def send(run: Run, operation: RunStep) -> None:
     options: StepOptions = operation.call.options
     assert options.queue is not None
     assert run.machine.started is not None
+    limits: tuple[SentLimit, ...] = ()
+    if options.limits:
+        try:
+            call = operation.call
+            limits = sent_limits(options.limits, call.definition.run, *call.arguments(operation.input))
+        except Exception as error:  # noqa: BLE001 - a function of the user's
+            attempt = run.host.steps.attempt_of(_Taking(run), operation, run.host.clock())
+            run.host.steps.raised(attempt, error)
+            return
     pulse: Pulse | None = operation.pulse
     number = operation.failed_attempts + 1
     errand = Errand(
@@ -75,6 +85,7 @@ def send(run: Run, operation: RunStep) -> None:
         attempt=number,
         input=operation.input,
         timeout=options.timeout,
+        limits=limits,
         heartbeat_timeout=options.heartbeat_timeout,
         detail=None if pulse is None else pulse.data,
         detail_at=0.0 if pulse is None else pulse.at,

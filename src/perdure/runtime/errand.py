@@ -15,6 +15,7 @@ from perdure.codec.failures import failure_of
 from perdure.core import events as ev
 from perdure.core.retry import http_status, retry_after
 from perdure.errors import UndecodableError
+from perdure.runtime.limits import SentLimit
 from perdure.runtime.standins import error_of
 
 
@@ -26,6 +27,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
         keys: that run's generation by which idempotency keys are made.
         input: the step's encoded arguments.
         timeout, heartbeat_timeout: of the attempt, in seconds.
+        limits: rate limits under which it is.
         detail, detail_at: what the newest heartbeat of an earlier attempt told.
     """
 
@@ -38,6 +40,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
     heartbeat_timeout: float | None = None
     detail: bytes | None = None
     detail_at: float = 0.0
+    limits: tuple[SentLimit, ...] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -69,6 +69,7 @@ class ErrandCall:
             timeout=errand.timeout,
             heartbeat_timeout=errand.heartbeat_timeout,
             on_cancel="try",
+            limits=tuple(sent.limited() for sent in errand.limits),
         )
         # read at once, so that code which it doesn't fit blocks the errand instead of failing the step
         self._copies: tuple[tuple[Any, ...], dict[str, Any]] | None = definition.arguments.decode(

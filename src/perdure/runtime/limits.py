@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any, TypeAlias
 
+import msgspec
+
 from perdure.core.rates import Rate
 from perdure.errors import ConfigurationError, UsageError
 
@@ -102,7 +104,30 @@ class Limited:
         return found
 
 
+class SentLimit(msgspec.Struct, frozen=True):
+    """A rate limit of an attempt that is executed elsewhere, and what it costs."""
+
+    name: str
+    rates: dict[str, Rate]
+    costs: dict[str, int]
+
+    def limited(self) -> Limited:
+        """The same where it is executed."""
+        return Limited(RateLimit(self.name, **self.rates), self.costs)
+
+
 Limits: TypeAlias = RateLimit | Limited | Sequence[RateLimit | Limited]
+
+
+def sent_limits(
+    limits: Sequence[Limited], function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[SentLimit, ...]:
+    """The limits of a call that is sent elsewhere, with its costs worked out. Raises what a cost's function raises."""
+    signature = signature_of(function)
+    return tuple(
+        SentLimit(limited.limit.name, dict(limited.limit.rates), limited.of(signature, args, kwargs))
+        for limited in limits
+    )
 
 
 def limits_of(given: Limits | None) -> tuple[Limited, ...]:

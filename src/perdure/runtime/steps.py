@@ -283,6 +283,7 @@ class StepExecutor(Doorway):
         if attempt.dropped:
             return
         if (reporter := attempt.run.reporter) is not None:
+            self._turned_away(attempt, error)  # what follows is decided there; others are held back at once
             reporter.report(attempt, error)
         else:
             self.raised(attempt, error)
