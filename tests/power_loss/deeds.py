@@ -86,6 +86,18 @@ class Moment:
     answers: dict[str, Any] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
 
+    def and_before(self, earlier: Moment) -> Moment:
+        """With what had happened outside of the database before this recording began."""
+        return Moment(
+            opened=True,
+            began=self.began,
+            done=self.done,
+            bodies=earlier.bodies + self.bodies,
+            effects=earlier.effects + self.effects,
+            answers={**earlier.answers, **self.answers},
+            sent=earlier.sent | self.sent,
+        )
+
 
 def moment(log: Sequence[Operation], operations: int) -> Moment:
     """What the marks before this point of the log say."""
@@ -152,17 +164,24 @@ def look(folder: Path) -> Found:
     )
 
 
-def check(found: Found, deeds: Sequence[Deed], now: Moment, *, inbox: bool = True) -> int:
+def check(
+    found: Found, deeds: Sequence[Deed], now: Moment, *, inbox: bool = True, before: Found | None = None
+) -> int:
     """Whether an image keeps what was promised by then. Returns how many deeds it holds.
 
     Args:
         inbox: whether `deeds` tell of all mail, so that it can be compared.
+        before: what was on the disk, safely, when the recording began.
     """
     if now.opened and not found.runs and now.done:
         raise Lost("the whole database is gone")
     present = 0
     absent: Deed | None = None
     known: set[tuple[int, int]] = set()
+    if before is not None:
+        known.update(before.events)
+        if not before.events.items() <= found.events.items():
+            raise Lost("events that an earlier loss of power had left aren't there")
     for deed in deeds[: now.began]:
         facts = [found.events.get(place) == data for place, data in deed.events.items()]
         facts += [id in found.runs for id in deed.made]

@@ -185,7 +185,8 @@ def images(
     Yields the number of operations that had happened, and the image.
     """
     chance = random.Random(seed)  # noqa: S311 - a seed must bring the same images
-    moments = sorted([*(chance.randint(0, len(log)) for _ in range(count - 1)), len(log)])
+    first = sum(isinstance(operation, Existed) for operation in log)
+    moments = sorted([*(chance.randint(first, len(log)) for _ in range(count - 1)), len(log)])
     platter = Platter(directories)
     done = 0
     for moment in moments:
