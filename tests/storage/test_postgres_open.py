@@ -13,7 +13,7 @@ import pytest
 from helpers.postgres import Server
 from perdure.errors import ConfigurationError, NewerSchemaError, StoreUnavailableError
 from perdure.storage.postgres import PostgresStore, attempts
-from perdure.storage.postgres.connection import SCHEMA_VERSION
+from perdure.storage.postgres.connection import MIGRATIONS
 from perdure.storage.urls import store_for
 from perdure.testing.conformance.bench import NOW, Bench
 
@@ -77,7 +77,8 @@ def test_a_newer_schema_is_refused(server: Server) -> None:
     database = server.new_database()
     asyncio.run(opens(server.url(database)))
     server.execute(
-        f"UPDATE perdure.meta SET value = '{SCHEMA_VERSION + 1}' WHERE name = 'schema_version'", database
+        f"UPDATE perdure.meta SET value = '{MIGRATIONS[-1].version + 1}' WHERE name = 'schema_version'",
+        database,
     )
     with pytest.raises(NewerSchemaError, match="Upgrade Perdure"):
         asyncio.run(opens(server.url(database)))

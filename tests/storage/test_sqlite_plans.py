@@ -105,7 +105,7 @@ def test_claiming_needs_no_sorting_of_what_is_due(db: Database) -> None:
 
     db.connection.set_progress_handler(count, 10)
     db.connection.execute(
-        "INSERT INTO workers VALUES (7, 'w', 'h', 1, 2, 0, 0, '[]', '[]', 'v1', 'c1', 0, 0, 0, 0)"
+        "INSERT INTO workers VALUES (7, 'w', 'h', 1, 2, 0, 0, '[]', '[]', 'v1', 'c1', 0, 0, 0, 0, 1)"
     )
     steps = 0
     bindings = {"queues": '["q0","q1"]', "workflows": '["w0","w1"]', "now": 19_000, "limit": 10, "worker": 7}

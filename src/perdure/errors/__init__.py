@@ -47,6 +47,7 @@
         ├── StaleWorkerError          another worker drives this run now
         ├── NotADatabaseError         the file is something else
         ├── NewerSchemaError          the file was written by a newer Perdure
+        ├── OlderWorkersError         workers are up whose code is too old for the newer schema
         └── StoreUnavailableError     full, read-only, locked or failing disk
 
 Split by what the caller can do about it. Each message says what happened, why, and what to do next. Signals the engine
@@ -87,6 +88,7 @@ from perdure.errors.stores import (
     MovingError,
     NewerSchemaError,
     NotADatabaseError,
+    OlderWorkersError,
     StaleWorkerError,
     StoreError,
     StoreUnavailableError,
@@ -138,6 +140,7 @@ __all__ = [
     "NotADatabaseError",
     "NotSerializableError",
     "NothingToDecideError",
+    "OlderWorkersError",
     "OutcomeUnknown",
     "PayloadTooLargeError",
     "PerdureError",

@@ -25,5 +25,9 @@ class NewerSchemaError(StoreError):
     """The database was written by a newer version of Perdure than this one."""
 
 
+class OlderWorkersError(StoreError):
+    """The database isn't migrated: workers are up whose code couldn't use it afterwards."""
+
+
 class StoreUnavailableError(StoreError):
     """The database can't be reached or written: full disk, read-only file, lock, I/O error."""

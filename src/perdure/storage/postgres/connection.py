@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from perdure.errors import ConfigurationError, NewerSchemaError, StoreUnavailableError
-from perdure.storage.migrate import load_migrations
+from perdure.errors import ConfigurationError, StoreUnavailableError
+from perdure.storage.migrate import Migration, load_migrations
 from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.migrating import migrate
 from perdure.storage.sql import load_queries
 
 logger = logging.getLogger("perdure.postgres")
@@ -21,13 +23,10 @@ logger = logging.getLogger("perdure.postgres")
 _HERE = Path(__file__).parent
 QUERIES = load_queries(_HERE / "queries")
 MIGRATIONS = load_migrations(_HERE / "migrations")
-SCHEMA_VERSION = MIGRATIONS[-1].version
 
 OLDEST_SERVER = 140000
 CONNECTIONS = 8
 _CONNECT_TIMEOUT = 10
-#: Taken while migrating; distributed engines without advisory locks migrate with one process up.
-_MIGRATION_LOCK = 0x50657264
 
 
 def checked(url: str) -> str:
@@ -70,7 +69,9 @@ def make_pool(conninfo: str, *, prepares: bool) -> AsyncConnectionPool[AsyncConn
     )
 
 
-async def prepare(connection: AsyncConnection[Any], where: str) -> bool:
+async def prepare(
+    connection: AsyncConnection[Any], conninfo: str, where: str, migrations: Sequence[Migration]
+) -> bool:
     """Check the server, and bring the schema up to date.
 
     Returns:
@@ -79,7 +80,7 @@ async def prepare(connection: AsyncConnection[Any], where: str) -> bool:
 
     Raises:
         StoreUnavailableError: its settings would lose what is acknowledged, or it is too old.
-        NewerSchemaError: a newer Perdure has used it.
+        NewerSchemaError, OlderWorkersError: it is for newer code, or older code is still at work.
     """
     db = Database(connection, QUERIES)
     ((synchronous, fsync, version, process),) = await db.rows("settings")
@@ -95,36 +96,9 @@ async def prepare(connection: AsyncConnection[Any], where: str) -> bool:
         )
     if fsync == "off":
         logger.warning("%s runs with fsync=off: a power cut loses or damages it; for tests only", where)
-    if await _version(db) != SCHEMA_VERSION:
-        await _migrate(db, where)
+    await migrate(db, conninfo, where, migrations)
     await db.run("forget_commits")
     pooled = bool(process != connection.pgconn.backend_pid)  # a pooler makes process numbers of its own up
     if pooled:
         logger.info("%s is behind a pooler: going without prepared statements and LISTEN", where)
     return pooled
-
-
-async def _version(db: Database) -> int:
-    if not await db.value("has_schema"):
-        return 0
-    version = await db.value("schema_version")
-    return 0 if version is None else int(version)
-
-
-async def _migrate(db: Database, where: str) -> None:
-    await db.begin()
-    try:
-        await db.connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-        version = await _version(db)  # again: another process may have been faster
-        if version > SCHEMA_VERSION:
-            raise NewerSchemaError(
-                f"The database {where} has schema version {version}, and this version of Perdure knows only up to "
-                f"{SCHEMA_VERSION}: a newer one has used it. Upgrade Perdure here. (pip install -U perdure)"
-            )
-        for migration in MIGRATIONS[version:]:
-            await db.connection.execute(migration.sql.encode())
-        await db.run("set_schema_version", version=str(SCHEMA_VERSION))
-        await db.commit()
-    except BaseException:
-        await db.roll_back()
-        raise

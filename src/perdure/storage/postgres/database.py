@@ -15,25 +15,26 @@ class Database:
 
     Args:
         connection: in autocommit mode; transactions are begun and ended by name here.
+        queries: the statements by name.
     """
 
     def __init__(self, connection: AsyncConnection[Any], queries: Mapping[str, str]) -> None:
         self.connection = connection
-        self._queries = queries
+        self.queries = queries
 
     async def run(self, query: str, **bindings: Any) -> int:
         """Run a statement; returns how many rows it changed."""
-        cursor = await self.connection.execute(self._queries[query].encode(), bindings, binary=True)
+        cursor = await self.connection.execute(self.queries[query].encode(), bindings, binary=True)
         return cursor.rowcount
 
     async def many(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement without rows once for each of these bindings."""
         if rows:
             async with self.connection.cursor() as cursor:
-                await cursor.executemany(self._queries[query].encode(), rows)
+                await cursor.executemany(self.queries[query].encode(), rows)
 
     async def rows(self, query: str, **bindings: Any) -> list[Row]:
-        cursor = await self.connection.execute(self._queries[query].encode(), bindings, binary=True)
+        cursor = await self.connection.execute(self.queries[query].encode(), bindings, binary=True)
         return await cursor.fetchall()
 
     async def value(self, query: str, **bindings: Any) -> Any:

@@ -11,12 +11,13 @@ from psycopg_pool import PoolTimeout
 
 from perdure.core.status import FINAL
 from perdure.errors import StoreUnavailableError
+from perdure.storage.migrate import Migration
 from perdure.storage.postgres import reads, verbs
 from perdure.storage.postgres.attempts import Attempts
 from perdure.storage.postgres.attributes import PostgresAttributes
 from perdure.storage.postgres.batches import Batches
 from perdure.storage.postgres.callbacks import PostgresCallbacks
-from perdure.storage.postgres.connection import QUERIES, checked, make_pool, prepare, shown
+from perdure.storage.postgres.connection import MIGRATIONS, QUERIES, checked, make_pool, prepare, shown
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
 from perdure.storage.postgres.lane import Lane
@@ -55,12 +56,14 @@ class PostgresStore:
 
     Args:
         url: as libpq takes it: `postgresql://user:password@host/database`.
+        migrations: what this code knows of the schema, if that isn't all of today's.
 
     Raises:
         ConfigurationError: the url can't be read.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+        self._migrations: Final = migrations
         self._conninfo: Final = checked(url)
         self._where: Final = shown(url)
         self._loop: asyncio.AbstractEventLoop
@@ -85,7 +88,7 @@ class PostgresStore:
         self._loop = asyncio.get_running_loop()
         try:  # on a connection of its own, so that what is wrong is told at once and as it is
             async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
-                pooled = await prepare(connection, self._where)
+                pooled = await prepare(connection, self._conninfo, self._where, self._migrations)
         except (psycopg.Error, PoolTimeout) as error:
             raise translate(error, self._where) from error
         self._pool = make_pool(self._conninfo, prepares=not pooled)
@@ -157,7 +160,7 @@ class PostgresStore:
         )
 
     async def register(self, worker: WorkerRow, *, now: float) -> int:
-        return await self._manage(verbs.register, worker, now)
+        return await self._manage(verbs.register, worker, now, self._migrations[-1].version)
 
     async def heartbeat(self, worker: int, beat: Heartbeat) -> bool:
         return await self._seen_through(self._attempts.write(verbs.heartbeat, worker, beat, marked=False))

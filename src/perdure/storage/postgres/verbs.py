@@ -76,7 +76,7 @@ async def claim(
     return Claimed(rows, await db.value("next_at", **fitting))
 
 
-async def register(db: Database, worker: WorkerRow, now: float) -> int:
+async def register(db: Database, worker: WorkerRow, now: float, schema: int) -> int:
     await db.rows("lock_fleet")
     id = new_key()
     fitting = {"queues": list(worker.queues), "workflows": list(worker.workflows)}
@@ -92,6 +92,7 @@ async def register(db: Database, worker: WorkerRow, now: float) -> int:
         heard_at=float(worker.heard_at),
         version=worker.version,
         code=worker.code,
+        schema=schema,
         **fitting,
     )
     await _unblock(db, id, worker.queues, worker.workflows, now)

@@ -17,20 +17,18 @@ import apsw
 
 from perdure.errors import (
     ConfigurationError,
-    NewerSchemaError,
     NotADatabaseError,
     StoreError,
     StoreUnavailableError,
 )
-from perdure.storage.migrate import load_migrations
+from perdure.storage.migrate import Migration, load_migrations
 from perdure.storage.sql import load_queries
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.migrating import is_ready, migrate
 
 _HERE = Path(__file__).parent
 _QUERIES = load_queries(_HERE / "queries")
 MIGRATIONS = load_migrations(_HERE / "migrations")
-SCHEMA_VERSION = MIGRATIONS[-1].version
-APPLICATION_ID = 0x50657264  # set by the first migration
 
 #: Older ones can corrupt a WAL file when a checkpoint races with a commit.
 _OLDEST_SQLITE = (3, 51, 3)
@@ -57,17 +55,22 @@ class Patience:
         return True
 
 
-def open_database(path: str, vfs: str | None = None) -> Database:
-    """A connection with every setting checked, to a database with the schema this code needs.
+def open_database(
+    path: str, vfs: str | None = None, migrations: Sequence[Migration] = MIGRATIONS
+) -> Database:
+    """A connection with every setting checked, to a database with a schema that this code can use.
+
+    Args:
+        migrations: what this code knows of the schema, if that isn't all of today's.
 
     Raises:
-        ConfigurationError, NotADatabaseError, NewerSchemaError, StoreUnavailableError.
+        ConfigurationError, NotADatabaseError, NewerSchemaError, OlderWorkersError, StoreUnavailableError.
     """
     _check_library()
     deadline = time.monotonic() + _BUSY_LIMIT
     while True:
         try:
-            return _open_once(path, vfs)
+            return _open_once(path, vfs, migrations)
         except apsw.BusyError as error:
             # Another process is creating, recovering or leaving the file; SQLite doesn't always call
             # the busy handler then.
@@ -78,11 +81,11 @@ def open_database(path: str, vfs: str | None = None) -> Database:
             raise translate(error, path) from error
 
 
-def _open_once(path: str, vfs: str | None) -> Database:
+def _open_once(path: str, vfs: str | None, migrations: Sequence[Migration]) -> Database:
     connection = apsw.Connection(path, vfs=vfs, statementcachesize=256)
     try:
         db = Database(connection, _QUERIES)
-        _prepare(db, path)
+        _prepare(db, path, migrations)
     except BaseException:
         connection.close(force=True)
         raise
@@ -99,7 +102,7 @@ def _check_library() -> None:
         )
 
 
-def _prepare(db: Database, path: str) -> None:
+def _prepare(db: Database, path: str, migrations: Sequence[Migration]) -> None:
     connection = db.connection
     connection.set_busy_handler(Patience())
     if connection.readonly("main"):
@@ -109,7 +112,7 @@ def _prepare(db: Database, path: str) -> None:
         )
     db.begin("BEGIN")  # one snapshot: another process may be creating the schema right now
     try:
-        version = _schema_version(db, path)
+        ready = is_ready(db, path, migrations)
     finally:
         db.roll_back()
     # In WAL mode EXTRA is FULL; until the file is in WAL mode it also syncs the directory.
@@ -117,8 +120,8 @@ def _prepare(db: Database, path: str) -> None:
     db.pragma("journal_mode", "WAL")
     # The writer thread checkpoints by itself, after it has answered.
     connection.wal_autocheckpoint(0)
-    if version < SCHEMA_VERSION:
-        _migrate(db, path)
+    if not ready:
+        migrate(db, path, migrations)
     db.pragma("synchronous", "FULL")
     if sys.platform == "darwin":
         # Apple's fsync doesn't reach the disk; this one does.
@@ -127,42 +130,6 @@ def _prepare(db: Database, path: str) -> None:
     db.pragma("cache_size", -_CACHE_KIB)
     db.pragma("temp_store", "MEMORY")
     _check_settings(db, path)
-
-
-def _schema_version(db: Database, path: str) -> int:
-    """The file's schema version, 0 for a new file. Looks before anything is changed."""
-    application = db.pragma("application_id")
-    version = db.pragma("user_version")
-    assert isinstance(application, int)
-    assert isinstance(version, int)
-    if application == 0 and version == 0 and db.value("is_empty"):
-        return 0
-    if application != APPLICATION_ID:
-        raise NotADatabaseError(
-            f"{path} is a SQLite database, but not one of Perdure's; it was left untouched. Perdure "
-            f"keeps its runs in a file of its own: give it another path."
-        )
-    if version > SCHEMA_VERSION:
-        raise NewerSchemaError(
-            f"The database {path} has schema version {version}, and this version of Perdure knows only "
-            f"up to {SCHEMA_VERSION}: a newer one has used it. Upgrade Perdure here, or use another path. "
-            f"(pip install -U perdure)"
-        )
-    return version
-
-
-def _migrate(db: Database, path: str) -> None:
-    db.begin()
-    try:
-        # Again, now that nobody else can: another process may have been faster.
-        version = _schema_version(db, path)
-        for migration in MIGRATIONS[version:]:
-            db.script(migration.sql)
-            assert db.pragma("user_version") == migration.version
-        db.commit()
-    except BaseException:
-        db.roll_back()
-        raise
 
 
 def _check_settings(db: Database, path: str) -> None:

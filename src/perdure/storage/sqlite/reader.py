@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import apsw
 
 from perdure.errors import StoreError
-from perdure.storage.sqlite.connection import open_database, translate
+from perdure.storage.sqlite.connection import translate
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Failed, Job, answer
 
@@ -25,9 +26,9 @@ _LOOK_EVERY = 1.0  #: whether the event loop still lives
 class Reader:
     """Owns the reading connection. All methods but the private ones are called from the event loop."""
 
-    def __init__(self, path: str, vfs: str | None, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, path: str, connect: Callable[[], Database], loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
-        self._vfs = vfs
+        self._open_database = connect
         self._loop = loop
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._db: Database | None = None
@@ -91,7 +92,7 @@ class Reader:
         return Failed(error)
 
     def _connect(self) -> Database:
-        db = open_database(self._path, self._vfs)
+        db = self._open_database()
         db.pragma("query_only", 1)
         self._db = db
         return db

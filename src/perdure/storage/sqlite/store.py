@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import os
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from perdure.errors import StoreUnavailableError
+from perdure.storage.migrate import Migration
 from perdure.storage.records import (
     Append,
     Appended,
@@ -32,6 +34,7 @@ from perdure.storage.records import (
 from perdure.storage.sqlite import reads, verbs
 from perdure.storage.sqlite.attributes import SqliteAttributes
 from perdure.storage.sqlite.callbacks import SqliteCallbacks
+from perdure.storage.sqlite.connection import MIGRATIONS, open_database
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job, settle
 from perdure.storage.sqlite.limits import SqliteLimits
@@ -56,12 +59,20 @@ class SqliteStore:
     Args:
         path: the file; it is created if missing, in a directory that exists.
         vfs: name of the SQLite VFS to use, for tests that inject faults.
+        migrations: what this code knows of the schema, if that isn't all of today's.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, vfs: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        vfs: str | None = None,
+        migrations: Sequence[Migration] = MIGRATIONS,
+    ) -> None:
         # Absolute, because the file may have to be opened again after the program has changed directory.
         self._path: Final = os.path.abspath(path)
-        self._vfs: Final = vfs
+        self._connect: Final = functools.partial(open_database, self._path, vfs, migrations)
+        self._schema: Final = migrations[-1].version
         self._loop: asyncio.AbstractEventLoop
         self._writer: Writer
         self._reader: Reader
@@ -80,9 +91,9 @@ class SqliteStore:
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(self._path, self._vfs, self._loop, on_change or _ignore)
+        self._writer = Writer(self._path, self._connect, self._loop, on_change or _ignore)
         await self._writer.open()
-        self._reader = Reader(self._path, self._vfs, self._loop)
+        self._reader = Reader(self._path, self._connect, self._loop)
         try:
             await self._reader.open()
         except BaseException:
@@ -129,7 +140,7 @@ class SqliteStore:
         return await self._write(verbs.claim, worker, workflows, queues, now, limit)
 
     async def register(self, worker: WorkerRow, *, now: float) -> int:
-        return await self._write(verbs.register, worker, now)
+        return await self._write(verbs.register, worker, now, self._schema)
 
     async def heartbeat(self, worker: int, beat: Heartbeat) -> bool:
         return await self._write(verbs.heartbeat, worker, beat)

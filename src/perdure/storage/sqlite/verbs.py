@@ -93,7 +93,7 @@ def claim(
     return Claimed(rows, db.value("next_at", fitting))
 
 
-def register(db: Database, worker: WorkerRow, now: float) -> int:
+def register(db: Database, worker: WorkerRow, now: float, schema: int) -> int:
     fitting = {"queues": as_json(worker.queues), "workflows": as_json(worker.workflows)}
     ((worker_id,),) = db.rows(
         "register",
@@ -107,6 +107,7 @@ def register(db: Database, worker: WorkerRow, now: float) -> int:
             "heard_at": worker.heard_at,
             "version": worker.version,
             "code": worker.code,
+            "schema": schema,
             **fitting,
         },
     )

@@ -31,7 +31,7 @@ import apsw
 
 from perdure.errors import StoreError
 from perdure.storage.sqlite.checkpoint import Checkpointer
-from perdure.storage.sqlite.connection import Patience, open_database, translate
+from perdure.storage.sqlite.connection import Patience, translate
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Failed, Job, answer
 from perdure.storage.sqlite.transaction import Transaction, needs_mark
@@ -62,10 +62,14 @@ class Writer:
     """Owns the writing connection. All methods but the private ones are called from the event loop."""
 
     def __init__(
-        self, path: str, vfs: str | None, loop: asyncio.AbstractEventLoop, on_change: Callable[[], None]
+        self,
+        path: str,
+        connect: Callable[[], Database],
+        loop: asyncio.AbstractEventLoop,
+        on_change: Callable[[], None],
     ) -> None:
         self._path = path
-        self._vfs = vfs
+        self._open_database = connect
         self._loop = loop
         self._on_change = on_change
         self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
@@ -215,7 +219,7 @@ class Writer:
     # -- the connection -----------------------------------------------------------------------------
 
     def _connect(self) -> Database:
-        db = open_database(self._path, self._vfs)
+        db = self._open_database()
         try:
             db.run("forget_commits")
             self._version = db.value("data_version")

@@ -1,11 +1,5 @@
--- The first schema. Everything lives in a schema of its own, so it can share a database with the user's tables.
-
-CREATE SCHEMA IF NOT EXISTS perdure;
-
-CREATE TABLE perdure.meta (
-    name  text PRIMARY KEY,
-    value text NOT NULL
-);
+-- The first schema. Everything lives in a schema of its own, so it can share a database with the user's tables. That and
+-- the table `meta` are made before any migration, see migrating.py.
 
 -- Which run an id means. Apart from `runs`, since a unique index there would have to lead with the run's key in
 -- databases that spread rows by it.
@@ -111,7 +105,8 @@ CREATE TABLE perdure.workers (
     heard_at    double precision NOT NULL,
     runs        bigint           NOT NULL DEFAULT 0,
     steps       bigint           NOT NULL DEFAULT 0,
-    stopping    boolean          NOT NULL DEFAULT false
+    stopping    boolean          NOT NULL DEFAULT false,
+    schema      bigint           NOT NULL  -- the newest migration that its code knows
 );
 
 -- Marks of transactions whose repeat would do harm, see attempts.py. Kept for a day.

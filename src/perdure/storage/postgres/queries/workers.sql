@@ -2,11 +2,11 @@
 
 -- name: register
 INSERT INTO perdure.workers (id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
-                             heard_at)
+                             heard_at, schema)
 VALUES (
     %(id)s::bigint, %(name)s, %(host)s, %(pid)s::bigint, %(born)s::bigint, %(started_at)s::double precision,
     %(lease_until)s::double precision, %(queues)s::text[], %(workflows)s::text[],
-    %(version)s, %(code)s, %(heard_at)s::double precision
+    %(version)s, %(code)s, %(heard_at)s::double precision, %(schema)s::bigint
 );
 
 -- name: unblock

@@ -17,9 +17,36 @@ SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_
 -- From the catalogue itself: to_regclass would answer from a cache what was so before the wait for the lock.
 SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'perdure' AND tablename = 'meta');
 
+-- name: create_schema
+CREATE SCHEMA IF NOT EXISTS perdure;
+
+-- name: create_meta
+CREATE TABLE IF NOT EXISTS perdure.meta (name text PRIMARY KEY, value text NOT NULL);
+
+-- name: begin_schema
+-- The rows by which processes that migrate agree.
+INSERT INTO perdure.meta (name, value) VALUES ('schema_version', '0'), ('migrating', '')
+ON CONFLICT (name) DO NOTHING;
+
 -- name: schema_version
-SELECT value::bigint FROM perdure.meta WHERE name = 'schema_version';
+-- And which code can use it; a database that doesn't say is for the code that knows all of it.
+SELECT s.value::bigint, o.value::bigint
+FROM perdure.meta AS s LEFT JOIN perdure.meta AS o ON o.name = 'oldest_code_of_schema_' || s.value
+WHERE s.name = 'schema_version';
+
+-- name: hold_migrating
+-- Whoever migrates holds this row. The others look again instead of waiting in here: an index that is built while
+-- everybody works waits for statements that began before it.
+SELECT name FROM perdure.meta WHERE name = 'migrating' FOR UPDATE SKIP LOCKED;
 
 -- name: set_schema_version
-INSERT INTO perdure.meta (name, value) VALUES ('schema_version', %(version)s::text)
+UPDATE perdure.meta SET value = %(version)s::text WHERE name = 'schema_version' AND value = %(before)s::text;
+
+-- name: set_oldest_code
+INSERT INTO perdure.meta (name, value) VALUES ('oldest_code_of_schema_' || %(version)s::text, %(oldest_code)s::text)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: older_workers
+-- Live workers whose code couldn't use the schema that is to come.
+SELECT name, schema FROM perdure.workers
+WHERE schema < %(oldest_code)s::bigint AND lease_until > extract(epoch FROM now()) LIMIT 1;

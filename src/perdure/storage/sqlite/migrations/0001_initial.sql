@@ -1,7 +1,12 @@
 -- The first schema. 0x50657264 spells "Perd": it tells our files from other people's databases.
 
 PRAGMA application_id = 0x50657264;
-PRAGMA user_version = 1;
+
+-- Facts about the file itself.
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
 
 -- One row a run, kept small: it is rewritten by every append. The columns an append always changes
 -- (seq, attempt, updated_at, recoveries) are in no index, so the hot UPDATE touches one page only.
@@ -134,7 +139,8 @@ CREATE TABLE workers (
     heard_at    REAL    NOT NULL,
     runs        INTEGER NOT NULL DEFAULT 0,
     steps       INTEGER NOT NULL DEFAULT 0,
-    stopping    INTEGER NOT NULL DEFAULT 0 CHECK (stopping IN (0, 1))
+    stopping    INTEGER NOT NULL DEFAULT 0 CHECK (stopping IN (0, 1)),
+    schema      INTEGER NOT NULL  -- the newest migration that its code knows
 ) STRICT;
 
 -- Streams belong to a run's id, so that they outlive its generations. `size` is the newest offset.

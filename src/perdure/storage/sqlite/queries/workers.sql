@@ -1,8 +1,9 @@
 -- Workers: signing up, staying alive, being buried.
 
 -- name: register
-INSERT INTO workers (name, host, pid, born, started_at, lease_until, queues, workflows, version, code, heard_at)
-VALUES (:name, :host, :pid, :born, :started_at, :lease_until, :queues, :workflows, :version, :code, :heard_at)
+INSERT INTO workers (name, host, pid, born, started_at, lease_until, queues, workflows, version, code, heard_at,
+                     schema)
+VALUES (:name, :host, :pid, :born, :started_at, :lease_until, :queues, :workflows, :version, :code, :heard_at, :schema)
 RETURNING id;
 
 -- name: unblock

@@ -4,6 +4,18 @@
 -- Whether the file is new: nothing has been created in it.
 SELECT count(*) = 0 FROM sqlite_schema;
 
+-- name: oldest_code
+-- Who can use the file's schema; a file that doesn't say is for the code that knows all of it.
+SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'oldest_code_of_schema_' || :version;
+
+-- name: set_oldest_code
+INSERT INTO meta (name, value) VALUES ('oldest_code_of_schema_' || ?, ?)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: older_workers
+-- Live workers whose code couldn't use the schema that is to come.
+SELECT name, schema FROM workers WHERE schema < :oldest_code AND lease_until > unixepoch('subsec') LIMIT 1;
+
 -- name: mark_commit
 -- Written with each transaction that can't recognise itself otherwise.
 INSERT INTO commits (writer, number, at) VALUES (:writer, :number, unixepoch())
