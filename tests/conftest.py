@@ -6,6 +6,7 @@ This file's folder is on the path of every test, so that `from helpers...` works
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -26,6 +27,11 @@ else:
 
 if os.environ.get("PERDURE_TEST_HICCUPS"):
     from helpers.hiccups import hiccups as hiccups
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start background jobs deaf to Ctrl-C. The programs that tests interrupt mustn't inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ import perdure
 from perdure import Retry, step
 
 QUICK = Retry(max_attempts=3, initial=0.001)
+PATIENT = Retry(max_attempts=9, initial=0.001)  # where a slow machine may cost attempts
 ONLY_ONE = Retry(max_attempts=1)
 PATIENCE = 60.0
 
@@ -110,14 +111,14 @@ def spins_with_a_child(folder: str) -> None:
         pass
 
 
-@step(process=True, retry=QUICK, timeout=0.3)
+@step(process=True, retry=PATIENT, timeout=0.3)
 def is_slow_at_first() -> int:
     if perdure.step_info().attempt == 1:
         time.sleep(60)
     return perdure.step_info().attempt
 
 
-@step(process=True, heartbeat_timeout=0.2, retry=QUICK)
+@step(process=True, heartbeat_timeout=0.2, retry=PATIENT)
 def falls_silent() -> list[Any]:
     info = perdure.step_info()
     if info.attempt == 1:

@@ -30,7 +30,7 @@ async def hangs(name: str) -> str:
 @step
 def hangs_in_a_thread(name: str) -> str:
     SEEN.append(f"{name} began")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not perdure.step_info().cancelled and time.monotonic() < deadline:
         time.sleep(0.005)
     SEEN.append(f"{name} cancelled" if perdure.step_info().cancelled else f"{name} never heard")

@@ -99,7 +99,7 @@ def test_closing_that_is_interrupted_has_no_effect_and_loses_nothing(place: Plac
         await asyncio.sleep(0.02)
         gc.collect()
         assert EFFECTS == ["hangs"]
-        async with place.engine(lease=0.3) as second:
+        async with place.engine() as second:
             store = second._store
             for worker in await store.workers():
                 if worker.id != second._worker.id:  # type: ignore[union-attr]

@@ -83,7 +83,7 @@ def test_the_number_of_runs_in_memory_is_limited(place: Place) -> None:
 @workflow
 async def waits_with_finally() -> str:
     try:
-        await asyncio.sleep(0.2)
+        await perdure.receive("go")
         return await says("slept")
     finally:
         LOUD.append("finally")
@@ -101,6 +101,7 @@ def test_finally_blocks_are_inert_when_a_run_leaves_memory(
             await until(lambda: LOUD == ["finally"])  # it left memory, and got no further
             assert await recorded(handle) == []
             assert not caplog.records
+            await handle.send("go", None)
             assert await handle.result() == "slept"
             assert LOUD[1:] == ["finally", "after finally"]
             assert [id.rpartition(".")[2] for id in await recorded(handle)] == ["says#1", "says#2"]

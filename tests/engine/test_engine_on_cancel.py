@@ -176,7 +176,7 @@ async def outlives(label: str) -> str:
 
 def test_an_abandoned_step_that_ends_in_time_is_noted_and_not_begun_again(place: Place) -> None:
     async def main() -> None:
-        async with place.engine() as engine:
+        async with place.engine(grace=0) as engine:
             handle = await engine.start(outlives("w"), id="a")
             await until(lambda: came("other began"))
             assert not came("w ended")

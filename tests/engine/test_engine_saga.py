@@ -401,18 +401,18 @@ def test_leaving_memory_undoes_nothing(place: Place) -> None:
             saga.undo(does("undo a"))
             await does("a")
             await gated_undo("b")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.01)
         return "done"
 
     async def main() -> None:
-        async with place.engine() as engine:
-            handle = await engine.start(sleeps(), id="a")
+        async with place.engine(grace=0) as engine:
+            await engine.start(sleeps(), id="a")
             await until(lambda: came("b began"))
         async with place.engine() as engine:
             gate("b").set()
             assert await engine.get("a").result() == "done"
             assert not undo_order()
-            assert len(await recorded(handle := engine.get("a"))) == 2, handle
+            assert len(await recorded(engine.get("a"))) == 2
 
     run(main)
 
@@ -463,7 +463,7 @@ def test_terminating_with_compensation_wins_over_what_the_code_returns(place: Pl
             if before == "before its first activation":
                 handle = await client.start(returns_all_the_same(), id="a")
                 await handle.terminate("enough", compensate=True)
-            async with place.engine() as engine:
+            async with place.engine(grace=0) as engine:
                 child = client.get(f"p/{returns_all_the_same.name}#1")
                 if before == "before its first activation":
                     await handle.cancel("a cancel after that changes nothing")

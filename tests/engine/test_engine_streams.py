@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections import Counter
@@ -215,7 +216,7 @@ def test_a_zombie_writes_nothing_and_its_steps_are_told(place: Place) -> None:
     async def goes_on(gate: str) -> str:
         emit("words", f"before {gate}")
         await GATES[gate].wait()
-        for n in range(1000):
+        for n in itertools.count():
             try:
                 emit("words", f"zombie {n}")
             except StaleWorkerError as error:

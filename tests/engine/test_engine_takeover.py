@@ -59,13 +59,19 @@ async def passes(gate: str) -> list[str]:
     return [await does("before"), await waits_at(gate), await does("after")]
 
 
+def beats_soon(engine: perdure.Engine) -> None:
+    """It needn't wait for a third of its lease: it has news for the others, as when a module was imported."""
+    assert engine._worker is not None
+    engine._worker._fleet._announced = 0
+
+
 def test_a_stale_driver_drops_its_run_and_writes_nothing_more(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
         BODIES.clear()
         GATES["g"] = asyncio.Event()
-        async with place.engine(lease=0.6) as first:
+        async with place.engine() as first:
             handle = await first.start(passes("g"), id="a")
             await until(lambda: BODIES["g"] == 1)
             assert first._worker is not None
@@ -74,6 +80,7 @@ def test_a_stale_driver_drops_its_run_and_writes_nothing_more(
                 await until(lambda: BODIES["g"] == 2)
                 GATES["g"].set()
                 assert await second.get("a").result() == ["before", "g", "after"]
+                beats_soon(first)
                 await until(lambda: first._worker.id != 1)  # type: ignore[union-attr]
                 assert not first._worker.drivers
                 assert len(await recorded(handle)) == 3
@@ -90,10 +97,11 @@ def test_a_worker_that_was_declared_dead_signs_up_again(place: Place) -> None:
     async def main() -> None:
         BODIES.clear()
         GATES["g"] = asyncio.Event()
-        async with place.engine(lease=0.6) as engine:
+        async with place.engine() as engine:
             handle = await engine.start(passes("g"), id="a")
             await until(lambda: BODIES["g"] == 1)
             await bury(place)
+            beats_soon(engine)
             await until(lambda: BODIES["g"] == 2)  # by itself, under its new id
             GATES["g"].set()
             assert await handle.result() == ["before", "g", "after"]

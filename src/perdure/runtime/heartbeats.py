@@ -26,6 +26,9 @@ SAVE_EVERY = 1.0
 #: Largest encoded detail in bytes: it is written again and again.
 DETAIL_MAX = 64 * 1024
 
+#: Seconds an alarm may ring late by the usual tardiness of event loops.
+LATE = 0.05
+
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
 
 
@@ -55,11 +58,12 @@ class Pulse:
 class _Watch:
     """An attempt that beats, or has to."""
 
-    __slots__ = ("alarm", "attempt", "limit", "save", "saved_at")
+    __slots__ = ("alarm", "attempt", "due", "limit", "save", "saved_at")
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self.limit = 0.0
+        self.due = 0.0  # when the alarm is to ring, by the loop's time
         self.alarm: asyncio.TimerHandle | None = None
         self.save: asyncio.TimerHandle | None = None
         self.saved_at = -SAVE_EVERY
@@ -108,7 +112,7 @@ class Heartbeats:
         """Cut the attempt off when it has given no sign of life for `limit` seconds."""
         watch = self.watched.setdefault(attempt.info, _Watch(attempt))
         watch.limit = limit
-        watch.alarm = self._loop.call_later(limit, self._look, watch)
+        self._look_in(limit, watch)
 
     def over(self, attempt: Attempt) -> None:
         """It has ended."""
@@ -118,12 +122,19 @@ class Heartbeats:
                 if handle is not None:
                     handle.cancel()
 
+    def _look_in(self, seconds: float, watch: _Watch) -> None:
+        watch.due = self._loop.time() + seconds
+        watch.alarm = self._loop.call_at(watch.due, self._look, watch)
+
     def _look(self, watch: _Watch) -> None:
         attempt = watch.attempt
         heard = attempt.info.heard
         left = watch.limit - (time.monotonic() - heard) if heard else watch.limit
+        late = self._loop.time() - watch.due
         if left > 0:
-            watch.alarm = self._loop.call_later(left, self._look, watch)
+            self._look_in(left, watch)
+        elif late > LATE:  # the loop, or the machine, stood still: the step had no chance to beat either
+            self._look_in(min(late, watch.limit), watch)
         elif attempt.future is not None:
             attempt.starved = attempt.info.cancelled = True
             attempt.future.cancel()

@@ -98,7 +98,7 @@ class Residency:
     def _write_notes(self) -> None:
         """Every 100 ms: note the steps and timers that are older than that and have no note yet."""
         self._notes = self._loop.call_later(NOTE_AFTER, self._write_notes)
-        lasting: dict[Driver, list[Operation]] = {}
+        lasting: dict[Driver, dict[str, Operation]] = {}  # what executes may be watched, too
         oldest = self._clock() - NOTE_AFTER
         for attempt in self._executing:
             if attempt.started_at <= oldest and not (
@@ -106,20 +106,20 @@ class Residency:
             ):
                 driver = attempt.run
                 assert isinstance(driver, Driver)
-                lasting.setdefault(driver, []).append(attempt.operation)
+                lasting.setdefault(driver, {})[attempt.operation.id] = attempt.operation
         now = self._loop.time()
         while self._watched and self._watched[0][0] <= now:
             _, driver, operation = self._watched.popleft()
             if not driver.gone and driver.machine.operations.get(operation.id) is operation:
-                lasting.setdefault(driver, []).append(operation)
+                lasting.setdefault(driver, {})[operation.id] = operation
         for driver, operations in lasting.items():
             if not driver.busy():
-                driver.note(self._notes_of(driver, operations), driver.work.standing())
+                driver.note(self._notes_of(driver, operations.values()), driver.work.standing())
             else:  # the log is being written: look again when that is done
-                for operation in operations:
+                for operation in operations.values():
                     self.watch(driver, operation)
 
-    def _notes_of(self, driver: Driver, operations: list[Operation]) -> list[ev.Event]:
+    def _notes_of(self, driver: Driver, operations: Collection[Operation]) -> list[ev.Event]:
         now = self._clock()
         notes: list[ev.Event] = []
         for operation in operations:
