@@ -29,6 +29,7 @@ ALWAYS = frozenset(
         "engine_crashes",
         "engine_draining",
         "engine_elsewhere",
+        "engine_elsewhere_cancelling",
         "engine_messages",
         "engine_streams",
         "engine_takeover",

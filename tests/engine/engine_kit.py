@@ -181,6 +181,11 @@ class Ledger:
             event = decode_event(data)
             if isinstance(event, events.StepCompleted | events.StepFailed):
                 self.recorded.add(f"{self.ids[append.run]}:{event.step}")
+        if append.parent_mail is not None:
+            report = decode_event(append.parent_mail)
+            if isinstance(report, events.ErrandEnded) and report.result is not None:
+                parent = self.ids[append.run].partition("/")[0]  # as long as it is a child of no other run
+                self.recorded.add(f"{parent}:{report.step}")
 
     def begins(self, run_id: str, step_id: str) -> None:
         """A body begins. Runs of one id are one run."""

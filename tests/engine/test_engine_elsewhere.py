@@ -5,10 +5,26 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter
 from typing import Any
 
 import pytest
+from elsewhere_kit import (
+    BODIES,
+    QUICK,
+    RELEASED,
+    SEEN,
+    begun,
+    both,
+    bury_all_but,
+    errand_of,
+    fresh,
+    gate,
+    gated,
+    here,
+    sent,
+    there,
+    waits,
+)
 from engine_kit import (
     Place,
     crash,
@@ -27,25 +43,12 @@ from perdure.errors import ConfigurationError, RunCancelled, RunTerminated
 from perdure.runtime import definitions
 from perdure.runtime.errands import ErrandDriver
 
-GATES: dict[str, asyncio.Event] = {}
-BODIES: Counter[str] = Counter()
-SEEN: list[Any] = []
-RELEASED = threading.Event()
-QUICK = Retry(max_attempts=3, initial=0.001)
-
 
 @pytest.fixture(autouse=True)
-def fresh() -> Any:
-    GATES.clear()
-    BODIES.clear()
-    SEEN.clear()
-    RELEASED.clear()
+def fresh_tables() -> Any:
+    fresh()
     yield
     RELEASED.set()
-
-
-def gate(name: str) -> asyncio.Event:
-    return GATES.setdefault(name, asyncio.Event())
 
 
 @step(queue="gpu")
@@ -61,60 +64,10 @@ def triples_in_a_thread(number: int) -> int:
     return 3 * number
 
 
-@step(queue="gpu")
-async def gated(label: str) -> str:
-    """Goes on when its gate opens."""
-    BODIES[label] += 1
-    try:
-        await gate(label).wait()
-    except asyncio.CancelledError:
-        SEEN.append(f"{label} interrupted")
-        raise
-    SEEN.append(f"{label} ended")
-    return label
-
-
 @workflow
 async def computes(number: int) -> int:
     first, second = await asyncio.gather(doubles(number), triples_in_a_thread(number))
     return first + second
-
-
-@workflow
-async def waits(label: str) -> str:
-    return await gated(label)
-
-
-def here(place: Place, **options: Any) -> Engine:
-    """An engine that drives the runs and carries out no errand."""
-    return place.engine(**{"queues": ("default",), "name": "here", **options})
-
-
-def there(place: Place, **options: Any) -> Engine:
-    """An engine that does nothing but errands."""
-    return place.engine(**{"queues": ("gpu",), "name": "there", "grace": 0.0, **options})
-
-
-def both(place: Place, **options: Any) -> Engine:
-    return place.engine(**{"queues": ("default", "gpu"), **options})
-
-
-async def begun(label: str, times: int = 1) -> None:
-    await until(lambda: BODIES[label] >= times)
-
-
-async def sent(handle: Handle[Any]) -> list[events.StepSent]:
-    return await of_kind(handle, events.StepSent)
-
-
-async def errand_of(engine: Engine, handle: Handle[Any]) -> Handle[Any]:
-    """The run that carries out the newest step sent by this one."""
-
-    async def is_sent() -> bool:
-        return bool(await sent(handle))
-
-    await until(is_sent)
-    return engine.get((await sent(handle))[-1].run)
 
 
 # -- a step in every respect ----------------------------------------------------------------------------
@@ -329,23 +282,13 @@ def test_items_of_a_lost_worker_are_void(place: Place) -> None:
 
             await until(is_out)
             await crash(lost)
-            await bury_all_but(place, engine)
+            await bury_all_but(engine)
             async with there(place):
                 assert await handle.result() == "x"
             items = [item.value async for item in handle.stream("progress")]
             assert items == [2]
 
     run(main)
-
-
-async def bury_all_but(place: Place, engine: Engine) -> None:
-    """Declare the other workers dead, as this one does when their leases have run out."""
-    assert engine._worker is not None
-    store = engine._store
-    for worker in await store.workers():
-        if worker.id != engine._worker.id:
-            await store.bury(worker.id, worker.lease_until, now=engine._settings.clock(), max_recoveries=10)
-    engine._worker.poke()
 
 
 def test_a_run_that_was_evicted_meanwhile_goes_on(place: Place) -> None:
@@ -391,7 +334,7 @@ def test_another_worker_takes_the_step_over(place: Place) -> None:
             handle = await engine.start(waits("x"), id="a")
             await begun("x")
             await crash(lost)
-            await bury_all_but(place, engine)
+            await bury_all_but(engine)
             async with there(place):
                 await begun("x", 2)
                 gate("x").set()
@@ -541,7 +484,7 @@ async def lose_amid(place: Place, engine: Engine, call: Any, label: str) -> Hand
     handle = await engine.start(call, id="a")
     await begun(label)
     await crash(lost)
-    await bury_all_but(place, engine)
+    await bury_all_but(engine)
     return handle
 
 
