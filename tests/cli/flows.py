@@ -156,3 +156,14 @@ async def stumbles_once(number: int) -> int:
 @workflow
 async def stumbles() -> str:
     return f"{await add(0, 1)} and {await stumbles_once(2)}"
+
+
+@step(queue="gpu")
+async def render(text: str) -> str:
+    perdure.heartbeat({"frame": 7})
+    return text.upper()
+
+
+@workflow
+async def film(text: str) -> str:
+    return await render(text)

@@ -11,6 +11,7 @@ from perdure.api.connection import Connection
 from perdure.api.decisions import UNDECIDED, choice, decision
 from perdure.api.operating import Operated
 from perdure.api.runinfo import RunInfo, run_info
+from perdure.api.sent import with_errands
 from perdure.api.talking import Addressed
 from perdure.api.why import why
 from perdure.codec.events import decode_event, encode_event
@@ -100,6 +101,7 @@ class Handle(Addressed, Operated[R]):
             (whole,) = await self._connection.store.load([row.run])
             told = {detail.step: (detail.data, detail.at) for detail in whole.details}
             waiting = [with_heartbeat(wait, told.get(wait.id)) for wait in waiting]
+            waiting = await with_errands(self._connection.store, waiting)
         info = run_info(row, tuple(waiting), undelivered, set_aside, attributes=attributes)
         return info.with_request(await self._connection.held_request(row))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from perdure.core.errands import step_of
 from perdure.runtime.liveness import host_identity, process_gone
 from perdure.storage.workers import WorkerRow
 
@@ -25,6 +26,7 @@ class WorkerInfo:
         runs: how many runs it had in memory at its last heartbeat.
         steps: how many steps executed there then.
         workflows: the workflows it has code for.
+        offers: the steps that it executes for runs which have sent them to its queues.
     """
 
     name: str
@@ -39,6 +41,7 @@ class WorkerInfo:
     steps: int
     queues: tuple[str, ...]
     workflows: tuple[str, ...]
+    offers: tuple[str, ...] = ()
 
 
 def worker_info(row: WorkerRow, now: float) -> WorkerInfo:
@@ -55,7 +58,8 @@ def worker_info(row: WorkerRow, now: float) -> WorkerInfo:
         runs=row.runs,
         steps=row.steps,
         queues=tuple(row.queues),
-        workflows=tuple(row.workflows),
+        workflows=tuple(name for name in row.workflows if step_of(name) is None),
+        offers=tuple(step for name in row.workflows if (step := step_of(name)) is not None),
     )
 
 

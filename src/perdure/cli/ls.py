@@ -49,6 +49,9 @@ def ls(
             "--unpatched", metavar="CHANGE", help="Only live ones that a change of code hasn't reached."
         ),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the runs by which steps are executed in other queues.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
     url: UrlOption = None,
@@ -57,9 +60,14 @@ def ls(
     wanted = [*(status or []), *([Status.BLOCKED] if blocked else [])]
     start = None if since is None else since_when(since, datetime.now(UTC))
     asked = asked_of(attr or [])
+    only_blocked = set(wanted) == {Status.BLOCKED}  # which needs somebody's attention, whatever it is
     filters: dict[str, Any] = {"status": wanted, "workflow": workflow, "since": start, "limit": limit}
     runs, whys = asyncio.run(
-        _find(url, {**filters, "attributes": asked, "unpatched": unpatched}, explain=blocked)
+        _find(
+            url,
+            {**filters, "attributes": asked, "unpatched": unpatched, "errands": everything or only_blocked},
+            explain=blocked,
+        )
     )
     if as_json:
         print_json([{**run_facts(run), **_explained(whys.get(run.id))} for run in runs])

@@ -66,6 +66,9 @@ class _Teller:
             sign, style, what, detail = self._messages.line(number, event)
             return Line(offset, sign, style, what, detail=detail)
         match event:
+            case ev.StepSent():
+                told = f"attempt {event.attempt} sent to queue {printable(event.queue)}, as run {printable(event.run)}"
+                return Line(offset, "·", "dim", printable(event.step), detail=told)
             case ev.StepStarted() | ev.StepAttemptFailed() | ev.StepCompleted() | ev.StepFailed():
                 return self._step(offset, event)
             case ev.StepDelayed():

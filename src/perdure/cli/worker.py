@@ -15,7 +15,8 @@ from perdure.cli.loading import load_module
 from perdure.cli.output import log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
-from perdure.runtime.definitions import workflow_names
+from perdure.core.errands import step_of
+from perdure.runtime.definitions import step_names, workflow_names
 from perdure.storage.urls import shown_url
 
 
@@ -65,9 +66,10 @@ def worker(
         )
     for module in modules:
         load_module(module)
-    if not workflow_names():
+    if not workflow_names() and not step_names():
         raise Trouble(
-            f"There is no workflow in {', '.join(modules)}: decorate an async function with @workflow."
+            f"There is no workflow in {', '.join(modules)}: decorate an async function with @workflow. For a worker "
+            "that only executes steps of others, @step is enough."
         )
     log_to_stderr(logging.INFO)
     engine = Engine(
@@ -94,8 +96,16 @@ async def _serve(engine: Engine, queues: tuple[str, ...], grace: float) -> None:
         tell(
             f"Worker {os.getpid()} serves {shown_url(engine.url)}\n"
             f"  queues     {', '.join(queues)}\n"
-            f"  workflows  {', '.join(workflow_names())}\n"
+            f"{_code()}"
             "Ctrl-C or SIGTERM stops it in good order."
         )
         await stop.made.wait()
     tell("Stopped; all runs were handed back.")
+
+
+def _code() -> str:
+    """What this process has code for."""
+    steps = [step for name in workflow_names() if (step := step_of(name)) is not None]
+    names = [name for name in workflow_names() if step_of(name) is None]
+    told = f"  workflows  {', '.join(names)}\n" if names else ""
+    return told + (f"  steps      {', '.join(steps)}\n" if steps else "")

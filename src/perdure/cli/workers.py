@@ -51,6 +51,7 @@ def _facts(worker: WorkerInfo) -> dict[str, Any]:
         "lease_until": worker.lease_until.isoformat(),
         "queues": list(worker.queues),
         "workflows": list(worker.workflows),
+        "offers": list(worker.offers),
     }
 
 
@@ -70,7 +71,7 @@ def _table(found: list[WorkerInfo]) -> Table:
             ago(worker.started_at, now),
             ago(worker.last_heartbeat, now),
             printable(", ".join(worker.queues)),
-            one_line(", ".join(worker.workflows), 200),
+            one_line(", ".join([*(f"step {step}" for step in worker.offers), *worker.workflows]), 200),
         )
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return table

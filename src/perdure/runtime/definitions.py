@@ -259,6 +259,11 @@ def step_named(name: str) -> StepDefinition | None:
     return _steps.get(name)
 
 
+def step_names() -> list[str]:
+    """All steps this process has code for."""
+    return sorted(_steps)
+
+
 def workflow_named(name: str) -> WorkflowDefinition | None:
     """The workflow this process has under that name."""
     return _workflows.get(name)
