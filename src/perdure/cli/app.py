@@ -11,6 +11,7 @@ from perdure.cli.callback import callback
 from perdure.cli.calling import query, update
 from perdure.cli.control import cancel, terminate
 from perdure.cli.demo import demo
+from perdure.cli.limits import limits
 from perdure.cli.ls import ls
 from perdure.cli.moving import export, import_, move
 from perdure.cli.operating import fork, pause, resume, retry
@@ -59,3 +60,4 @@ for command in COMMANDS:
 app.command("import")(import_)
 app.add_typer(callback)
 app.add_typer(schedule)
+app.add_typer(limits)
