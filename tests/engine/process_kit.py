@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import perdure
-from perdure import Retry, step
+from perdure import Rate, RateLimit, RateLimited, Retry, step
 
 QUICK = Retry(max_attempts=3, initial=0.001)
 PATIENT = Retry(max_attempts=9, initial=0.001)  # where a slow machine may cost attempts
 ONLY_ONE = Retry(max_attempts=1)
 PATIENCE = 60.0
+METER = RateLimit("meter", requests=Rate(100, per=60, burst=10), units=Rate(1000, per=60, burst=900))
 
 
 @dataclass
@@ -252,3 +253,18 @@ def counts(folder: str, number: int) -> int:
     with (Path(folder) / "bodies").open("a") as file:
         file.write(f"{perdure.step_info().step_id}\n")
     return number * number
+
+
+@step(process=True, limit=METER.cost(units=lambda most: most))
+def metered(most: int, used: int) -> int:
+    """Says how much it may use, and uses less; turned away if that is nothing."""
+    if not used and not perdure.step_info().detail:
+        perdure.heartbeat("turned away")
+        raise RateLimited(after=0.05)
+    perdure.settle(METER, units=used)
+    return used
+
+
+@step(process=True, limit=METER)
+def settles_another() -> None:
+    perdure.settle(RateLimit("other", units=Rate(1, per=1)), units=1)

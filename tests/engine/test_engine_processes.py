@@ -23,6 +23,8 @@ import perdure
 from perdure import Engine, RunFailed, events
 from perdure.errors import ConfigurationError, NotSerializableError, PayloadTooLargeError
 from perdure.runtime import definitions
+from perdure.runtime.attempt import Attempt
+from perdure.runtime.doorway import Doorway
 
 # -- in and out ---------------------------------------------------------------------------------------
 
@@ -236,3 +238,48 @@ def test_outside_of_an_engine_it_is_a_plain_function() -> None:
         return await kit.tells()
 
     assert asyncio.run(main()) == os.getpid()
+
+
+# -- rate limits ------------------------------------------------------------------------------------------
+
+
+def test_a_step_in_a_process_is_under_rate_limits(memory: Place) -> None:
+    async def main() -> None:
+        async with memory.engine(processes=1) as engine:
+            assert await engine.run(one("metered", [500, 30])) == 30
+
+            async def settled() -> bool:
+                info = await engine.limits.get(kit.METER)
+                return info is not None and info.units["units"].free >= 869
+
+            await until(settled)
+            handle = await engine.start(one("metered", [10, 0]))
+            assert await handle.result() == 0
+            delays = [event.failure for event in await of_kind(handle, events.StepDelayed) if event.failure]
+            assert [failure.type for failure in delays] == ["perdure.errors.RateLimited"]
+            with pytest.raises(RunFailed, match="isn't under the rate limit 'other'; it is under 'meter'"):
+                await engine.run(one("settles_another", []))
+
+    run(main)
+
+
+def test_a_body_in_a_process_does_not_begin_after_its_permission(
+    memory: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process comes up so slowly that the permission has run out: it is asked for again."""
+    monkeypatch.setattr("perdure.runtime.gate.Pass.until", lambda self: 0.0 if not late else 1e12)
+    late: list[str] = []
+    real = Doorway._ask_again
+
+    def noted(self: Doorway, attempt: Attempt) -> None:
+        late.append("late")
+        real(self, attempt)
+
+    monkeypatch.setattr(Doorway, "_ask_again", noted)
+
+    async def main() -> None:
+        async with memory.engine(processes=1) as engine:
+            assert await engine.run(one("metered", [5, 5])) == 5
+            assert late == ["late"]
+
+    run(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -86,6 +87,18 @@ class Pass(Protocol):
 
     def void(self, now: float) -> bool:
         """Whether it holds no longer; from any thread."""
+        ...
+
+    def until(self) -> float:
+        """How long it holds, wall-clock seconds."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """The limits that gave it."""
+        ...
+
+    def settle_here(self, name: str, used: Mapping[str, int]) -> None:
+        """What was used of a limit, told in the event loop."""
         ...
 
 

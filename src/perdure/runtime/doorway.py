@@ -78,7 +78,7 @@ class Doorway:
         self.executing.discard(attempt)
         attempt.future = None
         if not attempt.dropped and not self._closed:
-            self.gate.admits(attempt, _options(attempt).limits)
+            self.gate.ask_again(attempt, _options(attempt).limits)
         self._begin_next()
 
     # -- what the other side says ---------------------------------------------------------------------

@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 from perdure.core.limiting import Ask, Batch, Block, Change, Definition, Permit, Settlement
 from perdure.core.rates import MICRO
-from perdure.errors import ConfigurationError, StoreError, UsageError
+from perdure.errors import ConfigurationError, StoreError
 from perdure.runtime.attempt import Attempt
-from perdure.runtime.limits import Limited, RateLimit, signature_of
+from perdure.runtime.limits import Limited, RateLimit, check_under, signature_of
 from perdure.storage.limits import LimitStore
 
 logger = logging.getLogger("perdure.limits")
@@ -78,20 +78,22 @@ class Pass:
         permit = self.permit
         return permit is None or now * MICRO > permit.at + permit.slack or self._gate.blocked_since(self)
 
+    def until(self) -> float:
+        """See attempt.Pass."""
+        return 0.0 if self.permit is None else (self.permit.at + self.permit.slack) / MICRO
+
+    def names(self) -> tuple[str, ...]:
+        """See attempt.Pass."""
+        return tuple(self.costs)
+
     def settle(self, limit: RateLimit, used: Mapping[str, int]) -> None:
         """What the call has used. From any thread; what is told last counts."""
-        if limit.name not in self.costs:
-            names = ", ".join(map(repr, self.costs))
-            msg = f"this step isn't under the rate limit {limit.name!r}; it is under {names}"
-            raise UsageError(msg)
-        if limit.name not in self.costs:
-            names = ", ".join(map(repr, self.costs))
-            msg = f"this step isn't under the rate limit {limit.name!r}; it is under {names}"
-            raise UsageError(msg)
+        check_under(limit, self.costs)
+        check_under(limit, self.costs)
         self._gate.from_thread(self.settle_here, limit.name, used)
 
     def settle_here(self, name: str, used: Mapping[str, int]) -> None:
-        """The same, in the event loop."""
+        """The same, in the event loop. See attempt.Pass."""
         if self.permit is None:
             return
         marks = self.permit.marks.get(name, {})
@@ -147,9 +149,16 @@ class Gate:
                 return False
             if not had.void(self._clock()):
                 return True
-            had.give_back()
-        self._ask(attempt, limits, waited=had is not None or attempt.operation.delay is not None)
+            self.ask_again(attempt, limits)
+            return False
+        self._ask(attempt, limits, waited=attempt.operation.delay is not None)
         return False
+
+    def ask_again(self, attempt: Attempt, limits: tuple[Limited, ...]) -> None:
+        """Its permission has run out unused."""
+        if isinstance(attempt.permission, Pass):
+            attempt.permission.give_back()
+        self._ask(attempt, limits, waited=True)
 
     def _ask(self, attempt: Attempt, limits: tuple[Limited, ...], *, waited: bool) -> None:
         attempt.permission = attempt.info.permission = None

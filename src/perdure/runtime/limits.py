@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any, TypeAlias
@@ -191,6 +191,15 @@ def checked_use(limit: RateLimit, used: Mapping[str, int]) -> dict[str, int]:
             msg = f"{unit}={amount!r}: what was used of the rate limit {limit.name!r} is a number from 0"
             raise UsageError(msg)
     return {unit: math.ceil(amount) for unit, amount in used.items()}
+
+
+def check_under(limit: RateLimit, names: Iterable[str]) -> None:
+    """Raises UsageError if a step that is under the limits of these names settles another one."""
+    known = list(names)
+    if limit.name not in known:
+        under = ", ".join(map(repr, known))
+        msg = f"this step isn't under the rate limit {limit.name!r}; it is under {under}"
+        raise UsageError(msg)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.codec.values import ValueCodec
-from perdure.runtime.attempt import Attempt, Encoded
+from perdure.runtime.attempt import Attempt, Encoded, TooLate
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.heartbeats import Heartbeats, Pulse, starved_error
 from perdure.runtime.outbox import Outlet
 from perdure.runtime.processes import Processes
-from perdure.runtime.processtalk import Beat, Begun, Item, Job, Logged, Raised
+from perdure.runtime.processtalk import Beat, Begun, Item, Job, Late, Logged, Raised, Used
 from perdure.runtime.standins import error_of
 
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
@@ -75,6 +75,8 @@ class ProcessCalls:
             return None, error if error.args else timed_out(attempt)
         except Exception as error:  # noqa: BLE001 - a process that can't be started, say, is this attempt's failure
             return None, error
+        if isinstance(answer, Late):
+            return None, TooLate()
         if isinstance(answer, Raised):
             return None, error_of(answer.failure, answer.kinds, answer.status, answer.after)
         return Encoded(answer.result), None
@@ -83,6 +85,7 @@ class ProcessCalls:
         info, operation = attempt.info, attempt.operation
         definition: StepDefinition = operation.call.definition
         pulse: Pulse | None = operation.pulse
+        permission = attempt.permission
         return Job(
             module=definition.function.__module__,
             step=definition.name,
@@ -94,6 +97,8 @@ class ProcessCalls:
             max_payload=self._max_payload,
             detail=None if pulse is None else pulse.data,
             heard_at=None if pulse is None else pulse.at,
+            limits=() if permission is None else permission.names(),
+            begin_by=None if permission is None else permission.until(),
         )
 
     def _hear(self, attempt: Attempt, told: Any) -> None:
@@ -109,6 +114,9 @@ class ProcessCalls:
                     self._heartbeats.beat(info, _DETAIL.decode(told.detail))
             case Item():
                 self._outlet(attempt).emit(told.stream, told.data)
+            case Used():
+                if attempt.permission is not None:
+                    attempt.permission.settle_here(told.limit, told.amounts)
             case Logged():
                 _log(told)
             case _:

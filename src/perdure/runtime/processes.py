@@ -22,7 +22,17 @@ from typing import Any
 import msgspec
 
 from perdure.errors import ConfigurationError, StepProcessDied
-from perdure.runtime.processtalk import Begun, Greeting, Job, Raised, Returned, Unfound, frame, next_told
+from perdure.runtime.processtalk import (
+    Begun,
+    Greeting,
+    Job,
+    Late,
+    Raised,
+    Returned,
+    Unfound,
+    frame,
+    next_told,
+)
 
 logger = logging.getLogger("perdure.steps")
 
@@ -131,7 +141,7 @@ class Processes:
         hear: Callable[[Any], None],
         timeout: float | None,
         sure: Callable[[], Awaitable[None]],
-    ) -> Returned | Raised:
+    ) -> Returned | Raised | Late:
         """Execute an attempt as soon as a process is free. If this is cancelled or raises, its process is killed.
 
         Args:
@@ -171,7 +181,7 @@ class Processes:
 
     async def _converse(
         self, process: StepProcess, job: Job, hear: Callable[[Any], None], timeout: float | None
-    ) -> Returned | Raised | Unfound:
+    ) -> Returned | Raised | Late | Unfound:
         begun = False
         allowed = None if timeout is None else max(timeout, IMPORT_WITHIN)
         try:
@@ -179,7 +189,7 @@ class Processes:
                 await process.begin(job)
                 while True:
                     told = await process.next()
-                    if isinstance(told, Returned | Raised | Unfound):
+                    if isinstance(told, Returned | Raised | Late | Unfound):
                         limit.reschedule(None)
                         return told
                     if isinstance(told, Begun):

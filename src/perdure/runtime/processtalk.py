@@ -4,7 +4,8 @@ A frame is its length and a message in MessagePack. What users' code made (argum
 is in there as the JSON bytes of the codec, exceptions as a Failure; nothing is pickled.
 
     engine  -> process   Job
-    process -> engine    Begun, then any number of Beat, Item and Logged, then Returned, Raised or Unfound
+    process -> engine    Begun, then any number of Beat, Item, Used and Logged, then Returned or Raised;
+                         instead of all that Unfound, or Late
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Job(msgspec.Struct, frozen=True, tag=True):
         detail: what the newest heartbeat of earlier attempts told, encoded.
         heard_at: when that was, wall-clock seconds.
         max_payload: largest encoded result or item in bytes.
+        limits: names of the rate limits that it is under.
+        begin_by: when it must have begun because of those, wall-clock seconds.
     """
 
     module: str
@@ -43,6 +46,8 @@ class Job(msgspec.Struct, frozen=True, tag=True):
     max_payload: int
     detail: bytes | None = None
     heard_at: float | None = None
+    limits: tuple[str, ...] = ()
+    begin_by: float | None = None
 
 
 class Begun(msgspec.Struct, frozen=True, tag=True):
@@ -70,6 +75,17 @@ class Logged(msgspec.Struct, frozen=True, tag=True):
     """
 
     facts: dict[str, str | int | float | None]
+
+
+class Used(msgspec.Struct, frozen=True, tag=True):
+    """How much was used of a rate limit, by unit."""
+
+    limit: str
+    amounts: dict[str, int]
+
+
+class Late(msgspec.Struct, frozen=True, tag=True):
+    """It can't begin any more: its permission has run out."""
 
 
 class Returned(msgspec.Struct, frozen=True, tag=True):
@@ -119,7 +135,7 @@ class Greeting(msgspec.Struct, frozen=True):
     levels: dict[str, int]
 
 
-Told = Begun | Beat | Item | Logged | Returned | Raised | Unfound
+Told = Begun | Beat | Item | Logged | Used | Late | Returned | Raised | Unfound
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_told = msgspec.msgpack.Decoder(Told).decode

@@ -24,6 +24,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -38,17 +39,20 @@ from perdure.core.retry import http_status, retry_after
 from perdure.runtime import stepcontext
 from perdure.runtime.definitions import StepDefinition, step_named
 from perdure.runtime.heartbeats import DETAIL_MAX
+from perdure.runtime.limits import RateLimit, check_under
 from perdure.runtime.processtalk import (
     Beat,
     Begun,
     Greeting,
     Item,
     Job,
+    Late,
     Logged,
     Raised,
     Returned,
     Told,
     Unfound,
+    Used,
     frame,
     next_job,
 )
@@ -97,6 +101,18 @@ class Outlet:
 
     def emit(self, stream: str, data: bytes) -> None:
         self._line.tell(Item(stream, data))
+
+
+class Permission:
+    """The rate limits that the step is under."""
+
+    def __init__(self, line: Line, names: tuple[str, ...]) -> None:
+        self._line = line
+        self._names = names
+
+    def settle(self, limit: RateLimit, used: Mapping[str, int]) -> None:
+        check_under(limit, self._names)
+        self._line.tell(Used(limit.name, dict(used)))
 
 
 class LogSender(logging.Handler):
@@ -188,9 +204,13 @@ def _execute(job: Job, told: Greeting, line: Line) -> Told:
     if job.detail is not None and job.heard_at is not None:
         info.detail = _DETAIL.decode(job.detail)
         info.last_heartbeat = datetime.fromtimestamp(job.heard_at, UTC)
+    if job.limits:
+        info.permission = Permission(line, job.limits)
     outlet = Outlet(line, job.max_payload)
     tokens = current_step.set(info), current_outlet.set(lambda: outlet)
     try:
+        if job.begin_by is not None and time.time() > job.begin_by:
+            return Late()
         line.tell(Begun())
         args, kwargs = definition.arguments.decode(job.input)
         data, _ = definition.result.record(definition.run(*args, **kwargs))
