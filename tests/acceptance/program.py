@@ -1,6 +1,6 @@
 """The program that the acceptance tests attack: workflows of every shape, and steps that keep their own books.
 
-    python program.py URL [--lease SECONDS]
+    python program.py URL [--lease SECONDS] [--queues A,B]
 
 Each step writes a line when its body begins and one when it ends into a ledger that the engine knows nothing of:
 appended by one write and fsynced, so that a SIGKILL can't take it back.
@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import perdure
 from perdure import Engine, Retry, step, workflow
@@ -91,6 +91,23 @@ def blob(kilobytes: int) -> str:
         return "x" * (kilobytes * 1024)
 
 
+@step(queue="gpu")
+async def render(number: int, seconds: float = 0.02) -> int:
+    with in_the_books():
+        await asyncio.sleep(seconds)
+        return number * 3
+
+
+@step(queue="gpu", retry=Retry(max_attempts=3, initial=0.02, jitter=False))
+def shade(number: int) -> int:
+    """Fails once, in a thread."""
+    with in_the_books():
+        time.sleep(0.01)
+        if perdure.step_info().attempt < 2:
+            raise ConnectionError("not yet")
+        return number + 5
+
+
 # -- workflows ------------------------------------------------------------------------------------------
 
 
@@ -147,6 +164,20 @@ async def undoing(number: int) -> None:
 
 
 @workflow
+async def film(number: int, seconds: float = 0.02) -> int:
+    """Steps here and in the queue "gpu", in turn and at once."""
+    total = await render(number, seconds) + await fetch(number)
+    total += sum(await asyncio.gather(*(render(index, seconds) for index in range(3)), shade(number)))
+    return total + await compute(number)
+
+
+@workflow
+async def chosen(number: int) -> int:
+    """A step that is sent to a queue by this call only."""
+    return await compute.with_options(queue="gpu")(number)
+
+
+@workflow
 async def waiting(number: int) -> int:
     await asyncio.sleep(3600)
     return number
@@ -169,10 +200,10 @@ async def hoard(steps: int, kilobytes: int) -> int:
 # -- the worker -----------------------------------------------------------------------------------------
 
 
-async def serve(url: str, lease: float) -> None:
+async def serve(url: str, lease: float, queues: Sequence[str]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Engine(url, lease=lease):
+    async with Engine(url, lease=lease, queues=queues):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await stop.wait()
@@ -182,6 +213,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--lease", type=float, default=15.0)
+    parser.add_argument("--queues", default="default")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-    asyncio.run(serve(arguments.url, arguments.lease))
+    asyncio.run(serve(arguments.url, arguments.lease, arguments.queues.split(",")))
