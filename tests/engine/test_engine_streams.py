@@ -386,12 +386,12 @@ def test_a_reader_hears_that_its_engine_was_closed(place: Place) -> None:
 def test_an_attempt_that_timed_out_in_its_thread_adds_nothing(place: Place) -> None:
     released = threading.Event()
 
-    @step(name="streams.overstays", retry=Retry(max_attempts=2, initial=0.001), timeout=0.1)
+    @step(name="streams.overstays", retry=Retry(max_attempts=9, initial=0.001), timeout=0.1)
     def overstays() -> int:
         attempt = perdure.step_info().attempt
         emit("words", f"{attempt} in time")
         if attempt == 1:
-            released.wait(10)
+            released.wait(60)
             emit("words", "too late")
             SEEN.append("emitted late")
         return attempt
@@ -404,10 +404,12 @@ def test_an_attempt_that_timed_out_in_its_thread_adds_nothing(place: Place) -> N
         SEEN.clear()
         async with place.engine() as engine:
             handle = await engine.start(overstaying(), id="a")
-            assert await handle.result() == 2
+            last = await handle.result()  # on a slow machine, others may be late, too
             released.set()
             await until(lambda: SEEN)
-            assert told(await read(engine, superseded=True)) == ["1 in time", "void 1", "2 in time"]
+            late = [word for n in range(1, last) for word in (f"{n} in time", f"void {n}")]
+            assert late[:2] == ["1 in time", "void 1"]
+            assert told(await read(engine, superseded=True)) == [*late, f"{last} in time"]
 
     run(main)
 

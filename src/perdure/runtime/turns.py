@@ -2,7 +2,9 @@
 
 A turn runs on the event loop's thread, so code that never awaits would stop every other run. One watchdog
 thread per engine looks at the clock; past the turn limit it marks the run's loop as interrupted and raises
-TurnInterrupt in the thread (CPython's PyThreadState_SetAsyncExc), which arrives at the next bytecode.
+TurnInterrupt in the thread (CPython's PyThreadState_SetAsyncExc), which arrives at the next bytecode. While the
+thread is in a callback of a weak reference it waits for a better moment: the interpreter only prints what is raised
+there.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
@@ -22,6 +25,9 @@ from perdure.runtime import guard
 logger = logging.getLogger("perdure.turns")
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+#: Where the callbacks of weak collections are.
+_WEAK = frozenset(kind.__init__.__code__.co_filename for kind in (weakref.WeakSet, weakref.WeakKeyDictionary))
 
 _NEVER = float("inf")
 
@@ -95,7 +101,7 @@ class Turns:
                 continue
             with self._lock:
                 loop = self._loop
-                if loop is None or not self._too_long(limit):
+                if loop is None or not self._too_long(limit) or _in_callback(self._thread):
                     continue
                 self.place = _place(self._thread)
                 logger.error(
@@ -104,6 +110,11 @@ class Turns:
                 loop.interrupted = True
                 self._fired = True
                 _set_async_exc(self._thread, ctypes.py_object(TurnInterrupt))
+
+
+def _in_callback(thread: int) -> bool:
+    frame = sys._current_frames().get(thread)
+    return frame is not None and frame.f_code.co_filename in _WEAK
 
 
 def _place(thread: int) -> str:
