@@ -15,7 +15,7 @@ from perdure import Handle, events
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 60 if SOAK else 8
+KILLS = 60 if SOAK else 6
 
 
 def expected(number: int) -> int:
@@ -103,11 +103,11 @@ def test_how_long_a_step_takes_to_another_worker(either: World, figure: Callable
         async with either.client() as client:
             serves(either, "default")
             serves(either, "gpu")
-            for number in range(20):
+            for number in range(8):
                 handle = await client.start(program.film(number), id=f"r{number}")
                 assert await handle.result(timeout=60) == expected(number)
             taken: list[float] = []
-            for number in range(20):
+            for number in range(8):
                 history = [event async for event in client.get(f"r{number}").history()]
                 sent = {e.step: e.at for e in history if isinstance(e, events.StepSent) and e.attempt == 1}
                 taken += [
@@ -115,7 +115,7 @@ def test_how_long_a_step_takes_to_another_worker(either: World, figure: Callable
                     for line in either.lines()
                     if (line.what, line.run, line.attempt) == ("begin", f"r{number}", 1) and line.step in sent
                 ]
-            assert len(taken) == 100
+            assert len(taken) == 40
             figure(
                 f"from the call of a step to its body in another process: {statistics.median(taken) * 1000:.1f} ms "
                 f"(median), {max(taken) * 1000:.1f} ms (longest)"

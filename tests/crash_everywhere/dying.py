@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 DEATH = 137
 #: What a second process may say that an undisturbed one doesn't.
 _BURIED = re.compile(r"worker \S+ is dead; \d+ runs go on elsewhere|run \S+ is blocked: outcome unknown: .*")
+_ERRAND = re.compile(r"@[0-9a-f]{8}$")
 LIVE = {"queued", "running", "waiting"}
 
 
@@ -127,6 +128,11 @@ def by_name(runs: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_random(name: str) -> bool:
-    """Whether a run's id was made up by the engine, so that a second start makes another run."""
+    """Whether a run's id was made up by the engine, so that a second start makes another run.
+
+    Errands have such ids, too; which of them there are depends on when their runs were interrupted.
+    """
+    if _ERRAND.search(name.split()[0]):
+        return True
     word = name.split()[0].split("/")[0]
     return len(word) == 32 and all(digit in "0123456789abcdef" for digit in word)

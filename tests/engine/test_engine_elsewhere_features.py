@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from engine_kit import Place, history, of_kind, reaches, recorded, redefine, run
 import perdure
 from perdure import Saga, events, step, workflow
 from perdure.runtime import definitions
+from perdure.runtime.packages import held_back
 
 
 @pytest.fixture(autouse=True)
@@ -381,5 +383,55 @@ def test_what_is_reported_to_a_run_that_has_ended_is_passed_over(place: Place) -
             gate("x").set()
             await reaches(await errand_of(engine, handle), "completed", "cancelled")
             assert isinstance((await history(handle))[-1], events.RunTerminated)
+
+    run(main)
+
+
+@step(queue="gpu", once=True)
+async def charges(label: str) -> str:
+    BODIES[label] += 1
+    return f"did {label}"
+
+
+@workflow
+async def pays(label: str) -> str:
+    return await charges(label)
+
+
+async def carried(place: Place, other: Place) -> None:
+    """Export a run alone, and import it elsewhere, where it is held."""
+    source, target = place.store(), other.store()
+    await source.open()
+    await target.open()
+    (package,) = await source.moving.read(["r"])
+    assert package is not None
+    assert await target.moving.put([held_back(package, "it was imported", time.time())]) == [True]
+    await source.close()
+    await target.close()
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_run_that_came_without_its_errand_sends_it_again(place: Place, once: bool, tmp_path: Path) -> None:
+    """As after an export without children. A step that mustn't happen twice waits for a person."""
+
+    async def main() -> None:
+        async with here(place) as engine:
+            await engine.start(pays("x") if once else waits("x"), id="r")
+            await errand_of(engine, engine.get("r"))
+        gate("x").set()
+        other = Place(tmp_path / "other.db")
+        await carried(place, other)
+        async with here(other) as engine, there(other):
+            handle = engine.get("r")
+            await handle.resume()
+            if once:
+                await reaches(handle, "blocked")
+                assert "isn't in this database" in ((await handle.info()).reason or "")
+                await handle.resolve(charges.name, rerun=True)
+                assert await handle.result() == "did x"
+            else:
+                assert await handle.result() == "x"
+            assert BODIES["x"] == 1
+            assert len(await sent(handle)) == 2
 
     run(main)

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from perdure.core import events as ev
-from perdure.core.commands import Command, StartChild
+from perdure.core.commands import Command, RunStep, StartChild
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
 from perdure.core.reuse import Reuse
@@ -175,6 +175,13 @@ class Driver(Appending, TimeLimited):
         children = [item for item in operations if isinstance(item, StartChild) and item.recorded]
         if children and not self.gone:
             self.host.check_children(self, children)
+
+    def check_errands(self) -> None:
+        """Make sure that the errands which the run waits for are there."""
+        operations = self.machine.operations.values()
+        sent = [item for item in operations if isinstance(item, RunStep) and item.sent is not None]
+        if sent and not self.gone:
+            self.host.check_errands(self, sent)
 
     # -- standing ------------------------------------------------------------------------------------
 

@@ -117,6 +117,18 @@ def send(run: Run, operation: RunStep) -> None:
     run.host.watch(run, operation)
 
 
+def miss(run: Run, operation: RunStep) -> None:
+    """The errand isn't there: the run was brought here without it. Nobody knows how far that has come."""
+    assert operation.sent is not None
+    sent, operation.sent = operation.sent, None
+    if operation.call.definition.once:
+        attempt = run.host.steps.attempt_of(_Taking(run), operation, sent.at)
+        why = f"its execution, run {sent.run!r}, isn't in this database"
+        run.host.steps.park(attempt, why, unknown=True, started_at=sent.at, error=None)
+    else:
+        send(run, operation)
+
+
 def give_up(run: Run, operation: RunStep) -> None:
     """The code doesn't wait any more for a step that was sent."""
     event = ev.OperationDropped(run.now(), operation.id)

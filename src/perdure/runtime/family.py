@@ -10,10 +10,11 @@ from typing import Any
 from perdure.codec.events import encode_event
 from perdure.codec.failures import failure_of
 from perdure.core import events as ev
-from perdure.core.commands import SendMessage, StartChild
+from perdure.core.commands import RunStep, SendMessage, StartChild
 from perdure.core.finding import fingerprint
 from perdure.core.status import Status
 from perdure.errors import RunConflictError, StoreError
+from perdure.runtime import elsewhere
 from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.driver import Driver
 from perdure.runtime.runs import new_run
@@ -77,6 +78,18 @@ class Family:
                 )
                 failure = failure_of(error)
                 parent.record(ev.ChildEnded(self._clock(), child.id, Status.FAILED, failure=failure))
+
+    def check_errands(self, sender: Driver, steps: Sequence[RunStep]) -> None:
+        """Send steps again whose errands aren't in this database: the run came here without them."""
+        self._errand(self._check_errands(sender, steps))
+
+    async def _check_errands(self, sender: Driver, steps: Sequence[RunStep]) -> None:
+        sent = [(step, step.sent) for step in steps if step.sent is not None]
+        rows = await self._persistently(lambda: self._store.get([event.run for _, event in sent]))
+        for (step, event), row in zip(sent, rows, strict=True):
+            if row is None and step.sent is event and sender.machine.operations.get(step.id) is step:
+                elsewhere.miss(sender, step)
+        sender.flush()
 
     def cancel(self, id: str, reason: str, told: Callable[[], None]) -> None:
         """Ask a child to cancel, and say when it has been `told`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from perdure.core import events as ev
-from perdure.core.commands import AwaitCallback, Operation, SendMessage, StartChild
+from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartChild
 from perdure.core.status import Status
 from perdure.runtime.deadlines import Deadlines
 from perdure.runtime.driver import Driver
@@ -78,6 +78,9 @@ class Hosting:
 
     def check_children(self, driver: Driver, children: Sequence[StartChild]) -> None:
         self._family.check(driver, children)
+
+    def check_errands(self, driver: Driver, steps: Sequence[RunStep]) -> None:
+        self._family.check_errands(driver, steps)
 
     def callback_due(self, driver: Driver, operation: AwaitCallback) -> None:
         self._deadlines.look(driver, operation)

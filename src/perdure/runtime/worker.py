@@ -255,6 +255,7 @@ class Worker(Hosting):
         if row.recoveries:
             driver.recovered(self._fleet.name, self._settings.version)
         driver.check_children()
+        driver.check_errands()
         if history.mail:
             hand_out(driver, history.mail)
         if driver.busy():  # what came first goes first: the mail may be a cancellation
