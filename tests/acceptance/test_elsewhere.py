@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 from collections.abc import Callable
 
 import program
@@ -64,6 +65,43 @@ def test_a_step_that_its_workers_have_never_seen_with_a_queue(either: World) -> 
             ]
 
     asyncio.run(scenario())
+
+
+SCRIPT = """
+import asyncio, sys, perdure
+
+class Declined(Exception):
+    pass
+
+@perdure.step(queue="gpu", retry=perdure.Retry(max_attempts=3, initial=0.01, on=(Declined,)))
+async def charge(cents: int) -> int:
+    if perdure.step_info().attempt < 3 or cents < 0:
+        raise Declined("no", cents)
+    return cents
+
+@perdure.workflow
+async def shop() -> list[int]:
+    try:
+        await charge(-1)
+    except Declined as error:
+        return [await charge(7), *error.args[1:]]
+    return []
+
+async def main() -> None:
+    async with perdure.Engine(sys.argv[1]) as engine:
+        print(await engine.run(shop(), id="r"))
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_script_catches_what_a_worker_has_raised_that_imports_it(world: World) -> None:
+    """The classes of a script have other names in its own process than where it is imported."""
+    script = world.folder / "shop_script.py"
+    script.write_text(SCRIPT)
+    world.perdure("worker", "shop_script", "--queues", "gpu")
+    assert world.start(sys.executable, str(script), world.url).output() == "[7, -1]\n"
 
 
 def test_kills_at_random_lose_nothing(either: World, figure: Callable[[str], None]) -> None:

@@ -108,7 +108,7 @@ def durable_name(function: Callable[..., Any], name: str | None) -> str:
     if name is None:
         module = function.__module__
         if module in ("__main__", "__mp_main__"):  # the second is what a process started by this one calls it
-            module = _main_module(module)
+            module = main_module(module)
         return f"{module}.{function.__qualname__}"
     if not name or len(name) > 255 or any(char in name for char in "#[]/\n") or not name.isprintable():
         msg = (
@@ -119,7 +119,8 @@ def durable_name(function: Callable[..., Any], name: str | None) -> str:
     return name
 
 
-def _main_module(name: str) -> str:
+def main_module(name: str = "__main__") -> str:
+    """What the code of the script that was started calls its module, in histories and where it is imported."""
     main = sys.modules.get(name)
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:

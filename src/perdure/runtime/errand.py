@@ -6,7 +6,9 @@ policy. So an errand carries what one attempt needs, and reports an exception wi
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -15,6 +17,7 @@ from perdure.codec.failures import failure_of
 from perdure.core import events as ev
 from perdure.core.retry import http_status, retry_after
 from perdure.errors import UndecodableError
+from perdure.runtime.definitions import main_module
 from perdure.runtime.limits import SentLimit
 from perdure.runtime.standins import error_of
 
@@ -66,11 +69,11 @@ def decode_errand(data: bytes) -> Errand:
 
 
 def failed(report: ev.ErrandEnded, error: BaseException) -> ev.ErrandEnded:
-    """The report of an attempt that has raised something."""
+    """The report of an attempt that has raised something. Classes of a script go by the name of its module."""
     return msgspec.structs.replace(
         report,
-        failure=failure_of(error),
-        kinds=tuple(type_name(kind) for kind in bases(type(error))),
+        failure=_renamed(failure_of(error), _imported),
+        kinds=tuple(_imported(type_name(kind)) for kind in bases(type(error))),
         http_status=http_status(error),
         retry_after=retry_after(error, time.time()),
     )
@@ -80,4 +83,29 @@ def error_in(report: ev.ErrandEnded) -> BaseException | None:
     """What the attempt has raised, as far as it can be rebuilt here; None if it hasn't raised anything."""
     if report.failure is None:
         return None
-    return error_of(report.failure, report.kinds, report.http_status, report.retry_after)
+    kinds = [_loaded(kind) for kind in report.kinds]
+    return error_of(_renamed(report.failure, _loaded), kinds, report.http_status, report.retry_after)
+
+
+def _imported(name: str) -> str:
+    """What a class is called where its module is imported: here that may be the script that was started."""
+    return main_module() + name.removeprefix("__main__") if name.startswith("__main__.") else name
+
+
+def _loaded(name: str) -> str:
+    """What a class is called here."""
+    module = main_module()
+    return (
+        "__main__" + name[len(module) :]
+        if name.startswith(f"{module}.") and module not in sys.modules
+        else name
+    )
+
+
+def _renamed(failure: ev.Failure, rename: Callable[[str], str]) -> ev.Failure:
+    return msgspec.structs.replace(
+        failure,
+        type=rename(failure.type),
+        cause=None if failure.cause is None else _renamed(failure.cause, rename),
+        members=tuple(_renamed(member, rename) for member in failure.members),
+    )
