@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes: they needn't compile everything again, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test lint unit acceptance others bench soak format clean
 

@@ -5,6 +5,7 @@ This file's folder is on the path of every test, so that `from helpers...` works
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -38,6 +39,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     if "PERDURE_URL" in os.environ:
         monkeypatch.delenv("PERDURE_URL")
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collections pass over all that was imported: many tests make one after each turn."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

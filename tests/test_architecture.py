@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
 
 import perdure
 
@@ -65,11 +64,29 @@ def layer(name: str) -> str:
     return name.partition(".")[0]
 
 
+def of_each(names: list[str]) -> Callable[[Callable[[str], None]], Callable[[], None]]:
+    """Make one test of a check of many modules, which tells of all that fail."""
+
+    def test_of(check: Callable[[str], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for name in names:
+                try:
+                    check(name)
+                except AssertionError as error:
+                    wrong.append(f"{name}: {error}")
+            assert not wrong, "\n".join(wrong)
+
+        return test
+
+    return test_of
+
+
 def test_every_module_belongs_to_a_layer() -> None:
     assert {layer(name) for name in MODULES} - DOORS <= {*LAYERS, *EDGES}
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if layer(name) not in DOORS))
+@of_each(sorted(name for name in MODULES if layer(name) not in DOORS))
 def test_imports_point_only_down(name: str) -> None:
     here = layer(name)
     for other in imported(name):
@@ -78,9 +95,8 @@ def test_imports_point_only_down(name: str) -> None:
             continue
         if here in EDGES:
             assert there not in EDGES, f"{name} imports {other}: edges are strangers to each other"
-        elif there in DOORS:
-            pytest.fail(f"{name} imports the public package: import the module that defines the name")
         else:
+            assert there not in DOORS, f"{name} imports {other}: import the module that defines the name"
             assert there in LAYERS, f"{name} imports {other}: that is above it"
             assert LAYERS.index(there) < LAYERS.index(here), f"{name} imports {other}: that is above it"
 
@@ -100,7 +116,7 @@ def test_no_imports_go_in_circles() -> None:
         visit(name, ())
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if layer(name) == "core"))
+@of_each(sorted(name for name in MODULES if layer(name) == "core"))
 def test_the_core_has_no_clock_threads_files_or_network(name: str) -> None:
     banned = {
         "time",
@@ -129,11 +145,11 @@ def test_the_core_has_no_clock_threads_files_or_network(name: str) -> None:
             assert node.func.id not in {"open", "input", "print"}, f"{name} does I/O"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@of_each(sorted(MODULES))
 def test_a_module_tells_its_story_and_stays_small(name: str) -> None:
     story = ast.get_docstring(TREES[name])
     assert story, f"{name} has no docstring"
-    assert len(MODULES[name].read_text().splitlines()) < 400
+    assert (lines := len(MODULES[name].read_text().splitlines())) < 400, f"{name} has {lines} lines"
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -142,7 +158,7 @@ def test_a_module_tells_its_story_and_stays_small(name: str) -> None:
             assert length <= 70, f"{name}.{node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@of_each(sorted(MODULES))
 def test_nothing_is_unpickled_or_evaluated(name: str) -> None:
     assert not foreign(name) & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "code", "codeop"}
     for node in ast.walk(TREES[name]):
@@ -150,7 +166,7 @@ def test_nothing_is_unpickled_or_evaluated(name: str) -> None:
             assert node.func.id not in {"eval", "exec", "compile", "__import__"}, f"{name}:{node.lineno}"
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@of_each(sorted(MODULES))
 def test_nothing_is_left_to_do(name: str) -> None:
     assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", MODULES[name].read_text())
 
@@ -187,3 +203,10 @@ def test_the_errors_docstring_draws_every_class_once() -> None:
 def test_errors_are_named_by_their_package_wherever_they_are_defined() -> None:
     for name in perdure.errors.__all__:
         assert getattr(perdure.errors, name).__module__ == "perdure.errors", "histories hold this name"
+
+
+def test_modules_of_the_tests_have_names_of_their_own() -> None:
+    """Their folders are all on the path: of two with one name, one hides the other."""
+    files = [path for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    counts = Counter(path.name for path in files if not (path.parent / "__init__.py").exists())
+    assert [name for name, count in counts.items() if count > 1] == []

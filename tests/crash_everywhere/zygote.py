@@ -10,6 +10,7 @@ becomes durable by one, so a death just before or just after each of them is a d
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -170,6 +171,8 @@ def look(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    gc.collect()
+    gc.freeze()  # a collection in a fork needn't look at (so copy) what all have in common
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         order = json.loads(line)
