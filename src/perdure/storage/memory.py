@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from perdure.core.errands import step_of
 from perdure.errors import StoreUnavailableError, UnknownRunError
+from perdure.storage.generations import following
 from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_database import MemoryDatabase
@@ -19,6 +20,7 @@ from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
 from perdure.storage.memory_limits import MemoryLimits
 from perdure.storage.memory_moving import MemoryMoving
 from perdure.storage.memory_pauses import MemoryPauses
+from perdure.storage.memory_queues import MemoryQueues, with_dedup
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_schedules import MemorySchedules
 from perdure.storage.memory_streams import MemoryStreams
@@ -64,6 +66,7 @@ class MemoryStore(MemoryWorkers):
         self.pauses = MemoryPauses(self._open_database, self._changed)
         self.moving = MemoryMoving(self._open_database, self._changed)
         self.unbegun = MemoryUnbegun(self._open_database, self._changed)
+        self.queues = MemoryQueues(self._open_database, self._changed)
         self.streams = MemoryStreams(self._open_database, self._changed)
         self.attributes = MemoryAttributes(self._open_database, self._changed)
 
@@ -108,13 +111,17 @@ class MemoryStore(MemoryWorkers):
     async def create(self, runs: Sequence[NewRun]) -> list[Created]:
         db = self._open_database()
         made = [db.create(run, run.parent) is not None for run in runs]
+        meant = [_meant(db, run) for run in runs]
         answers = [
-            Delivery.DELIVERED if fresh else _post_all(db, run) for run, fresh in zip(runs, made, strict=True)
+            Delivery.DELIVERED if fresh else _post_all(db, run, row, alike)
+            for run, fresh, (row, alike) in zip(runs, made, meant, strict=True)
         ]
-        if any(made) or any(run.mail for run in runs):
+        if any(made) or any(run.mail or run.dedup is not None for run in runs):
             self._changed()
-        rows = [db.row(db.runs[db.keys[run.id]]) for run in runs]
-        return [Created(row, fresh, said) for row, fresh, said in zip(rows, made, answers, strict=True)]
+        return [
+            Created(db.row(row), fresh, said, alike)
+            for (row, alike), fresh, said in zip(meant, made, answers, strict=True)
+        ]
 
     async def send(
         self,
@@ -215,10 +222,21 @@ def _settle(future: asyncio.Future[list[Appended | Stale]], answers: list[Append
         future.set_result(answers)
 
 
-def _post_all(db: MemoryDatabase, new: NewRun) -> Delivery:
-    """The mail of a start that met a run with its id."""
-    run = db.runs[db.keys[new.id]]
-    if not new.attach or not same_work(new, db.row(run)):
+def _meant(db: MemoryDatabase, new: NewRun) -> tuple[Run, bool]:
+    """The run that a start means, by its id or else by its dedup, and whether it has that dedup."""
+    dedup = new.dedup if new.follows is None else following(new, db.ties(new.follows)).dedup
+    meant = db.find_id(new.id)
+    if (
+        meant is None or meant.run == new.follows
+    ):  # perhaps nothing follows that since another run has the dedup
+        meant = with_dedup(db, dedup) or meant
+    assert meant is not None, "it was made, or has the id or the dedup of another"
+    return meant, dedup is not None and meant.dedup == dedup
+
+
+def _post_all(db: MemoryDatabase, new: NewRun, run: Run, alike: bool) -> Delivery:
+    """The mail of a start that met a run."""
+    if not new.attach or not (same_work(new, db.row(run)) or alike):
         return Delivery.DELIVERED
     answers = [db.post(run, item, new.created_at) for item in new.mail]
     return Delivery.RUN_ENDED if Delivery.RUN_ENDED in answers else Delivery.DELIVERED

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.limiting import LimitState
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.effects import UpdateState
-from perdure.storage.generations import goes_over
+from perdure.storage.generations import following, goes_over, succeeding
 from perdure.storage.memory_effects import take_effect
+from perdure.storage.memory_queues import put_in_line, stands_for
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_streams import Stream, take_back_unsettled
 from perdure.storage.memory_versions import may_drive, serves
 from perdure.storage.moving import Mark
 from perdure.storage.pauses import ends_pause
+from perdure.storage.queues import QueueRow
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import (
     Append,
@@ -48,6 +48,7 @@ class MemoryDatabase:
         self.runs: dict[int, Run] = {}
         self.keys: dict[str, int] = {}
         self.workers: dict[int, WorkerRow] = {}
+        self.queues: dict[str, QueueRow] = {}
         self.schedules: dict[str, ScheduleRow] = {}
         self.limits: dict[str, LimitState] = {}
         self.last_worker = 0
@@ -103,15 +104,29 @@ class MemoryDatabase:
     def find_generation(self, id: str, number: int) -> Run | None:
         return next((run for run in self.runs.values() if run.id == id and run.generation == number), None)
 
+    def ties(self, key: int) -> list[tuple[Any, ...]]:
+        """As the other stores' query of that name."""
+        if key not in self.runs:
+            return []
+        run = self.runs[key]
+        start = (run.id, run.fingerprint, run.parent, run.parent_op, run.on_parent_close)
+        return [(*start, run.key, run.priority, run.dedup, run.slot)]
+
     def mail_of(self, run: Run) -> list[Mail]:
         return list(run.inbox.values())
 
     def create(self, new: NewRun, parent: int | None) -> Run | None:
         """The new run, None if its id exists. A worker that isn't registered (any more) can't own one."""
         former = self.keys.get(new.id)
+        if new.follows is not None:
+            new = following(new, self.ties(new.follows))
+        if new.dedup is not None and stands_for(self, new) is not None:
+            return None
         if former != new.follows or (former is not None and not self.runs[former].ended):
             return None
-        owner = new.owner if new.owner in self.workers else None
+        queue = self.queues.get(new.queue)
+        free = queue is None or not (queue.paused or (queue.limited and not new.slot))
+        owner = new.owner if new.owner in self.workers and free else None
         run = Run(
             run=next(reversed(self.runs), 0) + 1,
             id=new.id,
@@ -132,7 +147,14 @@ class MemoryDatabase:
             generation=new.generation,
             version=None if owner is None else self.workers[owner].version,
             pinned=new.pinned,
+            key=new.key,
+            priority=new.priority,
+            dedup=new.dedup,
         )
+        if not new.slot:
+            put_in_line(queue, run, new.created_at)
+        elif queue is not None:
+            run.slot = queue.limited
         if former is not None:
             run.attributes, self.runs[former].attributes = self.runs[former].attributes, {}
         run.set_attributes(new.attributes)
@@ -245,21 +267,14 @@ class MemoryDatabase:
     def _start_child(self, new: NewRun, parent: Run) -> tuple[int, int]:
         child = self.create(new, parent.run)
         if child is None:
-            return self.keys[new.id], 0
+            return self.keys.get(new.id, 0), 0
         return child.run, child.epoch if new.owner == parent.owner else 0
 
     def _succeed(
         self, run: Run, successor: Successor, inbox: Sequence[Mail], caller: int | None
     ) -> tuple[int, int]:
         """Make the next generation of a run that has just ended."""
-        new = msgspec.structs.replace(
-            successor.run,
-            id=run.id,
-            fingerprint=run.fingerprint,
-            follows=run.run,
-            parent_op=run.parent_op,
-            on_parent_close=ParentPolicy(run.on_parent_close),
-        )
+        new = succeeding(successor.run, run.run, self.ties(run.run)[0])
         made = self.create(new, run.parent)
         assert made is not None, "a run that has just ended isn't followed by any"
         self._inherit(run, made, inbox, new.created_at)
@@ -285,6 +300,9 @@ class MemoryDatabase:
             successor = after.run, 1 if ours and after.epoch == 1 else 0
         answers: list[tuple[int, int]] = []
         for new in append.children:
+            if new.id not in self.keys:
+                answers.append((0, 0))
+                continue
             child = self.runs[self.keys[new.id]]
             ours = child.owner is not None and child.owner == new.owner and child.parent == run.run
             answers.append((child.run, 1 if ours and child.epoch == 1 else 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from perdure.core.events import SEMANTICS_VERSION
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.effects import UpdateState
 from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_queues import put_in_line, with_dedup
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_streams import Stream, Writer
 from perdure.storage.moving import HELD, Mark, Package, Stamp, everything
@@ -68,6 +70,10 @@ class MemoryMoving:
         runs = itertools.count(next(reversed(db.runs), 0) + 1)
         tables = disassemble(wanted, known, runs.__next__, itertools.count().__next__, held=hold is not None)
         _fill(db, tables, hold)
+        if hold is None:
+            for row in tables["runs"]:
+                if not (run := db.runs[row[0]]).ended:
+                    put_in_line(db.queues.get(run.queue), run, time.time())
         self._changed()
         return made
 
@@ -96,6 +102,8 @@ class MemoryMoving:
                 delayed = run.status == "queued" and wake_at is not None
                 wanted = len(run.inbox) > mail and not run.held and not delayed
                 run.release(now if wanted else wake_at)
+                if not run.ended:
+                    put_in_line(db.queues.get(run.queue), run, now)
         if arrived:
             self._changed()
         return len(arrived)
@@ -212,7 +220,7 @@ def _run_row(db: MemoryDatabase, run: Run) -> tuple[Any, ...]:
         *((None, None) if parent is None else (parent.id, parent.generation)),
         *(run.parent_op, str(run.on_parent_close), run.version, run.pinned),
         *_seconds(run.paused),
-        *(tuple(run.misfits), run.checkpoint),
+        *(tuple(run.misfits), run.checkpoint, run.key, run.priority, run.dedup),
     )
 
 
@@ -226,6 +234,8 @@ def _seconds(*moments: float | None) -> Iterator[float | None]:
 def _fill(db: MemoryDatabase, tables: dict[str, list[tuple[Any, ...]]], token: str | None) -> None:
     for row in tables["runs"]:
         run = _run(row)
+        if with_dedup(db, run.dedup) is not None:
+            run.dedup = None
         db.runs[run.run] = run
         if run.next is None:
             db.keys[run.id] = run.run
@@ -263,7 +273,7 @@ def _fill(db: MemoryDatabase, tables: dict[str, list[tuple[Any, ...]]], token: s
 def _run(row: Sequence[Any]) -> Run:
     key, id, generation, _, epoch, owner, _, parent, after, workflow, status, queue, fingerprint, *rest = row
     created, updated, started, ended, wake_at, recoveries, _, reason, block_code, op, policy, *rest = rest
-    version, pinned, paused, misfits, checkpoint = rest
+    version, pinned, paused, misfits, checkpoint, name, priority, dedup = rest
     return Run(
         run=key,
         id=id,
@@ -291,6 +301,9 @@ def _run(row: Sequence[Any]) -> Run:
         paused=paused,
         misfits=list(misfits),
         checkpoint=checkpoint,
+        key=name,
+        priority=priority,
+        dedup=dedup,
         events=[],
     )
 

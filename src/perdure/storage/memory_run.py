@@ -47,6 +47,12 @@ class Run(msgspec.Struct):
     attributes: dict[str, Attribute] = {}
     patches: set[str] = set()
     checkpoint: int | None = None
+    key: str | None = None
+    priority: int = 0
+    dedup: str | None = None
+    slot: bool = False
+    lane: str | None = None  #: where it stands in line
+    rank: int | None = None
 
     @property
     def held(self) -> bool:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from perdure.core.status import Status
+from perdure.storage.lines import Plan
 from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_queues import admit, enter_lines, next_in_lines, states_of
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_versions import may_drive, serves
 from perdure.storage.reasons import no_worker_knows, no_worker_of_version, took_workers_down
@@ -34,29 +36,33 @@ class MemoryWorkers:
         db = self._open_database()
         if worker not in db.workers or db.move is not None:
             return Claimed([], None)
-        fitting = [
-            (run.wake_at, run.run)
-            for run in db.runs.values()
-            if run.wake_at is not None
-            and run.workflow in workflows
-            and run.queue in queues
-            and may_drive(db.workers[worker], run)
-        ]
-        fitting.sort()
-        due = [key for wake_at, key in fitting[:limit] if wake_at <= now]
-        for key in due:
-            run = db.runs[key]
-            run.owner, run.wake_at = worker, None
-            run.epoch += 1
-            if not run.pinned or run.version is None:
-                run.version = db.workers[worker].version
-            run.status, run.reason, run.block_code = Status.RUNNING.value, None, None
-            run.updated_at = now
-            run.started_at = now if run.started_at is None else run.started_at
-        if due:
+        states = states_of(db, queues)
+        plan = Plan(queues, states, enter_lines(db, states, workflows, now), limit, now)
+        taken: list[int] = []
+
+        def take(names: Sequence[str], most: int) -> int:
+            due = [key for at, key in _fitting(db, worker, workflows, names) if at <= now][: max(most, 0)]
+            for key in due:
+                _own(db, worker, key, now)
+            taken.extend(due)
+            return len(due)
+
+        if plan.narrow or plan.lines:
+            plan.took(take([*plan.plain, *plan.back], plan.due()), due=True)
+            for state in plan.narrow:
+                owned = sum(run.owner == worker and run.queue == state.name for run in db.runs.values())
+                plan.owns_more(state, take([state.name], plan.owns(state, owned)))
+            for state in plan.lines:
+                for key in admit(db, plan, state, workflows):
+                    _own(db, worker, key, now)
+                    taken.append(key)
+        else:
+            take([*plan.plain, *plan.back], limit)
+        if taken:
             self._changed()
-        left = fitting[len(due) :]
-        return Claimed([db.row(db.runs[key]) for key in due], left[0][0] if left else None)
+        left = _fitting(db, worker, workflows, plan.looks_ahead_in())
+        next_at = plan.next_at(left[0][0] if left else None, next_in_lines(db, plan.limited, workflows))
+        return Claimed([db.row(db.runs[key]) for key in taken], next_at, plan.waits)
 
     async def mail(self, worker: int) -> list[Mail]:
         db = self._open_database()
@@ -157,6 +163,35 @@ class MemoryWorkers:
         if stranded or left_alone:
             self._changed()
         return len(stranded) + len(left_alone)
+
+
+def _fitting(
+    db: MemoryDatabase, worker: int, workflows: Sequence[str], queues: Sequence[str]
+) -> list[tuple[float, int]]:
+    """Runs that aren't in line and that a worker could drive, by when they are due."""
+    found = [
+        (run.wake_at, run.run)
+        for run in db.runs.values()
+        if run.wake_at is not None
+        and run.lane is None
+        and run.workflow in workflows
+        and run.queue in queues
+        and may_drive(db.workers[worker], run)
+    ]
+    return sorted(found)
+
+
+def _own(db: MemoryDatabase, worker: int, key: int, now: float) -> None:
+    run = db.runs[key]
+    run.owner, run.wake_at = worker, None
+    run.epoch += 1
+    if not run.pinned or run.version is None:
+        run.version = db.workers[worker].version
+    run.status, run.reason, run.block_code = Status.RUNNING.value, None, None
+    run.updated_at = now
+    run.started_at = now if run.started_at is None else run.started_at
+    if run.queue in db.queues and db.queues[run.queue].limited:
+        run.slot, run.lane, run.rank = True, None, None
 
 
 def _unblock(db: MemoryDatabase, worker: WorkerRow, now: float) -> None:

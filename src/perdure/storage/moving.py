@@ -54,6 +54,9 @@ class Generation(Part, frozen=True, gc=False, tag="generation"):
     paused: float | None
     misfits: tuple[str, ...]
     checkpoint: int | None
+    key: str | None = None
+    priority: int = 0
+    dedup: str | None = None
 
 
 class HistoryPart(Part, frozen=True, gc=False, tag="event"):

@@ -51,8 +51,9 @@ def assemble(ids: Sequence[str], tables: Tables) -> list[Package | None]:
     owners: dict[int, str] = {}
     for key, id, number, *rest in sorted(tables["runs"], key=lambda row: (row[1], row[2])):
         numbers[key], owners[key] = number, id
-        *rest, pinned, paused, misfits, checkpoint = rest
-        fields: list[Any] = [number, *rest, bool(pinned), paused, tuple(misfits or ()), checkpoint]
+        *rest, pinned, paused, misfits, checkpoint, name, priority, dedup = rest
+        code = (bool(pinned), paused, tuple(misfits or ()), checkpoint)
+        fields: list[Any] = [number, *rest, *code, name, priority, dedup]
         row = Generation(*fields)
         parts.setdefault(id, []).append(row)
     for table, make in TABLES.items():
@@ -183,6 +184,7 @@ def _run_row(
     trouble = (row.recoveries, row.semantics, row.reason, row.block_code)
     ties = (None if parent is None else row.parent_op, row.on_parent_close)
     code = (row.version, row.pinned, row.paused, row.misfits, row.checkpoint)
+    place = (row.key, row.priority, row.dedup)
     owner = HELD if holds else None
     return (
         key,
@@ -199,6 +201,7 @@ def _run_row(
         *trouble,
         *ties,
         *code,
+        *place,
     )
 
 

@@ -20,6 +20,7 @@ from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
 from perdure.storage.pauses import Pauses
 from perdure.storage.questions import Questions
+from perdure.storage.queues import QueueStore
 from perdure.storage.records import (
     Append,
     Appended,
@@ -80,6 +81,11 @@ class Store(Protocol):
         ...
 
     @property
+    def queues(self) -> QueueStore:
+        """What limits and holds the runs of queues."""
+        ...
+
+    @property
     def streams(self) -> Streams:
         """What runs put out while they go on."""
         ...
@@ -118,6 +124,12 @@ class Store(Protocol):
 
         The mail of a new run goes into its inbox; that of one that exists goes there, too, if the new one says
         `attach` and both mean the same work. Then `Created.delivery` is RUN_ENDED if that run has ended.
+
+        With a `dedup` that another live run has, and an id that is free, nothing is made, and that run's row
+        returned. If it `debounce`s, what comes of that depends on that run: one that nobody has driven yet, and
+        that is of the same workflow, takes over its input, key and priority, and is put off to its wake_at; beside
+        one that has begun it is made, and has the dedup from then on. A queue that has limits or is paused
+        leaves no run to an owner.
 
         A run that `follows` an ended one takes its id over; everything that names an id means the newest run.
         """
@@ -179,6 +191,11 @@ class Store(Protocol):
         """Take over up to `limit` unowned, non-final runs with wake_at <= now, the longest due first.
 
         Each gets this worker as owner, the next epoch, status running, and started_at if it had none.
+        Of queues with limits only those that hold a slot are taken, and as many from the line as there is
+        room for: these get a slot. In a line the highest priority comes first, if the queue heeds it, then the longest
+        due; keys take turns, if it treats them apart. Of a paused queue nothing is taken, of one that drains
+        nothing from its line.
+
         A blocked or paused run is claimed only if its wake_at was set again. A worker that isn't
         registered (any more) gets nothing, and none gets a run that is pinned to another version than its
         own, or that its code couldn't drive before (see Misfit). The run's version becomes the worker's.

@@ -81,6 +81,11 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
             `mail`, and the keys of its mail; what its steps without a result have put into streams is void.
         attributes: what it can be found by.
         pinned: it is driven only by workers of the code version that drove it first.
+        key, priority: what its queue may go by. One that follows another and says nothing of these has that one's.
+        dedup: no other live run may have the same, see `Store.create`. What follows another run keeps that one's.
+        debounce: a run with that dedup which nobody has driven yet takes over what this one brings.
+        at_most: so many seconds after that one's creation it starts, however often it is put off.
+        slot: it goes on with the slot that the run it follows has held; stores set it.
     """
 
     id: str
@@ -101,6 +106,12 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     inherit: bool = False
     attributes: Sequence[Attribute] = ()
     pinned: bool = False
+    key: str | None = None
+    priority: int = 0
+    dedup: str | None = None
+    debounce: bool = False
+    at_most: float | None = None
+    slot: bool = False
 
 
 class Successor(msgspec.Struct, frozen=True, gc=False):
@@ -243,11 +254,19 @@ class Stale(msgspec.Struct, frozen=True, gc=False):
 
 
 class Created(msgspec.Struct, frozen=True, gc=False):
-    """What became of a NewRun: the row as it is now, whether this call made it, and what became of its mail."""
+    """What became of a NewRun.
+
+    Attributes:
+        row: of the run it means, as it is now.
+        new: this call made it.
+        delivery: what became of its mail.
+        dedup: the run that it means has its dedup; it may have another id and other input.
+    """
 
     row: RunRow
     new: bool
     delivery: Delivery = Delivery.DELIVERED
+    dedup: bool = False
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
@@ -255,11 +274,14 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         rows: the rows after the claim (new owner and epoch, started_at set).
-        next_at: the earliest wake_at of the unowned runs this worker could claim later, None if none.
+        next_at: when this worker could claim more: the earliest wake_at of the unowned runs, or when a queue's
+            rate lets the next one begin; None if that isn't known.
+        waits: others wait for a slot of their queue, so the end of a run may let one of them begin.
     """
 
     rows: Sequence[RunRow]
     next_at: float | None
+    waits: bool = False
 
 
 class Detail(msgspec.Struct, frozen=True, gc=False):

@@ -96,7 +96,7 @@ async def _children_again(db: Database, append: Append) -> tuple[tuple[int, int]
     known = {id: (run, epoch, owner, parent) for id, run, epoch, owner, parent in rows}
     children: list[tuple[int, int]] = []
     for child in append.children:
-        run, epoch, owner, parent = known[child.id]
+        run, epoch, owner, parent = known.get(child.id, (0, 0, None, None))
         ours = owner is not None and owner == child.owner and parent == append.run and epoch == 1
         children.append((run, 1 if ours else 0))
     return tuple(children)
@@ -171,7 +171,7 @@ async def _start_children(db: Database, append: Append) -> tuple[tuple[int, int]
     rows = await db.rows("keys_of", ids=missing) if missing else []
     known = {id: run for id, run, *_ in rows}
     return tuple(
-        (known[child.id], 0) if new is None else (new[0], new[1] if child.owner == caller else 0)
+        (known.get(child.id, 0), 0) if new is None else (new[0], new[1] if child.owner == caller else 0)
         for child, new in zip(append.children, made, strict=True)
     )
 

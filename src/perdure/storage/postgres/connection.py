@@ -98,6 +98,7 @@ async def prepare(
         logger.warning("%s runs with fsync=off: a power cut loses or damages it; for tests only", where)
     await migrate(db, conninfo, where, migrations)
     await db.run("forget_commits")
+    await db.run("forget_dedups")
     pooled = bool(process != connection.pgconn.backend_pid)  # a pooler makes process numbers of its own up
     if pooled:
         logger.info("%s is behind a pooler: going without prepared statements and LISTEN", where)

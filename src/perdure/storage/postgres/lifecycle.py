@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
-from perdure.storage.generations import goes_over
+from perdure.storage.generations import following, goes_over, succeeding
 from perdure.storage.pauses import ends_pause
 from perdure.storage.postgres.attributes import put_attributes
 from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.queues import stands_for
 from perdure.storage.postgres.rows import new_key, new_runs
 from perdure.storage.postgres.streams import take_back_unsettled
 from perdure.storage.reasons import parent_ended
@@ -26,7 +25,15 @@ from perdure.storage.records import Delivery, Mail, MailKind, NewMail, NewRun, P
 async def create_runs(
     db: Database, runs: Sequence[NewRun], parents: Sequence[int | None]
 ) -> list[tuple[int, int] | None]:
-    """(key, epoch) of each new run, None where its id exists already, or what it follows is followed already."""
+    """(key, epoch) of each new run, None where its id or dedup exists already, or another follows what it follows."""
+    if len(runs) > 1 and any(run.dedup is not None for run in runs):
+        each = [await create_runs(db, [run], [parent]) for run, parent in zip(runs, parents, strict=True)]
+        return [made for (made,) in each]
+    runs = [
+        run if run.follows is None else following(run, await db.rows("ties", run=run.follows)) for run in runs
+    ]
+    if len(runs) == 1 and runs[0].dedup is not None and await stands_for(db, runs[0]) is not None:
+        return [None]
     keys: dict[str, int] = {}
     ours: set[int] = set()
     for run in runs:
@@ -62,6 +69,8 @@ async def create_runs(
         if run.follows is not None:
             await db.run("hand_attributes_on", run=run.follows, next=key)
         await put_attributes(db, key, run.attributes)
+        if run.dedup is not None:
+            await db.run("take_dedup", dedup=run.dedup, holder=key)
         for item in run.mail:
             await post(db, key, item, run.created_at)
         if run.follows is not None and run.inherit:
@@ -137,16 +146,9 @@ async def succeed(db: Database, run: int, successor: Successor, inbox: Sequence[
     Args:
         inbox: what was in its inbox.
     """
-    ((id, fingerprint, parent, parent_op, on_parent_close),) = await db.rows("ties", run=run)
-    new = msgspec.structs.replace(
-        successor.run,
-        id=id,
-        fingerprint=fingerprint,
-        follows=run,
-        parent_op=parent_op,
-        on_parent_close=ParentPolicy(on_parent_close),
-    )
-    (made,) = await create_runs(db, [new], [parent])
+    (ties,) = await db.rows("ties", run=run)
+    new = succeeding(successor.run, run, ties)
+    (made,) = await create_runs(db, [new], [ties[2]])
     assert made is not None, "a run that has just ended isn't followed by any"
     await inherit(db, run, made[0], inbox, new.created_at)
     return made

@@ -5,6 +5,7 @@ A package is read with its runs' rows locked: whoever changes a run, or what bel
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from perdure.storage.moving import Mark, Package, Stamp, everything
@@ -112,7 +113,7 @@ async def _put(db: Database, packages: Sequence[Package], hold: str | None) -> l
     known = await _keys(db, sorted(parents))
     tables = disassemble(wanted, known, new_key, new_key, held=hold is not None)
     await db.many("put_ids", [(row[1], row[0]) for row in tables["runs"] if row[8] is None])
-    await db.many("put_runs", [_with_list(row) for row in tables["runs"]])
+    await db.many("put_runs", [_with_list(await _without_rival(db, row)) for row in tables["runs"]])
     attributes = [(*place, family, *columns(family, value)) for *place, family, value in tables["attributes"]]
     await db.many("put_attributes", attributes)
     for table in (
@@ -129,13 +130,28 @@ async def _put(db: Database, packages: Sequence[Package], hold: str | None) -> l
     await db.many("put_stream_items", tables["items"])
     await db.many("put_stream_writers", tables["stream_writers"])
     await db.many("put_arrivals", [(*row, hold) for row in tables["arrivals"]])
+    if hold is None and tables["runs"]:
+        await db.run("put_in_lines", runs=[row[0] for row in tables["runs"]], now=time.time())
     return [package.id not in standing for package in packages]
 
 
 def _with_list(row: Row) -> Row:
     """The row with its mail counted twice (the number of the newest item, too), and a list as such."""
-    *rest, misfits, checkpoint = row
-    return (*rest[:7], rest[6], *rest[7:], list(misfits) or None, checkpoint)
+    *rest, misfits, checkpoint, key, priority, dedup = row
+    return (*rest[:7], rest[6], *rest[7:], list(misfits) or None, checkpoint, key, priority, dedup)
+
+
+async def _without_rival(db: Database, row: Row) -> Row:
+    """The row without its dedup, if a live run has that here; else it is taken."""
+    *rest, dedup = row
+    if dedup is None:
+        return row
+    holder = await db.value("dedup_holder", dedup=dedup)
+    if holder is not None and await db.rows("holds_dedup", run=holder):
+        return (*rest, None)
+    if row[16] is None:
+        await db.run("take_dedup", dedup=dedup, holder=row[0])
+    return row
 
 
 async def _erase(db: Database, ids: Sequence[str], keys: Sequence[int]) -> None:
@@ -165,6 +181,7 @@ async def _arrive(db: Database, token: str, now: float, limit: int) -> int:
     arrived = [run for (run,) in await db.rows("some_arrivals", token=token, limit=limit)]
     if arrived:
         await db.run("let_go", runs=arrived, now=float(now))
+        await db.run("put_in_lines", runs=arrived, now=float(now))
         await db.run("erase_arrivals", runs=arrived)
     return len(arrived)
 

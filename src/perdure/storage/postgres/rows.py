@@ -48,5 +48,9 @@ def new_runs(runs: Sequence[tuple[int, NewRun, int | None]]) -> dict[str, Any]:
         "ops": [run.parent_op for _, run, _ in runs],
         "policies": [run.on_parent_close.value for _, run, _ in runs],
         "pinned": [run.pinned for _, run, _ in runs],
+        "keys": [run.key for _, run, _ in runs],
+        "priorities": [run.priority for _, run, _ in runs],
+        "dedups": [run.dedup for _, run, _ in runs],
+        "slots": [run.slot for _, run, _ in runs],
         "generations": [run.generation for _, run, _ in runs],
     }

@@ -25,6 +25,7 @@ from perdure.storage.postgres.limits import PostgresLimits
 from perdure.storage.postgres.moving import PostgresMoving
 from perdure.storage.postgres.pauses import PostgresPauses
 from perdure.storage.postgres.questions import PostgresQuestions
+from perdure.storage.postgres.queues import PostgresQueues
 from perdure.storage.postgres.schedules import PostgresSchedules
 from perdure.storage.postgres.streams import PostgresStreams
 from perdure.storage.postgres.trouble import translate
@@ -72,6 +73,7 @@ class PostgresStore:
         self._lane: Lane
         self._hints: Hints
         self.attributes: Final = PostgresAttributes(self)
+        self.queues: Final = PostgresQueues(self)
         self.streams: Final = PostgresStreams(self)
         self.pauses: Final = PostgresPauses(self)
         self.moving: Final = PostgresMoving(self)

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 
+from perdure.storage.generations import following
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.lifecycle import create_runs, post, terminate_run
+from perdure.storage.postgres.lines import claim_limited
 from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.rows import new_key, run_rows
 from perdure.storage.postgres.versions import strand_pinned
@@ -26,19 +28,38 @@ _STRAND_LIMIT = 1000
 
 async def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
     made = await create_runs(db, runs, [run.parent for run in runs])
-    rows = await rows_by_id(db, [run.id for run in runs])
+    meant = await _rows_meant(db, runs)
     answers = [Delivery.DELIVERED] * len(runs)
     if any(run.mail and new is None for run, new in zip(runs, made, strict=True)):
-        for place, run in enumerate(runs):
-            if made[place] is None and run.attach and same_work(run, rows[run.id]):
-                key = await lock_newest(db, run.id)
+        for place, (run, (row, alike)) in enumerate(zip(runs, meant, strict=True)):
+            if made[place] is None and run.attach and (same_work(run, row) or alike):
+                key = await lock_newest(db, row.id)
                 assert key is not None, "an id that meant a run means one for ever"
                 answers[place] = await _post_all(db, key, run)
-        rows = await rows_by_id(db, [run.id for run in runs])
+        meant = await _rows_meant(db, runs)
     return [
-        Created(rows[run.id], new is not None, said)
-        for run, new, said in zip(runs, made, answers, strict=True)
+        Created(row, new is not None, said, alike)
+        for (row, alike), new, said in zip(meant, made, answers, strict=True)
     ]
+
+
+async def _rows_meant(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow, bool]]:
+    """The rows that starts mean, by their ids or else by their dedup, and whether they have that dedup."""
+    found = await rows_by_id(db, [run.id for run in runs])
+    meant: list[tuple[RunRow, bool]] = []
+    for run in runs:
+        row, dedup = found.get(run.id), run.dedup
+        if run.follows is not None:
+            dedup = following(run, await db.rows("ties", run=run.follows)).dedup
+        if (
+            row is None or row.run == run.follows
+        ):  # perhaps nothing follows that since another run has the dedup
+            holder = await db.value("dedup_holder", dedup=dedup)
+            row = next(iter(run_rows(await db.rows("rows_by_key", runs=[holder]))), row)
+        assert row is not None, "it was made, or has the id or the dedup of another"
+        alike = dedup is not None and await db.value("dedup_of", run=row.run) == dedup
+        meant.append((row, alike))
+    return meant
 
 
 async def _post_all(db: Database, key: int, run: NewRun) -> Delivery:
@@ -65,8 +86,12 @@ async def terminate(db: Database, id: str, event: bytes, now: float) -> Delivery
 async def claim(
     db: Database, worker: int, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
 ) -> Claimed:
-    if not await db.rows("lock_worker", worker=worker) or not workflows or not queues:
+    locked = await db.rows("lock_worker", worker=worker, queues=list(queues))
+    if not locked or not workflows or not queues:
         return Claimed([], None)
+    ((special,),) = locked
+    if special:
+        return await claim_limited(db, worker, workflows, queues, special, float(now), limit)
     fitting: dict[str, Any] = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
     due = [run for (run,) in await db.rows("due", now=float(now), limit=limit, **fitting)]
     rows: list[RunRow] = []
@@ -134,13 +159,16 @@ async def retire(db: Database, worker: int, now: float) -> None:
 
 async def strand(db: Database, now: float) -> int:
     now = float(now)
-    if not (
-        await db.rows("stranded", now=now, limit=1) or await db.rows("stranded_pinned", now=now, limit=1)
-    ):
+    for query in ("stranded", "stranded_in_line", "stranded_pinned"):
+        if await db.rows(query, now=now, limit=1):
+            break
+    else:
         return 0
     await db.rows("lock_fleet")
     blocked = await strand_pinned(db, now, _STRAND_LIMIT)
-    for run, workflow, queue in await db.rows("stranded", now=float(now), limit=_STRAND_LIMIT):
+    stranded = await db.rows("stranded", now=now, limit=_STRAND_LIMIT)
+    stranded += await db.rows("stranded_in_line", now=now, limit=_STRAND_LIMIT)
+    for run, workflow, queue in stranded:
         reason = no_worker_knows(workflow, queue)
         blocked += await db.run("block_stranded", run=run, now=float(now), reason=reason)
     return blocked

@@ -112,7 +112,7 @@ def _refuse(db: Database, append: Append) -> Appended | Stale:
         return Stale(seq, epoch)
     children: list[tuple[int, int]] = []
     for child in append.children:
-        ((key, epoch, owner, parent),) = db.rows("key_of", {"id": child.id})
+        key, epoch, owner, parent = next(iter(db.rows("key_of", {"id": child.id})), (0, 0, None, None))
         ours = owner is not None and owner == child.owner and parent == append.run and epoch == 1
         children.append((key, 1 if ours else 0))
     return Appended(append.expected + len(append.events), tuple(children), _successor_again(db, append))
@@ -199,8 +199,8 @@ def _start_children(db: Database, append: Append) -> tuple[tuple[int, int], ...]
             key, epoch = made
             answers.append((key, epoch if child.owner == caller else 0))
         else:
-            ((key, *_),) = db.rows("key_of", {"id": child.id})
-            answers.append((key, 0))
+            there = db.rows("key_of", {"id": child.id})  # none, if another live run has its dedup
+            answers.append((there[0][0] if there else 0, 0))
     return tuple(answers)
 
 

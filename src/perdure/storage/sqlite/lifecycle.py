@@ -11,19 +11,24 @@ from collections.abc import Sequence
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
-from perdure.storage.generations import goes_over
+from perdure.storage.generations import following, goes_over
 from perdure.storage.pauses import ends_pause
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import Delivery, Mail, MailKind, NewMail, NewRun, ParentPolicy
 from perdure.storage.sqlite.attributes import put_attributes
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.events import insert_events
+from perdure.storage.sqlite.queues import stands_for
 from perdure.storage.sqlite.rows import as_json, mail_rows, new_run, new_runs
 from perdure.storage.sqlite.streams import take_back_unsettled
 
 
 def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int] | None:
-    """(key, epoch) of a new run, None if its id exists already, or what it follows is followed already."""
+    """(key, epoch) of a new run, None if its id or its dedup exists already, or another follows what it follows."""
+    if run.follows is not None:
+        run = following(run, db.rows("ties", {"run": run.follows}))
+    if run.dedup is not None and stands_for(db, run) is not None:
+        return None
     if run.follows is not None and not db.run("make_way", {"run": run.follows, "id": run.id}):
         return None
     made = db.rows("create", new_run(run, parent, SEMANTICS_VERSION))

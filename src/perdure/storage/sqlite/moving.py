@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -106,8 +107,8 @@ def _read(db: Database, ids: Sequence[str]) -> list[Package | None]:
 
 
 def _with_list(row: Row) -> Row:
-    *rest, misfits, checkpoint = row
-    return (*rest, () if misfits is None else _texts.decode(misfits), checkpoint)
+    *rest, misfits, checkpoint, key, priority, dedup = row
+    return (*rest, () if misfits is None else _texts.decode(misfits), checkpoint, key, priority, dedup)
 
 
 def _put(db: Database, packages: Sequence[Package], hold: str | None) -> list[bool]:
@@ -127,7 +128,7 @@ def _put(db: Database, packages: Sequence[Package], hold: str | None) -> list[bo
     ((last_run, last_stream),) = db.rows("newest_keys")
     runs, streams = itertools.count(last_run + 1), itertools.count(last_stream + 1)
     tables = disassemble(wanted, known, runs.__next__, streams.__next__, held=hold is not None)
-    db.many("put_runs", [_with_json(row) for row in tables["runs"]])
+    db.many("put_runs", [_with_json(db, row) for row in tables["runs"]])
     db.many("put_inbox", [(run, *rest) for run, _, *rest in tables["inbox"]])
     for table in ("events", "mail_keys", "step_details", "callbacks", "attributes", "patches", "updates"):
         db.many(f"put_{table}", tables[table])
@@ -135,12 +136,18 @@ def _put(db: Database, packages: Sequence[Package], hold: str | None) -> list[bo
     db.many("put_stream_items", tables["items"])
     db.many("put_stream_writers", tables["stream_writers"])
     db.many("put_arrivals", [(*row, hold) for row in tables["arrivals"]])
+    if hold is None:
+        made = as_json([row[0] for row in tables["runs"]])
+        db.run("put_in_lines", {"runs": made, "now": time.time()})
     return [package.id not in standing for package in packages]
 
 
-def _with_json(row: Row) -> Row:
-    *rest, pinned, paused, misfits, checkpoint = row
-    return (*rest, int(pinned), paused, as_json(misfits) if misfits else None, checkpoint)
+def _with_json(db: Database, row: Row) -> Row:
+    *rest, pinned, paused, misfits, checkpoint, key, priority, dedup = row
+    if dedup is not None and db.rows("dedup_holder", {"dedup": dedup}):
+        dedup = None
+    known = as_json(misfits) if misfits else None
+    return (*rest, int(pinned), paused, known, checkpoint, key, priority, dedup)
 
 
 def _erase(db: Database, ids: Sequence[str], keys: Sequence[int]) -> None:
@@ -166,7 +173,9 @@ def _switch(db: Database, token: str, seen: bytes, event: bytes, now: float) -> 
 
 
 def _arrive(db: Database, token: str, now: float, limit: int) -> int:
+    going = as_json([run for (run,) in db.rows("next_arrivals", {"token": token, "limit": limit})])
     db.run("let_go", {"token": token, "now": now, "limit": limit})
+    db.run("put_in_lines", {"runs": going, "now": now})
     return db.run("forget_arrivals", {"token": token, "limit": limit})
 
 

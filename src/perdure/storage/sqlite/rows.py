@@ -57,6 +57,8 @@ def new_runs(runs: Iterable[NewRun]) -> str:
                 run.parent_op,
                 run.on_parent_close,
                 int(run.pinned),
+                run.key,
+                run.priority,
             )
             for run in runs
         ]
@@ -79,4 +81,8 @@ def new_run(run: NewRun, parent: int | None, semantics: int) -> dict[str, Value]
         "on_parent_close": run.on_parent_close.value,
         "generation": run.generation,
         "pinned": int(run.pinned),
+        "key": run.key,
+        "priority": run.priority,
+        "dedup": run.dedup,
+        "slot": run.slot,
     }

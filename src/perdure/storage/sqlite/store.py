@@ -41,6 +41,7 @@ from perdure.storage.sqlite.limits import SqliteLimits
 from perdure.storage.sqlite.moving import SqliteMoving
 from perdure.storage.sqlite.pauses import SqlitePauses
 from perdure.storage.sqlite.questions import SqliteQuestions
+from perdure.storage.sqlite.queues import SqliteQueues
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.schedules import SqliteSchedules
 from perdure.storage.sqlite.streams import SqliteStreams
@@ -86,6 +87,7 @@ class SqliteStore:
         self.pauses = SqlitePauses(self._write)
         self.moving: Final = SqliteMoving(self._write, self._read)
         self.unbegun = SqliteUnbegun(self._write, self._read)
+        self.queues: Final = SqliteQueues(self._write, self._read)
         self.streams: Final = SqliteStreams(self._write, self._read)
         self.attributes: Final = SqliteAttributes(self._write, self._read)
 

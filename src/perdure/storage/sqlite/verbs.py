@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from perdure.storage.generations import following
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import create_run, create_runs, post, terminate_run
+from perdure.storage.sqlite.lines import claim_limited
 from perdure.storage.sqlite.rows import as_json, run_rows
 from perdure.storage.sqlite.versions import strand_pinned
 from perdure.storage.workers import Heartbeat, WorkerRow
@@ -23,19 +25,39 @@ _STRAND_LIMIT = 1000
 
 
 def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
-    if len(runs) == 1 or any(run.follows is not None for run in runs):
+    if len(runs) == 1 or any(run.follows is not None or run.dedup is not None for run in runs):
         new = [create_run(db, run, run.parent) is not None for run in runs]
     else:
         new = create_runs(db, runs)
-    rows = rows_by_id(db, [run.id for run in runs])
+    rows = _rows_meant(db, runs)
     answers = [Delivery.DELIVERED] * len(runs)
     if any(run.mail and not made for run, made in zip(runs, new, strict=True)):
-        for place, run in enumerate(runs):
-            row = rows[run.id]
-            if not new[place] and run.attach and same_work(run, row):
+        for place, (run, (row, alike)) in enumerate(zip(runs, rows, strict=True)):
+            if not new[place] and run.attach and (same_work(run, row) or alike):
                 answers[place] = _post_all(db, row.run, run)
-        rows = rows_by_id(db, [run.id for run in runs])
-    return [Created(rows[run.id], made, said) for run, made, said in zip(runs, new, answers, strict=True)]
+        rows = _rows_meant(db, runs)
+    return [
+        Created(row, made, said, alike) for (row, alike), made, said in zip(rows, new, answers, strict=True)
+    ]
+
+
+def _rows_meant(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow, bool]]:
+    """The rows that starts mean, by their ids or else by their dedup, and whether they have that dedup."""
+    found = rows_by_id(db, [run.id for run in runs])
+    meant: list[tuple[RunRow, bool]] = []
+    for run in runs:
+        row, dedup = found.get(run.id), run.dedup
+        if run.follows is not None:
+            dedup = following(run, db.rows("ties", {"run": run.follows})).dedup
+        if (
+            row is None or row.run == run.follows
+        ):  # perhaps nothing follows that since another run has the dedup
+            holder = db.value("dedup_holder", {"dedup": dedup})
+            row = next(iter(run_rows(db.rows("rows_by_key", {"runs": as_json([holder])}))), row)
+        assert row is not None, "it was made, or has the id or the dedup of another"
+        alike = dedup is not None and db.value("dedup_of", {"run": row.run}) == dedup
+        meant.append((row, alike))
+    return meant
 
 
 def _post_all(db: Database, key: int, run: NewRun) -> Delivery:
@@ -77,8 +99,11 @@ def claim(
     now: float,
     limit: int,
 ) -> Claimed:
-    if not db.value("may_claim", {"worker": worker}):
+    ((may, special),) = db.rows("may_claim", {"worker": worker, "queues": as_json(queues)})
+    if not may:
         return Claimed([], None)
+    if special != "[]":
+        return claim_limited(db, worker, workflows, queues, special, now, limit)
     fitting: dict[str, Value] = {
         "queues": as_json(queues),
         "workflows": as_json(workflows),
@@ -147,7 +172,8 @@ def _release_all(db: Database, worker: int, now: float, *, count: int) -> int:
 
 
 def strand(db: Database, now: float) -> int:
-    stranded = db.rows("stranded", {"now": now, "limit": _STRAND_LIMIT})
+    bounds: dict[str, Value] = {"now": now, "limit": _STRAND_LIMIT}
+    stranded = db.rows("stranded", bounds) + db.rows("stranded_in_line", bounds)
     for run, workflow, queue in stranded:
         reason = no_worker_knows(workflow, queue)
         db.run("block_stranded", {"run": run, "now": now, "reason": reason})

@@ -45,10 +45,25 @@ CREATE TABLE perdure.runs (
     pinned          boolean          NOT NULL DEFAULT false,
     paused          double precision,  -- it is to be held; when it was due before that, or 0
     misfits         text[],  -- the codes that found out they can't drive it
-    checkpoint      bigint  -- the event after which a replay may go on when it has read the first one
+    checkpoint      bigint,  -- the event after which a replay may go on when it has read the first one
+    key             text,  -- what its queue may treat apart
+    priority        bigint           NOT NULL DEFAULT 0,
+    dedup           text,  -- no other live run may have the same
+    slot            boolean          NOT NULL DEFAULT false,  -- it was admitted by a queue with limits
+    lane            text COLLATE "C",  -- where it stands in line there; NULL for runs that needn't, or needn't any more
+    rank            bigint  -- its class in that line; that of runs whose time hasn't come is the lowest
 ) WITH (fillfactor = 70);
 
-CREATE INDEX runs_due ON perdure.runs (queue, workflow, wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL;
+-- Those that stand in line aren't among them.
+CREATE INDEX runs_due ON perdure.runs (queue, workflow, wake_at)
+WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL;
+
+-- The lines of queues with limits, in their order. All but the lowest rank may be admitted.
+CREATE INDEX runs_line ON perdure.runs (queue, workflow, rank DESC, lane, wake_at, run)
+WHERE lane IS NOT NULL AND wake_at IS NOT NULL;
+
+-- Who holds a slot. It is free when the run has ended, whatever ended it.
+CREATE INDEX runs_slots ON perdure.runs (queue, key) WHERE slot AND ended_at IS NULL;
 
 -- Earlier generations are found by number, the newest one by `ids`.
 CREATE INDEX runs_generations ON perdure.runs (id, generation);
@@ -107,6 +122,28 @@ CREATE TABLE perdure.workers (
     steps       bigint           NOT NULL DEFAULT 0,
     stopping    boolean          NOT NULL DEFAULT false,
     schema      bigint           NOT NULL  -- the newest migration that its code knows
+);
+
+-- Queues with limits, or that are held. Their settings are JSON texts; what the statements need of them has columns.
+CREATE TABLE perdure.queues (
+    name       text             PRIMARY KEY,
+    defined    text,  -- by code
+    overrides  text             NOT NULL,  -- by an operator: what counts instead
+    settings   text             NOT NULL,  -- what comes of both
+    limited    boolean          NOT NULL,  -- its runs stand in line, since it has or had limits
+    keyed      boolean          NOT NULL,  -- each key has a lane
+    ranked     boolean          NOT NULL,  -- priorities count
+    paused     boolean          NOT NULL DEFAULT false,
+    draining   boolean          NOT NULL DEFAULT false,
+    arrival    bigint           NOT NULL DEFAULT 0,  -- of the rate's bucket, in microseconds
+    turn       text             NOT NULL DEFAULT '',  -- the lane whose turn it was last
+    changed_at double precision NOT NULL
+);
+
+-- Which run has a dedup; one that has ended doesn't any more. Apart from `runs`, as `ids`.
+CREATE TABLE perdure.dedups (
+    dedup  text   PRIMARY KEY,
+    holder bigint NOT NULL
 );
 
 -- Marks of transactions whose repeat would do harm, see attempts.py. Kept for a day.

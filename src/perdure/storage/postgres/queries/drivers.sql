@@ -6,7 +6,8 @@ SELECT r.run
 FROM perdure.workers AS me JOIN perdure.runs AS r
      ON (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
     AND (r.misfits IS NULL OR me.code <> ALL (r.misfits))
-WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.wake_at <= %(now)s::double precision
+WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL
+  AND r.wake_at <= %(now)s::double precision
   AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[])
 ORDER BY r.wake_at, r.run
 LIMIT %(limit)s::bigint
@@ -27,7 +28,7 @@ SELECT min(r.wake_at)
 FROM perdure.workers AS me JOIN perdure.runs AS r
      ON (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
     AND (r.misfits IS NULL OR me.code <> ALL (r.misfits))
-WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL
+WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL
   AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[]);
 
 -- name: mail

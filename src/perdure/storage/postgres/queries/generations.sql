@@ -9,8 +9,8 @@ WHERE run = %(run)s::bigint AND id = %(id)s AND next IS NULL AND ended_at IS NOT
 UPDATE perdure.ids SET run = %(next)s::bigint WHERE id = %(id)s AND run = %(run)s::bigint;
 
 -- name: ties
--- What a run is to whoever has started it.
-SELECT id, fingerprint, parent, parent_op, on_parent_close FROM perdure.runs WHERE run = %(run)s::bigint;
+-- What a run is to whoever has started it, and to its queue.
+SELECT id, fingerprint, parent, parent_op, on_parent_close, key, priority, dedup, slot FROM perdure.runs WHERE run = %(run)s::bigint;
 
 -- name: successor
 SELECT n.run, n.epoch, n.owner FROM perdure.runs AS r JOIN perdure.runs AS n ON n.run = r.next

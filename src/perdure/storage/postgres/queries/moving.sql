@@ -56,7 +56,7 @@ SELECT r.run, r.id, r.generation, r.workflow, r.status, r.queue, r.fingerprint, 
        r.started_at, r.ended_at,
        CASE WHEN r.owner = 0 THEN a.wake_at WHEN r.owner IS NULL THEN r.wake_at ELSE r.updated_at END,
        r.recoveries, r.semantics, r.reason, r.block_code, p.id, p.generation, r.parent_op, r.on_parent_close,
-       r.version, r.pinned, r.paused, r.misfits, r.checkpoint
+       r.version, r.pinned, r.paused, r.misfits, r.checkpoint, r.key, r.priority, r.dedup
 FROM perdure.runs AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent LEFT JOIN perdure.arrivals AS a ON a.run = r.run
 WHERE r.run = ANY (%(runs)b::bigint[]);
 
@@ -104,12 +104,12 @@ INSERT INTO perdure.ids (id, run) VALUES (%s, %s::bigint);
 INSERT INTO perdure.runs (
     run, id, generation, seq, epoch, owner, mail, mail_number, parent, next, workflow, status, queue, fingerprint,
     created_at, updated_at, started_at, ended_at, wake_at, recoveries, semantics, reason, block_code, parent_op,
-    on_parent_close, version, pinned, paused, misfits, checkpoint
+    on_parent_close, version, pinned, paused, misfits, checkpoint, key, priority, dedup
 ) VALUES (
     %s::bigint, %s, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint,
     %s, %s, %s, %s::bytea, %s::double precision, %s::double precision, %s::double precision, %s::double precision,
     %s::double precision, %s::bigint, %s::bigint, %s::text, %s::text, %s::text, %s, %s::text, %s::boolean,
-    %s::double precision, %s::text[], %s::bigint
+    %s::double precision, %s::text[], %s::bigint, %s::text, %s::bigint, %s::text
 );
 
 -- name: put_events

@@ -30,8 +30,10 @@ UPDATE perdure.workers SET workflows = %(workflows)s::text[] WHERE id = %(worker
 
 -- name: lock_worker
 -- So that it isn't buried before its claim is committed. Nobody claims where the runs are moved away.
-SELECT id FROM perdure.workers WHERE id = %(worker)s::bigint AND NOT EXISTS (SELECT 1 FROM perdure.moves)
-FOR KEY SHARE;
+-- And which of its queues aren't like others.
+SELECT ARRAY(SELECT q.name FROM perdure.queues AS q WHERE q.name = ANY (%(queues)b::text[]))
+FROM perdure.workers AS w WHERE w.id = %(worker)s::bigint AND NOT EXISTS (SELECT 1 FROM perdure.moves)
+FOR KEY SHARE OF w;
 
 -- name: lock_workers
 SELECT id FROM perdure.workers WHERE id = ANY (%(workers)b::bigint[]) FOR KEY SHARE;
@@ -68,13 +70,13 @@ WHERE owner = %(worker)s::bigint;
 -- name: stranded
 -- Due runs that no worker can drive: of each queue and workflow that nobody serves, a bounded number.
 WITH RECURSIVE kind (queue, workflow) AS (
-    (SELECT queue, workflow FROM perdure.runs WHERE owner IS NULL AND wake_at IS NOT NULL
+    (SELECT queue, workflow FROM perdure.runs WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL
      ORDER BY queue, workflow LIMIT 1)
     UNION ALL
     SELECT n.queue, n.workflow
     FROM kind CROSS JOIN LATERAL (
         SELECT queue, workflow FROM perdure.runs
-        WHERE owner IS NULL AND wake_at IS NOT NULL AND (queue, workflow) > (kind.queue, kind.workflow)
+        WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL AND (queue, workflow) > (kind.queue, kind.workflow)
         ORDER BY queue, workflow LIMIT 1
     ) AS n
 )
@@ -83,8 +85,36 @@ FROM kind JOIN perdure.runs AS r ON r.queue = kind.queue AND r.workflow = kind.w
 WHERE NOT EXISTS (
     SELECT 1 FROM perdure.workers AS w WHERE kind.queue = ANY (w.queues) AND kind.workflow = ANY (w.workflows)
 )
-  AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.wake_at <= %(now)s::double precision
+  AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL AND r.wake_at <= %(now)s::double precision
   AND r.status <> 'blocked'
+LIMIT %(limit)s::bigint;
+
+-- name: stranded_in_line
+-- The same for those that stand in line.
+WITH RECURSIVE kind (queue, workflow) AS (
+    (SELECT queue, workflow FROM perdure.runs WHERE lane IS NOT NULL AND wake_at IS NOT NULL
+     ORDER BY queue, workflow LIMIT 1)
+    UNION ALL
+    SELECT n.queue, n.workflow
+    FROM kind CROSS JOIN LATERAL (
+        SELECT queue, workflow FROM perdure.runs
+        WHERE lane IS NOT NULL AND wake_at IS NOT NULL AND (queue, workflow) > (kind.queue, kind.workflow)
+        ORDER BY queue, workflow LIMIT 1
+    ) AS n
+), unserved (queue, workflow) AS (
+    SELECT queue, workflow FROM kind
+    WHERE NOT EXISTS (
+        SELECT 1 FROM perdure.workers AS w WHERE kind.queue = ANY (w.queues) AND kind.workflow = ANY (w.workflows)
+    )
+)
+SELECT r.run, r.workflow, r.queue
+FROM unserved AS u JOIN perdure.runs AS r ON r.queue = u.queue AND r.workflow = u.workflow
+WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank > -2000000000 AND r.status <> 'blocked'
+UNION ALL
+SELECT r.run, r.workflow, r.queue
+FROM unserved AS u JOIN perdure.runs AS r ON r.queue = u.queue AND r.workflow = u.workflow
+WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank = -2000000000 AND r.lane = ''
+  AND r.wake_at <= %(now)s::double precision AND r.status <> 'blocked'
 LIMIT %(limit)s::bigint;
 
 -- name: block_stranded

@@ -42,6 +42,14 @@ CREATE TABLE runs (
     paused          REAL,     -- it is to be held; when it was due before that, or 0
     misfits         TEXT,     -- JSON list of the codes that found out they can't drive it
     checkpoint      INTEGER,  -- the event after which a replay may go on when it has read the first one
+    key             TEXT,     -- what its queue may treat apart
+    priority        INTEGER NOT NULL DEFAULT 0,
+    dedup           TEXT,     -- no other live run may have the same
+    slot            INTEGER NOT NULL DEFAULT 0 CHECK (slot IN (0, 1)),  -- it was admitted by a queue with limits
+    lane            TEXT,     -- where it stands in line there; NULL for runs that needn't, or needn't any more
+    rank            INTEGER,  -- its class in that line; that of runs whose time hasn't come is the lowest
+    CHECK ((lane IS NULL) = (rank IS NULL)),
+    CHECK (lane IS NULL OR slot = 0),
     CHECK (next IS NULL OR ended_at IS NOT NULL),
     CHECK (owner IS NULL OR wake_at IS NULL),
     CHECK (owner IS NULL OR epoch >= 1),
@@ -57,7 +65,18 @@ CREATE INDEX runs_earlier ON runs (id, generation) WHERE next IS NOT NULL;
 
 -- Runs that need a driver at some time, by what a worker must have to drive them: a worker then finds
 -- its due runs by one seek for each queue and workflow it serves, however many wait for other workers.
-CREATE INDEX runs_due ON runs (queue, workflow, wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL;
+-- Those that stand in line aren't among them.
+CREATE INDEX runs_due ON runs (queue, workflow, wake_at)
+WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL;
+
+-- The lines of queues with limits, in their order. All but the lowest rank may be admitted.
+CREATE INDEX runs_line ON runs (queue, workflow, rank DESC, lane, wake_at, run)
+WHERE lane IS NOT NULL AND wake_at IS NOT NULL;
+
+-- Who holds a slot. It is free when the run has ended, whatever ended it.
+CREATE INDEX runs_slots ON runs (queue, key) WHERE slot = 1 AND ended_at IS NULL;
+
+CREATE UNIQUE INDEX runs_dedup ON runs (dedup) WHERE dedup IS NOT NULL AND ended_at IS NULL;
 
 CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
 
@@ -141,6 +160,22 @@ CREATE TABLE workers (
     steps       INTEGER NOT NULL DEFAULT 0,
     stopping    INTEGER NOT NULL DEFAULT 0 CHECK (stopping IN (0, 1)),
     schema      INTEGER NOT NULL  -- the newest migration that its code knows
+) STRICT;
+
+-- Queues with limits, or that are held. Their settings are JSON texts; what the statements need of them has columns.
+CREATE TABLE queues (
+    name      TEXT    PRIMARY KEY NOT NULL,
+    defined   TEXT    CHECK (json_valid(defined)),  -- by code
+    overrides TEXT    NOT NULL CHECK (json_valid(overrides)),  -- by an operator: what counts instead
+    settings  TEXT    NOT NULL CHECK (json_valid(settings)),  -- what comes of both
+    limited   INTEGER NOT NULL CHECK (limited IN (0, 1)),  -- its runs stand in line, since it has or had limits
+    keyed     INTEGER NOT NULL CHECK (keyed IN (0, 1)),  -- each key has a lane
+    ranked    INTEGER NOT NULL CHECK (ranked IN (0, 1)),  -- priorities count
+    paused    INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+    draining  INTEGER NOT NULL DEFAULT 0 CHECK (draining IN (0, 1)),
+    arrival   INTEGER NOT NULL DEFAULT 0,  -- of the rate's bucket, in microseconds
+    turn      TEXT    NOT NULL DEFAULT '',  -- the lane whose turn it was last
+    changed_at REAL   NOT NULL
 ) STRICT;
 
 -- Streams belong to a run's id, so that they outlive its generations. `size` is the newest offset.

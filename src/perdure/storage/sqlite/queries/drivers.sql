@@ -6,7 +6,7 @@ SELECT d.run
 FROM workers AS me CROSS JOIN json_each(:queues) AS q CROSS JOIN json_each(:workflows) AS w
      CROSS JOIN runs AS d ON d.run IN (
     SELECT run FROM runs
-    WHERE owner IS NULL AND wake_at IS NOT NULL
+    WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL
       AND queue = q.value AND workflow = w.value AND wake_at <= :now
       AND (pinned = 0 OR version IS NULL OR version = me.version)
       AND (misfits IS NULL OR instr(misfits, json_quote(me.code)) = 0)
@@ -27,7 +27,7 @@ WHERE run IN (SELECT value FROM json_each(:runs));
 -- When the next unowned run is due that a worker can drive.
 SELECT min((
     SELECT wake_at FROM runs
-    WHERE owner IS NULL AND wake_at IS NOT NULL AND queue = q.value AND workflow = w.value
+    WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL AND queue = q.value AND workflow = w.value
       AND (pinned = 0 OR version IS NULL OR version = me.version)
       AND (misfits IS NULL OR instr(misfits, json_quote(me.code)) = 0)
     ORDER BY wake_at LIMIT 1

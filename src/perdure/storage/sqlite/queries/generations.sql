@@ -8,8 +8,8 @@ UPDATE runs SET next = 0 WHERE run = :run AND id = :id AND next IS NULL AND ende
 UPDATE runs SET next = :next WHERE run = :run;
 
 -- name: ties
--- What a run is to whoever has started it.
-SELECT id, fingerprint, parent, parent_op, on_parent_close FROM runs WHERE run = :run;
+-- What a run is to whoever has started it, and to its queue.
+SELECT id, fingerprint, parent, parent_op, on_parent_close, key, priority, dedup, slot FROM runs WHERE run = :run;
 
 -- name: successor
 SELECT n.run, n.epoch, n.owner FROM runs AS r CROSS JOIN runs AS n ON n.run = r.next WHERE r.run = :run;

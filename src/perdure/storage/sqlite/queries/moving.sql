@@ -42,7 +42,7 @@ WHERE a.token = :token AND r.next IS NULL AND (r.owner = 0 OR a.mail = -1);
 SELECT r.run, r.id, r.generation, r.workflow, r.status, r.queue, r.fingerprint, r.created_at, r.updated_at,
        r.started_at, r.ended_at, CASE WHEN r.owner = 0 THEN a.wake_at WHEN r.owner IS NULL THEN r.wake_at ELSE r.updated_at END, r.recoveries, r.semantics, r.reason,
        r.block_code, p.id, p.generation, r.parent_op, r.on_parent_close, r.version, r.pinned, r.paused, r.misfits,
-       r.checkpoint
+       r.checkpoint, r.key, r.priority, r.dedup
 FROM json_each(:runs) AS k CROSS JOIN runs AS r ON r.run = k.value
      LEFT JOIN runs AS p ON p.run = r.parent LEFT JOIN arrivals AS a ON a.run = r.run;
 
@@ -91,8 +91,8 @@ SELECT (SELECT ifnull(max(run), 0) FROM runs), (SELECT ifnull(max(stream), 0) FR
 INSERT INTO runs (
     run, id, generation, seq, epoch, owner, mail, parent, next, workflow, status, queue, fingerprint, created_at,
     updated_at, started_at, ended_at, wake_at, recoveries, semantics, reason, block_code, parent_op,
-    on_parent_close, version, pinned, paused, misfits, checkpoint
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    on_parent_close, version, pinned, paused, misfits, checkpoint, key, priority, dedup
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: put_events
 INSERT INTO events (run, seq, data) VALUES (?, ?, ?);
@@ -143,6 +143,9 @@ SET owner = NULL,
         ELSE a.wake_at END
 FROM (SELECT run, wake_at, mail FROM arrivals WHERE token = :token ORDER BY run LIMIT :limit) AS a
 WHERE runs.run = a.run AND runs.owner = 0;
+
+-- name: next_arrivals
+SELECT run FROM arrivals WHERE token = :token ORDER BY run LIMIT :limit;
 
 -- name: forget_arrivals
 DELETE FROM arrivals

@@ -28,8 +28,10 @@ WHERE id = :worker;
 UPDATE workers SET workflows = :workflows WHERE id = :worker RETURNING queues;
 
 -- name: may_claim
--- Only registered workers, and nobody where the runs are moved away.
-SELECT EXISTS (SELECT 1 FROM workers WHERE id = :worker) AND NOT EXISTS (SELECT 1 FROM moves);
+-- Only registered workers, and nobody where the runs are moved away. And which of its queues aren't like others.
+SELECT EXISTS (SELECT 1 FROM workers WHERE id = :worker) AND NOT EXISTS (SELECT 1 FROM moves),
+       (SELECT json_group_array(json_array(name, limited, paused, draining, json(settings), arrival, turn))
+        FROM queues WHERE name IN (SELECT value FROM json_each(:queues)));
 
 -- name: workers
 SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
@@ -64,14 +66,14 @@ WHERE owner = :worker;
 -- each who serves it, and takes a bounded number of runs of those nobody does.
 WITH RECURSIVE kind (queue, workflow) AS (
     SELECT queue, workflow FROM (
-        SELECT queue, workflow FROM runs WHERE owner IS NULL AND wake_at IS NOT NULL
+        SELECT queue, workflow FROM runs WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL
         ORDER BY queue, workflow LIMIT 1
     )
     UNION ALL
     SELECT n.queue, n.workflow
     FROM kind CROSS JOIN runs AS n ON n.run = (
         SELECT run FROM runs
-        WHERE owner IS NULL AND wake_at IS NOT NULL AND (queue, workflow) > (kind.queue, kind.workflow)
+        WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL AND (queue, workflow) > (kind.queue, kind.workflow)
         ORDER BY queue, workflow LIMIT 1
     )
 )
@@ -82,7 +84,39 @@ WHERE NOT EXISTS (
     WHERE kind.queue IN (SELECT value FROM json_each(w.queues))
       AND kind.workflow IN (SELECT value FROM json_each(w.workflows))
 )
-  AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.wake_at <= :now AND r.status <> 'blocked'
+  AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL AND r.wake_at <= :now AND r.status <> 'blocked'
+LIMIT :limit;
+
+-- name: stranded_in_line
+-- The same for those that stand in line.
+WITH RECURSIVE kind (queue, workflow) AS (
+    SELECT queue, workflow FROM (
+        SELECT queue, workflow FROM runs WHERE lane IS NOT NULL AND wake_at IS NOT NULL
+        ORDER BY queue, workflow LIMIT 1
+    )
+    UNION ALL
+    SELECT n.queue, n.workflow
+    FROM kind CROSS JOIN runs AS n ON n.run = (
+        SELECT run FROM runs
+        WHERE lane IS NOT NULL AND wake_at IS NOT NULL AND (queue, workflow) > (kind.queue, kind.workflow)
+        ORDER BY queue, workflow LIMIT 1
+    )
+), unserved (queue, workflow) AS (
+    SELECT queue, workflow FROM kind
+    WHERE NOT EXISTS (
+        SELECT 1 FROM workers AS w
+        WHERE kind.queue IN (SELECT value FROM json_each(w.queues))
+          AND kind.workflow IN (SELECT value FROM json_each(w.workflows))
+    )
+)
+SELECT r.run, r.workflow, r.queue
+FROM unserved AS u CROSS JOIN runs AS r ON r.queue = u.queue AND r.workflow = u.workflow
+WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank > -2000000000 AND r.status <> 'blocked'
+UNION ALL
+SELECT r.run, r.workflow, r.queue
+FROM unserved AS u CROSS JOIN runs AS r ON r.queue = u.queue AND r.workflow = u.workflow
+WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank = -2000000000 AND r.lane = '' AND r.wake_at <= :now
+  AND r.status <> 'blocked'
 LIMIT :limit;
 
 -- name: block_stranded
