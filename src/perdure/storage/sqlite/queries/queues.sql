@@ -73,7 +73,7 @@ SELECT rank, workflow FROM level WHERE rank IS NOT NULL ORDER BY rank DESC, work
 -- name: line_lanes
 -- The lanes of a rank after another lane, each with when its head was due: from one to the next in the index.
 WITH RECURSIVE head (lane, wake_at) AS (
-    SELECT * FROM (
+    SELECT lane, wake_at FROM (
         SELECT lane, wake_at FROM runs
         WHERE lane IS NOT NULL AND wake_at IS NOT NULL AND queue = :queue AND workflow = :workflow
           AND rank = :rank AND lane > :after
@@ -94,7 +94,7 @@ SELECT lane, wake_at FROM head;
 -- name: line_lanes_upto
 -- The same from the first lane up to one.
 WITH RECURSIVE head (lane, wake_at) AS (
-    SELECT * FROM (
+    SELECT lane, wake_at FROM (
         SELECT lane, wake_at FROM runs
         WHERE lane IS NOT NULL AND wake_at IS NOT NULL AND queue = :queue AND workflow = :workflow
           AND rank = :rank AND lane <= :upto
