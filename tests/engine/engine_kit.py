@@ -201,7 +201,12 @@ async def crash(engine: Engine) -> None:
     assert worker is not None
     assert engine._loop is not None
     assert engine._connection is not None
-    tasks = [*worker._tasks, *worker._errands, engine._connection._lookup, engine._connection.results._check]
+    tasks = [
+        *worker._tasks,
+        *worker._background,
+        engine._connection._lookup,
+        engine._connection.results._check,
+    ]
     engine._connection = None
     worker._closing = True
     for task in tasks:

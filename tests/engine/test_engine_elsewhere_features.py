@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import sqlite3
 import time
 from pathlib import Path
@@ -167,23 +166,19 @@ def test_a_worker_whose_code_doesnt_fit_leaves_it_to_others(place: Place) -> Non
             async def other(name: int) -> str:
                 return "never"
 
-            known = definitions._workflows.pop(f"step/{greets.name}")
-            definitions._workflows[known.name] = _renamed(definitions._workflows[f"step/{other.name}"], known)
+            known = definitions._steps[greets.name]
+            definitions._steps[greets.name] = definitions._steps[other.name]
             async with there(place):
                 await reaches(errand, "blocked")
                 (cause,) = (await handle.why()).causes
                 assert "int" in cause.what
                 await reaches(handle, "waiting")
-            definitions._workflows[known.name] = known
+            definitions._steps[greets.name] = known
             async with there(place):
                 gate("ann").set()
                 assert await handle.result() == "hello ann"
 
     run(main)
-
-
-def _renamed(definition: Any, like: Any) -> Any:
-    return dataclasses.replace(definition, name=like.name)
 
 
 # -- other kinds of steps, and of code --------------------------------------------------------------------

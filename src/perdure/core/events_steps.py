@@ -111,6 +111,7 @@ class ErrandEnded(Fact, frozen=True, tag="errand_ended"):
     http_status: int | None = None  #: that the exception carries
     retry_after: float | None = None  #: seconds that a server asked to wait
     doubt: str | None = None  #: why nobody knows whether it happened
+    gives_up: bool = False  #: it didn't begin and won't: no attempt follows
     emitted: bool = False  #: it has put items into streams
     detail: bytes | None = None  #: what its newest heartbeat told
     detail_at: float = 0.0

@@ -25,7 +25,7 @@ class Deadlines:
     """What a worker does when the clock says that a callback of its runs is due.
 
     Args:
-        errand: runs a coroutine in the background until the worker closes.
+        aside: runs a coroutine in the background until the worker closes.
         told: called when mail may be there.
     """
 
@@ -33,17 +33,17 @@ class Deadlines:
         self,
         store: CallbackStore,
         clock: Callable[[], float],
-        errand: Callable[[Coroutine[Any, Any, None]], None],
+        aside: Callable[[Coroutine[Any, Any, None]], None],
         told: Callable[[], None],
     ) -> None:
         self._store = store
         self._clock = clock
-        self._errand = errand
+        self._aside = aside
         self._told = told
 
     def look(self, run: Driver, operation: AwaitCallback) -> None:
         """Time a callback out, or find out until when it has time."""
-        self._errand(self._look(run, operation))
+        self._aside(self._look(run, operation))
 
     async def _look(self, run: Driver, operation: AwaitCallback) -> None:
         while True:

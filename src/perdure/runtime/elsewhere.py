@@ -86,6 +86,8 @@ def send(run: Run, operation: RunStep) -> None:
         input=operation.input,
         timeout=options.timeout,
         limits=limits,
+        deadline=options.deadline,
+        first_at=operation.first_at,
         heartbeat_timeout=options.heartbeat_timeout,
         detail=None if pulse is None else pulse.data,
         detail_at=0.0 if pulse is None else pulse.at,
@@ -191,6 +193,8 @@ def _settle(run: Run, operation: RunStep, report: ev.ErrandEnded, *, abandoned: 
         steps.park(attempt, report.doubt, unknown=True, started_at=report.started_at, error=error)
     elif report.result is not None:
         steps.completed(attempt, report.result, UNSET)
+    elif report.gives_up and report.failure is not None:
+        steps.fail(attempt.run, operation, operation.failed_attempts, report.started_at, report.failure)
     elif error is not None:
         steps.raised(attempt, error)
 

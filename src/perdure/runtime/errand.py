@@ -30,6 +30,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
         keys: that run's generation by which idempotency keys are made.
         input: the step's encoded arguments.
         timeout, heartbeat_timeout: of the attempt, in seconds.
+        deadline: in seconds from `first_at`, when the first attempt began; until then attempts may begin.
         limits: rate limits under which it is.
         detail, detail_at: what the newest heartbeat of an earlier attempt told.
     """
@@ -44,6 +45,8 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: bytes | None = None
     detail_at: float = 0.0
     limits: tuple[SentLimit, ...] = ()
+    deadline: float | None = None
+    first_at: float | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode

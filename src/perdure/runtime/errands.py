@@ -68,6 +68,7 @@ class ErrandCall:
             key=None,
             timeout=errand.timeout,
             heartbeat_timeout=errand.heartbeat_timeout,
+            deadline=errand.deadline,
             on_cancel="try",
             limits=tuple(sent.limited() for sent in errand.limits),
         )
@@ -90,6 +91,7 @@ class ErrandCall:
         operation = machine.operations.get(errand.step)
         if isinstance(operation, RunStep):
             operation.failed_attempts = errand.attempt - 1
+            operation.first_at = errand.first_at
             if errand.detail is not None:
                 operation.pulse = Pulse(errand.detail, errand.detail_at, saved=True)
         return wait
@@ -103,18 +105,16 @@ async def _carry_out(call: ErrandCall) -> None:
 class ErrandDefinition(WorkflowDefinition):
     """The workflow of a step's errands."""
 
-    step: StepDefinition | None = None
-
     def begin(self, started: ev.RunStarted) -> Coroutine[Any, Any, Any]:
-        assert self.step is not None
-        return _carry_out(ErrandCall(self.step, decode_errand(started.input)))
+        step = step_named(step_of(self.name) or "")  # as it is now: in a notebook it may be defined again
+        assert step is not None, "what is offered is defined"
+        return _carry_out(ErrandCall(step, decode_errand(started.input)))
 
 
 def offer(step: StepDefinition) -> None:
     """Let this process carry out errands of a step."""
     name = errand_workflow(step.name)
-    known = workflow_named(name)
-    if isinstance(known, ErrandDefinition) and known.step is step:
+    if workflow_named(name) is not None:
         return
     register_workflow(
         ErrandDefinition(
@@ -123,7 +123,6 @@ def offer(step: StepDefinition) -> None:
             arguments=step.arguments,
             result=ValueCodec[Any](None, f"result of an errand of step {step.name}"),
             guard=False,
-            step=step,
         )
     )
 
@@ -179,6 +178,9 @@ class ErrandDriver(Driver):
             case ev.StepCompleted():
                 report = self._ended(event.attempt, event.started_at)
                 self._tell(msgspec.structs.replace(report, result=event.result))
+            case ev.StepFailed():  # nothing was executed
+                report = self._ended(event.attempt, event.started_at)
+                self._tell(msgspec.structs.replace(report, failure=event.failure, gives_up=True))
             case ev.StepParked():
                 report = self._ended(event.attempt, event.started_at)
                 self._tell(msgspec.structs.replace(report, doubt=event.why, failure=event.failure))

@@ -32,15 +32,15 @@ class Family:
     """What a worker does for the parents it drives.
 
     Args:
-        errand: runs a coroutine in the background until the worker closes.
+        aside: runs a coroutine in the background until the worker closes.
     """
 
     def __init__(
-        self, store: Store, clock: Callable[[], float], errand: Callable[[Coroutine[Any, Any, None]], None]
+        self, store: Store, clock: Callable[[], float], aside: Callable[[Coroutine[Any, Any, None]], None]
     ) -> None:
         self._store = store
         self._clock = clock
-        self._errand = errand
+        self._aside = aside
 
     def make(self, parent: Driver, operation: StartChild, owner: Callable[[str, str], int | None]) -> NewRun:
         """The child run that a parent's code asked for.
@@ -66,7 +66,7 @@ class Family:
 
     def check(self, parent: Driver, children: Sequence[StartChild]) -> None:
         """Fail children whose run id turned out to belong to somebody else's run."""
-        self._errand(self._check(parent, children))
+        self._aside(self._check(parent, children))
 
     async def _check(self, parent: Driver, children: Sequence[StartChild]) -> None:
         rows = await self._persistently(lambda: self._store.get([child.run_id for child in children]))
@@ -81,7 +81,7 @@ class Family:
 
     def check_errands(self, sender: Driver, steps: Sequence[RunStep]) -> None:
         """Send steps again whose errands aren't in this database: the run came here without them."""
-        self._errand(self._check_errands(sender, steps))
+        self._aside(self._check_errands(sender, steps))
 
     async def _check_errands(self, sender: Driver, steps: Sequence[RunStep]) -> None:
         sent = [(step, step.sent) for step in steps if step.sent is not None]
@@ -93,7 +93,7 @@ class Family:
 
     def cancel(self, id: str, reason: str, told: Callable[[], None]) -> None:
         """Ask a child to cancel, and say when it has been `told`."""
-        self._errand(self._cancel(id, reason, told))
+        self._aside(self._cancel(id, reason, told))
 
     async def _cancel(self, id: str, reason: str, told: Callable[[], None]) -> None:
         event = encode_event(ev.CancelRequested(at=self._clock(), reason=reason))
@@ -102,7 +102,7 @@ class Family:
 
     def send(self, sender: Driver, message: SendMessage) -> None:
         """Send what a run's code has asked to send."""
-        self._errand(self._send(sender, message))
+        self._aside(self._send(sender, message))
 
     async def _send(self, sender: Driver, message: SendMessage) -> None:
         # The receiver is looked at first, so that the code can be told. If it ends after that look, the message

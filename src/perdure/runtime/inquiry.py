@@ -81,7 +81,7 @@ class Inquiry:
         self._turns: Turns | None = None
         self._replies: Lookout[int, bytes] = Lookout(loop, store.questions.answers)
         self._decoders: dict[tuple[str, str], Callable[[bytes], Any]] = {}
-        self._errands: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._looking = False
         self._again = False
         self.updates = UpdateCalls(store, loop, settings.clock, nudge)
@@ -99,8 +99,8 @@ class Inquiry:
 
     def close(self, error: BaseException) -> None:
         """Nobody will be told any more: everyone who waits gets `error`."""
-        for errand in list(self._errands):
-            errand.cancel()
+        for task in list(self._background):
+            task.cancel()
         self.updates.answers.close(error)
         self._replies.close(error)
         if self._turns is not None:
@@ -249,7 +249,7 @@ class Inquiry:
             self._again = True
         else:
             self._looking = True
-            self._errand(self._look())
+            self._aside(self._look())
 
     async def _look(self) -> None:
         try:
@@ -260,7 +260,7 @@ class Inquiry:
                     for question in await self._store.questions.take(
                         self._worker.id, names, now=now, again=AGAIN
                     ):
-                        self._errand(self._reply(question))
+                        self._aside(self._reply(question))
                 if not self._again:
                     return
         except StoreError as error:
@@ -288,7 +288,7 @@ class Inquiry:
             return _Reply(failure=failure_of(error))
         return _Reply(result=data)
 
-    def _errand(self, work: Any) -> None:
+    def _aside(self, work: Any) -> None:
         task: asyncio.Task[None] = self._loop.create_task(work)
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

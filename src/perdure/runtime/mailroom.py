@@ -29,7 +29,7 @@ class Mailroom:
     Args:
         worker: tells the id of the worker whose runs get mail.
         drivers: the runs in memory by run key.
-        errand: runs a coroutine in the background.
+        aside: runs a coroutine in the background.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Mailroom:
         store: Store,
         worker: Callable[[], int],
         drivers: Mapping[int, Driver],
-        errand: Callable[[Coroutine[Any, Any, None]], None],
+        aside: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._store = store
         self._worker = worker
         self._drivers = drivers
-        self._errand = errand
+        self._aside = aside
         self._looking = False
         self._again = False
         self._closed = False
@@ -53,7 +53,7 @@ class Mailroom:
             self._again = True
         elif not self._closed:
             self._looking = True
-            self._errand(self._look())
+            self._aside(self._look())
 
     def close(self) -> None:
         self._closed = True

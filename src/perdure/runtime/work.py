@@ -88,7 +88,9 @@ class Work:
             self._park(operation)
             return
         waits = operation.retry_at > host.clock()
-        if operation.concluding and (waits or not operation.recalled or operation.parked is not None):
+        # of one that would be sent elsewhere the history tells; so nothing has begun
+        begins = waits or not operation.recalled or operation.elsewhere or operation.parked is not None
+        if operation.concluding and begins:
             host.steps.give_up(self._run, operation)
             return
         if waits:

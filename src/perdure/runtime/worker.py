@@ -121,13 +121,13 @@ class Worker(Hosting):
             take=self._resume,
             taken=self.look_soon,
         )
-        self._family = Family(store, self.clock, self._errand)
-        self._deadlines = Deadlines(store.callbacks, self.clock, self._errand, self.look_soon)
-        self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._errand)
+        self._family = Family(store, self.clock, self._aside)
+        self._deadlines = Deadlines(store.callbacks, self.clock, self._aside, self.look_soon)
+        self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._aside)
         self.scheduler = Scheduler(store, loop, self.clock, self.timers, self.changed)
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._errands: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
         guard.install()
 
     # -- life ---------------------------------------------------------------------------------------
@@ -172,10 +172,10 @@ class Worker(Hosting):
         for driver in list(self.drivers.values()):
             hand_back(driver, now)
         await self.journal.drain()
-        if self._errands:  # a child is being cancelled, say
-            await asyncio.wait(list(self._errands), timeout=1.0)
-        for errand in list(self._errands):
-            errand.cancel()
+        if self._background:  # a child is being cancelled, say
+            await asyncio.wait(list(self._background), timeout=1.0)
+        for task in list(self._background):
+            task.cancel()
         self.journal.close()
         self.timers.close()
         self.turns.close()
@@ -287,7 +287,7 @@ class Worker(Hosting):
 
     def check_ownership_soon(self) -> None:
         """A run that is driven here may have been ended from outside."""
-        self._errand(self._check_ownership())
+        self._aside(self._check_ownership())
 
     # -- what went unnoticed --------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class Worker(Hosting):
             if owned.get(driver.run) != driver.epoch and self.drivers.get(driver.run) is driver:
                 driver.lose("it was ended or taken over from outside")
 
-    def _errand(self, work: Coroutine[Any, Any, None]) -> None:
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
