@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from deeds import DATABASE, Deeds
 
+from perdure.errors import StoreUnavailableError
 from perdure.storage.records import RunRow
 from perdure.storage.sqlite import SqliteStore
 from perdure.testing.conformance.bench import NOW, Bench
@@ -18,14 +19,25 @@ from perdure.testing.disk import RecordingDisk
 RUNS = 4
 
 
-async def play(folder: Path, seed: int, rounds: int) -> Deeds:
-    """Play it on a new database in this folder, recording."""
-    disk = RecordingDisk(folder)
+async def play(
+    folder: Path, seed: int, rounds: int, *, fails: Callable[[], bool] = lambda: False, alone: bool = False
+) -> Deeds:
+    """Play it on a new database in this folder, recording.
+
+    Args:
+        fails: whether the next sync fails. Not so often in a row that the store gives up.
+        alone: the writer's connection is mostly the only one. SQLite then reads the log anew when that is opened
+            again, and takes what it finds there for committed.
+    """
+    disk = RecordingDisk(folder, fails)
     script = _Script(Deeds(disk), folder / DATABASE, random.Random(seed))
     await script.open()
     for number in range(rounds):
         if number % 17 == 16:
             await script.open()
+        if alone:
+            store: Any = script.bench.store
+            store._reader._disconnect()
         await script.round(number)
     await script.bench.close()
     return script.deeds
@@ -42,7 +54,12 @@ class _Script:
 
     async def open(self) -> None:
         await self.bench.close()
-        await self.bench.open()
+        while True:
+            try:
+                await self.bench.open()
+                break
+            except StoreUnavailableError:
+                pass  # a sync failed
         self.deeds.disk.mark("opened")
         if not self.rows:
             worker = await self.bench.worker()

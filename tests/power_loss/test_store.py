@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 from deeds import Broken, Deeds, Lost, check, look, moment
 from script import play
 from syncing import syncing_less
 
+from perdure.storage.sqlite import writer
+from perdure.storage.sqlite.writer import Writer
+from perdure.testing.disk import Failed
 from perdure.testing.powerloss import Directories, images, put
 
 SOAK = os.environ.get("PERDURE_SOAK") == "1"
@@ -25,10 +32,10 @@ SEEDS = range(50) if SOAK else range(2)
 IMAGES = 900 if SOAK else 120
 
 
-def recorded(folder: Path, seed: int, rounds: int = 60) -> Deeds:
+def recorded(folder: Path, seed: int, rounds: int = 60, **options: Any) -> Deeds:
     """The script, played on a disk in a new folder."""
     folder.mkdir()
-    return asyncio.run(play(folder, seed, rounds))
+    return asyncio.run(play(folder, seed, rounds, **options))
 
 
 def tried(
@@ -66,6 +73,41 @@ def test_nothing_acknowledged_is_lost(
     total = len(SEEDS) * IMAGES
     took = (time.monotonic() - began) / total * 1000
     record_property("figure", f"{total} images, 0 lost, 0 damaged; {took:.1f} ms an image")
+
+
+def recorded_with_failing_syncs(folder: Path, seed: int, *, alone: bool, length: int = 0) -> Deeds:
+    """Some syncs fail, and the system forgets what it failed to write. No job is told; the store sees to it.
+
+    Args:
+        length: how many fail in a row, 0 for one to three.
+    """
+    chance = random.Random(seed)
+
+    def plan() -> Iterator[bool]:
+        while True:
+            if chance.random() < 0.1:
+                yield from [True] * (length or chance.randint(1, 3))
+                yield from [False] * 8  # so that the store doesn't give up
+            yield False
+
+    verdict = plan()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "_REPAIR_PAUSES", (0.0,) * 12)
+        return recorded(folder, seed, fails=lambda: next(verdict), alone=alone)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["with-reader", "alone"])
+def test_nothing_is_lost_after_syncs_that_failed(
+    alone: bool, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    failed = 0
+    for seed in SEEDS:
+        deeds = recorded_with_failing_syncs(tmp_path / f"disk-{seed}", seed, alone=alone)
+        failed += sum(isinstance(operation, Failed) for operation in deeds.disk.log)
+        assert len(moment(deeds.disk.log, len(deeds.disk.log)).done) == len(deeds.all)
+        keeps_everything(deeds, tmp_path / "image", IMAGES, seed, Directories.JOURNALLED)
+    assert failed > 10
+    record_property("figure", f"{failed} failed syncs, {len(SEEDS) * IMAGES} images, 0 lost, 0 damaged")
 
 
 @pytest.mark.parametrize("directories", Directories)
@@ -115,3 +157,25 @@ def test_a_new_file_without_extra_could_vanish(
     assert found["Lost"] > 10
     record_property("figure", f"of 100 images, {found['Lost']} have lost everything")
     assert verdicts(deeds, tmp_path / "image", 50, Directories.JOURNALLED) == {"int": 50}
+
+
+def test_to_trust_what_a_failed_sync_has_left_would_lose_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    """The log looks complete, but only in the system's memory; SQLite must not read it anew."""
+
+    def disconnect(self: Writer) -> None:
+        db, self._db, self._checkpointer = self._db, None, None
+        if db is not None:
+            with suppress(apsw.Error):
+                db.close()
+
+    monkeypatch.setattr(Writer, "_disconnect", disconnect)
+    found: Counter[str] = Counter()
+    for seed in range(100):
+        deeds = recorded_with_failing_syncs(tmp_path / f"disk-{seed}", seed, alone=True, length=2)
+        found += verdicts(deeds, tmp_path / "image", 60, Directories.JOURNALLED)
+        if wrong := found["Lost"] + found["Broken"]:
+            break
+    assert wrong > 0
+    record_property("figure", f"of {found.total()} images, {wrong} have lost something or are damaged")

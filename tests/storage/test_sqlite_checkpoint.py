@@ -8,8 +8,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from faulty_disk import FaultyDisk
 
+from helpers.faulty_disk import FaultyDisk
 from perdure.storage.records import RunRow
 from perdure.storage.sqlite import SqliteStore, checkpoint
 from perdure.testing.conformance.bench import Bench

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import apsw
 import pytest
-from faulty_disk import FaultyDisk
 
+from helpers.faulty_disk import FaultyDisk
 from perdure.errors import (
     ConfigurationError,
     NewerSchemaError,

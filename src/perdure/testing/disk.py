@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -77,13 +77,22 @@ class Synced(NamedTuple):
     directory: bool
 
 
+class Failed(NamedTuple):
+    """A sync failed: of what was written before, only chance knows what is safe, and no later sync makes up for it.
+
+    That is how Linux does it: after the error the pages count as written.
+    """
+
+    file: int
+
+
 class Mark(NamedTuple):
     """Something that happened elsewhere, at this moment."""
 
     value: Any
 
 
-Operation: TypeAlias = Existed | Created | Deleted | Written | Cut | Synced | Mark
+Operation: TypeAlias = Existed | Created | Deleted | Written | Cut | Synced | Failed | Mark
 
 
 class RecordingDisk(apsw.VFS):
@@ -92,15 +101,17 @@ class RecordingDisk(apsw.VFS):
     Args:
         folder: files in it are recorded, others just pass through. What is there already counts as safe; nobody may
             have it open.
+        fails: asked before each sync whether it is to fail.
 
     Attributes:
         name: by which a store opens files on it.
         log: what happened so far. Only read it while nobody writes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fails: Callable[[], bool] = lambda: False) -> None:
         self.name: Final = f"recording-{next(_numbers)}"
         self.log: Final[list[Operation]] = []
+        self._fails = fails
         self._folder = os.path.realpath(folder)
         self._files: dict[str, int] = {}  #: by name, those that are there
         self._fresh: set[int] = set()  #: journals whose directory wasn't synced yet
@@ -153,6 +164,13 @@ class RecordingDisk(apsw.VFS):
         with self._lock:
             self.log.append(Cut(file, size))
 
+    def may_sync(self, file: int) -> None:
+        """Called before a sync: raises if that is to fail."""
+        with self._lock:
+            if self._fails():
+                self.log.append(Failed(file))
+                raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
     def synced(self, file: int) -> None:
         with self._lock:
             self.log.append(Synced(file, file in self._fresh))
@@ -177,6 +195,7 @@ class _File(apsw.VFSFile):
         self._disk.cut(self.number, newsize)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
+        self._disk.may_sync(self.number)
         super().xSync(flags)
         self._disk.synced(self.number)
 

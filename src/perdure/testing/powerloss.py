@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from perdure.testing.disk import Created, Cut, Deleted, Existed, Mark, Operation, Synced, Written
+from perdure.testing.disk import Created, Cut, Deleted, Existed, Failed, Mark, Operation, Synced, Written
 
 SECTOR: Final = 512
 _SHARES = (0.1, 0.5, 0.9)  # how large a share of writes arrives
@@ -53,9 +53,13 @@ class Platter:
 
     Args:
         directories: what is promised about names.
+        chance: decides what a sync that failed has left.
     """
 
-    def __init__(self, directories: Directories = Directories.JOURNALLED) -> None:
+    def __init__(
+        self, directories: Directories = Directories.JOURNALLED, chance: random.Random | None = None
+    ) -> None:
+        self._chance = chance or random.Random(0)  # noqa: S311 - a seed must bring the same images
         self._directories = directories
         self._safe: dict[int, bytearray] = {}  #: by file
         self._unsynced: dict[int, list[Written | Cut]] = {}
@@ -85,6 +89,9 @@ class Platter:
                 self._unsynced[file].clear()
                 if directory or self._directories is Directories.STRICT:
                     self._sync_names({change.name for change in self._renamings if change.file == file})
+            case Failed(file):
+                self._arrive(self._safe[file], self._unsynced[file], self._chance)
+                self._unsynced[file].clear()
             case Mark():
                 pass
 
@@ -105,11 +112,13 @@ class Platter:
 
     def _content(self, file: int, chance: random.Random) -> bytes:
         content = bytearray(self._safe[file])
-        changes = self._unsynced[file]
+        self._arrive(content, self._unsynced[file], chance)
+        return bytes(content)
+
+    def _arrive(self, content: bytearray, changes: list[Written | Cut], chance: random.Random) -> None:
         if changes:
             for change in _cut(changes, chance.choice(_CUTTINGS), chance):
                 _put(content, change)
-        return bytes(content)
 
     def _sync_names(self, names: set[str]) -> None:
         """What happened to these names is safe, and on a journalling file system all that happened before."""
@@ -187,7 +196,7 @@ def images(
     chance = random.Random(seed)  # noqa: S311 - a seed must bring the same images
     first = sum(isinstance(operation, Existed) for operation in log)
     moments = sorted([*(chance.randint(first, len(log)) for _ in range(count - 1)), len(log)])
-    platter = Platter(directories)
+    platter = Platter(directories, chance)
     done = 0
     for moment in moments:
         while done < moment:

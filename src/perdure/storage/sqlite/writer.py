@@ -74,6 +74,7 @@ class Writer:
         self._on_change = on_change
         self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._db: Database | None = None
+        self._wreck: Database | None = None  # see _disconnect
         self._checkpointer: Checkpointer | None = None
         self._number = 0  # of the newest transaction that was marked
         self._id = secrets.randbits(63)
@@ -134,8 +135,9 @@ class Writer:
         await self._closed.future
 
     @property
-    def database(self) -> Database | None:
-        return self._db
+    def databases(self) -> Sequence[Database]:
+        """The connections that are open."""
+        return [db for db in (self._db, self._wreck) if db is not None]
 
     # -- the thread ---------------------------------------------------------------------------------
 
@@ -155,7 +157,9 @@ class Writer:
                 self._checkpoint()
                 self._look(idle=not jobs)
         with self._mutex:
-            self._disconnect()
+            for db in self.databases:
+                _close(db, in_order=self._wreck is None)
+            self._db = self._wreck = self._checkpointer = None
         answer(self._loop, [self._closed], [None])
 
     def _take(self) -> tuple[list[Job], bool]:
@@ -243,15 +247,30 @@ class Writer:
         except apsw.Error as error:
             self._disconnect()
             raise translate(error, self._path) from error
+        if self._wreck is not None:
+            _close(self._wreck)
+            self._wreck = None
         self._notify()
         return db
 
     def _disconnect(self) -> None:
+        """Stop using the connection, after an error. It is closed when a later one has emptied the log.
+
+        If it were the last one to leave, SQLite would read the log anew and take for committed what a failed fsync
+        left there; but only the system's cache may have that. A loss of power would then break the log off.
+        """
         db, self._db, self._checkpointer = self._db, None, None
-        if db is not None:
-            # Whatever it reports: all that was acknowledged is in the log.
-            with contextlib.suppress(apsw.Error):
-                db.close()
+        if db is None:
+            return
+        if self._wreck is None:
+            try:
+                db.roll_back()
+            except apsw.Error:
+                pass  # it holds locks, perhaps
+            else:
+                self._wreck = db
+                return
+        _close(db)
 
     def _checkpoint(self) -> None:
         if self._checkpointer is not None:
@@ -291,3 +310,11 @@ class Writer:
     def _tell(self) -> None:
         self._notified = False
         self._on_change()
+
+
+def _close(db: Database, *, in_order: bool = False) -> None:
+    """Let go of a connection. Whatever it reports: all that was acknowledged is in the log."""
+    with contextlib.suppress(apsw.Error):
+        if not in_order:
+            db.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        db.close()

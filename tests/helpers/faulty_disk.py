@@ -1,4 +1,7 @@
-"""A SQLite VFS that counts syncs and fails on demand: the disk, for tests."""
+"""A SQLite VFS that counts syncs and fails on demand: the disk, for tests.
+
+Operations have names: read, write, sync, truncate, delete.
+"""
 
 from __future__ import annotations
 
@@ -55,13 +58,19 @@ class FaultyDisk(apsw.VFS):
         try:
             yield
         finally:
-            self._plan = lambda operation, filename: False
+            self.heal()
 
-    def do(self, operation: str, filename: str, work: Callable[[], None]) -> None:
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        self._plan = lambda operation, filename: False
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:
+        self.do("delete", filename, lambda: apsw.VFS.xDelete(self, filename, syncdir))
+
+    def do(self, operation: str, filename: str, work: Callable[[], Any]) -> Any:
         """Carry an operation out, or fail as planned."""
         if not self._plan(operation, filename):
-            work()
-            return
+            return work()
         self.faults += 1
         if self._do_it_first:
             work()
@@ -76,6 +85,13 @@ class _File(apsw.VFSFile):
             flags[0] = flags[0] & ~(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             flags[0] |= apsw.SQLITE_OPEN_READONLY
         super().__init__("", name, flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:
+        read: bytes = self._disk.do("read", self._name, lambda: apsw.VFSFile.xRead(self, amount, offset))
+        return read
+
+    def xTruncate(self, newsize: int) -> None:
+        self._disk.do("truncate", self._name, lambda: apsw.VFSFile.xTruncate(self, newsize))
 
     def xWrite(self, data: Any, offset: int) -> None:
         self._disk.do("write", self._name, lambda: apsw.VFSFile.xWrite(self, data, offset))
