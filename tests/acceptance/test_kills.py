@@ -7,14 +7,12 @@ printed, and PERDURE_SEED repeats one; PERDURE_SOAK=1 kills many more times.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import time
 from collections.abc import Callable
 
 import program
 import pytest
-from world import SOAK, Findings, Process, World, check_books, results, unfinished_bodies
+from world import SOAK, Findings, Process, World, check_books, results, seeded, unfinished_bodies
 
 import perdure
 from perdure import Engine, Handle
@@ -24,12 +22,6 @@ pytestmark = pytest.mark.acceptance
 KILLS = 600 if SOAK else 35
 AT_ONCE = 12  # runs at a time
 UNFINISHED = [status for status in perdure.Status if not status.final]
-
-
-def seeded(number: int) -> random.Random:
-    seed = int(os.environ.get("PERDURE_SEED", "0")) or int(time.time() * 1000) % 1_000_000 + number
-    print(f"\nseed {seed} (repeat it with PERDURE_SEED={seed})")
-    return random.Random(seed)
 
 
 async def reference(numbers: range, folder: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:

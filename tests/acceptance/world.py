@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import select
 import signal
 import subprocess
@@ -163,12 +164,15 @@ class Findings:
     steps: int = 0
     repeated: int = 0  #: bodies begun that were never recorded: cut off, and run again
     taken_over: int = 0
-    late: int = 0  #: bodies begun after another worker had recorded the step's outcome
+    too_late: list[Line] = field(
+        default_factory=list
+    )  #: begun after another worker had recorded the step's outcome
 
     def __str__(self) -> str:
         return (
             f"{self.runs} runs, {self.steps} recorded steps, {self.repeated} repeated because never recorded, "
-            f"{self.taken_over} take-overs recorded" + (f", {self.late} bodies too late" if self.late else "")
+            f"{self.taken_over} take-overs recorded"
+            + (f", {len(self.too_late)} bodies too late" if self.too_late else "")
         )
 
 
@@ -199,7 +203,7 @@ async def check_books(world: World, client: Engine, *, zombies: bool = False) ->
             bodies = begun.pop((run.id, event.step))
             again = [line for line in bodies if line.time > event.at]
             assert zombies or not again, f"recorded at {event.at}, and begun again: {again}"
-            findings.late += len(again)
+            findings.too_late += again
             recorded = [line.attempt for line in bodies if event.started_at <= line.time <= event.at]
             assert recorded == [event.attempt] or (zombies and event.attempt in recorded), (event, bodies)
             failures = sum(isinstance(e, events.StepAttemptFailed) and e.step == event.step for e in history)
@@ -213,6 +217,13 @@ def unfinished_bodies(lines: Iterable[Line], pid: int) -> int:
     """How many bodies a process has begun and not ended."""
     counts = Counter(line.what for line in lines if line.pid == pid)
     return counts["begin"] - counts["end"]
+
+
+def seeded(number: int = 0) -> random.Random:
+    """Chance that can be repeated: its seed is printed, and PERDURE_SEED gives one."""
+    seed = int(os.environ.get("PERDURE_SEED", "0")) or int(time.time() * 1000) % 1_000_000 + number
+    print(f"\nseed {seed} (repeat it with PERDURE_SEED={seed})")
+    return random.Random(seed)
 
 
 async def results(handles: Sequence[Handle[Any]]) -> list[Any]:

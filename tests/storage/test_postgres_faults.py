@@ -18,7 +18,7 @@ from perdure.errors import StoreUnavailableError
 from perdure.storage.effects import StepDetail
 from perdure.storage.postgres import PostgresStore, attempts
 from perdure.storage.records import Append, Appended, Delivery, Stale
-from perdure.testing.conformance.bench import NOW, Bench
+from perdure.testing.conformance.bench import LEASE, NOW, Bench
 
 SOAK = os.environ.get("PERDURE_SOAK") == "1"
 
@@ -98,6 +98,37 @@ class Load:
         async with asyncio.timeout(60):
             while self.done < before + 30:
                 await asyncio.sleep(0.005)
+
+
+def test_a_worker_that_stops_amid_a_transaction_holds_up_nobody(server: Server) -> None:
+    """As by SIGSTOP: its connection lives on, and so would its locks. Going on, it begins the transaction anew."""
+
+    async def main() -> None:
+        async with bench_on(server.url(server.new_database())) as bench:
+            worker = await bench.worker()
+            row = await bench.make("a", owner=worker)
+            stopped, goes_on = asyncio.Event(), asyncio.Event()
+            tries = 0
+
+            async def claims(db: Any) -> int:
+                nonlocal tries
+                tries += 1
+                await db.rows("lock_workers", workers=[worker])
+                await db.rows("driven", run=row.run, epoch=row.epoch)
+                stopped.set()
+                await goes_on.wait()
+                return len(await db.rows("lock_workers", workers=[worker]))
+
+            claiming = asyncio.ensure_future(bench.store._attempts.write(claims))
+            await stopped.wait()
+            async with asyncio.timeout(60):
+                assert await bench.store.bury(worker, LEASE, now=NOW, max_recoveries=3) == 1
+                assert await bench.store.send("a", b"x", now=NOW) is Delivery.DELIVERED
+            goes_on.set()
+            assert await claiming == 0
+            assert tries == 2
+
+    asyncio.run(main())
 
 
 def test_immediate_restarts_under_load(server: Server) -> None:

@@ -7,6 +7,7 @@ that passed after it, in one transaction.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from perdure.storage.postgres.lifecycle import (
     take_inbox,
 )
 from perdure.storage.records import Append, Appended, Mail, Stale, Successor
+
+logger = logging.getLogger("perdure.postgres")
 
 _FINAL = frozenset(status.value for status in FINAL)
 
@@ -87,6 +90,7 @@ async def refusals(db: Database, refused: Sequence[Append]) -> dict[int, Appende
             children = await _children_again(db, append) if append.children else ()
             successor = await _successor_again(db, append)
             told[append.run] = Appended(append.expected + len(append.events), children, successor)
+            logger.info("an append to run key %s had come through, though its reply was lost", append.run)
     return told
 
 

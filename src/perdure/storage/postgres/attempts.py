@@ -86,6 +86,7 @@ class Attempts:
                     if not fresh:
                         await db.roll_back()
                         assert committing, "a mark is left by a commit"
+                        logger.info("a commit had come through, though its reply was lost")
                         return answer  # type: ignore[no-any-return]
                 answer = await verb(db, *args)
                 committing = True

@@ -9,6 +9,12 @@ from psycopg import AsyncConnection
 
 Row: TypeAlias = tuple[Any, ...]
 
+#: Longest pause between two statements of a transaction, in seconds. A process that is stopped amid one keeps its
+#: locks, and its connection stays up: nobody could take its runs over, or even write to them, until it goes on.
+PAUSE_MAX = 3
+
+_BEGIN = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{PAUSE_MAX}s'".encode()
+
 
 class Database:
     """Runs named queries on one connection.
@@ -43,7 +49,8 @@ class Database:
         return found[0][0] if found else None
 
     async def begin(self) -> None:
-        await self.connection.execute("BEGIN")
+        """Begin a transaction, which the server ends if this process stops in the middle of it."""
+        await self.connection.execute(_BEGIN, prepare=False)
 
     async def commit(self) -> None:
         await self.connection.execute("COMMIT")
