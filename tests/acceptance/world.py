@@ -129,13 +129,13 @@ class World:
         path = os.pathsep.join(filter(None, (str(HERE), inherited.get("PYTHONPATH"))))
         return {**inherited, "LEDGER": str(self.ledger), "PYTHONPATH": path}
 
-    def start(self, *command: str) -> Process:
-        process = Process(command, self.folder, self.environment)
+    def start(self, *command: str, **environment: str) -> Process:
+        process = Process(command, self.folder, {**self.environment, **environment})
         self.processes.append(process)
         return process
 
-    def start_worker(self, *options: str) -> Process:
-        return self.start(sys.executable, str(PROGRAM), self.url, *options)
+    def start_worker(self, *options: str, **environment: str) -> Process:
+        return self.start(sys.executable, str(PROGRAM), self.url, *options, **environment)
 
     def perdure(self, *arguments: str) -> Process:
         """The command line."""

@@ -65,6 +65,16 @@ def test_a_blocked_run_tells_the_way_out(fields: dict[str, Any], kind: str, todo
     assert "it broke" in found.what or "lost" in found.what
 
 
+def test_a_waiting_run_that_nobody_could_go_on_with_says_so_before_it_is_due() -> None:
+    waits = [Wait("message", "paid", 950.0)]
+    wait, deserted = why(Status.WAITING, waits=waits, pinned_to="1").causes
+    assert (wait.kind, deserted.kind) == ("message", "worker")
+    assert "of version '1'" in deserted.what
+    assert deserted.todo == "perdure worker app --version 1"
+    assert cause(Status.WAITING, waits=waits, pinned_to="2").kind == "message"
+    assert cause(Status.WAITING, waits=waits, pinned_to="1", driven=True).kind == "message"
+
+
 def test_a_due_run_waits_for_a_worker() -> None:
     found = cause(Status.QUEUED, wake_at=990.0)
     assert (found.kind, found.since) == ("worker", 990.0)
@@ -110,7 +120,7 @@ def test_all_waits_are_told_with_what_ends_them() -> None:
 def test_a_child_s_explanation_is_part_of_its_parent_s() -> None:
     child = why(Status.WAITING, id="c", waits=[Wait("message", "approval", 910.0)])
     facts = Facts(
-        id="p", workflow="app.p", status=Status.WAITING, queue="default", since=1.0,
+        id="p", workflow="app.p", status=Status.WAITING, queue="default", since=1.0, driven=True,
         waits=[Wait("child", "c#1", 2.0, detail="c")],
     )  # fmt: skip
     (found,) = explain(facts, now=NOW, children={"c": child}).causes

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from perdure.api.connection import Connection
 from perdure.api.runinfo import run_info
+from perdure.api.workerinfo import worker_info
 from perdure.core.status import Status
 from perdure.core.timeline import Wait, waits
 from perdure.core.why import Facts, Server, Why, explain
@@ -19,9 +20,11 @@ _CHILDREN_MAX = 20
 async def why(connection: Connection, id: str) -> Why:
     """Why a run doesn't go on. Raises UnknownRunError."""
     row = await connection.row(id)
+    now = connection.clock()
     servers = {
         worker.id: Server(worker.name, worker.queues, worker.workflows, worker.version)
         for worker in await connection.store.workers()
+        if worker_info(worker, now).state != "gone"
     }
     return await _why(connection, row, servers, _DEPTH_MAX)
 

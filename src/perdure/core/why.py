@@ -35,7 +35,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         since: wall-clock seconds, when its row was changed last.
         wake_at: when it is to be driven next.
         waits: what its history tells of its waits.
-        servers: all workers.
+        servers: all workers that are alive.
     """
 
     id: str
@@ -120,6 +120,8 @@ def explain(
             else _waiting(facts, wait, children or {})
             for wait in facts.waits
         ] or [_quiet(facts)]
+        if not facts.driven and not any(_serves(facts, server) for server in facts.servers):
+            causes.append(_deserted(facts))
     return Why(facts.id, facts.workflow, status, causes)
 
 
@@ -163,12 +165,22 @@ def _due(facts: Facts) -> Cause:
     """It could go on at once, but nobody drives it."""
     serving = [server for server in facts.servers if _serves(facts, server)]
     if not serving:
-        served = "" if facts.pinned_to is None else f", of version {facts.pinned_to or '(none)'!r}"
-        told = f"no worker has the {_code(facts)} and serves the queue {facts.queue!r}{served}"
-        return Cause("worker", told, facts.wake_at, todo=_start_worker(facts))
+        return Cause("worker", _nobody(facts), facts.wake_at, todo=_start_worker(facts))
     names = ", ".join(server.name for server in serving[:3]) + (", ..." if len(serving) > 3 else "")
     told = f"it is due, and waits for room on a worker of its queue {facts.queue!r} ({names})"
     return Cause("worker", told, facts.wake_at, todo="if this lasts, start more workers")
+
+
+def _deserted(facts: Facts) -> Cause:
+    """It only waits so far. Worth to be known before it is due, after a deploy say."""
+    return Cause(
+        "worker", f"and nobody could go on with it then: {_nobody(facts)}", todo=_start_worker(facts)
+    )
+
+
+def _nobody(facts: Facts) -> str:
+    served = "" if facts.pinned_to is None else f", of version {facts.pinned_to or '(none)'!r}"
+    return f"no worker has the {_code(facts)} and serves the queue {facts.queue!r}{served}"
 
 
 def _serves(facts: Facts, server: Server) -> bool:

@@ -27,7 +27,7 @@ logger = logging.getLogger("perdure.fleet")
 LOOK_EVERY = 0.25  #: seconds between looks at the other workers
 ROUNDS = 4  #: every so many looks, check what hints may have missed
 DECLARED_DEAD = "this worker was declared dead"  #: why its runs are dropped then
-LENIENCE_MIN = 1.0  #: seconds that others have at least to be heard of, after nobody could
+LENIENCE_MIN = 2.0  #: seconds that others have at least to be heard of, after nobody could
 
 
 class Fleet:

@@ -31,6 +31,8 @@ R = TypeVar("R")
 PATIENCE = 30.0
 _PAUSE_FIRST = 0.02
 _PAUSE_MAX = 1.0
+#: Longest wait for one of the pool's connections, in seconds. One that is asked again tries to connect anew.
+_POOL_PATIENCE = 2.0
 
 
 class Attempts:
@@ -115,7 +117,8 @@ class Attempts:
         again = False
         while True:
             try:
-                async with self._pool.connection(timeout=max(0.1, give_up - loop.time())) as connection:
+                left = max(0.1, give_up - loop.time())
+                async with self._pool.connection(timeout=min(left, _POOL_PATIENCE)) as connection:
                     if not self._prepares:
                         connection.prepare_threshold = None
                     return await attempt(connection, again)

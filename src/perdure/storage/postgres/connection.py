@@ -27,6 +27,9 @@ MIGRATIONS = load_migrations(_HERE / "migrations")
 OLDEST_SERVER = 140000
 CONNECTIONS = 8
 _CONNECT_TIMEOUT = 10
+#: Seconds that the pool tries to replace a lost connection by itself. Its pauses would grow as long as the outage:
+#: attempts.py asks it again, with pauses of its own.
+RECONNECT_FOR = 1.0
 
 
 def checked(url: str) -> str:
@@ -64,6 +67,7 @@ def make_pool(conninfo: str, *, prepares: bool) -> AsyncConnectionPool[AsyncConn
         min_size=1,
         max_size=CONNECTIONS,
         open=False,
+        reconnect_timeout=RECONNECT_FOR,
         kwargs={"autocommit": True, "prepare_threshold": 2 if prepares else None},
         name="perdure",
     )
