@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -34,7 +35,7 @@ BY_TWO = ["checked by 2", "reserved by 2", "invoiced by 2", "charged by 2"]
 
 def first_release() -> ModuleType:
     """Its code, so that this process can start runs of it."""
-    spec = importlib.util.spec_from_file_location("orders", RELEASES / "one" / "orders.py")
+    spec = importlib.util.spec_from_file_location("orders", RELEASES / "orders_one.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -50,7 +51,11 @@ class Deploy:
         self.client = client
 
     def worker(self, release: str, version: str) -> Process:
-        path = os.pathsep.join([str(RELEASES / release), self.world.environment["PYTHONPATH"]])
+        """One whose module `orders` is that of this release."""
+        folder = self.world.folder / release
+        folder.mkdir(exist_ok=True)
+        shutil.copy(RELEASES / f"orders_{release}.py", folder / "orders.py")
+        path = os.pathsep.join([str(folder), self.world.environment["PYTHONPATH"]])
         options = ("--version", version, "--grace", "30", "--url", self.world.url)
         return self.world.start(*PERDURE, "worker", "orders", *options, PYTHONPATH=path)
 
