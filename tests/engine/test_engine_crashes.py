@@ -16,7 +16,7 @@ import pytest
 from engine_kit import Ledger, Mortal, Place, Refusing, bury, crash, recorded, run, until
 
 import perdure
-from perdure import Engine, Handle, Retry, step, workflow
+from perdure import Engine, Handle, Rate, RateLimit, RateLimited, Retry, step, workflow
 
 LEDGERS: list[Ledger] = []
 
@@ -125,7 +125,31 @@ async def times_out() -> str:
     return "never"
 
 
-SHAPES = [sequential, gathered, group_fails, retried, timed, parent, cleans_up, times_out]
+#: The second one at once waits longer than a moment, so that this is written down.
+PACED = RateLimit("paced", requests=Rate(5, per=0.6, burst=1))
+
+
+@step(limit=PACED)
+async def paced(label: str) -> str:
+    begins()
+    return label
+
+
+@step(limit=PACED)
+async def turned_away(label: str) -> str:
+    begins()
+    info = perdure.step_info()
+    if LEDGERS[-1].bodies[f"{info.run_id}:{info.step_id}"] == 1:
+        raise RateLimited(after=0.15)
+    return label
+
+
+@workflow
+async def limited() -> list[str]:
+    return await asyncio.gather(paced("a"), turned_away("b"))
+
+
+SHAPES = [limited, sequential, gathered, group_fails, retried, timed, parent, cleans_up, times_out]
 
 
 async def ends(handle: Handle[Any]) -> Any:
