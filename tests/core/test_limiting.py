@@ -313,6 +313,21 @@ def test_who_waits_is_seen() -> None:
     assert seen.next_at > START + 10 * MICRO
 
 
+def test_a_line_whose_people_never_come_is_forgotten_after_a_period() -> None:
+    """A thousand runs wait, and are all cancelled: who comes later doesn't wait for them."""
+    states: dict[str, LimitState] = {}
+    turn(states, Batch(definitions=[Definition("l", {"requests": Rate(60, 60, burst=1)})]), START)
+    ask = Ask({"l": {"requests": 1}})
+    for _ in range(1000):
+        one(states, START, ask=ask)
+    soon = one(states, START + 30 * MICRO, ask=ask)
+    assert soon is not None
+    assert soon.at > START + 900 * MICRO
+    later = one(states, START + 70 * MICRO, ask=ask)
+    assert later is not None
+    assert later.firm
+
+
 def test_a_step_with_several_limits_begins_when_all_agree() -> None:
     states: dict[str, LimitState] = {}
     definitions = [Definition(name, {"requests": Rate(60, 60, burst=1)}) for name in ("a", "b")]

@@ -15,6 +15,7 @@ from engine_kit import Place, bury, crash, history, of_kind, reaches, run, until
 import perdure
 from perdure import Rate, RateLimit, RateLimited, Retry, events, step, workflow
 from perdure.errors import ConfigurationError, UsageError
+from perdure.runtime.gate import Pass
 
 #: Five at once, then one every 52.5 s or so: who comes sixth waits for good.
 SLOW = RateLimit("slow", requests=Rate(6, per=60, burst=5))
@@ -559,6 +560,60 @@ def test_a_store_that_is_away_lets_steps_wait(memory: Place, monkeypatch: pytest
             assert refused == 3
 
     run(main)
+
+
+def test_a_step_that_mustnt_happen_twice_may_come_too_late(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start is in the log already: the log then tells that it didn't begin, and nobody is asked about it."""
+
+    @step(name="limits.once", limit=QUICK, once=True)
+    async def once() -> str:
+        begins()
+        return "done"
+
+    @workflow(name="limits.onces")
+    async def onces() -> str:
+        return await once()
+
+    looks: list[int] = []
+    real = Pass.void
+
+    def late_at_first(self: Pass, now: float) -> bool:
+        looks.append(1)
+        return len(looks) == 2 or real(self, now)
+
+    monkeypatch.setattr(Pass, "void", late_at_first)
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(onces())
+            assert await handle.result() == "done"
+            kinds = [type(event).__name__ for event in await history(handle)]
+            assert kinds[:4] == ["RunStarted", "StepStarted", "StepDelayed", "StepStarted"]
+            assert len(BEGUN) == 1
+
+    run(main)
+
+
+def test_two_declarations_in_one_process_do_not_take_turns(
+    memory: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    second = calls.with_options(limit=RateLimit("quick", requests=Rate(20_000, per=1)))
+
+    @workflow(name="limits.both_declared")
+    async def both() -> None:
+        for _ in range(3):
+            await calls("a")
+            await second("b")
+
+    async def main() -> None:
+        async with memory.engine() as engine:
+            await engine.run(both())
+
+    with caplog.at_level(logging.WARNING):
+        run(main)
+    assert len(caplog.records) == 1
 
 
 def test_many_runs_ask_together(memory: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ used at once. Who would have to wait longer gets a place in line instead: a mome
 is taken from the bucket for it, so one who comes late, or never, wastes nothing, and one who comes late isn't sent
 to the end of the line. Three moments make a line: `arrival` is the bucket itself; `line` is where it would be if
 all who wait had begun; `late` is the same for those who came again and had to be put off once more. Newcomers go
-behind all of them, those who come again only ask the bucket. Once a newcomer may begin the lines are forgotten.
+behind all of them, those who come again only ask the bucket. Once a newcomer may begin the lines are forgotten; so they
+are if nobody has come for a period, since those in line may have been cancelled.
 
 *Settling.* What was reserved and not used comes back, as far as no window can thereby exceed the limit: all that
 was given since, at the latest moment given, must still fit. So what comes back late, when the bucket has dripped on
@@ -304,6 +305,11 @@ def _permit(states: Mapping[str, LimitState], ask: Ask, now: int) -> Permit:
                 best, because = at, name
         return best, because
 
+    if not ask.waited and all(
+        _deserted(bucket, state, now) for _, state, _, bucket, amount in wanted if amount
+    ):
+        for _, _, _, bucket, _ in wanted:
+            bucket.line = bucket.late = 0
     at, because = earliest(_arrival if ask.waited else _end_of_line)
     if at > now + HORIZON:
         blocked = [state.blocked_until for state in concerned.values() if state.blocked_until > now + NAP]
@@ -328,6 +334,12 @@ def _permit(states: Mapping[str, LimitState], ask: Ask, now: int) -> Permit:
         state.latest = max(state.latest, at)
     slack = min((bucket.pace.slack for _, _, _, bucket, _ in wanted), default=MICRO)
     return Permit(at, True, because, slack, marks)
+
+
+def _deserted(bucket: Bucket, state: LimitState, now: int) -> bool:
+    """Whether those who should be in line don't come: longer than any of them can need, nothing has begun."""
+    longest = bucket.limit * bucket.pace.interval
+    return max(bucket.arrival, state.blocked_until) + longest < now
 
 
 def _taken(bucket: Bucket, arrival: int, amount: int, at: int) -> int:

@@ -75,6 +75,12 @@ class Doorway:
 
     def _ask_again(self, attempt: Attempt) -> None:
         """It came too late to begin: its place is free, and it is before the gate."""
+        if attempt.operation.call.definition.once and not attempt.dropped:
+            self._over(attempt)  # the log says that it began: it has to say, too, that it didn't
+            now = self._clock()
+            limit = _options(attempt).limits[0].limit.name
+            attempt.run.record(ev.StepDelayed(now, attempt.operation.id, now, limit))
+            return
         self.executing.discard(attempt)
         attempt.future = None
         if not attempt.dropped and not self._closed:

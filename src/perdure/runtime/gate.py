@@ -241,8 +241,9 @@ class Gate:
             wanted = [item for item in asks if not item[0].dropped]
             self.asking -= len(asks) - len(wanted)
             asks = wanted
+            limits = _limits_of(permission for _, permission in asks)
             batch = Batch(
-                self._definitions(permission for _, permission in asks),
+                self._definitions(limits),
                 changes,
                 [Ask(permission.costs, attempt.waited) for attempt, permission in asks],
             )
@@ -256,23 +257,22 @@ class Gate:
                     return
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, AGAIN_MAX)
-        self._learn(batch, answers.replaced)
+        self._learn(batch, limits, answers.replaced)
         self.asking -= len(asks)
         for (attempt, permission), permit in zip(asks, answers.permits, strict=True):
             self._answered(attempt, permission, permit)
         self._door.asked()
 
-    def _definitions(self, passes: Iterable[Pass]) -> list[Definition]:
-        limits = {limited.limit.name: limited.limit for permission in passes for limited in permission.limits}
+    def _definitions(self, limits: Mapping[str, RateLimit]) -> list[Definition]:
         return [
-            Definition(name, limit.rates, fresh=not _same(self._known.get(name), limit))
+            Definition(name, limit.rates, fresh=_is_news(limit, self._known.get(name)))
             for name, limit in limits.items()
         ]
 
-    def _learn(self, batch: Batch, replaced: Iterable[Definition]) -> None:
+    def _learn(self, batch: Batch, limits: Mapping[str, RateLimit], replaced: Iterable[Definition]) -> None:
         for definition in batch.definitions:
             if definition.fresh:
-                self._known[definition.name] = RateLimit(definition.name, **definition.rates)
+                self._known[definition.name] = limits[definition.name]
         for before in replaced:
             new = self._known[before.name]
             logger.warning(
@@ -298,5 +298,17 @@ class Gate:
             self._door.delay(attempt, permit.at / MICRO, permit.limit)
 
 
-def _same(known: RateLimit | None, limit: RateLimit) -> bool:
-    return known is not None and known.rates == limit.rates
+def _limits_of(passes: Iterable[Pass]) -> dict[str, RateLimit]:
+    """By name; of several declarations in this process the newest."""
+    found: dict[str, RateLimit] = {}
+    for permission in passes:
+        for limited in permission.limits:
+            limit = limited.limit
+            if limit.name not in found or found[limit.name].number < limit.number:
+                found[limit.name] = limit
+    return found
+
+
+def _is_news(limit: RateLimit, known: RateLimit | None) -> bool:
+    """Whether the store has to be told of a declaration."""
+    return known is None or (limit.number > known.number and limit.rates != known.rates)

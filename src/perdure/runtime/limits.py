@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
+from itertools import count
 from typing import Any, TypeAlias
 
 import msgspec
@@ -40,9 +41,12 @@ class RateLimit:
         500
     """
 
-    __slots__ = ("name", "rates")
+    __slots__ = ("name", "number", "rates")
+
+    made = count(1)
 
     def __init__(self, name: str, /, **rates: Rate) -> None:
+        self.number = next(RateLimit.made)  #: in the order in which this process made them
         self.name = checked_name(name)
         if not rates or not all(isinstance(rate, Rate) for rate in rates.values()):
             msg = f"RateLimit({name!r}): give a Rate for each unit, as in requests=Rate(500, per=60)"
@@ -113,7 +117,9 @@ class SentLimit(msgspec.Struct, frozen=True):
 
     def limited(self) -> Limited:
         """The same where it is executed."""
-        return Limited(RateLimit(self.name, **self.rates), self.costs)
+        limit = RateLimit(self.name, **self.rates)
+        limit.number = 0  # what this process, or an earlier errand, has declared stays
+        return Limited(limit, self.costs)
 
 
 Limits: TypeAlias = RateLimit | Limited | Sequence[RateLimit | Limited]
