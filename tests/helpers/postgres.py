@@ -193,8 +193,10 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 #: Deleting is quicker than truncating where there is little.
 _EMPTY = """
 DO $$ DECLARE name text; BEGIN
-    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'perdure' AND tablename <> 'meta' LOOP
+    FOR name IN SELECT tablename FROM pg_tables
+        WHERE schemaname = 'perdure' AND tablename NOT IN ('meta', 'publication_clock') LOOP
         EXECUTE 'DELETE FROM perdure.' || quote_ident(name);
     END LOOP;
+    UPDATE perdure.publication_clock SET number = 0;
 END $$
 """

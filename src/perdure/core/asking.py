@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from hashlib import blake2b
 from typing import Any, Protocol
 
 from perdure.core.asking_mail import AskingMail
 from perdure.core.commands import CancelOperation, ConcludeStep, RunStep, StartChild
-from perdure.core.events import RunStarted
+from perdure.core.events import Heard, RunStarted
 from perdure.core.futures import HeldFuture
+from perdure.core.listening import Listening
 
 #: Length of the seeds of the first runs, in bytes. They are used as they are.
 SHORT_SEED = 16
@@ -149,6 +150,33 @@ class Asking(AskingMail):
         self._check_inert()
         if operation.id in self.operations:
             self._commands.append(CancelOperation(operation))
+
+    # -- publications -------------------------------------------------------------------------------
+
+    def listen(
+        self,
+        name: str,
+        where: str,
+        decode: Callable[[bytes], Any],
+        since: float | None,
+        timeout: float | None,
+        closing: Callable[[str], Sequence[Any]],
+    ) -> Generator[Any, Any, Any]:
+        """What `await event(...)` runs: wait for the next publication of this name that fits.
+
+        Args:
+            where: as of core/where.py.
+            since: wall-clock seconds, None = all that were published since the run began.
+            closing: what the store does when a wait, by its op id, is given up.
+        """
+        if self.inert:
+            return self._unwound()
+        if self.listening is None:
+            started = self.started
+            assert started is not None
+            heard = started.heard or Heard(started.at if started.donor is None else started.donor.began)
+            self.listening = Listening(self, heard.since, heard.numbers, closing)
+        return self.listening.wait(name, where, decode, since, timeout)
 
     # -- random numbers -----------------------------------------------------------------------------
 

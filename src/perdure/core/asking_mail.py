@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any
 
-from perdure.core.commands import AwaitCallback, AwaitMessage, SendMessage
+from perdure.core.commands import AwaitCallback, AwaitMessage, AwaitPublication, SendMessage
 from perdure.core.conditions import Conditions
+from perdure.core.events import PublicationGivenUp
 from perdure.core.handlers import Handlers, QueryHandler, UpdateHandler
+from perdure.core.listening import Listening
 from perdure.core.mailbox import Doubt, Mailbox
 from perdure.core.opening import Opening
 from perdure.errors import UndecodableError
@@ -24,16 +26,18 @@ class AskingMail(Opening):
         handlers: what others may call in this run, None while that is nothing.
         mailbox: messages, once there are some or the code waits for some.
         conditions: what the code waits for in its own state, once it does.
+        listening: waits for publications, once the code does.
         look_ahead: while replaying: the numbers of the messages that the history sets aside, and why.
     """
 
-    __slots__ = ("conditions", "handlers", "look_ahead", "mailbox")
+    __slots__ = ("conditions", "handlers", "listening", "look_ahead", "mailbox")
 
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id)
         self.handlers: Handlers | None = None
         self.mailbox: Mailbox | None = None
         self.conditions: Conditions | None = None
+        self.listening: Listening | None = None
         self.look_ahead: Callable[[], dict[int, str]] | None = None
 
     # -- callbacks ----------------------------------------------------------------------------------
@@ -101,6 +105,26 @@ class AskingMail(Opening):
         operation = SendMessage(op_id, self.loop.now, to, name, payload, self.loop.create_future())
         self._open(operation)
         return self._wait(operation, operation.future)
+
+    # -- publications -------------------------------------------------------------------------------
+
+    def open_listening(self, operation: AwaitPublication) -> None:
+        """A wait for a publication goes out."""
+        self._open(operation)
+
+    def give_up_listening(self, operation: AwaitPublication) -> None:
+        """The code waits no more for a publication. Nothing happens if it isn't open."""
+        if self.operations.get(operation.id) is operation:
+            del self.operations[operation.id]
+            self._fresh.pop(operation.id, None)
+            self._dropped[operation.id] = None
+            if operation.recorded:
+                self.close_listening(operation.id)
+
+    def close_listening(self, op_id: str) -> None:
+        """Write down that the code waits no more for a publication."""
+        assert self.listening is not None
+        self.write_down(PublicationGivenUp(self.loop.now, op_id), self.listening.closing(op_id))
 
     # -- conditions and handlers --------------------------------------------------------------------
 

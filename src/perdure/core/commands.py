@@ -137,6 +137,30 @@ class AwaitMessage(Operation, eq=False):
     noted: bool = False
 
 
+class AwaitPublication(Operation, eq=False):
+    """Record that the code waits for a publication; its PublicationArrived comes as mail.
+
+    Attributes:
+        subscription: name and condition, by which its run knows where it stands.
+        future: what the code awaits; its result is the publication's number and its value.
+        since: it was published at this moment or later, wall-clock seconds.
+        after: it has a higher number.
+        timeout: how long the code waits, in seconds.
+        recorded: PublicationAwaited is in the history, and nothing has come since that couldn't be read.
+    """
+
+    name: str
+    where: str
+    subscription: str
+    decode: Callable[[bytes], Any]
+    future: asyncio.Future[Any]
+    since: float = 0.0
+    after: int = 0
+    timeout: float | None = None
+    recorded: bool = False
+    noted: bool = False
+
+
 class SendMessage(Operation, eq=False):
     """Put a message into another run's inbox, with MessageSent; or record MessageRefused.
 
@@ -168,7 +192,9 @@ class WriteDown:
 
 
 #: Everything that has an outcome.
-OpenOperation: TypeAlias = RunStep | StartTimer | StartChild | AwaitCallback | AwaitMessage | SendMessage
+OpenOperation: TypeAlias = (
+    RunStep | StartTimer | StartChild | AwaitCallback | AwaitMessage | AwaitPublication | SendMessage
+)
 
 
 class CancelOperation:

@@ -38,6 +38,13 @@ from perdure.core.events_messages import (
     UpdateAccepted,
     UpdateCompleted,
 )
+from perdure.core.events_publications import (
+    Heard,
+    PublicationArrived,
+    PublicationAwaited,
+    PublicationGivenUp,
+    Published,
+)
 from perdure.core.events_runs import (
     AttributesSet,
     Checkpointed,
@@ -87,6 +94,7 @@ __all__ = [
     "Event",
     "Failure",
     "Final",
+    "Heard",
     "MessageAwaited",
     "MessageReceived",
     "MessageRefused",
@@ -94,6 +102,10 @@ __all__ = [
     "MessageSetAside",
     "OperationDropped",
     "Patched",
+    "PublicationArrived",
+    "PublicationAwaited",
+    "PublicationGivenUp",
+    "Published",
     "Record",
     "RunCancelled",
     "RunCompleted",
@@ -147,6 +159,10 @@ Event: TypeAlias = (
     | UpdateCompleted
     | CallbackOpened
     | CallbackEnded
+    | PublicationAwaited
+    | PublicationArrived
+    | PublicationGivenUp
+    | Published
     | Emitted
     | AttributesSet
     | Patched

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from perdure.core.donor import Donor
 from perdure.core.events_base import Fact, Record
+from perdure.core.events_publications import Heard
 
 
 class RunStarted(Fact, frozen=True, tag="run_started"):
@@ -21,6 +22,10 @@ class RunStarted(Fact, frozen=True, tag="run_started"):
     generation: int = 1  #: which run of its id it is
     keys: int = 1  #: the generation by which its steps' idempotency keys are made
     donor: Donor | None = None  #: the run that this one retries or forks
+    event: str | None = (
+        None  #: name of the published event that started it, as a subscription of its workflow
+    )
+    heard: Heard | None = None  #: what earlier generations have got of publications
 
 
 class RunRecovered(Fact, frozen=True, tag="run_recovered"):

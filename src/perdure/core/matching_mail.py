@@ -8,7 +8,7 @@ import msgspec
 
 from perdure.core import events as ev
 from perdure.core import mismatch
-from perdure.core.commands import AwaitCallback, AwaitMessage, CancelOperation, SendMessage
+from perdure.core.commands import AwaitCallback, AwaitMessage, AwaitPublication, CancelOperation, SendMessage
 from perdure.core.finding import UNSET, fail
 from perdure.core.matching_calls import MatchingCalls
 from perdure.errors import CallbackFailed, RunEndedError, UndecodableError, UnknownRunError
@@ -107,6 +107,56 @@ class MatchingMail(MatchingCalls):
         self._check_recorded(event, event.payload, event.fingerprint, operation.payload)
         if not operation.future.done():
             operation.future.set_result(None)
+
+    # -- publications -------------------------------------------------------------------------------
+
+    def _publication_awaited(self, event: ev.PublicationAwaited, value: Any) -> None:
+        operation = self._known(event, event.op)
+        if operation is None:  # given up before this was written, so the store has yet to be told
+            self.close_listening(event.op)
+            return
+        if not isinstance(operation, AwaitPublication):
+            raise self._unexpected(event)
+        if (event.name, event.where) != (operation.name, operation.where):
+            raise mismatch.changed_record(self.run_id, self.seq, event, _asked(operation), self.loop)
+        if self._doubt is not None and operation.id in self._fresh:
+            self._check_doubt(operation.id)
+        operation.recorded = True
+
+    def _publication_arrived(self, event: ev.PublicationArrived, value: Any) -> None:
+        waiting = self.operations.get(event.wait)
+        if event.unread is not None and isinstance(waiting, AwaitPublication):
+            assert self.listening is not None
+            self.listening.passed_over(waiting, event.number)
+            waiting.recorded = False
+            self._fresh[waiting.id] = waiting
+            return
+        operation = self._take(event, event.wait)
+        if operation is None:  # whoever waits next gets it
+            return
+        if not isinstance(operation, AwaitPublication):
+            raise self._unexpected(event)
+        if not operation.future.done():
+            assert event.payload is not None
+            read = operation.decode(event.payload) if value is UNSET else value
+            operation.future.set_result((event.number, read))
+
+    def read_publication(self, event: ev.PublicationArrived) -> tuple[ev.PublicationArrived, Any]:
+        """Before it is recorded that a publication came: decode it. One that doesn't fit is passed over.
+
+        Whoever publishes something of another type than the code expects mustn't block the run.
+        """
+        operation = self.operations.get(event.wait)
+        if event.payload is None or not isinstance(operation, AwaitPublication):
+            return event, UNSET
+        try:
+            return event, operation.decode(event.payload)
+        except UndecodableError as error:
+            return msgspec.structs.replace(event, payload=None, unread=str(error)), UNSET
+
+
+def _asked(operation: AwaitPublication) -> ev.PublicationAwaited:
+    return ev.PublicationAwaited(operation.asked_at, operation.id, operation.name, operation.where)
 
 
 def _type(failure: ev.Failure | None) -> str | None:

@@ -14,6 +14,7 @@ from perdure.core import events as ev
 from perdure.core.commands import (
     AwaitCallback,
     AwaitMessage,
+    AwaitPublication,
     Operation,
     RunStep,
     SendMessage,
@@ -95,6 +96,10 @@ def describe_event(event: ev.Event) -> str:
             return f"{event.op!r} was opened"
         case ev.CallbackEnded():
             return f"{event.callback!r} ended"
+        case ev.PublicationAwaited():
+            return f"the code waited for the event {event.name!r} ({event.op!r})"
+        case ev.PublicationArrived():
+            return f"the event {event.name!r} came ({event.wait!r})"
         case ev.MessageReceived():
             return f"message {event.name!r} arrived"
         case ev.MessageAwaited():
@@ -122,6 +127,8 @@ def describe_operation(operation: Operation) -> str:
             return f"child run {operation.id!r}"
         case AwaitCallback():
             return f"callback {operation.id!r}"
+        case AwaitPublication():
+            return f"event {operation.name!r} ({operation.id!r})"
         case AwaitMessage():
             return f"message {operation.name!r} ({operation.id!r})"
         case SendMessage():

@@ -112,6 +112,9 @@ class _ReadOnlyMachine(Machine):
     def receive(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse_acting("received a message")
 
+    def listen(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse_acting("waited for an event")
+
     def send(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse_acting("sent a message")
 

@@ -21,6 +21,7 @@ import msgspec
 from perdure.core import events as ev
 from perdure.core.commands import (
     AwaitCallback,
+    AwaitPublication,
     CancelOperation,
     Command,
     Operation,
@@ -85,12 +86,14 @@ class Reuse:
                     self._outcomes[event.message] = seq, [event]
                 case ev.ChildStarted():
                     begun[event.child] = event
-                case ev.CallbackOpened():
+                case ev.CallbackOpened() | ev.PublicationAwaited():
                     begun[event.op] = event
                 case ev.ChildEnded() if event.result is not None and event.child in begun:
                     self._outcomes[event.child] = seq, [begun[event.child], event]
                 case ev.CallbackEnded() if event.result is not None and event.callback in begun:
                     self._outcomes[event.callback] = seq, [begun[event.callback], event]
+                case ev.PublicationArrived() if event.unread is None and event.wait in begun:
+                    self._outcomes[event.wait] = seq, [begun[event.wait], event]
                 case ev.Emitted() if own:
                     self._emitted[event.op] = event
                 case ev.MessageReceived() | ev.UpdateAccepted():
@@ -182,6 +185,8 @@ class Reuse:
                 copies = [(_marked(event), UNSET) for event in same]
             case StartChild() | AwaitCallback():
                 copies = _with_result(operation, events)
+            case AwaitPublication():
+                copies = _as_it_came(operation, events)
             case _:
                 pass
         if not copies:
@@ -228,6 +233,22 @@ def _with_result(operation: StartChild | AwaitCallback, events: list[ev.Event]) 
     except UndecodableError:
         return None
     return [(_marked(begun), UNSET), (_marked(ended), value)]
+
+
+def _as_it_came(operation: AwaitPublication, events: list[ev.Event]) -> list[Copy] | None:
+    if len(events) != 2:
+        return None
+    begun, came = events
+    assert isinstance(begun, ev.PublicationAwaited)
+    assert isinstance(came, ev.PublicationArrived)
+    assert came.payload is not None
+    if (begun.name, begun.where) != (operation.name, operation.where):
+        return None
+    try:
+        value = operation.decode(came.payload)
+    except UndecodableError:
+        return None
+    return [(_marked(begun), UNSET), (_marked(came), value)]
 
 
 def _marked(event: Any) -> ev.Event:

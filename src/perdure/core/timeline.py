@@ -7,19 +7,21 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from perdure.core import events as ev
+from perdure.core.where import told as conditions
 
 
 class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "limit", "decision" (of a person), "timer", "child", "message", "callback" or "update".
-        id: the operation's id within the run; the message's name.
+        kind: "step", "retry", "limit", "decision" (of a person), "timer", "child", "message", "callback", "event" or
+            "update".
+        id: the operation's id within the run; the message's or event's name.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
         run: of a step that was sent to a queue: the errand's id.
-        detail: the child's run id, the rate limit's name, the update's handler, the last attempt's error, or how often
-            a callback has to be heard of.
+        detail: the child's run id, the rate limit's name, the update's handler, the last attempt's error, how often a
+            callback has to be heard of, or which of the events named so fit.
         heartbeat: JSON of what the step's newest heartbeat told, as far as that is written down.
         heard_at: when that was, wall-clock seconds.
     """
@@ -90,6 +92,14 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
                 waiting[event.op] = Wait("callback", event.op, event.at, until, told)
             case ev.CallbackEnded():
                 waiting.pop(event.callback, None)
+            case ev.PublicationAwaited():
+                if event.op not in waiting:  # else it is the same wait, after what couldn't be read
+                    until = None if event.timeout is None else event.at + event.timeout
+                    waiting[event.op] = Wait("event", event.name, event.at, until, conditions(event.where))
+            case ev.PublicationArrived() if event.unread is None:
+                waiting.pop(event.wait, None)
+            case ev.PublicationGivenUp():
+                waiting.pop(event.op, None)
             case (
                 ev.RunCompleted()
                 | ev.RunFailed()

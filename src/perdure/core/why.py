@@ -58,7 +58,7 @@ class Cause(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "callback",
-            "update"), or "worker", "code", "crashes", "pause", "start", "nothing", "ended".
+            "event", "update"), or "worker", "code", "crashes", "pause", "start", "nothing", "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
         todo: what helps, as a command to type where there is one; "" if nothing needs doing.
@@ -247,6 +247,10 @@ def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
                 f" ({wait.detail})" if wait.detail else ""
             )
             todo = "perdure callback complete TOKEN JSON"
+            return Cause(wait.kind, told, wait.since, wait.until, todo)
+        case "event":
+            told = f"waits for the event {name!r}" + (f" where {wait.detail}" if wait.detail else "")
+            todo = f"perdure publish {quoted(name)} JSON"
             return Cause(wait.kind, told, wait.since, wait.until, todo)
         case "update":
             return Cause(wait.kind, f"handles the update {wait.detail!r} ({name})", wait.since)

@@ -22,6 +22,7 @@ _OF_ONE_GENERATION = (
     ev.ChildEnded,
     ev.ErrandEnded,
     ev.CallbackEnded,
+    ev.PublicationArrived,
     ev.StepRerun,
     ev.StepCompleted,
     ev.StepFailed,

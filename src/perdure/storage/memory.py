@@ -21,6 +21,7 @@ from perdure.storage.memory_limits import MemoryLimits
 from perdure.storage.memory_moving import MemoryMoving
 from perdure.storage.memory_pauses import MemoryPauses
 from perdure.storage.memory_queues import MemoryQueues, with_dedup
+from perdure.storage.memory_publications import MemoryPublications
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_schedules import MemorySchedules
 from perdure.storage.memory_streams import MemoryStreams
@@ -63,6 +64,7 @@ class MemoryStore(MemoryWorkers):
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.limits = MemoryLimits(self._open_database)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
+        self.publications = MemoryPublications(self._open_database, self._changed)
         self.pauses = MemoryPauses(self._open_database, self._changed)
         self.moving = MemoryMoving(self._open_database, self._changed)
         self.unbegun = MemoryUnbegun(self._open_database, self._changed)

@@ -14,6 +14,7 @@ from perdure.storage.effects import UpdateState
 from perdure.storage.generations import following, goes_over, succeeding
 from perdure.storage.memory_effects import take_effect
 from perdure.storage.memory_queues import put_in_line, stands_for
+from perdure.storage.memory_publications import Publications
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_streams import Stream, take_back_unsettled
 from perdure.storage.memory_versions import may_drive, serves
@@ -64,6 +65,7 @@ class MemoryDatabase:
         self.move: Mark | None = None  #: where the runs are moved to
         #: Of held runs: when each was due, how much mail it had, and for which move it is held.
         self.arrivals: dict[int, tuple[float | None, int, str]] = {}
+        self.publications = Publications()
         self._last_mail = 0
 
     def row(self, run: Run) -> RunRow:
@@ -339,6 +341,7 @@ class MemoryDatabase:
         run.epoch += 1
         run.updated_at = now
         run.finish(status, reason, None, now)
+        self.publications.close_waits(run.run)
 
     def tell_parent(self, run: Run, status: str, now: float) -> None:
         """Tell the parent of a run that was ended from outside."""

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.core.status import Status
-from perdure.storage import memory_attributes, memory_streams, memory_versions
+from perdure.storage import memory_attributes, memory_publications, memory_streams, memory_versions
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
 from perdure.storage.memory_callbacks import open_callback
+from perdure.storage.publications import CloseWait, CloseWaits, OpenWait, Publish
 from perdure.storage.records import Append, Detail
 from perdure.storage.streams import Emit, Settle, Supersede
 
@@ -65,6 +66,10 @@ _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     MarkPatched: memory_attributes.mark_patched,
     Misfit: memory_versions.misfit,
     StopErrand: _stop_errand,
+    Publish: memory_publications.publish,
+    OpenWait: memory_publications.open_wait,
+    CloseWait: memory_publications.close_wait,
+    CloseWaits: memory_publications.close_waits,
 }
 
 

@@ -19,6 +19,7 @@ from perdure.storage.callbacks import CallbackStore
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
 from perdure.storage.pauses import Pauses
+from perdure.storage.publications import PublicationStore
 from perdure.storage.questions import Questions
 from perdure.storage.queues import QueueStore
 from perdure.storage.records import (
@@ -48,6 +49,11 @@ class Store(Protocol):
     @property
     def callbacks(self) -> CallbackStore:
         """Promises that somebody outside keeps."""
+        ...
+
+    @property
+    def publications(self) -> PublicationStore:
+        """Events that are published, and who wants them."""
         ...
 
     @property

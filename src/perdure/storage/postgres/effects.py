@@ -9,13 +9,14 @@ from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
-from perdure.storage.postgres import attributes, streams, versions
+from perdure.storage.postgres import attributes, publications, streams, versions
 from perdure.storage.postgres.callbacks import open_callback
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.errands import stop_errand
 from perdure.storage.postgres.lifecycle import send_message
 from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.updates import set_update
+from perdure.storage.publications import CloseWait, CloseWaits, OpenWait, Publish
 from perdure.storage.records import Append
 from perdure.storage.streams import Emit, Settle, Supersede
 
@@ -50,6 +51,10 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], Awaitable[None]]] = 
     MarkPatched: attributes.mark_patched,
     Misfit: versions.misfit,
     StopErrand: stop_errand,
+    Publish: publications.publish,
+    OpenWait: publications.open_wait,
+    CloseWait: publications.close_wait,
+    CloseWaits: publications.close_waits,
 }
 
 

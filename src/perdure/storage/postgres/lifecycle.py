@@ -189,6 +189,7 @@ async def end_from_outside(
     await db.run("insert_events", runs=[run], seqs=[seq], data=[event])
     await db.run("drop_inboxes", runs=[run])
     await db.run("drop_details", runs=[run])
+    await db.run("close_waits", run=run)
     return parent, parent_op
 
 

@@ -24,6 +24,7 @@ from perdure.storage.postgres.lane import Lane
 from perdure.storage.postgres.limits import PostgresLimits
 from perdure.storage.postgres.moving import PostgresMoving
 from perdure.storage.postgres.pauses import PostgresPauses
+from perdure.storage.postgres.publications import PostgresPublications
 from perdure.storage.postgres.questions import PostgresQuestions
 from perdure.storage.postgres.queues import PostgresQueues
 from perdure.storage.postgres.schedules import PostgresSchedules
@@ -79,6 +80,7 @@ class PostgresStore:
         self.moving: Final = PostgresMoving(self)
         self.unbegun: Final = PostgresUnbegun(self)
         self.callbacks: Final = PostgresCallbacks(self)
+        self.publications: Final = PostgresPublications(self)
         self.schedules: Final = PostgresSchedules(self)
         self.limits: Final = PostgresLimits(self)
         self.updates: Final = PostgresUpdates(self)
@@ -217,6 +219,14 @@ class PostgresStore:
         """One transaction, in line with what else clients write; for the parts of the store."""
         self._check()
         return await self._lane.write(verb, *args)
+
+    async def apart(self, verb: Callable[..., Awaitable[_R]], *args: Any) -> _R:
+        """A transaction of its own, beside the clients' lane; for the parts of the store."""
+        return await self._seen_through(self._attempts.write(verb, *args))
+
+    def changed(self) -> None:
+        """Others may want to know what was just committed; for the parts of the store."""
+        self._hints.changed()
 
     async def arrived(self, runs: Collection[int]) -> None:
         """Wait for the appends to these runs that were submitted so far; for the parts of the store."""

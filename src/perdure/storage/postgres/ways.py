@@ -19,6 +19,14 @@ class Ways(Protocol):
         """In a transaction that waits for no other and may happen twice. Nobody is told of it."""
         ...
 
+    async def apart(self, verb: Callable[..., Awaitable[R]], *args: Any) -> R:
+        """In a transaction of its own, beside that line, of which nobody is told."""
+        ...
+
+    def changed(self) -> None:
+        """Tell others that something was committed."""
+        ...
+
     async def arrived(self, runs: Collection[int]) -> None:
         """Wait for the appends to these runs that were submitted so far."""
         ...

@@ -9,8 +9,9 @@ from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
+from perdure.storage.publications import CloseWait, CloseWaits, OpenWait, Publish
 from perdure.storage.records import Append
-from perdure.storage.sqlite import attributes, streams, versions
+from perdure.storage.sqlite import attributes, publications, streams, versions
 from perdure.storage.sqlite.callbacks import open_callback
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.errands import stop_errand
@@ -49,6 +50,10 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     MarkPatched: attributes.mark_patched,
     Misfit: versions.misfit,
     StopErrand: stop_errand,
+    Publish: publications.publish,
+    OpenWait: publications.open_wait,
+    CloseWait: publications.close_wait,
+    CloseWaits: publications.close_waits,
 }
 
 

@@ -147,6 +147,7 @@ def end_from_outside(db: Database, run: int, event: bytes, now: float) -> tuple[
     db.run("insert_event", {"run": run, "seq": seq, "data": event})
     db.run("drop_inbox", {"run": run})
     db.run("drop_details", {"runs": as_json([run])})
+    db.run("close_waits", {"run": run})
     return parent, parent_op
 
 

@@ -40,6 +40,7 @@ from perdure.storage.sqlite.job import Job, settle
 from perdure.storage.sqlite.limits import SqliteLimits
 from perdure.storage.sqlite.moving import SqliteMoving
 from perdure.storage.sqlite.pauses import SqlitePauses
+from perdure.storage.sqlite.publications import SqlitePublications
 from perdure.storage.sqlite.questions import SqliteQuestions
 from perdure.storage.sqlite.queues import SqliteQueues
 from perdure.storage.sqlite.reader import Reader
@@ -84,6 +85,7 @@ class SqliteStore:
         self.questions: Final = SqliteQuestions(self)
         self._unusable: str | None = "it isn't open yet: await store.open() first"
         self.callbacks = SqliteCallbacks(self._write)
+        self.publications: Final = SqlitePublications(self._write, self._read)
         self.pauses = SqlitePauses(self._write)
         self.moving: Final = SqliteMoving(self._write, self._read)
         self.unbegun = SqliteUnbegun(self._write, self._read)

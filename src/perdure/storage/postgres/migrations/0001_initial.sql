@@ -309,3 +309,83 @@ CREATE TABLE perdure.arrivals (
 
 -- The row that `lock_fleet` locks.
 INSERT INTO perdure.meta (name, value) VALUES ('fleet', '');
+
+-- What was published, by an id that is made of name and key if there is a key. Numbers are given in the order in which
+-- workers see them; settled is what everybody has who wanted it.
+CREATE TABLE perdure.publications (
+    id      text             PRIMARY KEY,
+    name    text             NOT NULL,
+    key     text,
+    payload bytea            NOT NULL,
+    at      double precision NOT NULL,
+    number  bigint,
+    settled boolean          NOT NULL DEFAULT false
+);
+
+CREATE INDEX publications_new ON perdure.publications (at, id) WHERE number IS NULL;
+
+CREATE INDEX publications_unsettled ON perdure.publications (number) WHERE NOT settled AND number IS NOT NULL;
+
+CREATE INDEX publications_numbered ON perdure.publications (number) WHERE number IS NOT NULL;
+
+CREATE INDEX publications_by_name ON perdure.publications (name, number) WHERE number IS NOT NULL;
+
+-- One row: the highest number given. Whoever distributes publications locks it.
+CREATE TABLE perdure.publication_clock (
+    one    bigint PRIMARY KEY,
+    number bigint NOT NULL
+);
+
+INSERT INTO perdure.publication_clock (one, number) VALUES (1, 0);
+
+-- Runs that wait for one. `match` is a digest of the name and of fields of the payload with their values.
+CREATE TABLE perdure.publication_waits (
+    run       bigint           NOT NULL,
+    op        text             NOT NULL,
+    name      text             NOT NULL,
+    condition text             NOT NULL,
+    fields    text             NOT NULL,
+    match     bytea            NOT NULL,
+    since     double precision NOT NULL,
+    after     bigint           NOT NULL,
+    fresh     boolean          NOT NULL,
+    PRIMARY KEY (run, op)
+);
+
+CREATE INDEX publication_waits_new ON perdure.publication_waits (run, op) WHERE fresh;
+
+CREATE INDEX publication_waits_by_match ON perdure.publication_waits (match, run, op) WHERE NOT fresh;
+
+-- The choices of fields by which there have been waits. Few; they stay.
+CREATE TABLE perdure.publication_shapes (
+    name   text NOT NULL,
+    fields text NOT NULL,
+    PRIMARY KEY (name, fields)
+);
+
+-- Workflows that are started by events.
+CREATE TABLE perdure.subscriptions (
+    workflow text  PRIMARY KEY,
+    event    text  NOT NULL,
+    data     bytea NOT NULL
+);
+
+-- What is collected for those that debounce or batch.
+CREATE TABLE perdure.gatherings (
+    workflow text             NOT NULL,
+    grp      text             NOT NULL,
+    due_at   double precision NOT NULL,
+    count    bigint           NOT NULL,
+    PRIMARY KEY (workflow, grp)
+);
+
+CREATE INDEX gatherings_due ON perdure.gatherings (due_at);
+
+CREATE TABLE perdure.gathered (
+    workflow text             NOT NULL,
+    grp      text             NOT NULL,
+    number   bigint           NOT NULL,
+    at       double precision NOT NULL,
+    payload  bytea            NOT NULL,
+    PRIMARY KEY (workflow, grp, number)
+);

@@ -306,3 +306,83 @@ CREATE TABLE arrivals (
     mail    INTEGER NOT NULL,
     token   TEXT    NOT NULL
 ) STRICT;
+
+-- What was published, by an id that is made of name and key if there is a key. Numbers are given in the order in which
+-- workers see them; settled is what everybody has who wanted it.
+CREATE TABLE publications (
+    id      TEXT    PRIMARY KEY NOT NULL,
+    name    TEXT    NOT NULL,
+    key     TEXT,
+    payload BLOB    NOT NULL,
+    at      REAL    NOT NULL,
+    number  INTEGER,
+    settled INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1))
+) STRICT;
+
+CREATE INDEX publications_new ON publications (at, id) WHERE number IS NULL;
+
+CREATE INDEX publications_unsettled ON publications (number) WHERE settled = 0 AND number IS NOT NULL;
+
+CREATE INDEX publications_numbered ON publications (number) WHERE number IS NOT NULL;
+
+CREATE INDEX publications_by_name ON publications (name, number) WHERE number IS NOT NULL;
+
+-- One row: the highest number given.
+CREATE TABLE publication_clock (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    number INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO publication_clock (one, number) VALUES (1, 0);
+
+-- Runs that wait for one. `match` is a digest of the name and of fields of the payload with their values.
+CREATE TABLE publication_waits (
+    run       INTEGER NOT NULL,
+    op        TEXT    NOT NULL,
+    name      TEXT    NOT NULL,
+    condition TEXT    NOT NULL,
+    fields    TEXT    NOT NULL,
+    match     BLOB    NOT NULL,
+    since     REAL    NOT NULL,
+    after     INTEGER NOT NULL,
+    fresh     INTEGER NOT NULL CHECK (fresh IN (0, 1)),
+    PRIMARY KEY (run, op)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX publication_waits_new ON publication_waits (run, op) WHERE fresh = 1;
+
+CREATE INDEX publication_waits_by_match ON publication_waits (match, run, op) WHERE fresh = 0;
+
+-- The choices of fields by which there have been waits. Few; they stay.
+CREATE TABLE publication_shapes (
+    name   TEXT NOT NULL,
+    fields TEXT NOT NULL,
+    PRIMARY KEY (name, fields)
+) STRICT, WITHOUT ROWID;
+
+-- Workflows that are started by events.
+CREATE TABLE subscriptions (
+    workflow TEXT PRIMARY KEY NOT NULL,
+    event    TEXT NOT NULL,
+    data     BLOB NOT NULL
+) STRICT;
+
+-- What is collected for those that debounce or batch.
+CREATE TABLE gatherings (
+    workflow TEXT    NOT NULL,
+    grp      TEXT    NOT NULL,
+    due_at   REAL    NOT NULL,
+    count    INTEGER NOT NULL CHECK (count >= 1),
+    PRIMARY KEY (workflow, grp)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX gatherings_due ON gatherings (due_at);
+
+CREATE TABLE gathered (
+    workflow TEXT    NOT NULL,
+    grp      TEXT    NOT NULL,
+    number   INTEGER NOT NULL,
+    at       REAL    NOT NULL,
+    payload  BLOB    NOT NULL,
+    PRIMARY KEY (workflow, grp, number)
+) STRICT, WITHOUT ROWID;

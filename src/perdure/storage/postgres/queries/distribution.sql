@@ -1,0 +1,80 @@
+-- What a distribution asks; see storage/distribution.py.
+
+-- name: lock_clock
+-- Nobody waits for it: who finds it locked needn't do what the other one does.
+SELECT number FROM perdure.publication_clock WHERE one = 1 AND NOT EXISTS (SELECT 1 FROM perdure.moves)
+FOR UPDATE OF publication_clock SKIP LOCKED;
+
+-- name: wait_for_clock
+SELECT number FROM perdure.publication_clock WHERE one = 1 FOR UPDATE;
+
+-- name: number_publications
+UPDATE perdure.publications AS p SET number = n.number
+FROM unnest(%(ids)b::text[], %(numbers)b::bigint[]) AS n (id, number) WHERE p.id = n.id;
+
+-- name: set_clock
+UPDATE perdure.publication_clock SET number = %(number)s::bigint WHERE one = 1;
+
+-- name: waits_new
+SELECT run, op, name, condition, since, after FROM perdure.publication_waits WHERE fresh
+ORDER BY run, op LIMIT %(limit)s::bigint;
+
+-- name: publications_after
+SELECT id, name, key, payload, at, number, settled FROM perdure.publications
+WHERE name = %(name)s AND number > %(after)s::bigint ORDER BY number LIMIT %(limit)s::bigint;
+
+-- name: looked_back
+UPDATE perdure.publication_waits AS w SET fresh = false
+FROM unnest(%(runs)b::bigint[], %(ops)b::text[]) AS n (run, op) WHERE w.run = n.run AND w.op = n.op;
+
+-- name: publications_unsettled
+SELECT id, name, key, payload, at, number, settled FROM perdure.publications
+WHERE NOT settled AND number IS NOT NULL ORDER BY number LIMIT %(limit)s::bigint;
+
+-- name: shapes
+SELECT name, fields FROM perdure.publication_shapes WHERE name = ANY (%(names)b::text[]) ORDER BY name, fields;
+
+-- name: takers
+SELECT run, op, name, condition, since, after FROM perdure.publication_waits
+WHERE match = %(match)s::bytea AND NOT fresh AND (run, op) > (%(run)s::bigint, %(op)s::text)
+ORDER BY run, op LIMIT %(limit)s::bigint;
+
+-- name: lock_runs
+-- In the order in which everybody locks runs.
+SELECT run FROM perdure.runs WHERE run = ANY (%(runs)b::bigint[]) ORDER BY run FOR UPDATE;
+
+-- name: end_waits
+DELETE FROM perdure.publication_waits AS w
+USING unnest(%(runs)b::bigint[], %(ops)b::text[]) AS n (run, op) WHERE w.run = n.run AND w.op = n.op
+RETURNING w.run, w.op;
+
+-- name: settle_publications
+UPDATE perdure.publications SET settled = true WHERE id = ANY (%(ids)b::text[]);
+
+-- name: gathering
+SELECT workflow, grp, due_at, count FROM perdure.gatherings WHERE workflow = %(workflow)s AND grp = %(grp)s;
+
+-- name: gatherings_due
+SELECT workflow, grp, due_at, count FROM perdure.gatherings WHERE due_at <= %(now)s::double precision
+ORDER BY due_at, workflow, grp LIMIT %(limit)s::bigint;
+
+-- name: gathered
+SELECT number, at, payload FROM perdure.gathered WHERE workflow = %(workflow)s AND grp = %(grp)s
+ORDER BY number LIMIT %(limit)s::bigint;
+
+-- name: keep_gathering
+INSERT INTO perdure.gatherings (workflow, grp, due_at, count)
+VALUES (%(workflow)s, %(grp)s, %(due_at)s::double precision, %(count)s::bigint)
+ON CONFLICT (workflow, grp) DO UPDATE SET due_at = excluded.due_at, count = excluded.count;
+
+-- name: drop_gathering
+DELETE FROM perdure.gatherings WHERE workflow = %(workflow)s AND grp = %(grp)s;
+
+-- name: drop_content
+DELETE FROM perdure.gathered WHERE workflow = %(workflow)s AND grp = %(grp)s AND number <= %(upto)s::bigint;
+
+-- name: add_content
+INSERT INTO perdure.gathered (workflow, grp, number, at, payload)
+SELECT %(workflow)s::text, %(grp)s::text, n.number, n.at, n.payload
+FROM unnest(%(numbers)b::bigint[], %(ats)b::double precision[], %(payloads)b::bytea[]) AS n (number, at, payload)
+ON CONFLICT (workflow, grp, number) DO NOTHING;

@@ -1,0 +1,165 @@
+"""How SQLite answers what a distribution asks. See storage/distribution.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from perdure.storage import distribution as d
+from perdure.storage.publications import (
+    Distributed,
+    Gathered,
+    Gathering,
+    Publication,
+    Subscription,
+    Waiting,
+    number_at,
+    subscription_in,
+)
+from perdure.storage.sqlite.database import Database, Row, Value
+from perdure.storage.sqlite.lifecycle import create_runs, deliver
+from perdure.storage.sqlite.rows import as_json
+
+
+def distribute(db: Database, now: float) -> Distributed:
+    """One distribution, inside a transaction of the writer."""
+    conversation = d.distribute(now)
+    answer: Any = None
+    while True:
+        try:
+            ask = conversation.send(answer)
+        except StopIteration as end:
+            done: Distributed = end.value
+            return done
+        answer = _WAYS[type(ask)](db, ask)
+
+
+def number_all(db: Database, now: float) -> int:
+    """Number what was published so far; returns the highest number."""
+    last: int = db.value("publication_number")
+    found = db.rows("publications_new", {"limit": -1})
+    if found:
+        first = max(last + 1, number_at(now))
+        _number(db, d.Number([(row[0], first + place) for place, row in enumerate(found)]))
+        last = first + len(found) - 1
+    return last
+
+
+def _lock(db: Database, ask: d.Lock) -> int | None:
+    number: int | None = db.value("lock_clock")
+    return number
+
+
+def _unnumbered(db: Database, ask: d.Unnumbered) -> list[Publication]:
+    return _publications(db, "publications_new", limit=ask.limit)
+
+
+def _number(db: Database, ask: d.Number) -> None:
+    db.many("number_publication", [(number, id) for id, number in ask.numbers])
+    db.run("set_clock", {"number": ask.numbers[-1][1]})
+
+
+def _new_waits(db: Database, ask: d.NewWaits) -> list[Waiting]:
+    return [Waiting(*row) for row in db.rows("waits_new", {"limit": ask.limit})]
+
+
+def _numbered(db: Database, ask: d.Numbered) -> list[Publication]:
+    return _publications(db, "publications_after", name=ask.name, after=ask.after, limit=ask.limit)
+
+
+def _looked_back(db: Database, ask: d.LookedBack) -> None:
+    db.many("looked_back", ask.waits)
+
+
+def _unsettled(db: Database, ask: d.Unsettled) -> list[Publication]:
+    return _publications(db, "publications_unsettled", limit=ask.limit)
+
+
+def _shapes(db: Database, ask: d.Shapes) -> list[tuple[Any, ...]]:
+    return db.rows("shapes", {"names": as_json(ask.names)})
+
+
+def _takers(db: Database, ask: d.Takers) -> list[Waiting]:
+    run, op = ask.after
+    found: list[Waiting] = []
+    for match in ask.matches:
+        bindings: dict[str, Value] = {"match": match, "run": run, "op": op, "limit": ask.limit}
+        found += [Waiting(*row) for row in db.rows("takers", bindings)]
+    return sorted(found, key=lambda wait: (wait.run, wait.op))[: ask.limit]
+
+
+def _deliver(db: Database, ask: d.Deliver) -> None:
+    for run, op, data in ask.mail:
+        if db.run("close_wait", {"run": run, "op": op}):
+            deliver(db, run, data, ask.now)
+
+
+def _subscriptions(db: Database, ask: d.Subscriptions) -> list[Subscription]:
+    return [subscription_in(data) for (data,) in db.rows("subscriptions")]
+
+
+def _settle(db: Database, ask: d.Settle) -> None:
+    db.many("settle_publication", [(id,) for id in ask.ids])
+
+
+def _gathering(db: Database, ask: d.GatheringOf) -> Gathering | None:
+    found = db.rows("gathering", {"workflow": ask.workflow, "grp": ask.group})
+    return Gathering(*found[0]) if found else None
+
+
+def _due(db: Database, ask: d.DueGatherings) -> list[Gathering]:
+    return [Gathering(*row) for row in db.rows("gatherings_due", {"now": ask.now, "limit": ask.limit})]
+
+
+def _content(db: Database, ask: d.Content) -> list[Gathered]:
+    bindings: dict[str, Value] = {"workflow": ask.workflow, "grp": ask.group, "limit": ask.limit}
+    return [Gathered(*row) for row in db.rows("gathered", bindings)]
+
+
+def _keep(db: Database, ask: d.Keep) -> None:
+    gathering = ask.gathering
+    place = {"workflow": gathering.workflow, "grp": gathering.group}
+    if ask.dropped:
+        db.run("drop_content", {**place, "upto": ask.dropped})
+    db.many(
+        "add_content",
+        [(*place.values(), item.number, item.at, item.payload) for item in ask.added],
+    )
+    if gathering.count:
+        db.run("keep_gathering", {**place, "due_at": gathering.due_at, "count": gathering.count})
+    else:
+        db.run("drop_gathering", place)
+
+
+def _start(db: Database, ask: d.Start) -> int:
+    return sum(create_runs(db, ask.runs))
+
+
+def publication_row(row: Row) -> Publication:
+    id, name, key, payload, at, number, settled = row
+    return Publication(id, name, key, payload, at, number, bool(settled))
+
+
+def _publications(db: Database, query: str, **bindings: Any) -> list[Publication]:
+    return [publication_row(row) for row in db.rows(query, bindings)]
+
+
+_WAYS: dict[type[d.Ask], Callable[[Database, Any], Any]] = {
+    d.Lock: _lock,
+    d.Unnumbered: _unnumbered,
+    d.Number: _number,
+    d.NewWaits: _new_waits,
+    d.Numbered: _numbered,
+    d.LookedBack: _looked_back,
+    d.Unsettled: _unsettled,
+    d.Shapes: _shapes,
+    d.Takers: _takers,
+    d.Deliver: _deliver,
+    d.Subscriptions: _subscriptions,
+    d.Settle: _settle,
+    d.GatheringOf: _gathering,
+    d.DueGatherings: _due,
+    d.Content: _content,
+    d.Keep: _keep,
+    d.Start: _start,
+}
