@@ -21,17 +21,14 @@ from perdure.core.status import Status
 from perdure.errors import ConfigurationError, StoreError, UndecodableError
 from perdure.runtime.runs import new_run
 from perdure.runtime.slots import come
-from perdure.runtime.timers import Alarm, Timers
+from perdure.runtime.timers import Timers
+from perdure.runtime.watching import Watch
 from perdure.storage.protocol import Store
 from perdure.storage.records import NewRun
 from perdure.storage.schedules import ScheduleRow
 
 logger = logging.getLogger("perdure.scheduler")
 
-#: Least seconds between two looks that mere hints lead to.
-HINT_PAUSE = 0.25
-#: Seconds before the next look after one that the store refused.
-RETRY_EVERY = 0.5
 #: Schedules looked at in one go.
 LOOK_MAX = 100
 
@@ -77,7 +74,7 @@ def scheduled_run(schedule: Schedule, id: str, slot: float | None, now: float) -
     )
 
 
-class Scheduler:
+class Scheduler(Watch):
     """Looks for schedules that are due, and fires them.
 
     Args:
@@ -92,47 +89,16 @@ class Scheduler:
         timers: Timers,
         started: Callable[[], None],
     ) -> None:
+        super().__init__(loop, clock, timers)
         self._store = store
-        self._loop = loop
-        self._clock = clock
-        self._timers = timers
         self._started = started
-        self._poked = asyncio.Event()
-        self._alarm: Alarm | None = None
-        self._looked_at = float("-inf")
-        self._hinted = False  # a hint has a look planned
         self._stuck: dict[str, int] = {}  # versions of schedules that can't be fired here
 
-    def poke(self) -> None:
-        """A schedule may be due: look at once."""
-        self._poked.set()
+    def refused(self, error: StoreError) -> None:
+        logger.warning("couldn't look after schedules, will try again: %s", error)
 
-    def hint(self) -> None:
-        """Something has happened that may concern schedules: look soon, but not for every such hint."""
-        if self._hinted:
-            return  # many of them come while runs end
-        pause = self._looked_at + HINT_PAUSE - self._loop.time()
-        if pause <= 0:
-            self.poke()
-        else:
-            self._hinted = True
-            self._loop.call_later(pause, self.poke)
-
-    async def run(self) -> None:
-        """Fire schedules, for ever."""
-        self.poke()
-        while True:
-            await self._poked.wait()
-            self._poked.clear()
-            self._hinted = False
-            self._looked_at = self._loop.time()
-            try:
-                await self._fire_what_is_due()
-            except StoreError as error:
-                logger.warning("couldn't look after schedules, will try again: %s", error)
-                self._look_at(self._clock() + RETRY_EVERY)
-
-    async def _fire_what_is_due(self) -> None:
+    async def look(self) -> None:
+        """Fire the schedules that are due."""
         while True:
             due = await self._store.schedules.due(now=self._clock(), limit=LOOK_MAX)
             ready = [row for row in due.rows if self._stuck.get(row.name) != row.version]
@@ -141,7 +107,7 @@ class Scheduler:
             for row in ready:
                 await self._try(row)
         if due.next_at is not None:
-            self._look_at(due.next_at)
+            self.look_at(due.next_at)
 
     async def _try(self, row: ScheduleRow) -> None:
         try:
@@ -185,10 +151,3 @@ class Scheduler:
             return set()
         rows = await self._store.get(ids)
         return {row.id for row in rows if row is not None and not Status(row.status).final}
-
-    def _look_at(self, due: float) -> None:
-        """Look again at `due`, or earlier if that is planned already."""
-        if self._alarm is None or self._alarm.action is None or due < self._alarm.due:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm = self._timers.at(due, self.poke)

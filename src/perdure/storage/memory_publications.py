@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from perdure.storage import distribution as d
+from perdure.storage import conversation as c
+from perdure.storage import distribution as algorithm
 from perdure.storage.publications import (
     CloseWait,
     CloseWaits,
@@ -151,7 +152,7 @@ class MemoryPublications:
         return Pending(waits or unsettled or (next_at is not None and next_at <= now), next_at)
 
     async def distribute(self, *, now: float) -> Distributed:
-        conversation = d.distribute(now)
+        conversation = algorithm.distribute(now)
         answer: Any = None
         while True:
             try:
@@ -187,46 +188,46 @@ class MemoryPublications:
 # -- what a distribution asks ---------------------------------------------------------------------------
 
 
-def _lock(db: Any, ask: d.Lock) -> int | None:
+def _lock(db: Any, ask: c.Lock) -> int | None:
     last: int = db.publications.last
     return last if db.move is None else None
 
 
-def _unnumbered(db: Any, ask: d.Unnumbered) -> list[Publication]:
+def _unnumbered(db: Any, ask: c.Unnumbered) -> list[Publication]:
     new: list[Publication] = db.publications.new()
     return new[: ask.limit]
 
 
-def _number(db: Any, ask: d.Number) -> None:
+def _number(db: Any, ask: c.Number) -> None:
     db.publications.number(ask.numbers)
 
 
-def _new_waits(db: Any, ask: d.NewWaits) -> list[Waiting]:
+def _new_waits(db: Any, ask: c.NewWaits) -> list[Waiting]:
     waits: dict[tuple[int, str], _Wait] = db.publications.waits
     return [wait.waiting for _, wait in sorted(waits.items(), key=lambda item: item[0]) if wait.fresh][
         : ask.limit
     ]
 
 
-def _numbered(db: Any, ask: d.Numbered) -> list[Publication]:
+def _numbered(db: Any, ask: c.Numbered) -> list[Publication]:
     found = [one for number, one in db.publications.numbered() if number > ask.after and one.name == ask.name]
     return found[: ask.limit]
 
 
-def _looked_back(db: Any, ask: d.LookedBack) -> None:
+def _looked_back(db: Any, ask: c.LookedBack) -> None:
     for place in ask.waits:
         db.publications.waits[place].fresh = False
 
 
-def _unsettled(db: Any, ask: d.Unsettled) -> list[Publication]:
+def _unsettled(db: Any, ask: c.Unsettled) -> list[Publication]:
     return [one for _, one in db.publications.numbered() if not one.settled][: ask.limit]
 
 
-def _shapes(db: Any, ask: d.Shapes) -> list[tuple[str, str]]:
+def _shapes(db: Any, ask: c.Shapes) -> list[tuple[str, str]]:
     return sorted(shape for shape in db.publications.shapes if shape[0] in ask.names)
 
 
-def _takers(db: Any, ask: d.Takers) -> list[Waiting]:
+def _takers(db: Any, ask: c.Takers) -> list[Waiting]:
     waits: dict[tuple[int, str], _Wait] = db.publications.waits
     found = sorted(
         place
@@ -236,38 +237,38 @@ def _takers(db: Any, ask: d.Takers) -> list[Waiting]:
     return [waits[place].waiting for place in found[: ask.limit]]
 
 
-def _deliver(db: Any, ask: d.Deliver) -> None:
+def _deliver(db: Any, ask: c.Deliver) -> None:
     for run, op, data in ask.mail:
         if db.publications.waits.pop((run, op), None) is not None:
             db.deliver(db.runs[run], data, ask.now)
 
 
-def _subscriptions(db: Any, ask: d.Subscriptions) -> list[Subscription]:
+def _subscriptions(db: Any, ask: c.Subscriptions) -> list[Subscription]:
     return list(db.publications.subscriptions.values())
 
 
-def _settle(db: Any, ask: d.Settle) -> None:
+def _settle(db: Any, ask: c.Settle) -> None:
     by_id = db.publications.by_id
     for id in ask.ids:
         by_id[id] = msgspec.structs.replace(by_id[id], settled=True)
 
 
-def _gathering(db: Any, ask: d.GatheringOf) -> Gathering | None:
+def _gathering(db: Any, ask: c.GatheringOf) -> Gathering | None:
     found: Gathering | None = db.publications.gatherings.get((ask.workflow, ask.group))
     return found
 
 
-def _due(db: Any, ask: d.DueGatherings) -> list[Gathering]:
+def _due(db: Any, ask: c.DueGatherings) -> list[Gathering]:
     due = [row for row in db.publications.gatherings.values() if row.due_at <= ask.now]
     return sorted(due, key=lambda row: (row.due_at, row.workflow, row.group))[: ask.limit]
 
 
-def _content(db: Any, ask: d.Content) -> list[Gathered]:
+def _content(db: Any, ask: c.Content) -> list[Gathered]:
     content: dict[int, Gathered] = db.publications.gathered.get((ask.workflow, ask.group), {})
     return [content[number] for number in sorted(content)][: ask.limit]
 
 
-def _keep(db: Any, ask: d.Keep) -> None:
+def _keep(db: Any, ask: c.Keep) -> None:
     kept: Publications = db.publications
     place = ask.gathering.workflow, ask.gathering.group
     content = kept.gathered.setdefault(place, {})
@@ -281,26 +282,26 @@ def _keep(db: Any, ask: d.Keep) -> None:
         kept.gathered.pop(place, None)
 
 
-def _start(db: Any, ask: d.Start) -> int:
+def _start(db: Any, ask: c.Start) -> int:
     return sum(db.create(run, None) is not None for run in ask.runs)
 
 
-_WAYS: dict[type[d.Ask], Callable[[Any, Any], Any]] = {
-    d.Lock: _lock,
-    d.Unnumbered: _unnumbered,
-    d.Number: _number,
-    d.NewWaits: _new_waits,
-    d.Numbered: _numbered,
-    d.LookedBack: _looked_back,
-    d.Unsettled: _unsettled,
-    d.Shapes: _shapes,
-    d.Takers: _takers,
-    d.Deliver: _deliver,
-    d.Subscriptions: _subscriptions,
-    d.Settle: _settle,
-    d.GatheringOf: _gathering,
-    d.DueGatherings: _due,
-    d.Content: _content,
-    d.Keep: _keep,
-    d.Start: _start,
+_WAYS: dict[type[c.Ask], Callable[[Any, Any], Any]] = {
+    c.Lock: _lock,
+    c.Unnumbered: _unnumbered,
+    c.Number: _number,
+    c.NewWaits: _new_waits,
+    c.Numbered: _numbered,
+    c.LookedBack: _looked_back,
+    c.Unsettled: _unsettled,
+    c.Shapes: _shapes,
+    c.Takers: _takers,
+    c.Deliver: _deliver,
+    c.Subscriptions: _subscriptions,
+    c.Settle: _settle,
+    c.GatheringOf: _gathering,
+    c.DueGatherings: _due,
+    c.Content: _content,
+    c.Keep: _keep,
+    c.Start: _start,
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from perdure.storage import distribution as d
+from perdure.storage import conversation as c
+from perdure.storage import distribution as algorithm
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.lifecycle import create_runs, deliver
 from perdure.storage.publications import (
@@ -24,7 +25,7 @@ _EVERYTHING = 1 << 31
 
 async def distribute(db: Database, now: float) -> Distributed:
     """One distribution, inside a transaction."""
-    conversation = d.distribute(now)
+    conversation = algorithm.distribute(now)
     answer: Any = None
     while True:
         try:
@@ -40,49 +41,49 @@ async def number_all(db: Database, last: int, now: float) -> int:
     found = await db.rows("publications_new", limit=_EVERYTHING)
     if found:
         first = max(last + 1, number_at(now))
-        await _number(db, d.Number([(row[0], first + place) for place, row in enumerate(found)]))
+        await _number(db, c.Number([(row[0], first + place) for place, row in enumerate(found)]))
         last = first + len(found) - 1
     return last
 
 
-async def _lock(db: Database, ask: d.Lock) -> int | None:
+async def _lock(db: Database, ask: c.Lock) -> int | None:
     number: int | None = await db.value("lock_clock")
     return number
 
 
-async def _unnumbered(db: Database, ask: d.Unnumbered) -> list[Publication]:
+async def _unnumbered(db: Database, ask: c.Unnumbered) -> list[Publication]:
     return [Publication(*row) for row in await db.rows("publications_new", limit=ask.limit)]
 
 
-async def _number(db: Database, ask: d.Number) -> None:
+async def _number(db: Database, ask: c.Number) -> None:
     ids, numbers = zip(*ask.numbers, strict=True)
     await db.run("number_publications", ids=list(ids), numbers=list(numbers))
     await db.run("set_clock", number=numbers[-1])
 
 
-async def _new_waits(db: Database, ask: d.NewWaits) -> list[Waiting]:
+async def _new_waits(db: Database, ask: c.NewWaits) -> list[Waiting]:
     return [Waiting(*row) for row in await db.rows("waits_new", limit=ask.limit)]
 
 
-async def _numbered(db: Database, ask: d.Numbered) -> list[Publication]:
+async def _numbered(db: Database, ask: c.Numbered) -> list[Publication]:
     found = await db.rows("publications_after", name=ask.name, after=ask.after, limit=ask.limit)
     return [Publication(*row) for row in found]
 
 
-async def _looked_back(db: Database, ask: d.LookedBack) -> None:
+async def _looked_back(db: Database, ask: c.LookedBack) -> None:
     runs, ops = zip(*ask.waits, strict=True)
     await db.run("looked_back", runs=list(runs), ops=list(ops))
 
 
-async def _unsettled(db: Database, ask: d.Unsettled) -> list[Publication]:
+async def _unsettled(db: Database, ask: c.Unsettled) -> list[Publication]:
     return [Publication(*row) for row in await db.rows("publications_unsettled", limit=ask.limit)]
 
 
-async def _shapes(db: Database, ask: d.Shapes) -> list[tuple[Any, ...]]:
+async def _shapes(db: Database, ask: c.Shapes) -> list[tuple[Any, ...]]:
     return await db.rows("shapes", names=list(ask.names))
 
 
-async def _takers(db: Database, ask: d.Takers) -> list[Waiting]:
+async def _takers(db: Database, ask: c.Takers) -> list[Waiting]:
     run, op = ask.after
     found: list[Waiting] = []
     for match in ask.matches:
@@ -91,7 +92,7 @@ async def _takers(db: Database, ask: d.Takers) -> list[Waiting]:
     return sorted(found, key=lambda wait: (wait.run, wait.op))[: ask.limit]
 
 
-async def _deliver(db: Database, ask: d.Deliver) -> None:
+async def _deliver(db: Database, ask: c.Deliver) -> None:
     runs, ops = [run for run, _, _ in ask.mail], [op for _, op, _ in ask.mail]
     await db.rows("lock_runs", runs=sorted(set(runs)))
     ended = set(await db.rows("end_waits", runs=runs, ops=ops))
@@ -100,29 +101,29 @@ async def _deliver(db: Database, ask: d.Deliver) -> None:
             await deliver(db, run, data, ask.now)
 
 
-async def _subscriptions(db: Database, ask: d.Subscriptions) -> list[Subscription]:
+async def _subscriptions(db: Database, ask: c.Subscriptions) -> list[Subscription]:
     return [subscription_in(data) for (data,) in await db.rows("subscriptions")]
 
 
-async def _settle(db: Database, ask: d.Settle) -> None:
+async def _settle(db: Database, ask: c.Settle) -> None:
     await db.run("settle_publications", ids=list(ask.ids))
 
 
-async def _gathering(db: Database, ask: d.GatheringOf) -> Gathering | None:
+async def _gathering(db: Database, ask: c.GatheringOf) -> Gathering | None:
     found = await db.rows("gathering", workflow=ask.workflow, grp=ask.group)
     return Gathering(*found[0]) if found else None
 
 
-async def _due(db: Database, ask: d.DueGatherings) -> list[Gathering]:
+async def _due(db: Database, ask: c.DueGatherings) -> list[Gathering]:
     return [Gathering(*row) for row in await db.rows("gatherings_due", now=ask.now, limit=ask.limit)]
 
 
-async def _content(db: Database, ask: d.Content) -> list[Gathered]:
+async def _content(db: Database, ask: c.Content) -> list[Gathered]:
     rows = await db.rows("gathered", workflow=ask.workflow, grp=ask.group, limit=ask.limit)
     return [Gathered(*row) for row in rows]
 
 
-async def _keep(db: Database, ask: d.Keep) -> None:
+async def _keep(db: Database, ask: c.Keep) -> None:
     gathering = ask.gathering
     workflow, grp = gathering.workflow, gathering.group
     if ask.dropped:
@@ -148,27 +149,27 @@ async def _keep(db: Database, ask: d.Keep) -> None:
         await db.run("drop_gathering", workflow=workflow, grp=grp)
 
 
-async def _start(db: Database, ask: d.Start) -> int:
+async def _start(db: Database, ask: c.Start) -> int:
     made = await create_runs(db, ask.runs, [None] * len(ask.runs))
     return sum(new is not None for new in made)
 
 
-_WAYS: dict[type[d.Ask], Callable[[Database, Any], Awaitable[Any]]] = {
-    d.Lock: _lock,
-    d.Unnumbered: _unnumbered,
-    d.Number: _number,
-    d.NewWaits: _new_waits,
-    d.Numbered: _numbered,
-    d.LookedBack: _looked_back,
-    d.Unsettled: _unsettled,
-    d.Shapes: _shapes,
-    d.Takers: _takers,
-    d.Deliver: _deliver,
-    d.Subscriptions: _subscriptions,
-    d.Settle: _settle,
-    d.GatheringOf: _gathering,
-    d.DueGatherings: _due,
-    d.Content: _content,
-    d.Keep: _keep,
-    d.Start: _start,
+_WAYS: dict[type[c.Ask], Callable[[Database, Any], Awaitable[Any]]] = {
+    c.Lock: _lock,
+    c.Unnumbered: _unnumbered,
+    c.Number: _number,
+    c.NewWaits: _new_waits,
+    c.Numbered: _numbered,
+    c.LookedBack: _looked_back,
+    c.Unsettled: _unsettled,
+    c.Shapes: _shapes,
+    c.Takers: _takers,
+    c.Deliver: _deliver,
+    c.Subscriptions: _subscriptions,
+    c.Settle: _settle,
+    c.GatheringOf: _gathering,
+    c.DueGatherings: _due,
+    c.Content: _content,
+    c.Keep: _keep,
+    c.Start: _start,
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.storage import distribution as d
+from perdure.storage import conversation as c
+from perdure.storage import distribution as algorithm
 from perdure.storage.publications import (
     Distributed,
     Gathered,
@@ -23,7 +24,7 @@ from perdure.storage.sqlite.rows import as_json
 
 def distribute(db: Database, now: float) -> Distributed:
     """One distribution, inside a transaction of the writer."""
-    conversation = d.distribute(now)
+    conversation = algorithm.distribute(now)
     answer: Any = None
     while True:
         try:
@@ -40,46 +41,46 @@ def number_all(db: Database, now: float) -> int:
     found = db.rows("publications_new", {"limit": -1})
     if found:
         first = max(last + 1, number_at(now))
-        _number(db, d.Number([(row[0], first + place) for place, row in enumerate(found)]))
+        _number(db, c.Number([(row[0], first + place) for place, row in enumerate(found)]))
         last = first + len(found) - 1
     return last
 
 
-def _lock(db: Database, ask: d.Lock) -> int | None:
+def _lock(db: Database, ask: c.Lock) -> int | None:
     number: int | None = db.value("lock_clock")
     return number
 
 
-def _unnumbered(db: Database, ask: d.Unnumbered) -> list[Publication]:
+def _unnumbered(db: Database, ask: c.Unnumbered) -> list[Publication]:
     return _publications(db, "publications_new", limit=ask.limit)
 
 
-def _number(db: Database, ask: d.Number) -> None:
+def _number(db: Database, ask: c.Number) -> None:
     db.many("number_publication", [(number, id) for id, number in ask.numbers])
     db.run("set_clock", {"number": ask.numbers[-1][1]})
 
 
-def _new_waits(db: Database, ask: d.NewWaits) -> list[Waiting]:
+def _new_waits(db: Database, ask: c.NewWaits) -> list[Waiting]:
     return [Waiting(*row) for row in db.rows("waits_new", {"limit": ask.limit})]
 
 
-def _numbered(db: Database, ask: d.Numbered) -> list[Publication]:
+def _numbered(db: Database, ask: c.Numbered) -> list[Publication]:
     return _publications(db, "publications_after", name=ask.name, after=ask.after, limit=ask.limit)
 
 
-def _looked_back(db: Database, ask: d.LookedBack) -> None:
+def _looked_back(db: Database, ask: c.LookedBack) -> None:
     db.many("looked_back", ask.waits)
 
 
-def _unsettled(db: Database, ask: d.Unsettled) -> list[Publication]:
+def _unsettled(db: Database, ask: c.Unsettled) -> list[Publication]:
     return _publications(db, "publications_unsettled", limit=ask.limit)
 
 
-def _shapes(db: Database, ask: d.Shapes) -> list[tuple[Any, ...]]:
+def _shapes(db: Database, ask: c.Shapes) -> list[tuple[Any, ...]]:
     return db.rows("shapes", {"names": as_json(ask.names)})
 
 
-def _takers(db: Database, ask: d.Takers) -> list[Waiting]:
+def _takers(db: Database, ask: c.Takers) -> list[Waiting]:
     run, op = ask.after
     found: list[Waiting] = []
     for match in ask.matches:
@@ -88,35 +89,35 @@ def _takers(db: Database, ask: d.Takers) -> list[Waiting]:
     return sorted(found, key=lambda wait: (wait.run, wait.op))[: ask.limit]
 
 
-def _deliver(db: Database, ask: d.Deliver) -> None:
+def _deliver(db: Database, ask: c.Deliver) -> None:
     for run, op, data in ask.mail:
         if db.run("close_wait", {"run": run, "op": op}):
             deliver(db, run, data, ask.now)
 
 
-def _subscriptions(db: Database, ask: d.Subscriptions) -> list[Subscription]:
+def _subscriptions(db: Database, ask: c.Subscriptions) -> list[Subscription]:
     return [subscription_in(data) for (data,) in db.rows("subscriptions")]
 
 
-def _settle(db: Database, ask: d.Settle) -> None:
+def _settle(db: Database, ask: c.Settle) -> None:
     db.many("settle_publication", [(id,) for id in ask.ids])
 
 
-def _gathering(db: Database, ask: d.GatheringOf) -> Gathering | None:
+def _gathering(db: Database, ask: c.GatheringOf) -> Gathering | None:
     found = db.rows("gathering", {"workflow": ask.workflow, "grp": ask.group})
     return Gathering(*found[0]) if found else None
 
 
-def _due(db: Database, ask: d.DueGatherings) -> list[Gathering]:
+def _due(db: Database, ask: c.DueGatherings) -> list[Gathering]:
     return [Gathering(*row) for row in db.rows("gatherings_due", {"now": ask.now, "limit": ask.limit})]
 
 
-def _content(db: Database, ask: d.Content) -> list[Gathered]:
+def _content(db: Database, ask: c.Content) -> list[Gathered]:
     bindings: dict[str, Value] = {"workflow": ask.workflow, "grp": ask.group, "limit": ask.limit}
     return [Gathered(*row) for row in db.rows("gathered", bindings)]
 
 
-def _keep(db: Database, ask: d.Keep) -> None:
+def _keep(db: Database, ask: c.Keep) -> None:
     gathering = ask.gathering
     place = {"workflow": gathering.workflow, "grp": gathering.group}
     if ask.dropped:
@@ -131,7 +132,7 @@ def _keep(db: Database, ask: d.Keep) -> None:
         db.run("drop_gathering", place)
 
 
-def _start(db: Database, ask: d.Start) -> int:
+def _start(db: Database, ask: c.Start) -> int:
     return sum(create_runs(db, ask.runs))
 
 
@@ -144,22 +145,22 @@ def _publications(db: Database, query: str, **bindings: Any) -> list[Publication
     return [publication_row(row) for row in db.rows(query, bindings)]
 
 
-_WAYS: dict[type[d.Ask], Callable[[Database, Any], Any]] = {
-    d.Lock: _lock,
-    d.Unnumbered: _unnumbered,
-    d.Number: _number,
-    d.NewWaits: _new_waits,
-    d.Numbered: _numbered,
-    d.LookedBack: _looked_back,
-    d.Unsettled: _unsettled,
-    d.Shapes: _shapes,
-    d.Takers: _takers,
-    d.Deliver: _deliver,
-    d.Subscriptions: _subscriptions,
-    d.Settle: _settle,
-    d.GatheringOf: _gathering,
-    d.DueGatherings: _due,
-    d.Content: _content,
-    d.Keep: _keep,
-    d.Start: _start,
+_WAYS: dict[type[c.Ask], Callable[[Database, Any], Any]] = {
+    c.Lock: _lock,
+    c.Unnumbered: _unnumbered,
+    c.Number: _number,
+    c.NewWaits: _new_waits,
+    c.Numbered: _numbered,
+    c.LookedBack: _looked_back,
+    c.Unsettled: _unsettled,
+    c.Shapes: _shapes,
+    c.Takers: _takers,
+    c.Deliver: _deliver,
+    c.Subscriptions: _subscriptions,
+    c.Settle: _settle,
+    c.GatheringOf: _gathering,
+    c.DueGatherings: _due,
+    c.Content: _content,
+    c.Keep: _keep,
+    c.Start: _start,
 }

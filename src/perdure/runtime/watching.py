@@ -1,0 +1,74 @@
+"""Looking again and again for what has to be done with the store: at once when poked, soon after hints, by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable
+
+from perdure.errors import StoreError
+from perdure.runtime.timers import Alarm, Timers
+
+#: Least seconds between two looks that mere hints lead to.
+HINT_PAUSE = 0.25
+#: Seconds before the next look after one that the store refused.
+RETRY_EVERY = 0.5
+
+
+class Watch:
+    """What every worker looks for; who finds it first does it, by one transaction of the store."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], timers: Timers
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._timers = timers
+        self._poked = asyncio.Event()
+        self._alarm: Alarm | None = None
+        self._looked_at = float("-inf")
+        self._hinted = False  # a hint has a look planned
+
+    @abstractmethod
+    async def look(self) -> None:
+        """Do what there is to do."""
+
+    @abstractmethod
+    def refused(self, error: StoreError) -> None:
+        """Tell people that the store couldn't be reached."""
+
+    def poke(self) -> None:
+        """There may be something to do: look at once."""
+        self._poked.set()
+
+    def hint(self) -> None:
+        """Something has happened that may lead to something to do: look soon, but not for every such hint."""
+        if self._hinted:
+            return  # many of them come while runs end
+        pause = self._looked_at + HINT_PAUSE - self._loop.time()
+        if pause <= 0:
+            self.poke()
+        else:
+            self._hinted = True
+            self._loop.call_later(pause, self.poke)
+
+    async def run(self) -> None:
+        """Look, for ever."""
+        self.poke()
+        while True:
+            await self._poked.wait()
+            self._poked.clear()
+            self._hinted = False
+            self._looked_at = self._loop.time()
+            try:
+                await self.look()
+            except StoreError as error:
+                self.refused(error)
+                self.look_at(self._clock() + RETRY_EVERY)
+
+    def look_at(self, due: float) -> None:
+        """Look again at `due`, or earlier if that is planned already."""
+        if self._alarm is None or self._alarm.action is None or due < self._alarm.due:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = self._timers.at(due, self.poke)
