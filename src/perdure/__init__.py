@@ -34,6 +34,7 @@ from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.messages import Message, receive, send, until
 from perdure.api.oneshot import run
 from perdure.api.polling import poll
+from perdure.api.publications import PublicationInfo, SubscriptionInfo, event, publish, publish_in
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
@@ -46,6 +47,7 @@ from perdure.core.doubt import Done
 from perdure.core.rates import Rate
 from perdure.core.retry import Retry
 from perdure.core.status import Status
+from perdure.core.subscribing import Event
 from perdure.errors import (
     CallbackCompletedError,
     CallbackError,
@@ -99,6 +101,7 @@ __all__ = [
     "CompensationFailed",
     "Done",
     "Engine",
+    "Event",
     "ForkPlan",
     "Handle",
     "HandlerFailed",
@@ -114,6 +117,7 @@ __all__ = [
     "OutcomeUnknown",
     "PerdureError",
     "Permanent",
+    "PublicationInfo",
     "Rate",
     "RateLimit",
     "RateLimited",
@@ -143,6 +147,7 @@ __all__ = [
     "StoreError",
     "StrayMessage",
     "StreamItem",
+    "SubscriptionInfo",
     "UnitInfo",
     "UnknownCallbackError",
     "UnknownHandlerError",
@@ -156,6 +161,7 @@ __all__ = [
     "emit",
     "entity",
     "errors",
+    "event",
     "events",
     "failure",
     "heartbeat",
@@ -168,6 +174,8 @@ __all__ = [
     "on_update",
     "patched",
     "poll",
+    "publish",
+    "publish_in",
     "random",
     "read",
     "receive",

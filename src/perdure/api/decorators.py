@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from perdure.api.durable import OnCancel, Step, Workflow, checked_on_cancel, checked_queue, time_limit
 from perdure.core.retry import DEFAULT_RETRY, TRANSACTION_RETRY, Retry
+from perdure.core.subscribing import Event
 from perdure.errors import ConfigurationError
 from perdure.runtime.databases import UserDatabase
 from perdure.runtime.definitions import (
@@ -212,7 +213,7 @@ def step(
 def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, guard: bool = True, pinned: bool = False
+    *, name: str | None = None, guard: bool = True, pinned: bool = False, on: Event | None = None
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 def workflow(
     function: Callable[..., Any] | None = None,
@@ -221,6 +222,7 @@ def workflow(
     name: str | None = None,
     guard: bool = True,
     pinned: bool = False,
+    on: Event | None = None,
 ) -> Any:
     """Make an async function a durable workflow: orchestration only, no I/O of its own.
 
@@ -229,9 +231,11 @@ def workflow(
         guard: turn I/O in the workflow's code into ForbiddenInWorkflowError.
         pinned: a run stays with workers of the version that began it, see `Engine(version=...)`. By default
             it moves on to whatever code is there.
+        on: the event that starts it, whenever one is published; it is called with what was published. A
+            subscription begins when a worker that has it first signs up, and ends when it is removed.
 
     Raises:
-        ConfigurationError: it isn't an async function.
+        ConfigurationError: it isn't an async function, or doesn't take one argument and `on` is given.
         DuplicateNameError: another workflow has this name.
 
     Example:
@@ -241,6 +245,6 @@ def workflow(
     """
 
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
-        return Workflow(define_workflow(function, name, guard, pinned))
+        return Workflow(define_workflow(function, name, guard, pinned, on))
 
     return decorate if function is None else decorate(function)

@@ -12,6 +12,14 @@ from perdure.api.entities import Proxy, known_entity
 from perdure.api.handle import Handle
 from perdure.api.limits import Limits
 from perdure.api.listing import earliest, list_runs
+from perdure.api.publications import (
+    PublicationInfo,
+    SubscriptionInfo,
+    new_publication,
+    publication_info,
+    publish_at,
+    subscription_info,
+)
 from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
 from perdure.api.workerinfo import WorkerInfo, worker_info
@@ -21,6 +29,8 @@ from perdure.runtime.settings import Settings
 from perdure.storage.records import RunFilter
 
 E = TypeVar("E")
+
+PAGE = 500  #: publications fetched at once
 
 
 class Doors:
@@ -90,6 +100,62 @@ class Doors:
     def limits(self) -> Limits:
         """Rate limits: what they allow at the moment, and blocking them."""
         return Limits(self._open())
+
+    async def publish(self, name: str, payload: Any = None, *, key: str | None = None) -> bool:
+        """Publish an event: it starts or resumes every run that subscribed, each once. Durable when this returns.
+
+        Args:
+            name: the event's name.
+            payload: plain data, or anything else that has a JSON form.
+            key: a second event with this name and key is ignored for as long as the first is kept, see
+                `Engine(keep_publications=...)`.
+
+        Returns:
+            Whether it is new.
+
+        Raises:
+            ConfigurationError: the name or the key can't be one.
+            NotSerializableError, PayloadTooLargeError: the payload can't be recorded.
+
+        Example:
+            >>> await engine.publish("order.paid", {"id": "o-7"}, key="o-7")  # doctest: +SKIP
+        """
+        connection = self._open()
+        limit = self._settings.max_payload
+        new = new_publication(name, payload, key, at=connection.clock(), max_payload=limit)
+        return await publish_at(connection, new)
+
+    async def publications(
+        self, name: str | None = None, *, limit: int | None = 100
+    ) -> AsyncIterator[PublicationInfo]:
+        """Published events that are still kept, newest first.
+
+        Args:
+            name: only those with this name.
+            limit: how many at most, None = all.
+        """
+        store = self._open().store.publications
+        before: int | None = None
+        left = limit
+        while left is None or left > 0:
+            page = await store.find(name=name, before=before, limit=PAGE if left is None else min(left, PAGE))
+            for row in page:
+                yield publication_info(row)
+            before = page[-1].number if page else None
+            if before is None:
+                return
+            left = None if left is None else left - len(page)
+
+    async def subscriptions(self) -> list[SubscriptionInfo]:
+        """The workflows that are started by published events, by name."""
+        return [subscription_info(row) for row in await self._open().store.publications.subscriptions()]
+
+    async def unsubscribe(self, workflow: str) -> bool:
+        """End the subscription of a workflow, and forget what is gathered for it. False: it has none.
+
+        A worker whose code still has the workflow subscribed begins it anew when it starts.
+        """
+        return await self._open().store.publications.unsubscribe(workflow)
 
     @property
     def schedules(self) -> Schedules:

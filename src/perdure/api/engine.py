@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from types import TracebackType
 
 from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.starter import Starter
+from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.results import Results
-from perdure.runtime.settings import Settings, processors
+from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
 from perdure.runtime.worker import Worker
 from perdure.storage.urls import store_for
@@ -45,6 +47,7 @@ class Engine(Doors, Starter):
         max_recoveries: a run that takes its worker down more often than this in a row is blocked.
         turn_limit: seconds workflow code may run without awaiting; None = for ever (for debuggers).
         max_payload: largest encoded input or result, in bytes.
+        keep_publications: how long published events are kept for runs that look back, in seconds; None = for ever.
         grace: seconds that executing steps have to finish when the engine closes.
         name: the worker's name in listings.
         version: what you call the version of this program's code, see `workflow(pinned=True)`.
@@ -73,6 +76,7 @@ class Engine(Doors, Starter):
         max_recoveries: int = 10,
         turn_limit: float | None = 2.0,
         max_payload: int = 2 * 1024 * 1024,
+        keep_publications: float | timedelta | None = KEEP_PUBLICATIONS,
         grace: float = 5.0,
         name: str | None = None,
         version: str | None = None,
@@ -97,6 +101,9 @@ class Engine(Doors, Starter):
             max_recoveries=max_recoveries,
             turn_limit=turn_limit,
             max_payload=max_payload,
+            keep_publications=None
+            if keep_publications is None
+            else seconds(keep_publications, "keep_publications"),
             grace=grace,
             name=name,
             version=version or "",

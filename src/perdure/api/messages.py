@@ -69,7 +69,7 @@ async def receive(name: str, type: Any = None, timeout: float | timedelta | None
     machine = _machine("receive()")
     check_name(name)
     limit = None if timeout is None else seconds(timeout, "timeout")
-    return await _Await(machine.receive(name, _reader(type), limit))
+    return await Awaiting(machine.receive(name, reader(type), limit))
 
 
 async def until(predicate: Callable[[], object], timeout: float | timedelta | None = None) -> None:
@@ -91,7 +91,7 @@ async def until(predicate: Callable[[], object], timeout: float | timedelta | No
     if not callable(predicate):
         msg = f"until() takes a function that tells whether to go on, as in until(lambda: done), not {predicate!r}"
         raise UsageError(msg)
-    await _Await(machine.until(predicate, None if timeout is None else seconds(timeout, "timeout")))
+    await Awaiting(machine.until(predicate, None if timeout is None else seconds(timeout, "timeout")))
 
 
 async def send(run_id: str, name: str, value: Any) -> None:
@@ -113,10 +113,10 @@ async def send(run_id: str, name: str, value: Any) -> None:
     """
     machine = _machine("send()", ": outside of it, use engine.get(id).send(name, value)")
     check_run_id(run_id)
-    await _Await(machine.send(run_id, name, encode_value(name, value, machine.max_payload)))
+    await Awaiting(machine.send(run_id, name, encode_value(name, value, machine.max_payload)))
 
 
-class _Await:
+class Awaiting:
     """Awaits what a machine gives."""
 
     __slots__ = ("_generator",)
@@ -141,7 +141,7 @@ _CODECS_MAX = 1000
 _WHY_MAX = 500  # characters of the reason for which a message is set aside
 
 
-def _reader(type: Any) -> Callable[[bytes], Any]:
+def reader(type: Any) -> Callable[[bytes], Any]:
     """Decodes messages as `type`; raises UndecodableError, which tells people why one is set aside."""
     codec = _codec(Any if type is None else type)
 

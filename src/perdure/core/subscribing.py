@@ -85,9 +85,7 @@ class Event:
 def check_event_name(name: object, what: str = "name") -> None:
     """Raises ConfigurationError for names and keys that would make trouble in logs, shells and URLs."""
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX or not name.isprintable():
-        msg = (
-            f"{name!r} can't be an event's {what}: that is a string of 1 to {NAME_MAX} printable characters"
-        )
+        msg = f"{name!r} can't be an event's {what}: that is a string of 1 to {NAME_MAX} printable characters"
         raise ConfigurationError(msg)
 
 

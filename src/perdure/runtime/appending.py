@@ -29,6 +29,7 @@ from perdure.runtime.reception import Reception
 from perdure.runtime.takeover import FED
 from perdure.runtime.work import Work
 from perdure.storage.errands import StopErrand
+from perdure.storage.publications import OpenWait, Publish
 from perdure.storage.records import Append, Appended, BlockCode, RunRow, Stale
 
 logger = logging.getLogger("perdure.driver")
@@ -188,6 +189,8 @@ class Appending(Collecting):
             self._reception.sent()
         if append.effects and any(isinstance(effect, StopErrand) for effect in append.effects):
             self.host.changed()  # it may be driven here, and has mail
+        if append.effects and any(isinstance(effect, Publish | OpenWait) for effect in append.effects):
+            self.host.distribute()
         if append.children:
             for child, (run, epoch) in zip(append.children, result.children, strict=True):
                 self.host.child_created(child, run, epoch)

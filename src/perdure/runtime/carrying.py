@@ -12,6 +12,7 @@ from perdure.core import events as ev
 from perdure.core.commands import (
     AwaitCallback,
     AwaitMessage,
+    AwaitPublication,
     CancelOperation,
     Command,
     ConcludeStep,
@@ -31,6 +32,7 @@ from perdure.runtime.host import Host
 from perdure.runtime.work import Work
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import Effect
+from perdure.storage.publications import OpenWait
 from perdure.storage.records import NewRun
 
 
@@ -134,6 +136,22 @@ def _await_message(run: Run, command: AwaitMessage) -> None:
     run.host.watch(run, command)
 
 
+def _await_publication(run: Run, command: AwaitPublication) -> None:
+    if not command.recorded:
+        event = ev.PublicationAwaited(
+            at=run.now(),
+            op=command.id,
+            name=command.name,
+            where=command.where,
+            since=command.since,
+            after=command.after,
+            timeout=command.timeout,
+        )
+        wait = OpenWait(command.id, command.name, command.where, command.since, command.after)
+        run.write_down(event, [wait])
+    run.host.watch(run, command)
+
+
 def _send_message(run: Run, command: SendMessage) -> None:
     run.host.send_message(run, command)
 
@@ -172,6 +190,7 @@ _WAYS: dict[type[Any], Callable[[Run, Any], None]] = {
     StartTimer: _start_timer,
     StartChild: _start_child,
     AwaitMessage: _await_message,
+    AwaitPublication: _await_publication,
     SendMessage: _send_message,
     WriteDown: _write_down,
     CancelOperation: _cancel,

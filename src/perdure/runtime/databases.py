@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, cast
 
@@ -196,6 +197,51 @@ def _begun_on_sqlite(connection: Any) -> Generator[None, None, None]:
         connection.execute("COMMIT")
 
 
+def execute_on(
+    connection: Any, statements: Mapping[str, str], values: dict[str, Any], why: str
+) -> Awaitable[None]:
+    """Execute a statement on an open connection of the user's, in the transaction that it is in.
+
+    Args:
+        statements: by dialect; the one for SQLite isn't for the driver of the standard library.
+        why: what for, for messages: "publish_in()".
+
+    Returns:
+        To be awaited if the connection is; else it is done already.
+
+    Raises:
+        ConfigurationError: it isn't a connection that this can be done on.
+    """
+    if not _is_connection(connection):
+        msg = f"{why} got {_described(connection)}: give an open connection of psycopg 3, SQLAlchemy or apsw"
+        raise ConfigurationError(msg)
+    dialect = _dialect(connection)
+    if dialect not in statements or (dialect == "sqlite" and _root(connection) != "apsw"):
+        msg = (
+            f"{why} got {_described(connection)} ({dialect}): it takes connections to PostgreSQL, or of apsw to the "
+            "engine's SQLite file. The sqlite3 module brings a SQLite of its own, and two of them in one process "
+            "break the locks on a file"
+        )
+        raise ConfigurationError(msg)
+    statement = Statement(statements[dialect], values)
+    if _is_async(connection):
+        return _awaited(_AsyncTransaction(connection), statement)
+    _SyncTransaction(connection).execute(statement)
+    return _Done()
+
+
+async def _awaited(transaction: _AsyncTransaction, statement: Statement) -> None:
+    await transaction.execute(statement)
+
+
+class _Done:
+    """What may be awaited, and is done."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
 # -- recognising --------------------------------------------------------------------------------------
 
 
@@ -273,9 +319,7 @@ def _in_transaction(connection: Any) -> bool:
 
 
 def _for_psycopg(text: str) -> str:
-    for name in ("run", "step", "result", "at"):
-        text = text.replace(f":{name}", f"%({name})s")
-    return text
+    return re.sub(r":(\w+)", r"%(\1)s", text)
 
 
 def _tuple_rows() -> Any:

@@ -18,6 +18,7 @@ from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
 from perdure.core.events import RunStarted
 from perdure.core.retry import DEFAULT_RETRY, Retry
+from perdure.core.subscribing import Event
 from perdure.errors import ConfigurationError, DuplicateNameError
 from perdure.runtime.limits import Limited, check_costs
 
@@ -88,6 +89,7 @@ class WorkflowDefinition:
     guard: bool
     pinned: bool = False
     entity: bool = False  #: it only takes calls, each of which is summed up (see entities.py)
+    on: Event | None = None  #: what is published and starts it
 
     def begin(self, started: RunStarted) -> Coroutine[Any, Any, Any]:
         """The coroutine of a run that starts with this event."""
@@ -170,18 +172,24 @@ def define_step(
 
 
 def define_workflow(
-    function: Callable[..., Any], name: str | None, guard: bool, pinned: bool = False
+    function: Callable[..., Any],
+    name: str | None,
+    guard: bool,
+    pinned: bool = False,
+    on: Event | None = None,
 ) -> WorkflowDefinition:
     """Make and register a workflow.
 
     Raises:
-        ConfigurationError: it isn't an async function.
+        ConfigurationError: it isn't an async function, or can't be started by an event.
         DuplicateNameError: another function has this name.
     """
     _check_function(function, "@workflow")
     if not inspect.iscoroutinefunction(function):
         msg = f"@workflow needs an `async def` function; {function.__qualname__} isn't one"
         raise ConfigurationError(msg)
+    if on is not None:
+        _check_started_by(on, function)
     durable = durable_name(function, name)
     definition = WorkflowDefinition(
         name=durable,
@@ -190,9 +198,25 @@ def define_workflow(
         result=ValueCodec(_returned(function), f"result of workflow {durable}", owner=function),
         guard=guard,
         pinned=pinned,
+        on=on,
     )
     _register(_workflows, definition, "workflow")
     return definition
+
+
+def _check_started_by(on: object, function: Callable[..., Any]) -> None:
+    """Whether an event can start this workflow: it has one argument for it."""
+    if not isinstance(on, Event):
+        msg = f'@workflow(on={on!r}): give an event, as in on=perdure.Event("order.paid")'
+        raise ConfigurationError(msg)
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        msg = (
+            f"@workflow(on={on!r}) can't take {function.__qualname__}: it is called with one argument, what was "
+            f"published ({error})"
+        )
+        raise ConfigurationError(msg) from None
 
 
 def _returned(function: Callable[..., Any]) -> Any:
@@ -279,6 +303,11 @@ def stays_pinned(workflow: str) -> bool:
 def is_entity(name: str) -> bool:
     """Whether this process knows the workflow of that name as an entity's."""
     return name in _workflows and _workflows[name].entity
+
+
+def defined_workflows() -> list[WorkflowDefinition]:
+    """All workflows this process has code for, by name."""
+    return [_workflows[name] for name in sorted(_workflows)]
 
 
 def workflow_names() -> list[str]:

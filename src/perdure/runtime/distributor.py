@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from perdure.errors import StoreError
 from perdure.runtime.definitions import WorkflowDefinition, defined_workflows, registered
+from perdure.runtime.settings import Settings
 from perdure.runtime.timers import Timers
 from perdure.runtime.watching import Watch
 from perdure.storage.protocol import Store
@@ -32,8 +33,7 @@ class Distributor(Watch):
     """Looks for publications that haven't reached everybody who wants them.
 
     Args:
-        queues: the worker's; the first one is where runs go unless their subscription says otherwise.
-        keep: how long publications are kept, in seconds; None = for ever.
+        settings: the first queue there is where runs go unless their subscription says otherwise.
         arrived: called when runs were started, or mail was sent.
     """
 
@@ -41,17 +41,14 @@ class Distributor(Watch):
         self,
         store: Store,
         loop: asyncio.AbstractEventLoop,
-        clock: Callable[[], float],
+        settings: Settings,
         timers: Timers,
-        *,
-        queues: Sequence[str],
-        keep: float | None,
         arrived: Callable[[], None],
     ) -> None:
-        super().__init__(loop, clock, timers)
+        super().__init__(loop, settings.clock, timers)
         self._store = store
-        self._queues = queues
-        self._keep = keep
+        self._queue = settings.queues[0]
+        self._keep = settings.keep_publications
         self._arrived = arrived
         self._forgot_at = loop.time()
         self._known = 0  # how many workflows there were when subscriptions were made known
@@ -64,7 +61,7 @@ class Distributor(Watch):
         self._known = registered()
         definitions = defined_workflows()
         wanted = [
-            subscription_of(definition, self._queues[0])
+            subscription_of(definition, self._queue)
             for definition in definitions
             if definition.on is not None
         ]
@@ -107,8 +104,9 @@ class Distributor(Watch):
         if self._keep is None or self._loop.time() < self._forgot_at + FORGET_EVERY:
             return
         before = number_at(self._clock() - self._keep)
-        while await self._store.publications.forget(before=before, limit=FORGET_MAX) == FORGET_MAX:
-            await asyncio.sleep(0)
+        gone = FORGET_MAX
+        while gone == FORGET_MAX:
+            gone = await self._store.publications.forget(before=before, limit=FORGET_MAX)
         self._forgot_at = self._loop.time()
 
 

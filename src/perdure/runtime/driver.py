@@ -44,6 +44,7 @@ from perdure.runtime.takeover import first_moment, take_over
 from perdure.runtime.timelimit import TimeLimited
 from perdure.runtime.work import FOLLOWED, Work
 from perdure.storage.attributes import Misfit
+from perdure.storage.publications import CloseWaits
 from perdure.storage.records import BlockCode, RunRow
 
 
@@ -131,6 +132,8 @@ class Driver(Appending, TimeLimited):
             return
         if isinstance(event, ev.CallbackEnded):
             event, value = self.machine.read_callback(event)
+        elif isinstance(event, ev.PublicationArrived):
+            event, value = self.machine.read_publication(event)
         self._buffer.append((msgspec.structs.replace(event, at=self._last_at), value))
 
     def reception(self) -> Reception:
@@ -197,6 +200,8 @@ class Driver(Appending, TimeLimited):
         if self._ending is None:
             self._ending = last
             self.work.drop()
+            if self.machine.listening is not None:
+                self.add_effect(CloseWaits())
 
     def release(self, wake_at: float | None) -> None:
         """Hand the run back, to be driven again at `wake_at` or when something arrives for it."""

@@ -45,6 +45,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         generation=generation,
         keys=generation,
         donor=None,
+        heard=started.heard if machine.listening is None else machine.listening.heard(),
     )
     new = NewRun(
         id=machine.run_id,

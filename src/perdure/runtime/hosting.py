@@ -14,6 +14,7 @@ from perdure.core import events as ev
 from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartChild
 from perdure.core.status import Status
 from perdure.runtime.deadlines import Deadlines
+from perdure.runtime.distributor import Distributor
 from perdure.runtime.driver import Driver
 from perdure.runtime.family import Family, row_of
 from perdure.runtime.fleet import DECLARED_DEAD
@@ -33,6 +34,7 @@ class Hosting:
 
     drivers: dict[int, Driver]
     scheduler: Scheduler
+    distributor: Distributor
     _loop: asyncio.AbstractEventLoop
     _residency: Residency
     _family: Family
@@ -87,6 +89,10 @@ class Hosting:
 
     def send_message(self, driver: Driver, operation: SendMessage) -> None:
         self._family.send(driver, operation)
+
+    def distribute(self) -> None:
+        """Something was published, or a run waits for it."""
+        self.distributor.poke()
 
     def cancel_run(self, id: str, reason: str) -> None:
         self._family.cancel(id, reason, self.changed)

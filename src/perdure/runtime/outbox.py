@@ -21,6 +21,7 @@ from perdure.errors import StaleWorkerError, StoreError
 from perdure.runtime.listeners import Listeners
 from perdure.runtime.stepcontext import StepInfo
 from perdure.storage.protocol import Store
+from perdure.storage.publications import Publication, keyed_id, op_id
 from perdure.storage.streams import StepItems
 
 logger = logging.getLogger("perdure.outbox")
@@ -52,9 +53,12 @@ class Outlet:
 
     Attributes:
         closed: the attempt is over, what it still emits isn't kept.
+        publications: what is published with its result.
     """
 
-    __slots__ = ("_drained", "_outbox", "closed", "driven", "info", "max_payload", "outstanding", "refused")
+    __slots__ = (
+        "_drained", "_outbox", "closed", "driven", "info", "max_payload", "outstanding", "publications", "refused",
+    )  # fmt: skip
 
     def __init__(self, outbox: Outbox, driven: Driven, info: StepInfo, max_payload: int) -> None:
         self._outbox = outbox
@@ -65,6 +69,7 @@ class Outlet:
         self.outstanding = 0
         self.refused = False
         self.closed = False
+        self.publications: list[Publication] | None = None
 
     def emit(self, stream: str, data: bytes) -> None:
         """Put an encoded item into a stream. From any thread.
@@ -79,6 +84,15 @@ class Outlet:
             )
             raise StaleWorkerError(msg)
         self._outbox.put(self, stream, data)
+
+    def publish(self, name: str, key: str | None, data: bytes) -> None:
+        """Publish something with the outcome of the attempt, if that is a result. From any thread."""
+        if self.publications is None:
+            self.publications = []
+        if not self.closed:
+            op = f"{self.info.step_id}/publish:{len(self.publications) + 1}"
+            id = op_id(self.info.run_id, self.info.keys, op) if key is None else keyed_id(name, key)
+            self.publications.append(Publication(id, name, key, data, 0.0))
 
     async def see_through(self) -> None:
         """The body is over: let what it has emitted become durable (or refused for good) before its outcome."""

@@ -6,6 +6,7 @@ is in there as the JSON bytes of the codec, exceptions as a Failure; nothing is 
     engine  -> process   Job
     process -> engine    Begun, then any number of Beat, Item, Used and Logged, then Returned or Raised;
                          instead of all that Unfound, or Late
+    process -> engine    Begun, then any number of Beat, Item, Announced and Logged, then Returned, Raised or Unfound
 """
 
 from __future__ import annotations
@@ -64,6 +65,14 @@ class Item(msgspec.Struct, frozen=True, tag=True):
     """An encoded item for a stream."""
 
     stream: str
+    data: bytes
+
+
+class Announced(msgspec.Struct, frozen=True, tag=True):
+    """Something to be published with the step's result, encoded."""
+
+    name: str
+    key: str | None
     data: bytes
 
 
@@ -136,6 +145,7 @@ class Greeting(msgspec.Struct, frozen=True):
 
 
 Told = Begun | Beat | Item | Logged | Used | Late | Returned | Raised | Unfound
+Told = Begun | Beat | Item | Announced | Logged | Returned | Raised | Unfound
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_told = msgspec.msgpack.Decoder(Told).decode

@@ -13,6 +13,9 @@ from perdure.errors import ConfigurationError
 
 _VERSION_MAX = 100
 
+#: How long events that were published are kept, in seconds.
+KEEP_PUBLICATIONS = 7 * 86_400.0
+
 
 def processors() -> int:
     """How many processors the machine has."""
@@ -41,6 +44,7 @@ class Settings:
         max_recoveries: a run that takes its worker down more often than this in a row is blocked.
         turn_limit: longest time workflow code may run without awaiting, None = for ever.
         max_payload: largest encoded argument list or result, in bytes.
+        keep_publications: how long events that were published are kept, None = for ever.
         grace: how long executing steps may go on when the engine closes.
         name: the worker's name in listings; by default host and process id.
         version: what its users call the version of this worker's code; "" = nothing.
@@ -58,6 +62,7 @@ class Settings:
     max_recoveries: int = 10
     turn_limit: float | None = 2.0
     max_payload: int = 2 * 1024 * 1024
+    keep_publications: float | None = KEEP_PUBLICATIONS
     grace: float = 5.0
     name: str | None = None
     version: str = ""
@@ -81,6 +86,9 @@ class Settings:
             if not getattr(self, name) >= 0:
                 msg = f"{name}={getattr(self, name)!r} can't be negative"
                 raise ConfigurationError(msg)
+        if self.keep_publications is not None and not self.keep_publications >= 0:
+            msg = f"keep_publications={self.keep_publications!r} can't be negative"
+            raise ConfigurationError(msg)
         if self.turn_limit is not None and not self.turn_limit > 0:
             msg = f"turn_limit={self.turn_limit!r} must be greater than 0 seconds, or None for no limit"
             raise ConfigurationError(msg)

@@ -92,6 +92,7 @@ class Outlet(Protocol):
     max_payload: int
 
     def emit(self, stream: str, data: bytes) -> None: ...
+    def publish(self, name: str, key: str | None, data: bytes) -> None: ...
 
 
 #: Makes the executing attempt's outlet on first use, so that steps which emit nothing pay next to nothing.

@@ -41,6 +41,7 @@ from perdure.runtime.definitions import StepDefinition, step_named
 from perdure.runtime.heartbeats import DETAIL_MAX
 from perdure.runtime.limits import RateLimit, check_under
 from perdure.runtime.processtalk import (
+    Announced,
     Beat,
     Begun,
     Greeting,
@@ -101,6 +102,9 @@ class Outlet:
 
     def emit(self, stream: str, data: bytes) -> None:
         self._line.tell(Item(stream, data))
+
+    def publish(self, name: str, key: str | None, data: bytes) -> None:
+        self._line.tell(Announced(name, key, data))
 
 
 class Permission:

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
 from perdure.core import events as ev
@@ -35,6 +37,7 @@ from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.stepcontext import StepInfo
 from perdure.storage.limits import LimitStore
+from perdure.storage.publications import Publish
 from perdure.storage.streams import Settle, Supersede
 
 logger = logging.getLogger("perdure.steps")
@@ -272,6 +275,8 @@ class StepExecutor(Doorway):
         number, began = attempt.info.attempt, attempt.started_at
         if attempt.outlet is not None:
             attempt.run.add_effect(Settle(operation.id))
+            for publication in attempt.outlet.publications or ():
+                attempt.run.add_effect(Publish(msgspec.structs.replace(publication, at=self._clock())))
         event = ev.StepCompleted(self._clock(), operation.id, number, began, data, given, digest)
         attempt.run.record(event, value)
 

@@ -1,4 +1,4 @@
-"""Looking again and again for what has to be done with the store: at once when poked, soon after hints, by the clock."""
+"""Looks again and again for what is to be done in the store: when poked at once, after hints soon, by the clock."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ RETRY_EVERY = 0.5
 class Watch:
     """What every worker looks for; who finds it first does it, by one transaction of the store."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], timers: Timers
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], timers: Timers) -> None:
         self._loop = loop
         self._clock = clock
         self._timers = timers

@@ -20,6 +20,7 @@ from perdure.runtime import collector, guard
 from perdure.runtime.claims import Claims
 from perdure.runtime.deadlines import Deadlines
 from perdure.runtime.definitions import workflow_named
+from perdure.runtime.distributor import Distributor
 from perdure.runtime.draining import drain, end, hand_back
 from perdure.runtime.driver import Driver
 from perdure.runtime.errands import ErrandDefinition, ErrandDriver
@@ -125,6 +126,7 @@ class Worker(Hosting):
         self._deadlines = Deadlines(store.callbacks, self.clock, self._aside, self.look_soon)
         self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._aside)
         self.scheduler = Scheduler(store, loop, self.clock, self.timers, self.changed)
+        self.distributor = Distributor(store, loop, settings, self.timers, self.changed)
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[Any]] = set()
@@ -137,7 +139,8 @@ class Worker(Hosting):
         await refuse_moved(self._store)
         await self._fleet.join()
         collector.relax()
-        duties = (self._fleet.supervise(), self._claims.run(), self.scheduler.run())
+        await self.distributor.sign_up()
+        duties = (self._fleet.supervise(), self._claims.run(), self.scheduler.run(), self.distributor.run())
         self._tasks = [self._loop.create_task(duty) for duty in duties]
         self.poke()
 
@@ -159,10 +162,10 @@ class Worker(Hosting):
     async def _hand_back(self, grace: float) -> None:
         self._fleet.stop()
         self._claims.stop()
-        supervising, claiming, scheduling = self._tasks
+        supervising, claiming, scheduling, distributing = self._tasks
         # what it is taking right now would stay with a worker that drives nothing any more
         await asyncio.wait([claiming], timeout=CLAIM_PATIENCE)
-        await end(claiming, scheduling)
+        await end(claiming, scheduling, distributing)
         await drain(self.steps, self.drivers, self.clock, grace)
         await self.steps.close()
         await self._outbox.close()
@@ -280,6 +283,7 @@ class Worker(Hosting):
         self.look_soon()
         self._inquiry.look_soon()
         self.scheduler.hint()
+        self.distributor.hint()
 
     def look_soon(self) -> None:
         """Something may have come by mail for runs driven here."""
