@@ -17,8 +17,7 @@ from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.heartbeats import Heartbeats, Pulse, starved_error
 from perdure.runtime.outbox import Outlet
 from perdure.runtime.processes import Processes
-from perdure.runtime.processtalk import Beat, Begun, Item, Job, Late, Logged, Raised, Used
-from perdure.runtime.processtalk import Announced, Beat, Begun, Item, Job, Logged, Raised
+from perdure.runtime.processtalk import Announced, Beat, Begun, Item, Job, Late, Logged, Raised, Used
 from perdure.runtime.standins import error_of
 
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")

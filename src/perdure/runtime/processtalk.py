@@ -144,8 +144,7 @@ class Greeting(msgspec.Struct, frozen=True):
     levels: dict[str, int]
 
 
-Told = Begun | Beat | Item | Logged | Used | Late | Returned | Raised | Unfound
-Told = Begun | Beat | Item | Announced | Logged | Returned | Raised | Unfound
+Told = Begun | Beat | Item | Announced | Logged | Used | Late | Returned | Raised | Unfound
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_told = msgspec.msgpack.Decoder(Told).decode

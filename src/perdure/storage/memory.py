@@ -20,8 +20,8 @@ from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
 from perdure.storage.memory_limits import MemoryLimits
 from perdure.storage.memory_moving import MemoryMoving
 from perdure.storage.memory_pauses import MemoryPauses
-from perdure.storage.memory_queues import MemoryQueues, with_dedup
 from perdure.storage.memory_publications import MemoryPublications
+from perdure.storage.memory_queues import MemoryQueues, with_dedup
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_schedules import MemorySchedules
 from perdure.storage.memory_streams import MemoryStreams

@@ -13,8 +13,8 @@ from perdure.storage.callbacks import CallbackRow
 from perdure.storage.effects import UpdateState
 from perdure.storage.generations import following, goes_over, succeeding
 from perdure.storage.memory_effects import take_effect
-from perdure.storage.memory_queues import put_in_line, stands_for
 from perdure.storage.memory_publications import Publications
+from perdure.storage.memory_queues import put_in_line, stands_for
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_streams import Stream, take_back_unsettled
 from perdure.storage.memory_versions import may_drive, serves
