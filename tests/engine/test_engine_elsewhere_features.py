@@ -430,3 +430,34 @@ def test_a_run_that_came_without_its_errand_sends_it_again(place: Place, once: b
             assert len(await sent(handle)) == 2
 
     run(main)
+
+
+SCARCE = perdure.RateLimit("scarce", requests=perdure.Rate(1, per=3600))
+
+
+@step(queue="gpu", limit=SCARCE, retry=perdure.Retry(max_attempts=5, initial=0.001), deadline=86_400.0)
+async def calls(label: str) -> str:
+    BODIES[label] += 1
+    raise KeyError(label)
+
+
+@workflow
+async def calls_in_time() -> str:
+    try:
+        return await calls.with_options(deadline=60.0)("x")
+    except KeyError as error:
+        return f"no {error.args[0]}"
+
+
+def test_a_limit_under_which_it_would_begin_after_its_deadline_fails_it(place: Place) -> None:
+    """At once, by the deadline of the call, which isn't that of the decorator."""
+
+    async def main() -> None:
+        async with here(place) as engine, there(place):
+            handle = await engine.start(calls_in_time(), id="r")
+            assert await handle.result() == "no x"
+            assert BODIES == {"x": 1}
+            (failed,) = await of_kind(handle, events.StepFailed)
+            assert failed.attempt == 1
+
+    run(main)

@@ -194,7 +194,8 @@ def _settle(run: Run, operation: RunStep, report: ev.ErrandEnded, *, abandoned: 
     elif report.result is not None:
         steps.completed(attempt, report.result, UNSET)
     elif report.gives_up and report.failure is not None:
-        steps.fail(attempt.run, operation, operation.failed_attempts, report.started_at, report.failure)
+        failure = operation.last_failure or report.failure
+        steps.fail(attempt.run, operation, operation.failed_attempts, report.started_at, failure)
     elif error is not None:
         steps.raised(attempt, error)
 
