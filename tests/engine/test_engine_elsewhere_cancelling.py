@@ -133,11 +133,10 @@ def test_one_that_executes_is_abandoned(place: Place) -> None:
 
 @workflow
 async def abandons_and_goes_on() -> str:
-    try:
-        async with asyncio.timeout(0.05):
-            await gated.with_options(on_cancel="abandon")("x")
-    except TimeoutError:
-        await perdure.receive("go")
+    step = asyncio.create_task(gated.with_options(on_cancel="abandon")("x"))
+    await perdure.receive("give it up")
+    step.cancel()
+    await perdure.receive("go")
     return "done"
 
 
@@ -146,6 +145,7 @@ def test_the_end_of_an_abandoned_one_is_noted(place: Place) -> None:
         async with here(place) as engine, there(place):
             handle = await engine.start(abandons_and_goes_on(), id="a")
             await begun("x")
+            await handle.send("give it up", None)
 
             async def is_given_up() -> bool:
                 return bool(await of_kind(handle, events.OperationDropped))
