@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start hundreds of processes: they needn't compile everything again, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
+# Test processes at a time; more than cores, as tests wait more than they compute.
+WORKERS ?= 4
 
 .PHONY: help demo test lint unit acceptance others bench soak format clean
 
@@ -22,14 +24,14 @@ test: lint unit acceptance others  ## everything CI runs
 lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pyright
+	@echo "$(BIN)/mypy, $(BIN)/pyright"; \
+		$(BIN)/mypy & mypy=$$!; $(BIN)/pyright; pyright=$$?; wait $$mypy && exit $$pyright
 
 unit: $(VENV)/.dev  ## all tests but those that kill processes
-	$(BIN)/pytest -q -n 2 -m "not acceptance"
+	$(BIN)/pytest -q -n $(WORKERS) -m "not acceptance"
 
 acceptance: $(VENV)/.dev  ## black-box tests with real processes and real kills
-	$(BIN)/pytest -q -n 2 -m acceptance
+	$(BIN)/pytest -q -n $(WORKERS) -m acceptance tests/acceptance
 
 others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this machine
 	$(BIN)/python tests/other_pythons.py
@@ -37,8 +39,8 @@ others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this m
 bench: $(VENV)/.dev  ## our figures beside the raw limits, on SQLite and PostgreSQL
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons
-	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance
+soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons, a slow machine
+	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance tests/acceptance
 	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
 	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss
 	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres

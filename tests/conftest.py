@@ -49,6 +49,8 @@ def pytest_collection_finish() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figures that tests have counted or measured (see tests/acceptance/conftest.py)."""
+    if seed := os.environ.get("PERDURE_TEST_HICCUPS"):
+        terminalreporter.write_line(f"on a machine that hiccups (repeat it with PERDURE_TEST_HICCUPS={seed})")
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "figure" and report.when == "call":

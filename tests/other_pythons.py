@@ -1,8 +1,8 @@
 """Runs the unit tests on the other supported Pythons of this machine: `make others`.
 
 Looks for each version on the PATH and among pyenv's; makes a virtual environment beside the main one, and runs
-there what may depend on the Python, or all of it with PERDURE_SOAK=1. Where no other Python is installed, there is
-nothing to do, and it says so.
+there what may depend on the Python, or all of it with PERDURE_SOAK=1. They run at the same time, and each one's
+output is shown when it has ended. Where no other Python is installed, there is nothing to do, and it says so.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 VERSIONS = ("3.11", "3.12", "3.13")
+WORKERS = 4  #: test processes of all of them together
 PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
 
 #: What the unit tests import; the type checkers of the `dev` extra aren't needed twice.
@@ -49,7 +51,10 @@ def main() -> int:
         say(f"No other Python than this {here} is installed here (looked for {', '.join(VERSIONS)}).")
         return 0
     say(f"Found: {', '.join(f'{version} ({python})' for version, python in found.items())}")
-    failed = [version for version, python in found.items() if not passes(version, python)]
+    workers = max(1, WORKERS // len(found))
+    with ThreadPoolExecutor() as pool:
+        passed = pool.map(lambda other: passes(*other, workers), found.items())
+        failed = [version for version, well in zip(found, passed, strict=True) if not well]
     say(f"Failed on: {', '.join(failed)}" if failed else f"All tests pass on {', '.join(found)}.")
     return 1 if failed else 0
 
@@ -69,23 +74,27 @@ def answers(python: str, version: str) -> bool:
     return told.returncode == 0 and told.stdout.startswith(f"Python {version}.")
 
 
-def passes(version: str, python: str) -> bool:
+def passes(version: str, python: str, workers: int) -> bool:
     folder = ROOT / f".venv-{version}"
     own = str(folder / "bin" / "python")
-    say(f"\nPython {version}")
+    commands = []
     if not answers(own, version):
         shutil.rmtree(folder, ignore_errors=True)
-        if not ran([python, "-m", "venv", str(folder)]):
-            return False
-    install = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
-    tests = [own, "-m", "pytest", "-q", "-n", "2", "-m", "not acceptance"]
-    if not os.environ.get("PERDURE_SOAK"):
-        tests += SHORT
-    return ran(install) and ran(tests)
-
-
-def ran(command: list[str]) -> bool:
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+        commands.append([python, "-m", "venv", str(folder)])
+    pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    commands.append([*pip, *REQUIREMENTS])
+    tests = [own, "-m", "pytest", "-q", "-n", str(workers), "-m", "not acceptance"]
+    commands.append(tests if os.environ.get("PERDURE_SOAK") else [*tests, *SHORT])
+    told = f"\nPython {version}\n"
+    for command in commands:
+        done = subprocess.run(
+            command, cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        told += done.stdout
+        if done.returncode:
+            break
+    say(told)
+    return done.returncode == 0
 
 
 def say(text: str) -> None:

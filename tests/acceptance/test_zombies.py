@@ -37,9 +37,10 @@ def test_a_zombies_writes_are_refused(world: World, figure: Callable[[str], None
             zombie.signal(signal.SIGCONT)
             expected = [sum(2 * n for n in range(30))] * 5 + [2 * n + 1 for n in range(5)]
             assert await results(handles) == expected
-            findings = await check_books(world, client)
+            findings = await check_books(world, client, zombies=True)
             figure(str(findings))
             assert findings.taken_over > 0
+            assert findings.late <= 1, "at most the body that was to begin when it was stopped"
             await logged(zombie, "declared dead")
 
     asyncio.run(scenario())

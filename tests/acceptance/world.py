@@ -31,7 +31,7 @@ PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
 #: More of everything, for a night's run.
 SOAK = os.environ.get("PERDURE_SOAK") == "1"
 
-PATIENCE = 60.0  # seconds after which a test gives up; no statement about speed
+PATIENCE = 120.0  # seconds after which a test gives up; no statement about speed
 
 
 @dataclass(frozen=True)

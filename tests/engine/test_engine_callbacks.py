@@ -236,7 +236,11 @@ def test_its_time_may_be_over(place: Place) -> None:
     run(main)
 
 
-def test_its_time_may_be_over_while_the_run_is_out_of_memory(place: Place) -> None:
+def test_its_time_may_be_over_while_the_run_is_out_of_memory(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.runtime.residency.EVICT_MARGIN", 0.0)
+
     async def main() -> None:
         async with place.engine(evict_after=0.01) as engine:
             handle = await engine.start(asks(timeout=1.3), id="a")

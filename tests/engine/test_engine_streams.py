@@ -344,7 +344,7 @@ def test_replay_emits_nothing_again(place: Place) -> None:
     @workflow(name="streams.evicted")
     async def evicted() -> None:
         emit("words", "before")
-        await asyncio.sleep(1.3)
+        await perdure.receive("go")
         emit("words", "after")
 
     async def main() -> None:
@@ -352,8 +352,9 @@ def test_replay_emits_nothing_again(place: Place) -> None:
             handle = await engine.start(evicted(), id="a")
             assert engine._worker is not None
             drivers = engine._worker.drivers
-            await until(lambda: _has(handle, events.TimerStarted))
+            await until(lambda: _has(handle, events.MessageAwaited))
             await until(lambda: not drivers)
+            await handle.send("go", None)
             await handle.result()
             assert told(await read(engine)) == ["before", "after"]
             assert [event.op for event in await of_kind(handle, events.Emitted)] == ["emit:1", "emit:2"]
