@@ -11,9 +11,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.core.limiting import (
-    HORIZON,
-    NAP,
+from perdure.core.limiting import HORIZON, NAP, turn, usage
+from perdure.core.permits import (
     Ask,
     Batch,
     Block,
@@ -24,8 +23,6 @@ from perdure.core.limiting import (
     Reset,
     Settlement,
     Unblock,
-    turn,
-    usage,
 )
 from perdure.core.rates import MICRO, Rate
 

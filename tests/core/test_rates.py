@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.core.rates import MICRO, Demand, Pace, Rate, reserve, room, settle
+from perdure.core.rates import MICRO, Demand, Pace, Rate, reserve, room
 
 START = 1_700_000_000 * MICRO
 
@@ -86,14 +86,6 @@ def test_a_steady_demand_gets_nearly_the_whole_rate() -> None:
         begun.append(ready)
     tenth = [moment for moment in begun if START + 540 * MICRO <= moment < START + 600 * MICRO]
     assert 430 <= len(tenth) <= 500
-
-
-def test_what_was_not_used_comes_back() -> None:
-    pace = Rate(100, per=10, burst=50).pace
-    _, (arrival,) = reserve([Demand(pace, 0, 50)], START)
-    assert room(pace, arrival, START)[0] == 0
-    assert room(pace, settle(pace, arrival, reserved=50, used=20), START)[0] == 30
-    assert room(pace, settle(pace, arrival, reserved=50, used=60), START)[1] > room(pace, arrival, START)[1]
 
 
 def test_nothing_begins_before_the_moment_until_which_all_is_blocked() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.postgres import lent_database
-from perdure.core.limiting import Ask, Batch, Block, Definition, Reset, Settlement, Unblock
+from perdure.core.permits import Ask, Batch, Block, Definition, Reset, Settlement, Unblock
 from perdure.core.rates import MICRO, Rate
 from perdure.storage.memory import MemoryStore
 from perdure.storage.postgres import PostgresStore

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from perdure.api.connection import Connection
-from perdure.core.limiting import Batch, Block, Change, LimitState, Reset, Unblock, usage
+from perdure.core.limiting import usage
+from perdure.core.permits import Batch, Block, Change, LimitState, Reset, Unblock
 from perdure.core.rates import MICRO, Rate
 from perdure.core.retry import seconds
 from perdure.errors import UsageError

@@ -21,13 +21,25 @@ writes it back.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
 
 import msgspec
 
-from perdure.core.rates import MICRO, Demand, Pace, Rate, reserve, room
+from perdure.core.permits import (
+    WHOLE,
+    Answers,
+    Ask,
+    Batch,
+    Block,
+    Bucket,
+    Definition,
+    LimitState,
+    Permit,
+    Reset,
+    Settlement,
+    Unblock,
+)
+from perdure.core.rates import MICRO, Rate, earliest, room, taken
 
 #: How far ahead a permission is given, in microseconds.
 HORIZON = 100_000
@@ -36,163 +48,8 @@ HORIZON = 100_000
 #: taken back.
 NAP = 900 * MICRO
 
-#: Thousandths in a whole, and of how many settlements a share keeps the memory.
-WHOLE = 1000
+#: Of how many settlements a share keeps the memory.
 MEMORY = 16
-
-
-class Bucket(msgspec.Struct, omit_defaults=True):
-    """What is kept of one unit of a limit. Moments in microseconds since 1970.
-
-    Attributes:
-        limit, per, burst: the rate.
-        arrival: when it would be empty if nothing more came.
-        line, late: the same if those who wait had begun.
-        total: microseconds that were ever reserved; the difference of two tells what was in between.
-        share: how much of what is reserved doesn't come back, in thousandths, as seen lately.
-    """
-
-    limit: int
-    per: float
-    burst: int | None = None
-    arrival: int = 0
-    line: int = 0
-    late: int = 0
-    total: int = 0
-    share: int = WHOLE
-
-    @property
-    def pace(self) -> Pace:
-        return pace_of(self.limit, self.per, self.burst)
-
-    @property
-    def rate(self) -> Rate:
-        return Rate(self.limit, self.per, self.burst)
-
-    @property
-    def end_of_line(self) -> int:
-        return max(self.arrival, self.line, self.late)
-
-
-class LimitState(msgspec.Struct, omit_defaults=True):
-    """What is kept of one limit.
-
-    Attributes:
-        units: its buckets.
-        blocked_until: nothing begins before.
-        latest: the latest moment for which a permission was given.
-    """
-
-    units: dict[str, Bucket]
-    blocked_until: int = 0
-    latest: int = 0
-
-
-#: What is asked of limits: how much of which unit, by the limits' names.
-Costs: TypeAlias = Mapping[str, Mapping[str, int]]
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """Somebody wants to begin.
-
-    Attributes:
-        waited: they have come at the moment that they were told.
-    """
-
-    costs: Costs
-    waited: bool = False
-
-
-class Permit(msgspec.Struct, frozen=True):
-    """The answer.
-
-    Attributes:
-        at: when they may begin; with `firm` False, when to ask again.
-        firm: it is a permission, which holds from `at` on for `slack` microseconds.
-        limit: the name of the limit that made it this late.
-        marks: by limit and unit, what settling needs.
-        impossible: why it can never be; nothing was reserved.
-    """
-
-    at: int
-    firm: bool
-    limit: str
-    slack: int = 0
-    marks: Mapping[str, Mapping[str, int]] = {}
-    impossible: str = ""
-
-
-class Definition(msgspec.Struct, frozen=True):
-    """The rates of a limit, by unit. With `fresh` they replace what the store has."""
-
-    name: str
-    rates: Mapping[str, Rate]
-    fresh: bool = False
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    """It has turned out how much was used of what had been reserved. `mark` is the permit's."""
-
-    limit: str
-    unit: str
-    reserved: int
-    used: int
-    mark: int
-
-
-class Block(msgspec.Struct, frozen=True):
-    """Nothing begins before `until` (microseconds), nor before what is blocked already."""
-
-    limit: str
-    until: int
-
-
-class Unblock(msgspec.Struct, frozen=True):
-    """A block is over."""
-
-    limit: str
-
-
-class Reset(msgspec.Struct, frozen=True):
-    """Forget what was used, who waits, and the block."""
-
-    limit: str
-
-
-Change: TypeAlias = Settlement | Block | Unblock | Reset
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """What a worker wants of its limits at a time: definitions first, then changes, then those who ask."""
-
-    definitions: Sequence[Definition] = ()
-    changes: Sequence[Change] = ()
-    asks: Sequence[Ask] = ()
-
-    def names(self) -> list[str]:
-        """The limits that it concerns."""
-        found = {definition.name for definition in self.definitions}
-        found.update(change.limit for change in self.changes)
-        found.update(name for ask in self.asks for name in ask.costs)
-        return sorted(found)
-
-
-class Answers(msgspec.Struct, frozen=True):
-    """What became of a batch.
-
-    Attributes:
-        permits: one for each ask.
-        replaced: the definitions that were replaced by fresh ones, as they were.
-    """
-
-    permits: Sequence[Permit]
-    replaced: Sequence[Definition] = ()
-
-
-@functools.lru_cache(maxsize=1024)
-def pace_of(limit: int, per: float, burst: int | None) -> Pace:
-    """The pace of a rate."""
-    return Rate(limit, per, burst).pace
 
 
 def turn(states: dict[str, LimitState], batch: Batch, now: int) -> Answers:
@@ -273,84 +130,106 @@ def _settle(state: LimitState, settlement: Settlement, now: int) -> None:
         bucket.share += (kept - bucket.share) // MEMORY
 
 
+class _Want:
+    """What one who asks wants of one bucket."""
+
+    __slots__ = ("amount", "bucket", "name", "pace", "state", "unit")
+
+    def __init__(self, name: str, state: LimitState, unit: str, bucket: Bucket, amount: int) -> None:
+        self.name = name
+        self.state = state
+        self.unit = unit
+        self.bucket = bucket
+        self.amount = amount
+        self.pace = bucket.pace
+
+    def too_much(self) -> str:
+        bucket = self.bucket
+        return (
+            f"{self.amount} {self.unit} at once are more than the {bucket.limit} per {bucket.per:g} s of the rate "
+            f"limit {self.name!r}: it would never be allowed"
+        )
+
+    def deserted(self, now: int) -> bool:
+        """Whether those who should be in line don't come: longer than any of them can need, nothing has begun."""
+        longest = self.pace.limit * self.pace.interval
+        return max(self.bucket.arrival, self.state.blocked_until) + longest < now
+
+    def expected(self, arrival: int, at: int) -> int:
+        """The arrival time of a line once this has begun, in which what will come back takes no room."""
+        back = self.amount * self.pace.interval * (WHOLE - self.bucket.share) // WHOLE
+        return taken(self.pace, arrival, self.amount, at) - back
+
+
 def _permit(states: Mapping[str, LimitState], ask: Ask, now: int) -> Permit:
-    wanted = [
-        (name, state, unit, bucket, amount)
-        for name, costs in ask.costs.items()
-        if (state := states.get(name)) is not None
-        for unit, amount in costs.items()
-        if (bucket := state.units.get(unit)) is not None
-    ]
-    for name, _, unit, bucket, amount in wanted:
-        if not 0 <= amount <= bucket.limit:
-            why = (
-                f"{amount} {unit} at once are more than the {bucket.limit} per {bucket.per:g} s of the rate limit "
-                f"{name!r}: it would never be allowed"
-            )
-            return Permit(0, False, name, impossible=why)
-    concerned = {name: states[name] for name in ask.costs if name in states}
-
-    def earliest(moment: Callable[[Bucket], int]) -> tuple[int, str]:
-        """When, and because of which limit."""
-        best, because = now, next(iter(ask.costs), "")
-        for name, state in concerned.items():
-            demands = [
-                Demand(bucket.pace, moment(bucket), amount)
-                for of, _, _, bucket, amount in wanted
-                if of == name
-            ]
-            # Who has waited has let the bucket drip meanwhile: that counts for what is larger than its burst.
-            at, _ = reserve(demands, 0 if ask.waited else now, max(now, state.blocked_until))
-            if at > best:
-                best, because = at, name
-        return best, because
-
-    if not ask.waited and all(
-        _deserted(bucket, state, now) for _, state, _, bucket, amount in wanted if amount
-    ):
-        for _, _, _, bucket, _ in wanted:
-            bucket.line = bucket.late = 0
-    at, because = earliest(_arrival if ask.waited else _end_of_line)
+    wants: list[_Want] = []
+    nobody_before = now
+    because = ""
+    for name, costs in ask.costs.items():
+        because = because or name
+        state = states.get(name)
+        if state is None:
+            continue
+        if state.blocked_until > nobody_before:
+            nobody_before, because = state.blocked_until, name
+        for unit, amount in costs.items():
+            if (bucket := state.units.get(unit)) is not None:
+                wants.append(_Want(name, state, unit, bucket, amount))
+    for want in wants:
+        if not 0 <= want.amount <= want.pace.limit:
+            return Permit(0, False, want.name, impossible=want.too_much())
+    if ask.waited:
+        at, because = _earliest(wants, _arrival, 0, nobody_before, because)
+    else:
+        if all(want.deserted(now) for want in wants if want.amount):
+            for want in wants:
+                want.bucket.line = want.bucket.late = 0
+        at, because = _earliest(wants, _end_of_line, now, nobody_before, because)
     if at > now + HORIZON:
-        blocked = [state.blocked_until for state in concerned.values() if state.blocked_until > now + NAP]
-        if blocked:
-            return Permit(now + NAP, False, because)
-        if ask.waited:
-            at, because = earliest(_after_the_late)
-        for _, _, _, bucket, amount in wanted:
-            if ask.waited:
-                bucket.late = _expected(bucket, _after_the_late(bucket), amount, at)
-            else:
-                bucket.line = _expected(bucket, bucket.end_of_line, amount, at)
-        return Permit(at, False, because)
+        return _place(wants, ask, now, at, because, nobody_before)
     marks: dict[str, dict[str, int]] = {name: {} for name in ask.costs}
-    for name, _, unit, bucket, amount in wanted:
+    slack = MICRO
+    for want in wants:
+        bucket, pace = want.bucket, want.pace
         if not ask.waited:  # it begins although it stands behind everybody: nobody waits any more
             bucket.line = bucket.late = 0
-        bucket.arrival = _taken(bucket, bucket.arrival, amount, at)
-        bucket.total += amount * bucket.pace.interval
-        marks[name][unit] = bucket.total
-    for state in concerned.values():
-        state.latest = max(state.latest, at)
-    slack = min((bucket.pace.slack for _, _, _, bucket, _ in wanted), default=MICRO)
+        bucket.arrival = taken(pace, bucket.arrival, want.amount, at)
+        bucket.total += want.amount * pace.interval
+        marks[want.name][want.unit] = bucket.total
+        want.state.latest = max(want.state.latest, at)
+        slack = min(slack, pace.slack)
     return Permit(at, True, because, slack, marks)
 
 
-def _deserted(bucket: Bucket, state: LimitState, now: int) -> bool:
-    """Whether those who should be in line don't come: longer than any of them can need, nothing has begun."""
-    longest = bucket.limit * bucket.pace.interval
-    return max(bucket.arrival, state.blocked_until) + longest < now
+def _place(wants: Sequence[_Want], ask: Ask, now: int, at: int, because: str, nobody_before: int) -> Permit:
+    """A place in line."""
+    if nobody_before > now + NAP:
+        return Permit(now + NAP, False, because)
+    if ask.waited:
+        at, because = _earliest(wants, _after_the_late, 0, at, because)
+    for want in wants:
+        bucket = want.bucket
+        if ask.waited:
+            bucket.late = want.expected(_after_the_late(bucket), at)
+        else:
+            bucket.line = want.expected(bucket.end_of_line, at)
+    return Permit(at, False, because)
 
 
-def _taken(bucket: Bucket, arrival: int, amount: int, at: int) -> int:
-    """The arrival time once this much has begun at that moment."""
-    return reserve([Demand(bucket.pace, arrival, amount)], 0, at)[1][0]
+def _earliest(
+    wants: Sequence[_Want], moment: Callable[[Bucket], int], now: int, not_before: int, because: str
+) -> tuple[int, str]:
+    """When all buckets agree, and because of which limit not earlier.
 
-
-def _expected(bucket: Bucket, arrival: int, amount: int, at: int) -> int:
-    """The same for a line, in which what will come back takes no room."""
-    back = amount * bucket.pace.interval * (WHOLE - bucket.share) // WHOLE
-    return _taken(bucket, arrival, amount, at) - back
+    Args:
+        now: from when on what is larger than a burst has let the bucket drip; 0 of one who has waited for that.
+    """
+    best = not_before
+    for want in wants:
+        at = earliest(want.pace, moment(want.bucket), want.amount, now)
+        if at > best:
+            best, because = at, want.name
+    return best, because
 
 
 def _arrival(bucket: Bucket) -> int:

@@ -120,24 +120,26 @@ def reserve(demands: Sequence[Demand], now: int, not_before: int = 0) -> tuple[i
     """
     ready = max(now, not_before)
     for demand in demands:
-        pace, cost = demand.pace, demand.cost
-        if not 0 <= cost <= pace.limit:
-            msg = f"{cost} at once is more than the limit of {pace.limit}: it would never be allowed"
+        if not 0 <= demand.cost <= demand.pace.limit:
+            msg = f"{demand.cost} at once is more than the limit of {demand.pace.limit}: it would never be allowed"
             raise ValueError(msg)
-        if cost > pace.burst:  # it begins only when what exceeds the burst has dripped out in advance
-            ready = max(ready, max(demand.arrival, now) + (cost - pace.burst) * pace.interval)
-        elif cost:
-            ready = max(ready, demand.arrival + (cost - pace.burst) * pace.interval)
-    return ready, [_after(demand, ready) for demand in demands]
+        ready = max(ready, earliest(demand.pace, demand.arrival, demand.cost, now))
+    return ready, [taken(demand.pace, demand.arrival, demand.cost, ready) for demand in demands]
 
 
-def _after(demand: Demand, ready: int) -> int:
-    """The arrival time once this demand has begun at `ready`."""
-    if not demand.cost:
-        return demand.arrival
-    pace = demand.pace
-    excess = max(0, demand.cost - pace.burst)
-    return max(demand.arrival + excess * pace.interval, ready) + demand.cost * pace.interval
+def earliest(pace: Pace, arrival: int, cost: int, now: int) -> int:
+    """When a bucket lets this much begin that is asked for now; 0 of nothing."""
+    if cost > pace.burst:  # it begins only when what exceeds the burst has dripped out in advance
+        return max(arrival, now) + (cost - pace.burst) * pace.interval
+    return arrival + (cost - pace.burst) * pace.interval if cost else 0
+
+
+def taken(pace: Pace, arrival: int, cost: int, ready: int) -> int:
+    """The arrival time once this much has begun at `ready`."""
+    if not cost:
+        return arrival
+    excess = max(0, cost - pace.burst)
+    return max(arrival + excess * pace.interval, ready) + cost * pace.interval
 
 
 def room(pace: Pace, arrival: int, now: int) -> tuple[int, int]:
@@ -152,11 +154,3 @@ def room(pace: Pace, arrival: int, now: int) -> tuple[int, int]:
     if free >= 1:
         return free, now
     return 0, arrival - (pace.burst - 1) * pace.interval
-
-
-def settle(pace: Pace, arrival: int, reserved: int, used: int) -> int:
-    """The arrival time after it has turned out how much was used of what had been reserved.
-
-    What wasn't used comes back; what was used beyond is owed, so that those who come next wait longer.
-    """
-    return arrival + (used - reserved) * pace.interval

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from perdure.core.limiting import Ask, Batch, Block, Change, Definition, Permit, Settlement
+from perdure.core.permits import Ask, Batch, Block, Change, Definition, Permit, Settlement
 from perdure.core.rates import MICRO
 from perdure.errors import ConfigurationError, StoreError
 from perdure.runtime.attempt import Attempt

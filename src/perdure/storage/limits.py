@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from perdure.core.limiting import Answers, Batch, LimitState
+from perdure.core.permits import Answers, Batch, LimitState
 
 encode_state = msgspec.json.Encoder().encode
 decode_state = msgspec.json.Decoder(LimitState).decode

@@ -7,7 +7,7 @@ from typing import Any
 
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
-from perdure.core.limiting import LimitState
+from perdure.core.permits import LimitState
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.effects import UpdateState

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from perdure.core.limiting import Answers, Batch, LimitState, turn
+from perdure.core.limiting import turn
+from perdure.core.permits import Answers, Batch, LimitState
 from perdure.storage.limits import decode_state, encode_state
 from perdure.storage.memory_database import MemoryDatabase
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from perdure.core.limiting import Answers, Batch, LimitState, turn
+from perdure.core.limiting import turn
+from perdure.core.permits import Answers, Batch, LimitState
 from perdure.storage.limits import decode_state, encode_state
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.ways import Ways

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from perdure.core.limiting import Answers, Batch, LimitState, turn
+from perdure.core.limiting import turn
+from perdure.core.permits import Answers, Batch, LimitState
 from perdure.storage.limits import decode_state, encode_state
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.rows import as_json

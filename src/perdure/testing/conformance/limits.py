@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from perdure.core.limiting import Ask, Batch, Block, Definition, Reset, Settlement, Unblock, usage
+from perdure.core.limiting import usage
+from perdure.core.permits import Ask, Batch, Block, Definition, Reset, Settlement, Unblock
 from perdure.core.rates import MICRO, Rate
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
