@@ -255,6 +255,7 @@ class Gate:
                 if self._closed:
                     self.asking -= len(asks)
                     return
+                changes = [change for change in changes if not _gives_back(change)]
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, AGAIN_MAX)
         self._learn(batch, limits, answers.replaced)
@@ -307,6 +308,11 @@ def _limits_of(passes: Iterable[Pass]) -> dict[str, RateLimit]:
             if limit.name not in found or found[limit.name].number < limit.number:
                 found[limit.name] = limit
     return found
+
+
+def _gives_back(change: Change) -> bool:
+    """Whether it mustn't happen twice: after an error nobody may know whether it has happened."""
+    return isinstance(change, Settlement) and change.used < change.reserved
 
 
 def _is_news(limit: RateLimit, known: RateLimit | None) -> bool:

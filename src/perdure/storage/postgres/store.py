@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -233,9 +233,13 @@ class PostgresStore:
         self._check()
         await self._batches.arrived(runs)
 
-    async def beside(self, verb: Callable[..., Awaitable[_R]], *args: Any) -> _R:
-        """A transaction of its own that may happen twice, and of which nobody is told; for the parts of the store."""
-        return await self._seen_through(self._attempts.write(verb, *args, marked=False))
+    async def beside(self, verb: Callable[..., Awaitable[_R]], *args: Any, marked: bool) -> _R:
+        """A transaction of its own, of which nobody is told; for the parts of the store."""
+        return await self._seen_through(self._attempts.write(verb, *args, marked=marked))
+
+    async def alone(self, query: str, bindings: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """One statement that is its own transaction; for the parts of the store."""
+        return await self._seen_through(self._attempts.alone(query, bindings))
 
     async def _manage(self, verb: Callable[..., Awaitable[_R]], *args: Any) -> _R:
         """A worker's own transaction, beside the clients' lane."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol, TypeVar
 
 R = TypeVar("R")
@@ -15,8 +15,12 @@ class Ways(Protocol):
         """In a transaction, in line with what else clients write."""
         ...
 
-    async def beside(self, verb: Callable[..., Awaitable[R]], *args: Any) -> R:
-        """In a transaction that waits for no other and may happen twice. Nobody is told of it."""
+    async def beside(self, verb: Callable[..., Awaitable[R]], *args: Any, marked: bool) -> R:
+        """In a transaction that waits for no other. Nobody is told of it. Without a mark it may happen twice."""
+        ...
+
+    async def alone(self, query: str, bindings: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """One statement that is its own transaction, and recognises its own repeat. Nobody is told of it."""
         ...
 
     async def apart(self, verb: Callable[..., Awaitable[R]], *args: Any) -> R:

@@ -14,5 +14,11 @@ UPDATE perdure.limits AS l SET data = n.data
 FROM unnest(%(names)s::text[], %(data)s::bytea[]) AS n (name, data)
 WHERE l.name = n.name;
 
+-- name: swap_limit
+-- The compare-and-set of a worker that has the limit to itself.
+UPDATE perdure.limits SET data = %(after)s::bytea
+WHERE name = %(name)s AND data = %(before)s::bytea
+RETURNING name;
+
 -- name: limits
 SELECT name, data FROM perdure.limits ORDER BY name COLLATE "C";
