@@ -138,3 +138,43 @@ def test_texts_are_quoted_for_a_shell() -> None:
     assert [quoted(text) for text in ("a-1", "a b", "it's", "", "a#1")] == [
         "a-1", "'a b'", "'it'\"'\"'s'", "''", "'a#1'",
     ]  # fmt: skip
+
+
+SENT = Wait("step", "render#1", 950.0, detail="attempt 1, sent to queue 'gpu'", run="r/x@1")
+
+
+def elsewhere(**fields: Any) -> Cause:
+    """Why a run waits whose step was sent to a queue, by the run that carries it out."""
+    given: dict[str, Any] = {
+        "id": "r/x@1", "workflow": "step/app.render", "queue": "gpu", "since": 960.0, "servers": [SERVER],
+    }  # fmt: skip
+    errand = Facts(**{**given, **fields})
+    facts = Facts(
+        id="r 1",
+        workflow="app.order",
+        queue="default",
+        since=900.0,
+        status=Status.WAITING,
+        waits=[SENT],
+        servers=[SERVER],
+    )
+    (found,) = explain(facts, now=NOW, errands={"r/x@1": errand}).causes
+    return found
+
+
+def test_a_step_elsewhere_is_explained_by_what_becomes_of_it() -> None:
+    found = elsewhere(status=Status.RUNNING, driven=True, driver="gpu-3")
+    assert found.what == "step 'render#1' (attempt 1, sent to queue 'gpu') executes on worker gpu-3"
+    found = elsewhere(status=Status.QUEUED, wake_at=950.0)
+    assert "no worker has the step 'app.render' and serves the queue 'gpu'" in found.what
+    assert (found.kind, found.todo) == ("worker", "perdure worker app --queues gpu")
+    server = Server("w2", ["gpu"], ["step/app.render"])
+    found = elsewhere(status=Status.QUEUED, wake_at=950.0, servers=[server])
+    assert "waits for room on a worker of its queue 'gpu' (w2)" in found.what
+    found = elsewhere(status=Status.BLOCKED, block_code="code", reason="no worker knows it")
+    assert "no worker knows it" in found.what
+    assert found.todo == "perdure worker app --queues gpu"
+    found = elsewhere(status=Status.BLOCKED, block_code="poison", reason="it kills")
+    assert found.todo == "find out what kills its workers, then: perdure terminate r/x@1"
+    assert "waits there, as run" in elsewhere(status=Status.WAITING, wake_at=NOW + 5).what
+    assert "has ended there" in elsewhere(status=Status.COMPLETED).what
