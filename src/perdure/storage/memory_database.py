@@ -307,6 +307,7 @@ class MemoryDatabase:
                 continue
             child = self.runs[self.keys[new.id]]
             ours = child.owner is not None and child.owner == new.owner and child.parent == run.run
+            ours = ours and run.owner in (None, new.owner)
             answers.append((child.run, 1 if ours and child.epoch == 1 else 0))
         return Appended(append.expected + len(append.events), tuple(answers), successor)
 

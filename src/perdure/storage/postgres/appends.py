@@ -1,8 +1,8 @@
 """Appending: the compare-and-set of many runs' histories, and what follows from it.
 
-The hot path is one statement for a whole batch of appends to different runs, which needs no transaction around it.
-Appends with consequences (a status, mail, children) have the same statement first, and what follows from those
-that passed after it, in one transaction.
+The hot path is one statement for a whole batch of appends to different runs, which needs no transaction around it,
+and so is the end of runs that concerns no other run. Appends with other consequences (a status, mail, children) have
+the same statement first, and what follows from those that passed after it, in one transaction.
 """
 
 from __future__ import annotations
@@ -43,6 +43,13 @@ def plain(append: Append) -> bool:
     )
 
 
+def ends_alone(append: Append) -> bool:
+    """Whether an append ends its run, and nothing else follows from it as far as its driver knows."""
+    return append.status in _FINAL and not (
+        append.consumed or append.children or append.parent_mail or append.effects or append.successor
+    )
+
+
 def bindings(batch: Sequence[Append]) -> dict[str, Any]:
     """Of the `append_many` query. The runs must differ; they are locked in the order of their keys."""
     batch = sorted(batch, key=lambda append: append.run)
@@ -64,6 +71,17 @@ def bindings(batch: Sequence[Append]) -> dict[str, Any]:
     }
 
 
+def ending_bindings(batch: Sequence[Append]) -> dict[str, Any]:
+    """Of the `end_many` query."""
+    ordered = sorted(batch, key=lambda append: append.run)
+    return {
+        **bindings(batch),
+        "statuses": [append.status for append in ordered],
+        "reasons": [append.reason for append in ordered],
+        "codes": [append.block_code for append in ordered],
+    }
+
+
 async def answers(
     db: Database, batch: Sequence[Append], passed: Sequence[tuple[Any, ...]]
 ) -> list[Appended | Stale]:
@@ -80,29 +98,33 @@ async def answers(
 async def refusals(db: Database, refused: Sequence[Append]) -> dict[int, Appended | Stale]:
     """The answers to appends that didn't pass: they are stale, or there already."""
     rows = await db.rows("standing", runs=[append.run for append in refused])
-    standing = {run: (seq, epoch, attempt) for run, seq, epoch, attempt, _ in rows}
+    standing = {run: tuple(rest) for run, *rest in rows}
     told: dict[int, Appended | Stale] = {}
     for append in refused:
-        seq, epoch, attempt = standing.get(append.run, (0, 0, None))
+        seq, epoch, attempt, driver = standing.get(append.run, (0, 0, None, None))
         if attempt != append.attempt:
             told[append.run] = Stale(seq, epoch)
         else:
-            children = await _children_again(db, append) if append.children else ()
+            children = await _children_again(db, append, driver) if append.children else ()
             successor = await _successor_again(db, append)
             told[append.run] = Appended(append.expected + len(append.events), children, successor)
             logger.info("an append to run key %s had come through, though its reply was lost", append.run)
     return told
 
 
-async def _children_again(db: Database, append: Append) -> tuple[tuple[int, int], ...]:
-    """What the first of two equal appends was told about its children."""
+async def _children_again(db: Database, append: Append, driver: int | None) -> tuple[tuple[int, int], ...]:
+    """What the first of two equal appends was told about its children.
+
+    Args:
+        driver: who appends; None if that has been the run's end.
+    """
     rows = await db.rows("keys_of", ids=[child.id for child in append.children])
     known = {id: (run, epoch, owner, parent) for id, run, epoch, owner, parent in rows}
     children: list[tuple[int, int]] = []
     for child in append.children:
         run, epoch, owner, parent = known.get(child.id, (0, 0, None, None))
         ours = owner is not None and owner == child.owner and parent == append.run and epoch == 1
-        children.append((run, 1 if ours else 0))
+        children.append((run, 1 if ours and driver in (None, owner) else 0))
     return tuple(children)
 
 

@@ -170,7 +170,19 @@ class Batches:
             if len(passed) == len(batch):
                 return [Appended(append.expected + len(append.events)) for append in batch]
             return await self._attempts.read(appends.answers, batch, passed)
+        if all(appends.plain(append) or appends.ends_alone(append) for append in batch):
+            return await self._end(batch)
         return await self._attempts.write(appends.apply, batch, marked=False)
+
+    async def _end(self, batch: Sequence[Append]) -> list[Result]:
+        """Ends of runs that have mail or live children don't pass like this, they have consequences after all."""
+        passed = {run for (run,) in await self._attempts.alone("end_many", appends.ending_bindings(batch))}
+        left = [append for append in batch if append.run not in passed]
+        told: dict[int, Result] = {}
+        if left:
+            answers = await self._attempts.write(appends.apply, left, marked=False)
+            told = dict(zip((append.run for append in left), answers, strict=True))
+        return [told.get(append.run) or Appended(append.expected + len(append.events)) for append in batch]
 
     def _failed(self, load: Load, error: BaseException) -> None:
         """Some of a call's other appends may have come through: repeating all of it is the caller's, and safe."""

@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
+from perdure.storage.postgres.connection import by_index
 from perdure.storage.records import Append
 
 logger = logging.getLogger("perdure.postgres")
@@ -171,6 +172,7 @@ class Express:
         connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
         self._connection = connection
         if self._prepares:
+            await by_index(connection)
             await self._prepare(connection)
         self._pgconn, self._socket = connection.pgconn, connection.pgconn.socket
         self._loop.add_reader(self._socket, self._readable)

@@ -3,6 +3,10 @@
 A hint is a NOTIFY of its own, sent after the commit and never inside an append's transaction, where it would take a
 lock that all of the server's committers share. Hints within a few milliseconds are one. Losing any of them, or all
 (a pooler in transaction mode lets none through), only costs latency: workers look by themselves every second.
+
+Each hint makes every other store look, so the work that hints make grows with the square of the fleet. Therefore the
+first change after a while is told at once, and further ones the more rarely the more workers there are; a large
+fleet finds most of what happens by looking.
 """
 
 from __future__ import annotations
@@ -22,6 +26,10 @@ logger = logging.getLogger("perdure.postgres")
 CHANNEL = "perdure"
 #: Hints of so many seconds are sent as one.
 COALESCE = 0.003
+#: How often a second hints may be heard, by all workers of a fleet together.
+HEARD_MAX = 10_000.0
+#: Seconds at least between two hints of one store, and at most.
+GAP_MIN, GAP_MAX = 0.01, 5.0
 _RECONNECT = 1.0
 _PATIENCE = 2.0
 
@@ -35,6 +43,7 @@ class Hints:
 
     Attributes:
         sent: hints sent so far.
+        gap: seconds from one hint to the next.
     """
 
     def __init__(
@@ -55,7 +64,13 @@ class Hints:
         self._listens: asyncio.Future[None] | None = None
         self._closed = False
         self._told = False
+        self._sent_at = -GAP_MAX
         self.sent = 0
+        self.gap = GAP_MIN
+
+    def spread(self, workers: int) -> None:
+        """So many there are."""
+        self.gap = min(GAP_MAX, max(GAP_MIN, workers * workers / HEARD_MAX))
 
     async def open(self) -> None:
         """Listen, from when this returns on, if hints get through at all."""
@@ -79,10 +94,12 @@ class Hints:
     def changed(self) -> None:
         """Something was committed that concerns others."""
         if self._due is None and not self._closed:
-            self._due = self._loop.call_later(COALESCE, self._send)
+            wait = max(COALESCE, self._sent_at + self.gap - self._loop.time())
+            self._due = self._loop.call_later(wait, self._send)
 
     def _send(self) -> None:
         self._due = None
+        self._sent_at = self._loop.time()
         if self._sending is not None and not self._sending.done():
             self.changed()  # one at a time
             return

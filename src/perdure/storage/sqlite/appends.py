@@ -107,14 +107,14 @@ def _refuse(db: Database, append: Append) -> Appended | Stale:
     standing = db.rows("standing", {"run": append.run})
     if not standing:
         return Stale(0, 0)
-    seq, epoch, attempt, _ = standing[0]
+    seq, epoch, attempt, driver = standing[0]
     if attempt != append.attempt:
         return Stale(seq, epoch)
     children: list[tuple[int, int]] = []
     for child in append.children:
         key, epoch, owner, parent = next(iter(db.rows("key_of", {"id": child.id})), (0, 0, None, None))
         ours = owner is not None and owner == child.owner and parent == append.run and epoch == 1
-        children.append((key, 1 if ours else 0))
+        children.append((key, 1 if ours and driver in (None, owner) else 0))
     return Appended(append.expected + len(append.events), tuple(children), _successor_again(db, append))
 
 

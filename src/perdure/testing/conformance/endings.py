@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from perdure.codec.events import decode_event
 from perdure.core.events import CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import FINAL
-from perdure.storage.records import Append, Appended, Delivery, ParentPolicy, RunRow, Stale
+from perdure.storage.effects import StepDetail
+from perdure.storage.records import Append, Appended, Delivery, MailKind, ParentPolicy, RunRow, Stale
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
 
@@ -27,6 +30,36 @@ async def a_final_status_ends_the_run(bench: Bench) -> None:
     assert await bench.store.owned(worker) == []
     assert await bench.store.mail(worker) == []
     assert await bench.claim(worker, now=NOW + 99) == []
+
+
+async def ends_in_one_batch_each_have_their_consequences(bench: Bench) -> None:
+    """Runs that nothing follows from, and others with mail, details or children, beside one that goes on."""
+    worker = await bench.worker()
+    names = ("quiet", "mailed", "detailed", "parent", "late", "going")
+    rows = {name: await bench.make(name, owner=worker) for name in names}
+    await bench.store.send("mailed", b"unread", now=NOW)
+    await bench.store.send("mailed", b"kept", now=NOW, kind=MailKind.MESSAGE)
+    rows["mailed"] = await bench.row("mailed")
+    rows["detailed"] = await bench.put(rows["detailed"], effects=[StepDetail("s#1", b"half", NOW)])
+    rows["parent"] = await bench.put(rows["parent"], b"child", children=[bench.new("child", owner=worker)])
+    late = bench.change(rows["late"], b"x")
+    rows["late"] = await bench.put(rows["late"], b"y")
+    end = {"status": "completed", "now": NOW + 3}
+    batch = [bench.change(rows[name], b"end", **end) for name in names[:-2]]
+    batch += [msgspec.structs.replace(late, status="completed"), bench.change(rows["going"], b"x")]
+    for _ in range(2):  # a repeat is recognised
+        answers = await bench.store.append(batch)
+        assert [isinstance(answer, Appended) for answer in answers] == [True] * 4 + [False, True]
+        after = {name: await bench.row(name) for name in (*names, "child")}
+        assert [after[name].status for name in names[:-2]] == ["completed"] * 4
+        assert [after[name].ended_at for name in names[:-2]] == [NOW + 3] * 4
+        assert [(after[name].status, after[name].owner) for name in names[-2:]] == [("running", worker)] * 2
+        assert [len(await bench.history(after[name])) for name in names] == [2, 2, 2, 3, 2, 2]
+        assert [after[name].mail for name in (*names, "child")] == [0, 1, 0, 0, 0, 0, 1]
+        assert await bench.inbox(after["mailed"]) == [b"kept"]
+        (history,) = await bench.store.load([after["detailed"].run])
+        assert not history.details
+        assert isinstance(decode_event((await bench.inbox(after["child"]))[0]), CancelRequested)
 
 
 async def children_are_made_with_the_append(bench: Bench) -> None:
@@ -69,15 +102,16 @@ async def a_refused_append_makes_no_children(bench: Bench) -> None:
 
 
 async def a_repeat_knows_its_children(bench: Bench) -> None:
-    worker = await bench.worker()
+    worker, other = await bench.worker(), await bench.worker()
     parent = await bench.make("parent", owner=worker)
-    change = bench.change(parent, b"x", children=[bench.new("mine", owner=worker), bench.new("free")])
+    children = [bench.new("mine", owner=worker), bench.new("free"), bench.new("theirs", owner=other)]
+    change = bench.change(parent, b"x", children=children)
     (first,) = await bench.store.append([change])
     (again,) = await bench.store.append([change])
     assert isinstance(first, Appended)
     assert isinstance(again, Appended)
     assert [tuple(child) for child in first.children] == [tuple(child) for child in again.children]
-    assert len(first.children) == 2
+    assert [epoch for _, epoch in first.children] == [1, 0, 0]
 
 
 async def parents_get_mail(bench: Bench) -> None:
@@ -247,6 +281,7 @@ async def terminate_takes_blocked_runs_too(bench: Bench) -> None:
 
 CHECKS: tuple[Check, ...] = (
     a_final_status_ends_the_run,
+    ends_in_one_batch_each_have_their_consequences,
     children_are_made_with_the_append,
     a_refused_append_makes_no_children,
     a_repeat_knows_its_children,

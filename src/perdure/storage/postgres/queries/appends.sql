@@ -24,6 +24,39 @@ WITH passed AS (
 )
 SELECT run FROM passed;
 
+-- name: end_many
+-- The same for a batch in which runs end, each status being NULL or final. A run that has mail or live children doesn't
+-- pass: its end has consequences. Nobody else can give a run children, and its mail is counted in its row.
+WITH passed AS (
+    UPDATE perdure.runs AS r
+    SET seq = a.seq, attempt = a.attempt, updated_at = a.now,
+        recoveries = CASE WHEN a.seq > a.expected THEN 0 ELSE r.recoveries END,
+        status = coalesce(a.status, r.status),
+        reason = CASE WHEN a.status IS NULL THEN r.reason ELSE a.reason END,
+        block_code = CASE WHEN a.status IS NULL THEN r.block_code ELSE a.code END,
+        ended_at = CASE WHEN a.status IS NULL THEN r.ended_at ELSE a.now END,
+        wake_at = CASE WHEN a.status IS NULL THEN r.wake_at END,
+        owner = CASE WHEN a.status IS NULL THEN r.owner END
+    FROM unnest(
+        %(runs)b::bigint[], %(expected)b::bigint[], %(epochs)b::bigint[], %(attempts)b::bigint[], %(seqs)b::bigint[],
+        %(nows)b::double precision[], %(statuses)b::text[], %(reasons)b::text[], %(codes)b::text[]
+    ) AS a (run, expected, epoch, attempt, seq, now, status, reason, code)
+    WHERE r.run = a.run AND r.seq = a.expected AND r.epoch = a.epoch AND r.owner IS NOT NULL
+      AND r.attempt IS DISTINCT FROM a.attempt
+      AND (a.status IS NULL OR (r.mail = 0 AND NOT EXISTS (
+          SELECT 1 FROM perdure.runs AS c WHERE c.parent = r.run AND c.ended_at IS NULL
+      )))
+    RETURNING r.run, a.status
+), written AS (
+    INSERT INTO perdure.events (run, seq, data)
+    SELECT e.run, e.seq, e.data
+    FROM unnest(%(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_data)b::bytea[]) AS e (run, seq, data)
+    WHERE e.run IN (SELECT run FROM passed)
+), forgotten AS (
+    DELETE FROM perdure.step_details WHERE run IN (SELECT run FROM passed WHERE status IS NOT NULL)
+)
+SELECT run FROM passed;
+
 -- name: append_one
 -- The same for one event of one run; for the quick way.
 WITH passed AS (
