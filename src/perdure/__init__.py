@@ -35,6 +35,7 @@ from perdure.api.messages import Message, receive, send, until
 from perdure.api.oneshot import run
 from perdure.api.polling import poll
 from perdure.api.publications import PublicationInfo, SubscriptionInfo, event, publish, publish_in
+from perdure.api.queues import QueueInfo
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
@@ -84,6 +85,7 @@ from perdure.errors import (
     UpdateRejected,
 )
 from perdure.runtime.limits import RateLimit
+from perdure.runtime.queues import Queue
 from perdure.runtime.stepcontext import StepInfo
 
 __version__ = "0.1.0"
@@ -118,6 +120,8 @@ __all__ = [
     "PerdureError",
     "Permanent",
     "PublicationInfo",
+    "Queue",
+    "QueueInfo",
     "Rate",
     "RateLimit",
     "RateLimited",

@@ -32,6 +32,7 @@ ALWAYS = frozenset(
         "engine_elsewhere_cancelling",
         "engine_messages",
         "engine_publications",
+        "engine_queues",
         "engine_streams",
         "engine_subscriptions",
         "engine_takeover",

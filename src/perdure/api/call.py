@@ -211,6 +211,8 @@ class ChildOptions(msgspec.Struct, frozen=True):
     """How a child run is started."""
 
     queue: str | None = None
+    key: str | None = None
+    priority: int = 0
 
 
 class WorkflowCall(Call[R_co]):
@@ -244,7 +246,7 @@ class WorkflowCall(Call[R_co]):
         op_id: str,
         *,
         run_id: str | None = None,
-        queue: str | None = None,
+        options: ChildOptions = ChildOptions(),  # noqa: B008 - frozen
         on_parent_close: str = "cancel",
         announce: bool = False,
     ) -> StartChild:
@@ -254,7 +256,7 @@ class WorkflowCall(Call[R_co]):
             op_id,
             run_id=run_id or child_run_id(machine.run_id, op_id, generation),
             workflow=self.definition.name,
-            call=ChildOptions(queue),
+            call=options,
             input=self.input(machine.max_payload),
             on_parent_close=on_parent_close,
             decode=self.definition.result.decode,

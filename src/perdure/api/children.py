@@ -6,13 +6,14 @@ import asyncio
 import uuid
 from typing import Any, Generic, Literal, TypeVar, cast
 
-from perdure.api.call import Call, WorkflowCall, current_machine, plain_task
+from perdure.api.call import Call, ChildOptions, WorkflowCall, current_machine, plain_task
 from perdure.api.context import run_machine
 from perdure.api.messages import send
 from perdure.core.commands import StartChild
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
 from perdure.errors import UsageError
+from perdure.runtime.queues import Queue, checked_key, checked_priority, queue_name
 from perdure.runtime.runs import check_run_id
 
 R = TypeVar("R")
@@ -75,7 +76,9 @@ async def start(
     call: Call[R],
     *,
     id: str | None = None,
-    queue: str | None = None,
+    queue: str | Queue | None = None,
+    key: str | None = None,
+    priority: int = 0,
     on_parent_close: Literal["cancel", "abandon", "terminate"] = "cancel",
 ) -> ChildHandle[R]:
     """Start a child run and go on without waiting for it.
@@ -84,13 +87,14 @@ async def start(
         call: the workflow to run.
         id: the child's run id; made from the parent's by default.
         queue: where it runs; the parent's queue by default.
+        key, priority: what its queue may go by, see `Queue`.
         on_parent_close: what happens to it when the parent ends first.
 
     Returns:
         The child's handle, once the child durably exists.
 
     Raises:
-        UsageError: it isn't a call of a workflow.
+        UsageError: it isn't a call of a workflow, or an argument is out of range.
 
     Example:
         >>> child = await perdure.start(report("tardigrades"))  # doctest: +SKIP
@@ -106,6 +110,9 @@ async def start(
         raise UsageError(msg)
     if id is not None:
         check_run_id(id)
+    options = ChildOptions(
+        None if queue is None else queue_name(queue), checked_key(key, "key"), checked_priority(priority)
+    )
     machine = current_machine()
     if machine is None:
         return ChildHandle(id or f"plain-{uuid.uuid4().hex[:12]}", plain_task(call))
@@ -115,7 +122,7 @@ async def start(
         machine,
         loop.scope().operation(call.name),
         run_id=id,
-        queue=queue,
+        options=options,
         on_parent_close=on_parent_close,
         announce=True,
     )

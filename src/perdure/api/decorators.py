@@ -213,7 +213,12 @@ def step(
 def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, guard: bool = True, pinned: bool = False, on: Event | None = None
+    *,
+    name: str | None = None,
+    guard: bool = True,
+    pinned: bool = False,
+    on: Event | None = None,
+    singleton: bool = False,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 def workflow(
     function: Callable[..., Any] | None = None,
@@ -223,6 +228,7 @@ def workflow(
     guard: bool = True,
     pinned: bool = False,
     on: Event | None = None,
+    singleton: bool = False,
 ) -> Any:
     """Make an async function a durable workflow: orchestration only, no I/O of its own.
 
@@ -233,9 +239,12 @@ def workflow(
             it moves on to whatever code is there.
         on: the event that starts it, whenever one is published; it is called with what was published. A
             subscription begins when a worker that has it first signs up, and ends when it is removed.
+        singleton: at most one run is live at a time; another start means that one, whatever its id and input. A child
+            run that isn't the one fails with RunConflictError; a schedule leaves the slot out.
 
     Raises:
-        ConfigurationError: it isn't an async function, or doesn't take one argument and `on` is given.
+        ConfigurationError: it isn't an async function; or `on` is given, and it doesn't take one argument, or is a
+            singleton.
         DuplicateNameError: another workflow has this name.
 
     Example:
@@ -245,6 +254,6 @@ def workflow(
     """
 
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
-        return Workflow(define_workflow(function, name, guard, pinned, on))
+        return Workflow(define_workflow(function, name, guard, pinned, on, singleton))
 
     return decorate if function is None else decorate(function)

@@ -20,6 +20,7 @@ from perdure.api.publications import (
     publish_at,
     subscription_info,
 )
+from perdure.api.queues import Queues
 from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
 from perdure.api.workerinfo import WorkerInfo, worker_info
@@ -156,6 +157,11 @@ class Doors:
         A worker whose code still has the workflow subscribed begins it anew when it starts.
         """
         return await self._open().store.publications.unsubscribe(workflow)
+
+    @property
+    def queues(self) -> Queues:
+        """Queues: what they hold; pausing and draining them, and giving them other limits."""
+        return Queues(self._open())
 
     @property
     def schedules(self) -> Schedules:

@@ -18,6 +18,7 @@ from perdure.api.starter import Starter
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.inquiry import Inquiry
+from perdure.runtime.queues import Queue, define_queues, queue_name
 from perdure.runtime.results import Results
 from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
@@ -36,7 +37,8 @@ class Engine(Doors, Starter):
     Args:
         url: `sqlite:///agents.db`, or `memory:` for tests. By default the environment's PERDURE_URL.
         worker: drive runs in this process. False makes a client only: it starts runs, others drive them.
-        queues: the queues its worker serves; the first one is the default for runs started here.
+        queues: the queues its worker serves, by name or as Queue objects; the first one is the default for runs
+            started here.
         concurrency: how many steps execute at once.
         threads: how many of them may be sync steps, each in a thread.
         processes: how many of them may be steps with process=True; by default one for each processor.
@@ -66,7 +68,7 @@ class Engine(Doors, Starter):
         url: str | None = None,
         *,
         worker: bool = True,
-        queues: Sequence[str] = ("default",),
+        queues: Sequence[str | Queue] = ("default",),
         concurrency: int = 1000,
         threads: int = 32,
         processes: int | None = None,
@@ -91,7 +93,7 @@ class Engine(Doors, Starter):
         self.url = chosen
         self._drives = worker
         self._settings = Settings(
-            queues=queues if isinstance(queues, str) else tuple(queues),
+            queues=queues if isinstance(queues, str) else tuple(map(queue_name, queues)),
             concurrency=concurrency,
             threads=threads,
             processes=processors() if processes is None else processes,
@@ -128,6 +130,7 @@ class Engine(Doors, Starter):
         await self._store.open(self._changed)
         self._connection = connection
         try:
+            await define_queues(self._store, self._settings.clock)
             if self._drives:
                 worker = Worker(
                     self._store,

@@ -19,8 +19,9 @@ from perdure.core.reuse import Reuse
 from perdure.core.scope import operation_name
 from perdure.core.status import Status
 from perdure.errors import RunConflictError, UsageError
-from perdure.runtime.definitions import WorkflowDefinition, step_named, workflow_named
+from perdure.runtime.definitions import WorkflowDefinition, is_singleton, step_named, workflow_named
 from perdure.runtime.machines import let_go, new_machine
+from perdure.runtime.queues import dedup_of
 from perdure.runtime.runs import check_run_id, run_fingerprint
 from perdure.runtime.takeover import first_moment
 from perdure.runtime.turns import TurnInterrupt, Turns
@@ -113,6 +114,7 @@ class Original:
             wake_at=first.at,
             attach=False,
             pinned=bool(self.row.pinned),
+            dedup=dedup_of(first.workflow) if is_singleton(first.workflow) else None,
         )
 
     # -- where, and with what -----------------------------------------------------------------------
@@ -259,6 +261,12 @@ async def retry(connection: Connection, id: str) -> None:
         raise RunConflictError(msg)
     failed = await original(connection, id)
     (made,) = await connection.store.create([failed.retried(connection.clock())])
+    if not made.new and made.row.id != id:
+        msg = (
+            f"run {id!r} can't be retried: run {made.row.id!r} is live, and only one may be. Wait for its end, or "
+            "terminate it"
+        )
+        raise RunConflictError(msg)
     if not made.new:
         msg = f"run {id!r} can't be retried: somebody else has just done that"
         raise RunConflictError(msg)
@@ -294,7 +302,13 @@ async def fork(
     if dry_run:
         donor = ev.Donor(id, source.row.generation, source._began(), upto, results, inputs)
         return source.plan(new, msgspec.structs.replace(source.started, donor=donor, generation=1, keys=1))
+    place = await connection.store.queues.standing(source.row.run)
+    if place is not None:
+        new = msgspec.structs.replace(new, key=place.key, priority=place.priority)
     (made,) = await connection.store.create([new])
+    if not made.new and made.row.id != chosen:
+        msg = f"run {id!r} can't be forked: run {made.row.id!r} of this singleton is live. Wait for its end"
+        raise RunConflictError(msg)
     if not made.new and not await _is_that(connection, made.row, new):
         msg = f"the fork of run {id!r} can't have the id {chosen!r}: a run has it already. Choose another one"
         raise RunConflictError(msg)

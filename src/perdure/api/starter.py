@@ -15,6 +15,7 @@ from perdure.api.starting import create_runs, workflow_call
 from perdure.core.attributes import AttributeValue, attributes_of
 from perdure.core.retry import seconds
 from perdure.errors import UsageError
+from perdure.runtime.queues import Queue, queue_name
 from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
 from perdure.runtime.worker import Worker
@@ -39,7 +40,12 @@ class Starter:
         call: Call[R],
         *,
         id: str | None = None,
-        queue: str | None = None,
+        queue: str | Queue | None = None,
+        key: str | None = None,
+        priority: int = 0,
+        dedup: str | None = None,
+        debounce: float | timedelta | None = None,
+        debounce_max: float | timedelta | None = None,
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         messages: Sequence[Message | tuple[str, Any]] = (),
@@ -51,7 +57,15 @@ class Starter:
         Args:
             call: the workflow to run, as in `research("tardigrades")`.
             id: the run's id; a random one by default.
-            queue: where it runs; the engine's first queue by default.
+            queue: where it runs, by name or as a Queue; the engine's first queue by default.
+            key: what the queue may treat apart, such as a tenant, see `Queue`.
+            priority: the higher, the earlier it begins, in queues that heed it.
+            dedup: while a run of the queue with the same one is live, no other is made: the handle is that
+                run's, whatever the input. With if_exists="fail" that raises.
+            debounce: seconds to wait for more starts with this dedup (or else this key), in place of `delay`. Until
+                the run has begun, each of them replaces its input and lets it wait anew; once it has, the next
+                one is another run's.
+            debounce_max: seconds after which it begins, however many more come.
             delay: seconds to wait before it is driven.
             timeout: seconds after which it is cancelled, and ends as failed with RunTimedOut.
             messages: sent to the run in the same commit, `(name, value)` or `Message(name, value, key)`. A live
@@ -63,7 +77,7 @@ class Starter:
 
         Raises:
             RunConflictError: the id belongs to other work, or exists and if_exists="fail", or is live and
-                if_exists="restart".
+                if_exists="restart". The live run with the dedup is another workflow's.
             RunEndedError: the run to which this attaches has ended, and messages were to be sent to it.
             NotSerializableError: the input can't be recorded.
             StoreUnavailableError: it couldn't be written; nothing was started.
@@ -71,38 +85,57 @@ class Starter:
         Example:
             >>> handle = await engine.start(research("tardigrades"), id="r-1")  # doctest: +SKIP
         """
-        item = self._new(call, id=id, queue=queue, delay=delay, timeout=timeout, attributes=attributes)
+        item = self._new(
+            call,
+            id=id,
+            queue=queue,
+            key=key,
+            priority=priority,
+            dedup=dedup,
+            debounce=debounce,
+            debounce_max=debounce_max,
+            delay=delay,
+            timeout=timeout,
+            attributes=attributes,
+        )
         if messages:
             item = with_messages(item, messages, if_exists, self._settings.max_payload)
-        await create_runs(self._open(), [item], if_exists)
-        return self._handle(call, item.id)
+        (meant,) = await create_runs(self._open(), [item], if_exists)
+        return self._handle(call, meant)
 
     async def start_many(
         self,
         calls: Sequence[Call[R]],
         *,
         ids: Sequence[str] | None = None,
-        queue: str | None = None,
+        queue: str | Queue | None = None,
+        keys: Sequence[str | None] | None = None,
+        priority: int = 0,
+        dedups: Sequence[str | None] | None = None,
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         messages: Sequence[Message | tuple[str, Any]] = (),
         attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail", "restart"] = "attach",
     ) -> list[Handle[R]]:
-        """Start many runs in one commit. Arguments as for `start`; `ids` in the order of `calls`.
+        """Start many runs in one commit. Arguments as for `start`; `ids`, `keys` and `dedups` in the order of `calls`.
 
         Each run gets all of the `messages`.
         """
         for call in calls:
             call.mark_used()
-        if ids is not None and len(ids) != len(calls):
-            msg = f"start_many() got {len(calls)} calls and {len(ids)} ids"
-            raise UsageError(msg)
+        for name, given in (("ids", ids), ("keys", keys), ("dedups", dedups)):
+            if given is not None and len(given) != len(calls):
+                msg = f"start_many() got {len(calls)} calls and {len(given)} {name}"
+                raise UsageError(msg)
         items = [
             self._new(
                 call,
                 id=ids[index] if ids else None,
                 queue=queue,
+                key=keys[index] if keys else None,
+                priority=priority,
+                dedup=dedups[index] if dedups else None,
                 delay=delay,
                 timeout=timeout,
                 attributes=attributes,
@@ -111,15 +144,20 @@ class Starter:
         ]
         if messages:
             items = [with_messages(item, messages, if_exists, self._settings.max_payload) for item in items]
-        await create_runs(self._open(), items, if_exists)
-        return [self._handle(call, item.id) for call, item in zip(calls, items, strict=True)]
+        meant = await create_runs(self._open(), items, if_exists)
+        return [self._handle(call, id) for call, id in zip(calls, meant, strict=True)]
 
     async def run(
         self,
         call: Call[R],
         *,
         id: str | None = None,
-        queue: str | None = None,
+        queue: str | Queue | None = None,
+        key: str | None = None,
+        priority: int = 0,
+        dedup: str | None = None,
+        debounce: float | timedelta | None = None,
+        debounce_max: float | timedelta | None = None,
         delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         messages: Sequence[Message | tuple[str, Any]] = (),
@@ -135,6 +173,11 @@ class Starter:
             call,
             id=id,
             queue=queue,
+            key=key,
+            priority=priority,
+            dedup=dedup,
+            debounce=debounce,
+            debounce_max=debounce_max,
             delay=delay,
             timeout=timeout,
             messages=messages,
@@ -148,14 +191,19 @@ class Starter:
         call: Call[Any],
         *,
         id: str | None,
-        queue: str | None,
+        queue: str | Queue | None,
+        key: str | None,
+        priority: int,
+        dedup: str | None,
         delay: float | timedelta | None,
         timeout: float | timedelta | None,
         attributes: Mapping[str, AttributeValue] | None,
+        debounce: float | timedelta | None = None,
+        debounce_max: float | timedelta | None = None,
     ) -> NewRun:
         called = workflow_call(call)
         self._check()
-        where = queue or self._settings.queues[0]
+        where = self._settings.queues[0] if queue is None else queue_name(queue)
         worker = self._worker
         return new_run(
             id=uuid.uuid4().hex if id is None else id,
@@ -167,6 +215,11 @@ class Starter:
             timeout=None if timeout is None else seconds(timeout, "timeout"),
             owner=worker.id if worker is not None and worker.takes(called.name, where) else None,
             attributes=attributes_of(attributes or {}),
+            key=key,
+            priority=priority,
+            dedup=dedup,
+            debounce=None if debounce is None else seconds(debounce, "debounce"),
+            at_most=None if debounce_max is None else seconds(debounce_max, "debounce_max"),
         )
 
     def _handle(self, call: Call[R], id: str) -> Handle[R]:

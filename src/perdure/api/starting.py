@@ -27,8 +27,11 @@ def workflow_call(call: Call[Any]) -> WorkflowCall[Any]:
     return call
 
 
-async def create_runs(connection: Connection, items: Sequence[NewRun], if_exists: str) -> None:
+async def create_runs(connection: Connection, items: Sequence[NewRun], if_exists: str) -> list[str]:
     """Create runs in one commit, and begin to drive them here if that can be.
+
+    Returns:
+        The ids of the runs that are meant: with a dedup that may be another's.
 
     Raises:
         UsageError: `if_exists` says nothing.
@@ -46,9 +49,10 @@ async def create_runs(connection: Connection, items: Sequence[NewRun], if_exists
             check_met(item, made, if_exists)
         following = [following_run(item, made.row) for item, made in met]
         await create_runs(connection, following, if_exists)
-        return
+        return [made.row.id for made in created]
     for item, made in met:
         check_met(item, made, if_exists)
+    return [made.row.id for made in created]
 
 
 def following_run(item: NewRun, row: RunRow) -> NewRun:
@@ -65,7 +69,7 @@ def following_run(item: NewRun, row: RunRow) -> NewRun:
 async def _make(connection: Connection, items: Sequence[NewRun]) -> list[Created]:
     created = await connection.store.create(items)
     for item, made in zip(items, created, strict=True):
-        if item.mail and not made.new:
+        if not made.new and (item.mail or item.debounce):
             connection.nudge()
         if made.new and (worker := connection.worker) is not None:
             if made.row.owner is not None and made.row.owner == item.owner:
@@ -87,14 +91,19 @@ def check_met(item: NewRun, met: Created, if_exists: str) -> None:
         if row.ended_at is not None:
             return
         msg = (
-            f"run {item.id!r} can't be restarted: it is {row.status}. Wait for its end, or terminate it first"
+            f"run {row.id!r} can't be restarted: it is {row.status}. Wait for its end, or terminate it first"
         )
     elif if_exists == "fail":
-        msg = f'run {item.id!r} exists already ({row.status}), and if_exists="fail" was given'
-    elif same_work(item, row):
+        why = "" if row.id == item.id else " with this dedup, of which only one may be live,"
+        msg = f'run {row.id!r}{why} exists already ({row.status}), and if_exists="fail" was given'
+    elif same_work(item, row) or (met.dedup and row.workflow == item.workflow):
         if met.delivery is not Delivery.RUN_ENDED:
             return
-        raise ended_error(item.id, "the messages that came with the start weren't")
+        raise ended_error(row.id, "the messages that came with the start weren't")
+    elif row.workflow != item.workflow and row.id != item.id:
+        msg = (
+            f"the dedup belongs to run {row.id!r} of {row.workflow}, not of {item.workflow}: use another one"
+        )
     elif row.workflow != item.workflow:
         msg = f"the id {item.id!r} belongs to a run of {row.workflow}, not of {item.workflow}: use another id"
     else:

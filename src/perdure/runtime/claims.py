@@ -49,6 +49,7 @@ class Claims:
         self._queues = queues
         self._take = take
         self._taken = taken
+        self._waits = False
         self._poked = asyncio.Event()
         self._stopped = False
         self._next_claim: Alarm | None = None
@@ -61,6 +62,11 @@ class Claims:
         """Claim no more; `run` ends after a claim that is under way."""
         self._stopped = True
         self._poked.set()
+
+    def freed(self) -> None:
+        """A run has ended here; others may wait for its slot."""
+        if self._waits:
+            self.poke()
 
     async def run(self) -> None:
         """Claim whenever something may be due."""
@@ -89,6 +95,7 @@ class Claims:
             now=self._clock(),
             limit=limit,
         )
+        self._waits = claimed.waits
         if claimed.rows:
             loaded = await load(self._store, claimed.rows)
             for row, (history, emitting) in zip(claimed.rows, loaded, strict=True):

@@ -88,6 +88,7 @@ class WorkflowDefinition:
     result: ValueCodec[Any] = field(compare=False)
     guard: bool
     pinned: bool = False
+    singleton: bool = False  #: one run of it is live at a time
     entity: bool = False  #: it only takes calls, each of which is summed up (see entities.py)
     on: Event | None = None  #: what is published and starts it
 
@@ -177,6 +178,7 @@ def define_workflow(
     guard: bool,
     pinned: bool = False,
     on: Event | None = None,
+    singleton: bool = False,
 ) -> WorkflowDefinition:
     """Make and register a workflow.
 
@@ -190,6 +192,12 @@ def define_workflow(
         raise ConfigurationError(msg)
     if on is not None:
         _check_started_by(on, function)
+        if singleton:
+            msg = (
+                f"@workflow can't take {function.__qualname__}: each published event starts a run, and of a singleton "
+                "only one may be live. Leave out on= or singleton=, or give it a queue with concurrency=1"
+            )
+            raise ConfigurationError(msg)
     durable = durable_name(function, name)
     definition = WorkflowDefinition(
         name=durable,
@@ -199,6 +207,7 @@ def define_workflow(
         guard=guard,
         pinned=pinned,
         on=on,
+        singleton=singleton,
     )
     _register(_workflows, definition, "workflow")
     return definition
@@ -298,6 +307,11 @@ def stays_pinned(workflow: str) -> bool:
     """Whether runs of this workflow stay with the version that begins them, as far as this process knows."""
     definition = _workflows.get(workflow)
     return definition is not None and definition.pinned
+
+
+def is_singleton(workflow: str) -> bool:
+    """Whether one run of this workflow may be live at a time, as far as this process knows."""
+    return workflow in _workflows and _workflows[workflow].singleton
 
 
 def is_entity(name: str) -> bool:

@@ -60,6 +60,8 @@ class Family:
             parent=parent.run,
             parent_op=operation.id,
             on_parent_close=operation.on_parent_close,
+            key=operation.call.key,
+            priority=operation.call.priority,
         )
         failed = None if parent.donor is None else parent.donor.failed_children.pop(operation.id, None)
         return new if failed is None else retried_child(new, failed)
@@ -71,7 +73,14 @@ class Family:
     async def _check(self, parent: Driver, children: Sequence[StartChild]) -> None:
         rows = await self._persistently(lambda: self._store.get([child.run_id for child in children]))
         for child, row in zip(children, rows, strict=True):
-            if row is None or (row.parent, row.parent_op) != (parent.run, child.id):
+            if row is None:
+                error = RunConflictError(
+                    f"child run {child.run_id!r} of run {parent.id!r} couldn't be started: {child.workflow} is a "
+                    "singleton, and another run of it is live. Wait for that one, or leave singleton= out"
+                )
+                failure = failure_of(error)
+                parent.record(ev.ChildEnded(self._clock(), child.id, Status.FAILED, failure=failure))
+            elif (row.parent, row.parent_op) != (parent.run, child.id):
                 error = RunConflictError(
                     f"child run {child.run_id!r} of run {parent.id!r} couldn't be started: the id belongs to "
                     "another run. Leave the id out, or choose one that is free"

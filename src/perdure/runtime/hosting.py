@@ -53,6 +53,7 @@ class Hosting:
         def poke(self) -> None: ...
         def changed(self) -> None: ...
         def look_soon(self) -> None: ...
+        def freed(self) -> None: ...
 
     def call_from_thread(self, call: Callable[..., None], *args: Any) -> None:
         self._loop.call_soon_threadsafe(call, *args)
@@ -102,6 +103,7 @@ class Hosting:
 
     def ended(self, driver: Driver, status: Status, event: ev.Final) -> None:
         self._forget(driver)
+        self.freed()
         if status is not Status.CONTINUED:
             self._results.ended(driver.id, status, event)
         self._inquiry.check_soon()

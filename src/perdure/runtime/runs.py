@@ -10,7 +10,8 @@ from perdure.core import events as ev
 from perdure.core.attributes import Attribute, attributes_json
 from perdure.core.finding import fingerprint
 from perdure.errors import UsageError
-from perdure.runtime.definitions import stays_pinned
+from perdure.runtime.definitions import is_singleton, stays_pinned
+from perdure.runtime.queues import checked_key, checked_priority, dedup_in, dedup_of
 from perdure.storage.records import NewRun, ParentPolicy
 
 #: Longest run id, in characters.
@@ -37,6 +38,11 @@ def new_run(
     schedule: str | None = None,
     slot: float | None = None,
     attributes: Sequence[Attribute] = (),
+    key: str | None = None,
+    priority: int = 0,
+    dedup: str | None = None,
+    debounce: float | None = None,
+    at_most: float | None = None,
 ) -> NewRun:
     """A run ready to be created.
 
@@ -47,11 +53,24 @@ def new_run(
         owner: the worker that will drive it from the start.
         schedule, slot: the schedule that starts it, and the moment it is started for.
         attributes: what it can be found by.
+        key, priority: what its queue may go by.
+        dedup: no other live run of its queue may have the same.
+        debounce: seconds that it waits for others with its dedup, or else its key, which take its place.
+        at_most: seconds that it waits for such at most.
 
     Raises:
-        UsageError: the id can't be a run's.
+        UsageError: the id can't be a run's, or the rest doesn't fit together.
     """
     check_run_id(id)
+    if debounce is not None:
+        if delay or (dedup is None and key is None):
+            msg = "debounce= takes the place of delay=, and needs a dedup= (or a key=) that says what goes together"
+            raise UsageError(msg)
+        delay, dedup = min(debounce, debounce if at_most is None else at_most), dedup or key
+    if is_singleton(workflow) and dedup is not None:
+        msg = f"{workflow} is a singleton, of which one run is live at a time: leave out dedup= and debounce="
+        raise UsageError(msg)
+    alone = dedup_of(workflow) if is_singleton(workflow) else None
     started = ev.RunStarted(
         at=now,
         workflow=workflow,
@@ -78,6 +97,11 @@ def new_run(
         on_parent_close=ParentPolicy(on_parent_close),
         attributes=attributes,
         pinned=stays_pinned(workflow),
+        key=checked_key(key, "key"),
+        priority=checked_priority(priority),
+        dedup=alone if dedup is None else dedup_in(queue, checked_key(dedup, "dedup") or ""),
+        debounce=debounce is not None,
+        at_most=at_most,
     )
 
 

@@ -221,6 +221,10 @@ class Worker(Hosting):
         """Something may be due: claim."""
         self._claims.poke()
 
+    def freed(self) -> None:
+        """A run has ended here."""
+        self._claims.freed()
+
     async def _resume(self, row: RunRow, history: History, emitting: Sequence[str]) -> None:
         """Bring a run back into memory by replaying its history."""
         driver = self._driver(row)

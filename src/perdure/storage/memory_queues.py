@@ -68,6 +68,9 @@ class MemoryQueues:
         lines = [(run.queue, run.rank != LATER, run.wake_at) for run in waiting if run.lane is not None]
         return merged_counts(list(driven.items()), _grouped(due), list(slots.items()), _grouped(lines))
 
+    async def held(self, name: str) -> int:
+        return sum(_slots(self._database(), name).values())
+
     async def standing(self, run: int) -> Standing | None:
         db = self._database()
         return _standing(db, db.runs[run]) if run in db.runs else None

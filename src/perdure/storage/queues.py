@@ -25,7 +25,7 @@ class QueueRow(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         defined: what code says, None if none does.
         overrides: what an operator says instead, by the names of settings.
-        limited: its runs stand in line: it has limits, or had some.
+        limited: its runs stand in line: it has limits, or had some, or was drained.
         paused: none of its runs is claimed.
         draining: none of its runs begins.
         arrival: of the rate's bucket, in microseconds.
@@ -131,6 +131,10 @@ class QueueStore(Protocol):
         """How full the queues are that hold anything, by name."""
         ...
 
+    async def held(self, name: str) -> int:
+        """How many slots of a queue are held."""
+        ...
+
     async def standing(self, run: int) -> Standing | None:
         """Where a run stands in its queue; None if there is no such run."""
         ...
@@ -190,7 +194,7 @@ def changed_queue(
         old,
         defined=said,
         overrides=over,
-        limited=old.limited or combined(said, over).limited,
+        limited=old.limited or combined(said, over).limited or bool(draining),
         paused=old.paused if paused is None else paused,
         draining=old.draining if draining is None else draining,
         changed_at=now,

@@ -50,6 +50,9 @@ class PostgresQueues:
     async def counts(self, *, now: float) -> list[QueueCounts]:
         return await self._ways.read(_counts, float(now))
 
+    async def held(self, name: str) -> int:
+        return await self._ways.read(_held, name)
+
     async def standing(self, run: int) -> Standing | None:
         return await self._ways.read(_standing, run)
 
@@ -114,6 +117,11 @@ async def _counts(db: Database, now: float) -> list[QueueCounts]:
         await db.rows("slot_counts"),
         await db.rows("queue_counts"),
     )
+
+
+async def _held(db: Database, name: str) -> int:
+    slots: dict[str, int] = dict(await db.rows("slots", queue=name))
+    return sum(slots.values())
 
 
 async def _standing(db: Database, run: int) -> Standing | None:

@@ -58,6 +58,10 @@ class SqliteQueues:
         counts: list[QueueCounts] = await self._read(_counts, now)
         return counts
 
+    async def held(self, name: str) -> int:
+        held: int = await self._read(_held, name)
+        return held
+
     async def standing(self, run: int) -> Standing | None:
         standing: Standing | None = await self._read(_standing, run)
         return standing
@@ -119,6 +123,11 @@ def _counts(db: Database, now: float) -> list[QueueCounts]:
         db.rows("slot_counts"),
         db.rows("queue_counts"),
     )
+
+
+def _held(db: Database, name: str) -> int:
+    slots: dict[str, int] = dict(db.rows("slots", {"queue": name}))
+    return sum(slots.values())
 
 
 def _standing(db: Database, run: int) -> Standing | None:
