@@ -253,14 +253,24 @@ class VerbsFail(Wrapped):
         return sometimes
 
 
-@pytest.mark.parametrize("wrap", [LoadFails, VerbsFail])
+class ClaimsBreak(Wrapped):
+    """Claiming raises what it never should."""
+
+    left = 2
+
+    async def claim(self, *args: Any, **options: Any) -> Any:
+        if self.left:
+            self.left -= 1
+            raise RuntimeError("a test says so")
+        return await self.inner.claim(*args, **options)
+
+
+@pytest.mark.parametrize("wrap", [LoadFails, VerbsFail, ClaimsBreak])
 def test_a_store_that_fails_to_answer_for_a_while_strands_no_run(place: Place, wrap: Any) -> None:
     async def main() -> None:
         async with place.engine(worker=False) as client:
             handles = [await client.start(greets(str(number))) for number in range(5)]
-            engine = place.engine()
-            async with engine:
-                engine._worker._store = wrap(engine._store)  # type: ignore[union-attr]
+            async with place.engine(wrap):
                 handles += [await client.start(greets(str(number))) for number in range(5, 10)]
                 assert [await handle.result() for handle in handles] == [f"hello {n}" for n in range(10)]
                 await client.get(handles[0].id).cancel()

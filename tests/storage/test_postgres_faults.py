@@ -17,6 +17,7 @@ from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError
 from perdure.storage.effects import StepDetail
 from perdure.storage.postgres import PostgresStore, attempts
+from perdure.storage.postgres.database import PAUSE_MAX
 from perdure.storage.records import Append, Appended, Delivery, Stale
 from perdure.testing.conformance.bench import LEASE, NOW, Bench
 
@@ -127,6 +128,24 @@ def test_a_worker_that_stops_amid_a_transaction_holds_up_nobody(server: Server) 
             goes_on.set()
             assert await claiming == 0
             assert tries == 2
+
+    asyncio.run(main())
+
+
+def test_a_transaction_that_computes_may_take_its_time(server: Server) -> None:
+    async def main() -> None:
+        async with bench_on(server.url(server.new_database())) as bench:
+
+            async def pause_allowed(db: Any, patient: bool) -> Any:
+                if patient:
+                    await db.take_time()
+                cursor = await db.connection.execute("SHOW idle_in_transaction_session_timeout")
+                return (await cursor.fetchone())[0]
+
+            attempts = bench.store._attempts
+            assert await attempts.write(pause_allowed, False) == f"{PAUSE_MAX}s"
+            assert await attempts.write(pause_allowed, True) == "10min"
+            assert await attempts.read(pause_allowed, False) == "0"  # nothing of it stays
 
     asyncio.run(main())
 

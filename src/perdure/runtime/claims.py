@@ -16,6 +16,7 @@ from perdure.storage.records import History, RunRow
 
 logger = logging.getLogger("perdure.worker")
 
+RETRY_AFTER = 0.5  #: seconds until the next claim after one that failed
 CLAIM_MAX = 256  #: runs claimed at a time, so that a backlog doesn't keep the loop from its other work
 
 
@@ -79,7 +80,10 @@ class Claims:
                 await self._claim()
             except StoreError as error:
                 logger.warning("couldn't claim runs, will try again: %s", error)
-                self._timers.at(self._clock() + 0.5, self.poke)
+                self._timers.at(self._clock() + RETRY_AFTER, self.poke)
+            except Exception:  # else this worker would look alive, and claim nothing any more
+                logger.critical("claiming runs failed, will try again", exc_info=True)
+                self._timers.at(self._clock() + RETRY_AFTER, self.poke)
 
     async def _claim(self) -> None:
         if self._residency.room() < CLAIM_MAX // 4:

@@ -14,6 +14,7 @@ Row: TypeAlias = tuple[Any, ...]
 PAUSE_MAX = 3
 
 _BEGIN = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{PAUSE_MAX}s'".encode()
+_TAKE_TIME = b"SET LOCAL idle_in_transaction_session_timeout = '10min'"
 
 
 class Database:
@@ -51,6 +52,10 @@ class Database:
     async def begin(self) -> None:
         """Begin a transaction, which the server ends if this process stops in the middle of it."""
         await self.connection.execute(_BEGIN, prepare=False)
+
+    async def take_time(self) -> None:
+        """Let this transaction compute for minutes between two statements."""
+        await self.connection.execute(_TAKE_TIME)
 
     async def commit(self) -> None:
         await self.connection.execute("COMMIT")
