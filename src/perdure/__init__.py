@@ -36,6 +36,14 @@ from perdure.api.oneshot import run
 from perdure.api.polling import poll
 from perdure.api.publications import PublicationInfo, SubscriptionInfo, event, publish, publish_in
 from perdure.api.queues import QueueInfo
+from perdure.api.publications import (
+    PublicationInfo,
+    SubscriptionInfo,
+    WaitingInfo,
+    event,
+    publish,
+    publish_in,
+)
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
@@ -158,6 +166,7 @@ __all__ = [
     "UnknownRunError",
     "UnknownScheduleError",
     "UpdateRejected",
+    "WaitingInfo",
     "WorkerInfo",
     "Workflow",
     "callback",

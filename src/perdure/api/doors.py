@@ -15,6 +15,7 @@ from perdure.api.listing import earliest, list_runs
 from perdure.api.publications import (
     PublicationInfo,
     SubscriptionInfo,
+    WaitingInfo,
     new_publication,
     publication_info,
     publish_at,
@@ -26,6 +27,7 @@ from perdure.api.schedules import Schedules
 from perdure.api.workerinfo import WorkerInfo, worker_info
 from perdure.core.attributes import AttributeFilter, conditions_of
 from perdure.core.retry import seconds
+from perdure.core.where import where_of
 from perdure.runtime.settings import Settings
 from perdure.storage.records import RunFilter
 
@@ -150,6 +152,11 @@ class Doors:
     async def subscriptions(self) -> list[SubscriptionInfo]:
         """The workflows that are started by published events, by name."""
         return [subscription_info(row) for row in await self._open().store.publications.subscriptions()]
+
+    async def awaited(self) -> list[WaitingInfo]:
+        """The events that runs wait for, and how many do; at most 1000 of these, by name."""
+        waiting = await self._open().store.publications.waiting()
+        return [WaitingInfo(event=name, where=where_of(where), runs=count) for name, where, count in waiting]
 
     async def unsubscribe(self, workflow: str) -> bool:
         """End the subscription of a workflow, and forget what is gathered for it. False: it has none.

@@ -291,6 +291,21 @@ def subscription_info(row: Subscription) -> SubscriptionInfo:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingInfo:
+    """An event that runs wait for, from `engine.awaited()`.
+
+    Attributes:
+        event: the event's name.
+        where: which of those, an empty mapping for all.
+        runs: how many waits there are.
+    """
+
+    event: str
+    where: Mapping[str, Any]
+    runs: int
+
+
 async def publish_at(connection: Connection, publication: Publication) -> bool:
     """See `Engine.publish`."""
     (new,) = await connection.store.publications.publish([publication])

@@ -15,6 +15,7 @@ from perdure.cli.limits import limits
 from perdure.cli.ls import ls
 from perdure.cli.moving import export, import_, move
 from perdure.cli.operating import fork, pause, resume, retry
+from perdure.cli.publications import publications, publish, subscriptions
 from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.schedule import schedule
@@ -52,8 +53,8 @@ def root(
 
 
 COMMANDS = (
-    run, worker, workers, ls, show, why, stream, send, query, update, cancel, terminate, pause, resume, retry,
-    fork, resolve, move, export, demo,
+    run, worker, workers, ls, show, why, stream, send, publish, publications, query, update, cancel, terminate, pause,
+    resume, retry, fork, resolve, move, export, demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
@@ -61,3 +62,4 @@ app.command("import")(import_)
 app.add_typer(callback)
 app.add_typer(schedule)
 app.add_typer(limits)
+app.add_typer(subscriptions)

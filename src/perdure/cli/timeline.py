@@ -14,6 +14,7 @@ from perdure.cli.messagelines import MESSAGES, MessageTeller
 from perdure.cli.output import duration, one_line, printable
 from perdure.core import events as ev
 from perdure.core.patches import change_of
+from perdure.core.where import told as conditions
 
 
 class Line(NamedTuple):
@@ -79,6 +80,8 @@ class _Teller:
                 return self._wait(offset, event)
             case ev.CallbackOpened() | ev.CallbackEnded():
                 return self._callback(offset, event)
+            case ev.PublicationAwaited() | ev.PublicationArrived() | ev.PublicationGivenUp() | ev.Published():
+                return self._publication(offset, event)
             case ev.UpdateAccepted() | ev.UpdateCompleted():
                 return self._update(offset, event)
             case ev.OperationDropped():
@@ -181,6 +184,34 @@ class _Teller:
             return Line(offset, "✗", "red", event.callback, took, told)
         return Line(offset, "✓", "green", event.callback, took, self._values(None, event.result))
 
+    def _publication(
+        self,
+        offset: float,
+        event: ev.PublicationAwaited | ev.PublicationArrived | ev.PublicationGivenUp | ev.Published,
+    ) -> Line:
+        match event:
+            case ev.PublicationAwaited():
+                self._since[event.op] = event.at
+                told = f"waits for the event {printable(event.name)}"
+                told += f" where {one_line(conditions(event.where), 140)}" if event.where else ""
+                return Line(offset, "·", "dim", event.op, detail=told)
+            case ev.PublicationArrived():
+                took = self._took(event.wait, event.at)
+                name = f"event {printable(event.name)}"
+                if event.unread is not None:
+                    told = one_line(f"passed over: {event.unread}", None if self._full else 140)
+                    return Line(offset, "!", "yellow", event.wait, took, f"{name} {told}")
+                return Line(
+                    offset, "✓", "green", event.wait, took, f"{name} {self._values(None, event.payload)}"
+                )
+            case ev.PublicationGivenUp():
+                return Line(
+                    offset, "·", "dim", event.op, self._took(event.op, event.at), "given up by the code"
+                )
+            case ev.Published():
+                told = f"published {printable(event.name)} {self._values(None, event.payload)}".rstrip()
+                return Line(offset, "→", "green", event.op, detail=told)
+
     def _update(self, offset: float, event: ev.UpdateAccepted | ev.UpdateCompleted) -> Line:
         if isinstance(event, ev.UpdateAccepted):
             self._since[event.update] = event.at
@@ -201,6 +232,8 @@ class _Teller:
                 name = "started" if event.generation == 1 else f"started as generation {event.generation}"
                 if event.schedule is not None:
                     name += f" by schedule {printable(event.schedule)}"
+                if event.event is not None:
+                    name += f" by the event {printable(event.event)}"
                 if event.donor is not None:
                     name += _from(event.donor)
                 return Line(offset, "▶", "bold", name, detail=self._values(event.input, None))

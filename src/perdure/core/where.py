@@ -11,10 +11,9 @@ fields that anybody waits by (there are few of these).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -74,7 +73,8 @@ def told(text: str) -> str:
 
 def _told(value: Any) -> str:
     if isinstance(value, list):
-        return " or ".join(map(_told, value))
+        values: list[Any] = value
+        return " or ".join(map(_told, values))
     return value if isinstance(value, str) else _encode(value).decode()
 
 
@@ -85,13 +85,15 @@ def _match(name: str, values: Sequence[tuple[str, Any]]) -> bytes:
 
 def _field(payload: Any, path: str) -> Any:
     for part in path.split("."):
-        payload = payload.get(part) if isinstance(payload, dict) else None
+        if not isinstance(payload, dict):
+            return None
+        payload = cast("dict[str, Any]", payload).get(part)
     return payload
 
 
 def _is(wanted: Any, value: Any) -> bool:
     if isinstance(wanted, list | tuple):
-        return any(_is(one, value) for one in wanted)
+        return any(_is(one, value) for one in cast("Sequence[Any]", wanted))
     return _typed(wanted) == _typed(value)
 
 
@@ -101,6 +103,6 @@ def _typed(value: Any) -> tuple[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return int(value)
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+    return [_plain(one) for one in cast("Sequence[Any]", value)] if isinstance(value, list | tuple) else value
