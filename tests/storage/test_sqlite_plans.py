@@ -53,6 +53,18 @@ EXPECTED = {
     "slot_holders": "runs_slots",
     "slots_here": "runs_owned",
     "dedup_holder": "runs_dedup",
+    "publications_pending": "publications_new",
+    "publications_pending ": "publications_unsettled",
+    "publications_pending  ": "publication_waits_new",
+    "publications_new": "publications_new",
+    "publications_unsettled": "publications_unsettled",
+    "publications_after": "publications_by_name",
+    "publications_named": "publications_by_name",
+    "publications_numbered": "publications_numbered",
+    "forget_publications": "publications_numbered",
+    "waits_new": "publication_waits_new",
+    "takers": "publication_waits_by_match",
+    "gatherings_due": "gatherings_due",
 }
 
 #: Tables that grow with use. Listing (`find`) may walk through runs, newest first, as may moving them all.

@@ -19,6 +19,7 @@ from perdure.storage.memory_run import Run
 from perdure.storage.memory_streams import Stream, Writer
 from perdure.storage.moving import HELD, Mark, Package, Stamp, everything
 from perdure.storage.packing import ENDED, TABLES, assemble, disassemble, make_stamps
+from perdure.storage.publications import OpenWait
 from perdure.storage.records import Detail, Mail
 from perdure.storage.streams import StreamRow
 
@@ -157,6 +158,7 @@ def _erase(db: MemoryDatabase, ids: Sequence[str]) -> None:
     db.updates = {place: row for place, row in db.updates.items() if place[0] not in ids}
     for key in gone:
         db.children.pop(key, None)
+        db.publications.close_waits(key)
     for children in db.children.values():
         children[:] = [key for key in children if key not in gone]
 
@@ -182,6 +184,7 @@ def _tables(db: MemoryDatabase, ids: frozenset[str]) -> dict[str, list[tuple[Any
             for place, value in enumerate(attribute.values, int(attribute.listed))
         ]
         tables["patches"] += [(key, change) for change in run.patches]
+        tables["publication_waits"] += db.publications.waits_of(key)
     keys = {run.run for run in found}
     for token, row in db.callbacks.items():
         if row.run in keys:
@@ -253,6 +256,8 @@ def _fill(db: MemoryDatabase, tables: dict[str, list[tuple[Any, ...]]], token: s
     for key, token_hash, *rest in tables["callbacks"]:
         db.callbacks.setdefault(token_hash, CallbackRow(key, *rest))
     _fill_attributes(db, tables["attributes"])
+    for key, op, name, where, since, after in tables["publication_waits"]:
+        db.publications.open_wait(key, OpenWait(op, name, where, since, after))
     for key, change in tables["patches"]:
         db.runs[key].patches.add(change)
     for key, id, update, call, state, answer in tables["updates"]:

@@ -60,6 +60,10 @@ class Publications:
         for place in [place for place in self.waits if place[0] == run]:
             del self.waits[place]
 
+    def waits_of(self, run: int) -> list[tuple[int, str, str, str, float, int]]:
+        waits = [wait.waiting for wait in self.waits.values() if wait.waiting.run == run]
+        return [(run, wait.op, wait.name, wait.where, float(wait.since), wait.after) for wait in waits]
+
     def new(self) -> list[Publication]:
         """Those without a number, the oldest first."""
         new = [publication for publication in self.by_id.values() if publication.number is None]

@@ -114,6 +114,16 @@ class PatchPart(Part, frozen=True, gc=False, tag="patch"):
     change: str
 
 
+class WaitPart(Part, frozen=True, gc=False, tag="wait"):
+    """A wait for a publication; see OpenWait."""
+
+    op: str
+    name: str
+    where: str
+    since: float
+    after: int
+
+
 class UpdatePart(Part, frozen=True, gc=False, tag="update"):
     """An update and its answer; see UpdateRow."""
 
@@ -156,6 +166,7 @@ AnyPart: TypeAlias = (
     | CallbackPart
     | AttributePart
     | PatchPart
+    | WaitPart
     | UpdatePart
     | ItemPart
     | WriterPart

@@ -27,6 +27,7 @@ TABLES: Mapping[str, Callable[..., AnyPart]] = {
     "callbacks": m.CallbackPart,
     "attributes": m.AttributePart,
     "patches": m.PatchPart,
+    "publication_waits": m.WaitPart,
     "updates": m.UpdatePart,
 }
 #: Those whose order says something. The others are sorted here, since databases sort texts differently.

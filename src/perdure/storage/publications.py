@@ -18,7 +18,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -260,6 +260,20 @@ def following(
 def fields_text(where: str) -> str:
     """The fields by which a wait is known, as text."""
     return _encode(certain_fields(where_of(where))).decode()
+
+
+def wait_row(run: int, op: str, name: str, where: str, since: float, after: int) -> tuple[Any, ...]:
+    """A wait with all that is kept of it: run, op, name, where, fields, match, since, after."""
+    return (
+        run,
+        op,
+        name,
+        where,
+        fields_text(where),
+        match_of_where(name, where_of(where)),
+        float(since),
+        after,
+    )
 
 
 def keyed_id(name: str, key: str) -> str:

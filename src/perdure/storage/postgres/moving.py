@@ -15,6 +15,7 @@ from perdure.storage.postgres.database import Database, Row
 from perdure.storage.postgres.lifecycle import end_from_outside
 from perdure.storage.postgres.rows import new_key
 from perdure.storage.postgres.ways import Ways
+from perdure.storage.publications import wait_row
 
 #: Where the rows of a package are: by key, and by public id.
 _BY_RUN = ("runs", *(table for table in TABLES if table != "updates"), "stream_writers")
@@ -127,6 +128,9 @@ async def _put(db: Database, packages: Sequence[Package], hold: str | None) -> l
         "streams",
     ):
         await db.many(f"put_{table}", tables[table])
+    waits = [wait_row(*row) for row in tables["publication_waits"]]
+    await db.many("put_publication_shapes", [(name, fields) for _, _, name, _, fields, *_ in waits])
+    await db.many("put_publication_waits", waits)
     await db.many("put_stream_items", tables["items"])
     await db.many("put_stream_writers", tables["stream_writers"])
     await db.many("put_arrivals", [(*row, hold) for row in tables["arrivals"]])

@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.storage.moving import Mark, Package, Stamp, everything
 from perdure.storage.packing import TABLES, assemble, disassemble, make_stamps
+from perdure.storage.publications import wait_row
 from perdure.storage.sqlite.database import Database, Row
 from perdure.storage.sqlite.lifecycle import end_from_outside
 from perdure.storage.sqlite.rows import as_json
@@ -132,6 +133,9 @@ def _put(db: Database, packages: Sequence[Package], hold: str | None) -> list[bo
     db.many("put_inbox", [(run, *rest) for run, _, *rest in tables["inbox"]])
     for table in ("events", "mail_keys", "step_details", "callbacks", "attributes", "patches", "updates"):
         db.many(f"put_{table}", tables[table])
+    waits = [wait_row(*row) for row in tables["publication_waits"]]
+    db.many("put_publication_shapes", [(name, fields) for _, _, name, _, fields, *_ in waits])
+    db.many("put_publication_waits", waits)
     db.many("put_streams", tables["streams"])
     db.many("put_stream_items", tables["items"])
     db.many("put_stream_writers", tables["stream_writers"])

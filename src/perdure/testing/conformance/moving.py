@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 
 from perdure.core.attributes import attributes_of
+from perdure.core.where import where_text
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import CallbackVerdict, OpenCallback
 from perdure.storage.effects import StepDetail
 from perdure.storage.moving import CallbackPart, Generation, Mark, Package, everything
+from perdure.storage.publications import OpenWait, Publication, new_id
 from perdure.storage.records import Delivery, MailKind, NewMail, NewRun, RunFilter, Successor
 from perdure.storage.schedules import ScheduleRow
 from perdure.storage.streams import Emit, StepItems
@@ -35,6 +37,7 @@ async def a_rich_run(bench: Bench, id: str) -> None:
         Misfit("code"),
         StepDetail("s#1", b"half", NOW),
         OpenCallback(id.encode(), "callback:1", NOW, NOW + 50, 9.0),
+        OpenWait("event:1", "paid", where_text({"x": 1}), NOW, 7),
     )
     child = bench.new(f"{id}-child", parent_op="child#1", wake_at=NOW + 7)
     row = await bench.put(row, b"event", effects=effects, children=[child])
@@ -244,8 +247,18 @@ async def the_switch_tells_nobody(bench: Bench) -> None:
         assert await bench.inbox(await bench.row(id)) == []
 
 
+async def a_wait_for_an_event_goes_on_in_the_copy(bench: Bench) -> None:
+    await a_rich_run(bench, "r")
+    await take_out(bench, "r", "r-child")
+    publication = Publication(new_id(), "paid", None, b'{"x": 1}', NOW)
+    await bench.store.publications.publish([publication])
+    assert (await bench.store.publications.distribute(now=NOW)).mail == 2
+    assert len(await bench.inbox(await bench.row("copy of r"))) > 0
+
+
 CHECKS: tuple[Check, ...] = (
     a_copy_is_equal_to_the_last_part,
+    a_wait_for_an_event_goes_on_in_the_copy,
     a_copy_goes_on,
     an_id_that_is_taken_stays,
     a_held_copy_rests_until_it_arrives,

@@ -82,6 +82,9 @@ SELECT run, name, place, family, text FROM perdure.attributes WHERE run = ANY (%
 -- name: pack_patches
 SELECT run, change FROM perdure.patches WHERE run = ANY (%(runs)b::bigint[]);
 
+-- name: pack_publication_waits
+SELECT run, op, name, condition, since, after FROM perdure.publication_waits WHERE run = ANY (%(runs)b::bigint[]);
+
 -- name: pack_updates
 SELECT run, id, call, state, answer FROM perdure.updates WHERE run_id = ANY (%(ids)b::text[]);
 
@@ -138,6 +141,14 @@ VALUES (%s::bigint, %s, %s::bigint, %s, %s, %s::numeric);
 -- name: put_patches
 INSERT INTO perdure.patches (run, change) VALUES (%s::bigint, %s);
 
+-- name: put_publication_waits
+-- They look back in the database to which they have come.
+INSERT INTO perdure.publication_waits (run, op, name, condition, fields, match, since, after, fresh)
+VALUES (%s::bigint, %s, %s, %s, %s, %s::bytea, %s::double precision, %s::bigint, true);
+
+-- name: put_publication_shapes
+INSERT INTO perdure.publication_shapes (name, fields) VALUES (%s, %s) ON CONFLICT (name, fields) DO NOTHING;
+
 -- name: put_updates
 INSERT INTO perdure.updates (run, run_id, id, call, state, answer)
 VALUES (%s::bigint, %s, %s, %s::bytea, %s, %s::bytea);
@@ -184,6 +195,9 @@ DELETE FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: erase_mail_keys
 DELETE FROM perdure.mail_keys WHERE run = ANY (%(runs)b::bigint[]);
+
+-- name: erase_publication_waits
+DELETE FROM perdure.publication_waits WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: erase_step_details
 DELETE FROM perdure.step_details WHERE run = ANY (%(runs)b::bigint[]);

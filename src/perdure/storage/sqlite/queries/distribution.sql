@@ -21,11 +21,12 @@ WHERE name = :name AND number > :after ORDER BY number LIMIT :limit;
 UPDATE publication_waits SET fresh = 0 WHERE run = ? AND op = ?;
 
 -- name: publications_unsettled
-SELECT id, name, key, payload, at, number, settled FROM publications
+-- The index is named, since the other one over numbers would have to be walked through.
+SELECT id, name, key, payload, at, number, settled FROM publications INDEXED BY publications_unsettled
 WHERE settled = 0 AND number IS NOT NULL ORDER BY number LIMIT :limit;
 
 -- name: shapes
-SELECT s.name, s.fields FROM json_each(:names) AS n CROSS JOIN publication_shapes AS s ON s.name = n.value;
+SELECT s.name, s.fields FROM json_each(:names) AS k CROSS JOIN publication_shapes AS s ON s.name = k.value;
 
 -- name: takers
 SELECT w.run, w.op, w.name, w.condition, w.since, w.after

@@ -69,6 +69,10 @@ FROM json_each(:runs) AS k CROSS JOIN attributes AS v ON v.run = k.value;
 -- name: pack_patches
 SELECT c.run, c.change FROM json_each(:runs) AS k CROSS JOIN patches AS c ON c.run = k.value;
 
+-- name: pack_publication_waits
+SELECT w.run, w.op, w.name, w.condition, w.since, w.after
+FROM json_each(:runs) AS k CROSS JOIN publication_waits AS w ON w.run = k.value;
+
 -- name: pack_updates
 SELECT u.run, u.id, u.call, u.state, u.answer FROM json_each(:ids) AS k CROSS JOIN updates AS u ON u.run_id = k.value;
 
@@ -117,6 +121,14 @@ INSERT INTO attributes (run, name, place, family, value) VALUES (?, ?, ?, ?, ?);
 -- name: put_patches
 INSERT INTO patches (run, change) VALUES (?, ?);
 
+-- name: put_publication_waits
+-- They look back in the database to which they have come.
+INSERT INTO publication_waits (run, op, name, condition, fields, match, since, after, fresh)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1);
+
+-- name: put_publication_shapes
+INSERT INTO publication_shapes (name, fields) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
 -- name: put_updates
 INSERT INTO updates (run, run_id, id, call, state, answer) VALUES (?, ?, ?, ?, ?, ?);
 
@@ -162,6 +174,9 @@ DELETE FROM inbox WHERE run IN (SELECT value FROM json_each(:runs));
 
 -- name: erase_mail_keys
 DELETE FROM mail_keys WHERE run IN (SELECT value FROM json_each(:runs));
+
+-- name: erase_publication_waits
+DELETE FROM publication_waits WHERE run IN (SELECT value FROM json_each(:runs));
 
 -- name: erase_step_details
 DELETE FROM step_details WHERE run IN (SELECT value FROM json_each(:runs));

@@ -42,7 +42,9 @@ SELECT name, condition, count(*) FROM publication_waits GROUP BY name, condition
 -- name: publications_pending
 SELECT NOT EXISTS (SELECT 1 FROM moves) AND (
            EXISTS (SELECT 1 FROM publications WHERE number IS NULL)
-           OR EXISTS (SELECT 1 FROM publications WHERE settled = 0 AND number IS NOT NULL)
+           OR EXISTS (
+               SELECT 1 FROM publications INDEXED BY publications_unsettled WHERE settled = 0 AND number IS NOT NULL
+           )
            OR EXISTS (SELECT 1 FROM publication_waits WHERE fresh = 1)
        ),
        (SELECT min(due_at) FROM gatherings WHERE NOT EXISTS (SELECT 1 FROM moves));
