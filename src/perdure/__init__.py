@@ -34,8 +34,6 @@ from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.messages import Message, receive, send, until
 from perdure.api.oneshot import run
 from perdure.api.polling import poll
-from perdure.api.publications import PublicationInfo, SubscriptionInfo, event, publish, publish_in
-from perdure.api.queues import QueueInfo
 from perdure.api.publications import (
     PublicationInfo,
     SubscriptionInfo,
@@ -44,6 +42,7 @@ from perdure.api.publications import (
     publish,
     publish_in,
 )
+from perdure.api.queues import QueueInfo
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
