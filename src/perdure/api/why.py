@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from perdure.api.connection import Connection
 from perdure.api.runinfo import run_info
 from perdure.api.workerinfo import worker_info
+from perdure.core.places import Place
+from perdure.core.queues import micros
+from perdure.core.rates import MICRO, room
 from perdure.core.status import Status
 from perdure.core.timeline import Wait, waits
 from perdure.core.why import Facts, Server, Why, explain
+from perdure.storage.queues import AHEAD_MAX
 from perdure.storage.records import RunRow
 
 #: How deep a chain of children is followed, and how many children of one run.
@@ -42,16 +46,52 @@ async def _why(connection: Connection, row: RunRow, servers: Mapping[int, Server
                 children[child.id] = await _why(connection, child, servers, depth - 1)
     sent = [wait.run for wait in found if wait.run][:_CHILDREN_MAX]
     errands = {
-        errand.id: _facts(errand, errand.reason, (), servers)
+        errand.id: _facts(errand, errand.reason, (), servers, await _place(connection, errand))
         for errand in (await connection.store.get(sent) if sent else [])
         if errand is not None
     }
     reason = run_info(row).with_request(await connection.held_request(row)).reason
-    facts = _facts(row, reason, found, servers)
+    facts = _facts(row, reason, found, servers, await _place(connection, row))
     return explain(facts, now=connection.clock(), children=children, errands=errands)
 
 
-def _facts(row: RunRow, reason: str | None, found: Sequence[Wait], servers: Mapping[int, Server]) -> Facts:
+async def _place(connection: Connection, row: RunRow) -> Place | None:
+    """Where a run stands in its queue, if it could go on otherwise."""
+    now = connection.clock()
+    if row.owner is not None or row.wake_at is None or row.wake_at > now:
+        return None
+    standing = await connection.store.queues.standing(row.run)
+    if standing is None or standing.queue is None:
+        return None
+    queue, settings, rate = standing.queue, standing.queue.settings, standing.queue.settings.rate
+    free, next_at = (1, 0) if rate is None else room(rate.pace, queue.arrival, micros(now))
+    return Place(
+        queue=queue.name,
+        paused=queue.paused,
+        draining=queue.draining,
+        in_line=standing.in_line,
+        ahead=standing.ahead,
+        many=standing.ahead >= AHEAD_MAX,
+        key=standing.key,
+        held=standing.held,
+        held_by_key=standing.held_by_key,
+        holders=standing.holders,
+        parent_holds=standing.parent_holds,
+        concurrency=settings.concurrency,
+        per_worker=settings.per_worker,
+        per_key=settings.per_key,
+        rate=None if rate is None else f"{rate.limit} per {rate.per:g} s",
+        next_at=None if free else next_at / MICRO,
+    )
+
+
+def _facts(
+    row: RunRow,
+    reason: str | None,
+    found: Sequence[Wait],
+    servers: Mapping[int, Server],
+    place: Place | None,
+) -> Facts:
     driver = None if row.owner is None else servers.get(row.owner)
     return Facts(
         id=row.id,
@@ -67,4 +107,5 @@ def _facts(row: RunRow, reason: str | None, found: Sequence[Wait], servers: Mapp
         wake_at=row.wake_at,
         waits=found,
         servers=list(servers.values()),
+        place=place,
     )

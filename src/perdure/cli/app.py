@@ -16,6 +16,7 @@ from perdure.cli.ls import ls
 from perdure.cli.moving import export, import_, move
 from perdure.cli.operating import fork, pause, resume, retry
 from perdure.cli.publications import publications, publish, subscriptions
+from perdure.cli.queues import queues
 from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.schedule import schedule
@@ -60,6 +61,7 @@ for command in COMMANDS:
     app.command()(command)
 app.command("import")(import_)
 app.add_typer(callback)
+app.add_typer(queues)
 app.add_typer(schedule)
 app.add_typer(limits)
 app.add_typer(subscriptions)

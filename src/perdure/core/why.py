@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from perdure.core.errands import step_of
+from perdure.core.places import Place, explain_place
 from perdure.core.status import Status
 from perdure.core.timeline import Wait
 
@@ -36,6 +37,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         wake_at: when it is to be driven next.
         waits: what its history tells of its waits.
         servers: all workers that are alive.
+        place: where it stands in its queue, if that may matter.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     wake_at: float | None = None
     waits: Sequence[Wait] = ()
     servers: Sequence[Server] = ()
+    place: Place | None = None
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -58,7 +61,7 @@ class Cause(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "callback",
-            "event", "update"), or "worker", "code", "crashes", "pause", "start", "nothing", "ended".
+            "event", "update"), or "queue", "worker", "code", "crashes", "pause", "start", "nothing", "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
         todo: what helps, as a command to type where there is one; "" if nothing needs doing.
@@ -166,6 +169,9 @@ def _due(facts: Facts) -> Cause:
     serving = [server for server in facts.servers if _serves(facts, server)]
     if not serving:
         return Cause("worker", _nobody(facts), facts.wake_at, todo=_start_worker(facts))
+    if facts.place is not None and (by_queue := explain_place(facts.place)) is not None:
+        told, until, todo = by_queue
+        return Cause("queue", told, facts.wake_at, until, todo)
     names = ", ".join(server.name for server in serving[:3]) + (", ..." if len(serving) > 3 else "")
     told = f"it is due, and waits for room on a worker of its queue {facts.queue!r} ({names})"
     return Cause("worker", told, facts.wake_at, todo="if this lasts, start more workers")
