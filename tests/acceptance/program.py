@@ -172,6 +172,11 @@ async def film(number: int, seconds: float = 0.02) -> int:
 
 
 @workflow
+async def rendered(number: int, seconds: float) -> int:
+    return await render(number, seconds)
+
+
+@workflow
 async def chosen(number: int) -> int:
     """A step that is sent to a queue by this call only."""
     return await compute.with_options(queue="gpu")(number)

@@ -35,19 +35,17 @@ def test_a_worker_of_the_queue_dies_in_the_middle_of_a_step(either: World) -> No
     async def scenario() -> None:
         async with either.client() as client:
             serves(either, "default")
-            lost, other = serves(either, "gpu"), None
-            handle = await client.start(program.film(1, 0.5), id="r")
-            await bodies_begun(either, 1, lost.pid)
-            other = serves(either, "gpu")
-            lost.kill()
-            assert await handle.result(timeout=60) == expected(1)
-            bodies = [
-                line for line in either.lines() if line.what == "begin" and line.step.endswith("render#1")
-            ]
-            assert [line.pid for line in bodies] == [lost.pid, other.pid]
+            workers = {worker.pid: worker for worker in (serves(either, "gpu"), serves(either, "gpu"))}
+            handle = await client.start(program.rendered(1, 3.0), id="r")  # 3 s in which to kill its worker
+            await bodies_begun(either, 1)
+            (first,) = either.lines()
+            workers.pop(first.pid).kill()
+            assert await handle.result(timeout=60) == 3
+            bodies = [line for line in either.lines() if line.what == "begin"]
+            assert [line.pid for line in bodies] == [first.pid, *workers]
             assert [line.attempt for line in bodies] == [1, 1]
             found = await check_books(either, client)
-            assert (found.runs, found.steps) == (1, 7)
+            assert (found.runs, found.steps, found.repeated) == (1, 1, 1)
 
     asyncio.run(scenario())
 

@@ -578,3 +578,48 @@ def test_an_errand_that_is_cancelled_from_outside_fails_its_step(place: Place) -
             assert "x interrupted" in SEEN
 
     run(main)
+
+
+# -- how much a worker takes ----------------------------------------------------------------------------
+
+
+@step(queue="gpu")
+def holds(label: str) -> str:
+    BODIES[label] += 1
+    RELEASED.wait()
+    return label
+
+
+@workflow
+async def many(kind: str, count: int) -> int:
+    body = gated if kind == "loop" else holds
+    return len(await asyncio.gather(*(body(f"{kind} {number}") for number in range(count))))
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread"])
+def test_a_worker_takes_no_more_than_it_can_execute(place: Place, kind: str) -> None:
+    """So that the others of the queue get their part, and one that comes later, too."""
+
+    async def main() -> None:
+        limits: dict[str, Any] = {"concurrency": 2} if kind == "loop" else {"threads": 2}
+        async with here(place) as engine, there(place, **limits) as first:
+            handle = await engine.start(many(kind, 7), id="a")
+            await until(lambda: len(BODIES) == 2)
+
+            async def waiting() -> int:
+                return len([run async for run in engine.runs(status="queued", errands=True)])
+
+            assert await waiting() == 5
+            async with there(place, **limits) as second:
+                await until(lambda: len(BODIES) == 4)
+                assert await waiting() == 3
+                for worker in (first._worker, second._worker):
+                    assert worker is not None
+                    assert len(worker.drivers) == 2
+                for number in range(7):
+                    gate(f"{kind} {number}").set()
+                RELEASED.set()
+                assert await handle.result() == 7
+            assert set(BODIES.values()) == {1}
+
+    run(main)

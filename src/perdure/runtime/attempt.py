@@ -10,6 +10,7 @@ import msgspec
 
 from perdure.core import events as ev
 from perdure.core.commands import RunStep
+from perdure.core.finding import fingerprint
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.outbox import Outlet
 from perdure.runtime.stepcontext import StepInfo
@@ -134,3 +135,13 @@ class Attempt(msgspec.Struct, eq=False):
         self.dropped = self.info.cancelled = True
         if self.future is not None:
             self.future.cancel()
+
+
+def recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:
+    """What the history keeps of a step's input: all of it if it is small, else its fingerprint."""
+    if operation.unfit is not None:
+        return None, None  # there is none, and code that encodes without the checks mustn't be held to it
+    given = operation.input
+    if len(given) <= operation.call.options.record_inputs:
+        return given, None
+    return None, fingerprint(given)

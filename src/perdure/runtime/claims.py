@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from perdure.errors import StoreError
-from perdure.runtime.definitions import workflow_names
+from perdure.runtime.capacity import Capacity, Share
 from perdure.runtime.residency import Residency
 from perdure.runtime.timers import Alarm, Timers
 from perdure.runtime.uptake import load
@@ -25,7 +25,7 @@ class Claims:
 
     Args:
         worker: tells the id of the worker that claims.
-        queues: where it looks.
+        capacity: where it looks, and how many of what it may take.
         take: brings a claimed run into memory; it is told which of its streams exist.
         taken: called when runs have been taken over.
     """
@@ -37,7 +37,7 @@ class Claims:
         timers: Timers,
         residency: Residency,
         worker: Callable[[], int],
-        queues: Sequence[str],
+        capacity: Capacity,
         *,
         take: Callable[[RunRow, History, Sequence[str]], Awaitable[None]],
         taken: Callable[[], None],
@@ -47,7 +47,8 @@ class Claims:
         self._timers = timers
         self._residency = residency
         self._worker = worker
-        self._queues = queues
+        self._capacity = capacity
+        capacity.hear(self._room_made)
         self._take = take
         self._taken = taken
         self._waits = False
@@ -92,12 +93,16 @@ class Claims:
         if limit == 0:
             self._claim_at(self._clock() + 0.05)
             return
+        for share in self._capacity.shares(limit):
+            await self._claim_share(share)
+
+    async def _claim_share(self, share: Share) -> None:
         claimed = await self._store.claim(
             self._worker(),
-            workflows=workflow_names(),
-            queues=self._queues,
+            workflows=share.workflows,
+            queues=self._capacity.queues,
             now=self._clock(),
-            limit=limit,
+            limit=share.room,
         )
         self._waits = claimed.waits
         if claimed.rows:
@@ -105,7 +110,7 @@ class Claims:
             for row, (history, emitting) in zip(claimed.rows, loaded, strict=True):
                 await self._take(row, history, emitting)
             self._taken()
-        if len(claimed.rows) == limit:
+        if len(claimed.rows) == share.room:
             self.poke()
         elif claimed.next_at is not None:
             self._claim_at(claimed.next_at)
@@ -116,6 +121,11 @@ class Claims:
             if self._next_claim is not None:
                 self._next_claim.cancel()
             self._next_claim = self._timers.at(due, self._claim_now)
+
+    def _room_made(self) -> None:
+        """A step has ended here; errands may have been left in the store for want of room."""
+        if self._capacity.short:
+            self.poke()
 
     def _claim_now(self) -> None:
         self._next_claim = None

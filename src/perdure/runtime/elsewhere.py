@@ -101,7 +101,6 @@ def send(run: Run, operation: RunStep) -> None:
         input=encode_errand(errand),
         queue=options.queue,
         now=run.host.clock(),
-        owner=run.host.owner_of(workflow, options.queue),
         parent_id=run.id,
         parent=run.run,
         parent_op=operation.id,

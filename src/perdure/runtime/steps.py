@@ -23,11 +23,10 @@ from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
 from perdure.core import events as ev
 from perdure.core.commands import RunStep
-from perdure.core.finding import fingerprint
 from perdure.core.retry import decide
 from perdure.errors import OutcomeUnknown
 from perdure.runtime import heartbeats
-from perdure.runtime.attempt import Attempt, Encoded, Recorder, TooLate
+from perdure.runtime.attempt import Attempt, Encoded, Recorder, TooLate, recorded_input
 from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.doorway import Doorway
@@ -58,6 +57,9 @@ class StepExecutor(Doorway):
         outbox: takes what steps put into streams.
         limits: the rate limits in the store.
         chance: random numbers in [0, 1) for the jitter of retries.
+
+    Attributes:
+        freed: called when an attempt is over.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class StepExecutor(Doorway):
             outlet=self.outlet_of,
         )
         self.gate = Gate(limits, loop, clock, self)
+        self.freed: Callable[[], None] = lambda: None
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
@@ -107,6 +110,11 @@ class StepExecutor(Doorway):
         else:
             self._begin(attempt)
         return attempt
+
+    @property
+    def occupied(self) -> int:
+        """How many attempts execute, or wait for that."""
+        return len(self.executing) + len(self._line) + self.gate.asking
 
     def attempt_of(self, run: Recorder, operation: RunStep, started_at: float) -> Attempt:
         """The next attempt of a step, which isn't begun by this."""
@@ -226,7 +234,7 @@ class StepExecutor(Doorway):
             failure = failure_of(error or OutcomeUnknown(why))
             self.fail(attempt.run, attempt.operation, attempt.info.attempt, started_at, failure)
             return
-        given, digest = _recorded_input(attempt.operation)
+        given, digest = recorded_input(attempt.operation)
         heartbeats.keep_for_next(attempt)
         self._take_back(attempt)
         attempt.run.record(
@@ -271,7 +279,7 @@ class StepExecutor(Doorway):
         operation = attempt.operation
         if operation.pulse is not None:
             heartbeats.forget(attempt.run, operation)
-        given, digest = _recorded_input(operation)
+        given, digest = recorded_input(operation)
         number, began = attempt.info.attempt, attempt.started_at
         if attempt.outlet is not None:
             attempt.run.add_effect(Settle(operation.id))
@@ -352,7 +360,7 @@ class StepExecutor(Doorway):
     ) -> None:
         """The step has failed for good."""
         heartbeats.forget(run, operation)
-        given, digest = _recorded_input(operation)
+        given, digest = recorded_input(operation)
         event = ev.StepFailed(self._clock(), operation.id, attempt, started_at, failure, given, digest)
         run.record(event)
 
@@ -365,6 +373,7 @@ class StepExecutor(Doorway):
         attempt.run.work.attempt_over(attempt.operation)
         if self._line:
             self._begin_next()
+        self.freed()
 
     def _begin_next(self) -> None:
         if self._clock() >= self.calls.sure_until:
@@ -373,16 +382,6 @@ class StepExecutor(Doorway):
             following = self._line.popleft()
             if not following.dropped:
                 self._begin(following)
-
-
-def _recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:
-    """What the history keeps of a step's input: all of it if it is small, else its fingerprint."""
-    if operation.unfit is not None:
-        return None, None  # there is none, and code that encodes without the checks mustn't be held to it
-    given = operation.input
-    if len(given) <= operation.call.options.record_inputs:
-        return given, None
-    return None, fingerprint(given)
 
 
 def _parks(options: StepOptions, error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from perdure.codec.events import decode_event
 from perdure.errors import UndecodableError
 from perdure.runtime import collector, guard
+from perdure.runtime.capacity import Capacity
 from perdure.runtime.claims import Claims
 from perdure.runtime.deadlines import Deadlines
 from perdure.runtime.definitions import workflow_named
@@ -118,7 +119,7 @@ class Worker(Hosting):
             self.timers,
             self._residency,
             lambda: self.id,
-            settings.queues,
+            Capacity(self.steps, settings),
             take=self._resume,
             taken=self.look_soon,
         )
