@@ -216,6 +216,16 @@ def test_costs_are_worked_out_from_arguments_in_threads_and_with_options(memory:
     run(main)
 
 
+@step(limit=TOKENS.cost(tokens=lambda says: says))
+async def settled(says: int, uses: int) -> None:
+    perdure.settle(TOKENS, tokens=uses)
+
+
+@workflow
+async def settles(says: int, uses: int) -> None:
+    await settled(says, uses)
+
+
 # -- turned away --------------------------------------------------------------------------------------
 
 
@@ -614,6 +624,46 @@ def test_two_declarations_in_one_process_do_not_take_turns(
     with caplog.at_level(logging.WARNING):
         run(main)
     assert len(caplog.records) == 1
+
+
+def test_what_was_used_is_told_before_an_engine_closes(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            await engine.run(settles(50, 5))
+        async with place.engine(worker=False) as client:
+            info = await client.limits.get(TOKENS)
+            assert info is not None
+            assert info.units["tokens"].free >= 95
+
+    run(main)
+
+
+def test_after_an_error_of_the_store_nothing_is_given_back_twice(
+    memory: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have happened. What was used beyond is told again, since owing too much does no harm."""
+
+    async def main() -> None:
+        async with memory.engine() as engine:
+            limits: Any = engine._store.limits
+            turn, told = limits.turn, list[Any]()
+
+            async def at_first_in_doubt(batch: Any, *, now: int) -> Any:
+                told.append(batch.changes)
+                answers = await turn(batch, now=now)
+                if batch.changes and len([changes for changes in told if changes]) == 1:
+                    raise perdure.errors.StoreUnavailableError("nobody knows whether it happened")
+                return answers
+
+            monkeypatch.setattr(limits, "turn", at_first_in_doubt)
+            await engine.run(settles(50, 5))
+            await until(lambda: len(told) >= 3)
+            assert [len(changes) for changes in told[:3]] == [0, 1, 0]
+            info = await engine.limits.get(TOKENS)
+            assert info is not None
+            assert info.units["tokens"].free == 95
+
+    run(main)
 
 
 def test_many_runs_ask_together(memory: Place, monkeypatch: pytest.MonkeyPatch) -> None:
