@@ -158,6 +158,10 @@ class PostgresStore:
     async def claim(
         self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
     ) -> Claimed:
+        # most looks find nothing: they cost a statement that reads, and no transaction
+        worthwhile, next_at = await self.read(verbs.idle_until, worker, workflows, queues, now)
+        if not worthwhile:
+            return Claimed([], next_at)
         # no hint: that a run has an owner now concerns nobody
         return await self._seen_through(
             self._attempts.write(verbs.claim, worker, workflows, queues, now, limit)

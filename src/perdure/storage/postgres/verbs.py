@@ -83,6 +83,17 @@ async def terminate(db: Database, id: str, event: bytes, now: float) -> Delivery
     return Delivery.DELIVERED if await terminate_run(db, run, event, now) else Delivery.RUN_ENDED
 
 
+async def idle_until(
+    db: Database, worker: int, workflows: Sequence[str], queues: Sequence[str], now: float
+) -> tuple[bool, float | None]:
+    """Whether a claim may find something; if not, when the next run is due."""
+    if not workflows or not queues:
+        return False, None
+    fitting = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
+    ((worthwhile, next_at),) = await db.rows("idle_until", now=float(now), **fitting)
+    return worthwhile, next_at
+
+
 async def claim(
     db: Database, worker: int, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
 ) -> Claimed:

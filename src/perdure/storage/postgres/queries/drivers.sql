@@ -1,5 +1,30 @@
 -- How runs come to workers.
 
+-- name: idle_until
+-- Whether a claim may find something, and if not, when the next run is due. Most looks are answered by this.
+SELECT look.worthwhile, CASE WHEN look.worthwhile THEN NULL ELSE (
+    SELECT min(r.wake_at)
+    FROM perdure.workers AS me JOIN perdure.runs AS r
+         ON (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
+        AND (r.misfits IS NULL OR me.code <> ALL (r.misfits))
+    WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL
+      AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[])
+) END
+FROM (
+    SELECT EXISTS (SELECT 1 FROM perdure.queues WHERE name = ANY (%(queues)b::text[]))
+        OR EXISTS (SELECT 1 FROM perdure.moves)
+        OR EXISTS (
+            SELECT 1
+            FROM perdure.workers AS me JOIN perdure.runs AS r
+                 ON (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
+                AND (r.misfits IS NULL OR me.code <> ALL (r.misfits))
+            WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL
+              AND r.wake_at <= %(now)s::double precision
+              AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[])
+        ) AS worthwhile
+    OFFSET 0
+) AS look;
+
 -- name: due
 -- The longest due runs a worker can drive, without waiting for those that others are claiming right now.
 SELECT r.run
