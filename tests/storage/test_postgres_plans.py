@@ -9,7 +9,7 @@ import pytest
 
 from helpers.postgres import Server
 from perdure.storage.postgres import PostgresStore
-from perdure.testing.conformance.bench import Bench
+from perdure.testing.conformance.bench import NOW, QUEUE, Bench
 
 ROUNDS, EACH, RUNS = 40, 5, 1_000
 
@@ -57,3 +57,37 @@ def test_appends_dont_look_at_the_runs_of_others(server: Server) -> None:
         )
 
     asyncio.run(main())
+
+
+def test_claims_dont_look_at_all_that_is_queued(server: Server) -> None:
+    """Nor at all that sleeps."""
+    database = server.new_database()
+
+    async def main() -> None:
+        bench = Bench(lambda: PostgresStore(server.socket_url(database)))
+        await bench.open()
+        kinds = {"workflows": ["a", "b"], "queues": [QUEUE, "other"]}
+        worker = await bench.worker(**kinds)
+        await bench.make("seed")
+        server.execute(QUEUED, database)
+        for _ in range(ROUNDS):
+            due = await bench.store.claim(worker, now=NOW, limit=2, **kinds)
+            assert len(due.rows) == 2
+            asleep = await bench.store.claim(worker, now=NOW - 2 * RUNS, limit=2, **kinds)
+            assert (asleep.rows, asleep.next_at) == ([], due.next_at)
+        await bench.close()
+
+    asyncio.run(main())
+    assert read(server, database, "runs") < ROUNDS * 100 + 20 * RUNS, (
+        "a claim reads what it takes, and some more"
+    )
+
+
+#: Ten times so many runs as others have, of two workflows.
+QUEUED = f"""
+INSERT INTO perdure.runs (run, id, workflow, wake_at, status, queue, fingerprint, seq, epoch, created_at, updated_at,
+                          semantics, on_parent_close)
+SELECT n, 'q' || n, (ARRAY['a', 'b'])[1 + n % 2], {NOW} - n * 0.1, status, queue, fingerprint, seq, epoch, created_at,
+       updated_at, semantics, on_parent_close
+FROM perdure.runs, generate_series(1, {10 * RUNS}) AS n WHERE id = 'seed'
+"""

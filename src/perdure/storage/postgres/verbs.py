@@ -91,7 +91,7 @@ async def idle_until(
         return False, None
     fitting = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
     ((worthwhile, next_at),) = await db.rows("idle_until", now=float(now), **fitting)
-    return worthwhile, next_at
+    return bool(worthwhile), next_at
 
 
 async def claim(

@@ -55,7 +55,7 @@ CREATE TABLE perdure.runs (
 ) WITH (fillfactor = 70);
 
 -- Those that stand in line aren't among them.
-CREATE INDEX runs_due ON perdure.runs (queue, workflow, wake_at)
+CREATE INDEX runs_due ON perdure.runs (queue, workflow, wake_at, run)
 WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL;
 
 -- The lines of queues with limits, in their order. All but the lowest rank may be admitted.

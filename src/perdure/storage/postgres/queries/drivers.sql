@@ -2,41 +2,53 @@
 
 -- name: idle_until
 -- Whether a claim may find something, and if not, when the next run is due. Most looks are answered by this.
-SELECT look.worthwhile, CASE WHEN look.worthwhile THEN NULL ELSE (
-    SELECT min(r.wake_at)
-    FROM perdure.workers AS me JOIN perdure.runs AS r
-         ON (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
-        AND (r.misfits IS NULL OR me.code <> ALL (r.misfits))
-    WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL
-      AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[])
-) END
+SELECT look.first <= %(now)s::double precision OR look.special, look.first
 FROM (
-    SELECT EXISTS (SELECT 1 FROM perdure.queues WHERE name = ANY (%(queues)b::text[]))
+    SELECT (
+        SELECT min(head.wake_at)
+        FROM perdure.workers AS me
+             CROSS JOIN unnest(%(queues)b::text[]) AS q (name) CROSS JOIN unnest(%(workflows)b::text[]) AS w (name)
+             CROSS JOIN LATERAL (
+            SELECT d.run, d.wake_at FROM perdure.runs AS d
+            WHERE d.owner IS NULL AND d.wake_at IS NOT NULL AND d.lane IS NULL AND d.queue = q.name AND d.workflow = w.name
+              AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
+              AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
+            ORDER BY d.wake_at LIMIT 1
+        ) AS head
+        WHERE me.id = %(worker)s::bigint
+    ) AS first, (
+        EXISTS (SELECT 1 FROM perdure.queues WHERE name = ANY (%(queues)b::text[]))
         OR EXISTS (SELECT 1 FROM perdure.moves)
-        OR EXISTS (
-            SELECT 1
-            FROM perdure.workers AS me JOIN perdure.runs AS r
-                 ON (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
-                AND (r.misfits IS NULL OR me.code <> ALL (r.misfits))
-            WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL
-              AND r.wake_at <= %(now)s::double precision
-              AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[])
-        ) AS worthwhile
+    ) AS special
     OFFSET 0
 ) AS look;
 
 -- name: due
--- The longest due runs a worker can drive, without waiting for those that others are claiming right now.
+-- The longest due runs a worker can drive: the first of each queue and workflow, and of those the first, however many
+-- follow. Those that others are claiming right now are left to them, and enough are looked at that some remain.
 SELECT r.run
-FROM perdure.workers AS me JOIN perdure.runs AS r
-     ON (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
-    AND (r.misfits IS NULL OR me.code <> ALL (r.misfits))
-WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL
-  AND r.wake_at <= %(now)s::double precision
-  AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[])
-ORDER BY r.wake_at, r.run
-LIMIT %(limit)s::bigint
-FOR UPDATE OF r SKIP LOCKED;
+FROM (
+    SELECT head.run, head.wake_at
+    FROM perdure.workers AS me
+         CROSS JOIN unnest(%(queues)b::text[]) AS q (name) CROSS JOIN unnest(%(workflows)b::text[]) AS w (name)
+         CROSS JOIN LATERAL (
+        SELECT d.run, d.wake_at FROM perdure.runs AS d
+        WHERE d.owner IS NULL AND d.wake_at IS NOT NULL AND d.lane IS NULL AND d.queue = q.name AND d.workflow = w.name
+          AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
+          AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
+          AND d.wake_at <= %(now)s::double precision
+        ORDER BY d.wake_at, d.run LIMIT 4 * %(limit)s::bigint
+    ) AS head
+    WHERE me.id = %(worker)s::bigint
+    ORDER BY head.wake_at, head.run
+    LIMIT 4 * %(limit)s::bigint
+) AS first CROSS JOIN LATERAL (
+    SELECT d.run FROM perdure.runs AS d
+    WHERE d.run = first.run AND d.owner IS NULL AND d.lane IS NULL
+      AND coalesce(d.wake_at, 'infinity') <= %(now)s::double precision  -- no condition for an index
+    FOR UPDATE SKIP LOCKED
+) AS r
+LIMIT %(limit)s::bigint;
 
 -- name: claim
 UPDATE perdure.runs
@@ -49,12 +61,17 @@ WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: next_at
 -- When the next unowned run is due that a worker can drive.
-SELECT min(r.wake_at)
-FROM perdure.workers AS me JOIN perdure.runs AS r
-     ON (NOT r.pinned OR r.version IS NULL OR r.version = me.version)
-    AND (r.misfits IS NULL OR me.code <> ALL (r.misfits))
-WHERE me.id = %(worker)s::bigint AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL
-  AND r.queue = ANY (%(queues)b::text[]) AND r.workflow = ANY (%(workflows)b::text[]);
+SELECT min(head.wake_at)
+FROM perdure.workers AS me
+     CROSS JOIN unnest(%(queues)b::text[]) AS q (name) CROSS JOIN unnest(%(workflows)b::text[]) AS w (name)
+     CROSS JOIN LATERAL (
+    SELECT d.run, d.wake_at FROM perdure.runs AS d
+    WHERE d.owner IS NULL AND d.wake_at IS NOT NULL AND d.lane IS NULL AND d.queue = q.name AND d.workflow = w.name
+      AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
+      AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
+    ORDER BY d.wake_at LIMIT 1
+) AS head
+WHERE me.id = %(worker)s::bigint;
 
 -- name: mail
 -- Items of all runs a worker owns, oldest first within each run.
