@@ -200,8 +200,14 @@ def test_costs_are_worked_out_from_arguments_in_threads_and_with_options(memory:
     async def wrong() -> None:
         await unlimited()
 
+    @workflow(name="limits.settles_itself")
+    async def settles_itself() -> None:
+        perdure.settle(TOKENS, tokens=1)
+
     async def main() -> None:
         async with memory.engine() as engine:
+            with pytest.raises(perdure.RunFailed, match="call it in that step"):
+                await engine.run(settles_itself())
             with pytest.raises(perdure.RunFailed, match="isn't under the rate limit 'tokens'"):
                 await engine.run(threads())
 

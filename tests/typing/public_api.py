@@ -16,6 +16,8 @@ from perdure import (
     Handle,
     ItemStatus,
     MapResult,
+    Rate,
+    RateLimit,
     Retry,
     RunInfo,
     Status,
@@ -34,6 +36,19 @@ class Report:
 @step
 async def fetch(url: str, *, tries: int = 1) -> str:
     return url * tries
+
+
+API = RateLimit("api", requests=Rate(5, per=1), tokens=Rate(100, per=1))
+
+
+def tokens_of(prompt: str) -> int:
+    return len(prompt)
+
+
+@step(limit=[API.cost(tokens=tokens_of), RateLimit("other", units=Rate(1, per=1))])
+async def asks(prompt: str) -> str:
+    perdure.settle(API, tokens=3)
+    return prompt
 
 
 @step
@@ -92,6 +107,8 @@ async def twice(number: int) -> int:
 
 @workflow
 async def research(topic: str) -> Report:
+    assert_type(asks(topic), Call[str])
+    assert_type(asks.with_options(limit=API)(topic), Call[str])
     assert_type(fetch(topic), Call[str])
     assert_type(await fetch(topic, tries=2), str)
     assert_type(await analyse(topic), Report)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.core.limiting import usage
 from perdure.core.permits import Batch, Block, Change, LimitState, Reset, Unblock
@@ -115,12 +116,15 @@ def settle(limit: RateLimit, **used: int) -> None:
     the last word counts. What isn't told was used as it was asked for. Outside of runs nothing happens but the checks.
 
     Raises:
-        UsageError: the limit has no such unit, or the step isn't under this limit.
+        UsageError: the limit has no such unit, the step isn't under this limit, or it isn't a step.
 
     Example:
         >>> OPENAI = RateLimit("openai:gpt", tokens=Rate(200_000, per=60))
         >>> settle(OPENAI, tokens=1234)
     """
+    if current_machine() is not None:
+        msg = "settle() tells what a step has used of a rate limit: call it in that step, not in the workflow"
+        raise UsageError(msg)
     amounts = checked_use(limit, used)
     info = current_step.get()
     if info is not None and info.permission is None:
