@@ -15,7 +15,7 @@ import msgspec
 from perdure.core.queues import Head, QueueSettings, after_admitting, free_slots, share
 
 #: Lanes looked at. Where turns don't matter, but who has waited longest, of so many in any case.
-_LOOK_MIN = 1000
+_LOOK_MIN = 256
 _LOOK_MAX = 10_000
 
 #: How many runs get their place in line at a time when their time has come, and how many ranks are looked at.

@@ -58,8 +58,8 @@ async def claim_limited(
     async def take(query: str, names: Sequence[str], most: int) -> int:
         if not names or most <= 0:
             return 0
-        given = {"queues": list(names), "workflows": known, "worker": worker, "now": now, "limit": most}
-        due = [run for (run,) in await db.rows("due", **given)]
+        given: dict[str, Any] = {"queues": list(names), "workflows": known, "worker": worker, "now": now}
+        due = [run for (run,) in await db.rows("due", limit=most, **given)]
         await _own(db, query, due, worker, now)
         runs.extend(due)
         return len(due)

@@ -12,18 +12,19 @@ FOR UPDATE;
 
 -- name: lines
 -- Which of these queues have somebody in line that this worker can drive, or whose time has come.
-SELECT q.name
-FROM unnest(%(queues)b::text[]) AS q (name)
-WHERE EXISTS (
-    SELECT 1
-    FROM unnest(%(workflows)b::text[]) AS w (name) JOIN perdure.runs AS r ON r.queue = q.name AND r.workflow = w.name
-    WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank > -2000000000
-) OR EXISTS (
-    SELECT 1
-    FROM unnest(%(workflows)b::text[]) AS w (name) JOIN perdure.runs AS r ON r.queue = q.name AND r.workflow = w.name
-    WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank = -2000000000 AND r.lane = ''
-      AND r.wake_at <= %(now)s::double precision
-);
+SELECT DISTINCT q.name
+FROM unnest(%(queues)b::text[]) AS q (name) CROSS JOIN unnest(%(workflows)b::text[]) AS w (name)
+     CROSS JOIN LATERAL (
+    (SELECT run FROM perdure.runs
+     WHERE lane IS NOT NULL AND wake_at IS NOT NULL AND queue = q.name AND workflow = w.name
+       AND rank > -2000000000
+     ORDER BY rank DESC LIMIT 1)
+    UNION ALL
+    (SELECT run FROM perdure.runs
+     WHERE lane IS NOT NULL AND wake_at IS NOT NULL AND queue = q.name AND workflow = w.name
+       AND rank = -2000000000 AND lane = '' AND wake_at <= %(now)s::double precision
+     ORDER BY wake_at LIMIT 1)
+) AS n;
 
 -- name: enter_lines
 -- Those whose time has come get their place in line.
