@@ -37,11 +37,11 @@ FROM (
           AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
           AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
           AND d.wake_at <= %(now)s::double precision
-        ORDER BY d.wake_at, d.run LIMIT 4 * %(limit)s::bigint
+        ORDER BY d.wake_at, d.run LIMIT 4 * %(limit)s::bigint + 64
     ) AS head
     WHERE me.id = %(worker)s::bigint
     ORDER BY head.wake_at, head.run
-    LIMIT 4 * %(limit)s::bigint
+    LIMIT 4 * %(limit)s::bigint + 64
 ) AS first CROSS JOIN LATERAL (
     SELECT d.run FROM perdure.runs AS d
     WHERE d.run = first.run AND d.owner IS NULL AND d.lane IS NULL
