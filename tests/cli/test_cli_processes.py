@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,18 @@ import perdure
 
 HERE = Path(__file__).parent
 PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
+
+
+@contextlib.contextmanager
+def started(environment, *arguments, **options):
+    """A command that goes on meanwhile, and not beyond."""
+    with subprocess.Popen(
+        [*PERDURE, *arguments], env=environment, stderr=subprocess.PIPE, **options
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -64,31 +77,28 @@ def test_colours_only_for_terminals_and_never_with_no_color(environment):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_says_what_it_serves_and_stops_when_told(environment, number):
-    command = [*PERDURE, "worker", "flows", "--queues", "default, slow"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+    with started(environment, "worker", "flows", "--queues", "default, slow", text=True) as worker:
         told = [worker.stderr.readline() for _ in range(4)]
         assert "serves sqlite://" in told[0]
         assert told[1].split() == ["queues", "default,", "slow"]
         assert "flows.total" in told[2]
         worker.send_signal(number)
         assert "handed back" in worker.stderr.read()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
 
 
 def test_a_second_signal_ends_a_run_in_the_middle_of_a_step(environment):
-    command = [*PERDURE, "run", "flows:sleepy", "--input", "60", "--id", "s"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as client:
+    with started(environment, "run", "flows:sleepy", "--input", "60", "--id", "s") as client:
         while "step_started" not in run(environment, "show", "s", "--json").stdout:
             time.sleep(0.1)
         client.terminate()
         assert b"Handing" in client.stderr.readline()
         client.terminate()
-        assert client.wait(30) == 128 + signal.SIGTERM
+        assert client.wait(60) == 128 + signal.SIGTERM
 
 
 def test_a_step_that_outlasts_the_grace_does_not_hold_the_process(environment):
-    command = [*PERDURE, "worker", "flows", "--grace", "0.1"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+    with started(environment, "worker", "flows", "--grace", "0.1", text=True) as worker:
         while "Ctrl-C" not in worker.stderr.readline():
             pass
         asyncio.run(start_sleepy(environment["PERDURE_URL"]))
@@ -96,7 +106,7 @@ def test_a_step_that_outlasts_the_grace_does_not_hold_the_process(environment):
             time.sleep(0.1)
         worker.terminate()
         assert "handed back" in worker.stderr.read()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
 
 
 async def start_sleepy(url):

@@ -274,6 +274,9 @@ async def busy_for(seconds: float) -> None:
         pass
 
 
+@pytest.mark.filterwarnings(
+    "ignore:coroutine 'busy_for' was never awaited:RuntimeWarning"
+)  # hit before it began
 def test_an_interruption_that_comes_as_the_turn_ends_leaves_the_thread_in_order(memory: Place) -> None:
     limit = 0.004
 

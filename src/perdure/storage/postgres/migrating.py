@@ -63,7 +63,8 @@ async def migrate(db: Database, conninfo: str, where: str, migrations: Sequence[
             return
         version, _ = await _version(db)
         for migration in migrations[version:]:
-            logger.info("%s: migrating to schema version %d", where, migration.version)
+            if version:  # of a new schema there is nothing to tell
+                logger.info("%s: migrating to schema version %d", where, migration.version)
             await _refuse_for_older_workers(db, where, version, migration)
             await (_in_steps if migration.steps else _as_a_whole)(db, where, migration)
             version = migration.version

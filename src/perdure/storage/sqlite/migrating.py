@@ -41,7 +41,8 @@ def migrate(db: Database, path: str, migrations: Sequence[Migration]) -> None:
     """
     while (version := _version(db, path)) < migrations[-1].version:
         migration = migrations[version]
-        logger.info("%s: migrating to schema version %d", path, migration.version)
+        if version:  # of a new file there is nothing to tell
+            logger.info("%s: migrating to schema version %d", path, migration.version)
         for statement in migration.steps:
             while _step(db, path, migration, statement.sql) and statement.repeats:
                 time.sleep(_PAUSE)
