@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_workers_are_listed_with_what_they_do(cli: Any) -> None:
     assert title.split() == "name state version runs steps since last heartbeat queues workflows".split()
     assert lines[0].split()[:5] == ["fine", "alive", "v7", "70", "12"]
     assert "default, gpu" in lines[0]
-    assert "11 min 40 s ago" in lines[1]
+    assert re.search(r"11 min 4\d s ago", lines[1])  # the machine may be busy
 
 
 @pytest.mark.parametrize("option", [("--lease", "0"), ("--queues", " , ")])

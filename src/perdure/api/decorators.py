@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 def _step(definition: StepDefinition, options: StepOptions) -> Step[..., Any]:
     if options.queue is not None:
-        offer(definition)
+        offer(definition, options.queue)
     return Step(definition, options)
 
 

@@ -94,7 +94,7 @@ class Step(Generic[P, R]):
         check_costs(changes["limits"] or (), self.definition.run)
         given = {name: value for name, value in changes.items() if value is not None}
         if queue is not None:
-            offer(self.definition)
+            offer(self.definition, queue)
         return Step(self.definition, dataclasses.replace(self.options, **given))
 
     def __repr__(self) -> str:

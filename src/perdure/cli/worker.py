@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ from perdure.cli.output import log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.core.errands import step_of
-from perdure.runtime.definitions import step_names, workflow_names
+from perdure.runtime.definitions import drivable, step_names, workflow_names
 from perdure.storage.urls import shown_url
 
 
@@ -96,16 +97,17 @@ async def _serve(engine: Engine, queues: tuple[str, ...], grace: float) -> None:
         tell(
             f"Worker {os.getpid()} serves {shown_url(engine.url)}\n"
             f"  queues     {', '.join(queues)}\n"
-            f"{_code()}"
+            f"{_code(queues)}"
             "Ctrl-C or SIGTERM stops it in good order."
         )
         await stop.made.wait()
     tell("Stopped; all runs were handed back.")
 
 
-def _code() -> str:
-    """What this process has code for."""
-    steps = [step for name in workflow_names() if (step := step_of(name)) is not None]
-    names = [name for name in workflow_names() if step_of(name) is None]
+def _code(queues: Sequence[str]) -> str:
+    """What this process has code for, as far as these queues need it."""
+    names = drivable(queues)
+    steps = [step for name in names if (step := step_of(name)) is not None]
+    names = [name for name in names if step_of(name) is None]
     told = f"  workflows  {', '.join(names)}\n" if names else ""
     return told + (f"  steps      {', '.join(steps)}\n" if steps else "")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from perdure.core.errands import step_of
-from perdure.runtime.definitions import StepDefinition, step_named, workflow_names
+from perdure.runtime.definitions import StepDefinition, drivable, step_named
 from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
 
@@ -35,6 +35,7 @@ class Capacity:
         self._settings = settings
         self.queues = settings.queues
         self.short = False
+        self._first = 0
 
     def hear(self, freed: Callable[[], None]) -> None:
         """Call this whenever a step has ended here."""
@@ -42,7 +43,7 @@ class Capacity:
 
     def shares(self, limit: int) -> list[Share]:
         """What may be claimed, runs and errands apart, at most `limit` of either."""
-        names = workflow_names()
+        names = drivable(self.queues)
         errands = [name for name in names if step_of(name) is not None]
         if not errands:
             self.short = False
@@ -54,7 +55,9 @@ class Capacity:
         rooms = self._rooms()
         found += [Share(group, min(limit, rooms[place])) for place, group in by_place.items()]
         self.short = any(share.room == 0 for share in found)
-        return [share for share in found if share.room > 0 and share.workflows]
+        self._first += 1  # none of them always comes before the others
+        order = [*found[self._first % len(found) :], *found[: self._first % len(found)]]
+        return [share for share in order if share.room > 0 and share.workflows]
 
     def _rooms(self) -> dict[str, int]:
         """By where steps execute, how many more can begin at once."""

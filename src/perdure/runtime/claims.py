@@ -93,6 +93,7 @@ class Claims:
         if limit == 0:
             self._claim_at(self._clock() + 0.05)
             return
+        self._waits = False
         for share in self._capacity.shares(limit):
             await self._claim_share(share)
 
@@ -104,7 +105,7 @@ class Claims:
             now=self._clock(),
             limit=share.room,
         )
-        self._waits = claimed.waits
+        self._waits = self._waits or claimed.waits
         if claimed.rows:
             loaded = await load(self._store, claimed.rows)
             for row, (history, emitting) in zip(claimed.rows, loaded, strict=True):

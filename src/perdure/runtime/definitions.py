@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +100,7 @@ class WorkflowDefinition:
 
 _workflows: dict[str, WorkflowDefinition] = {}
 _steps: dict[str, StepDefinition] = {}
+_queues_of: dict[str, set[str]] = {}  # of errands, by their workflow
 
 
 def durable_name(function: Callable[..., Any], name: str | None) -> str:
@@ -329,6 +330,18 @@ def workflow_names() -> list[str]:
     return sorted(_workflows)
 
 
+def sent_to(workflow: str, queue: str) -> None:
+    """Runs of this workflow, which are errands, are sent to this queue."""
+    _queues_of.setdefault(workflow, set()).add(queue)
+
+
+def drivable(queues: Sequence[str]) -> list[str]:
+    """The workflows whose runs this process drives in these queues: of errands those that are sent there."""
+    return [
+        name for name in workflow_names() if name not in _queues_of or not _queues_of[name].isdisjoint(queues)
+    ]
+
+
 def registered() -> int:
-    """How many workflows are registered; it grows when a module with new ones is imported."""
-    return len(_workflows)
+    """It grows when there is more that this process drives: a module with new workflows was imported, for instance."""
+    return len(_workflows) + sum(map(len, _queues_of.values()))

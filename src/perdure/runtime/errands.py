@@ -33,6 +33,7 @@ from perdure.runtime.definitions import (
     StepOptions,
     WorkflowDefinition,
     register_workflow,
+    sent_to,
     step_named,
     workflow_named,
 )
@@ -111,9 +112,10 @@ class ErrandDefinition(WorkflowDefinition):
         return _carry_out(ErrandCall(step, decode_errand(started.input)))
 
 
-def offer(step: StepDefinition) -> None:
-    """Let this process carry out errands of a step."""
+def offer(step: StepDefinition, queue: str) -> None:
+    """Let this process carry out errands of a step that are sent to this queue."""
     name = errand_workflow(step.name)
+    sent_to(name, queue)
     if workflow_named(name) is not None:
         return
     register_workflow(
@@ -129,10 +131,10 @@ def offer(step: StepDefinition) -> None:
 
 async def offer_missed(store: Store, queues: Sequence[str]) -> None:
     """Offer the steps that others have sent into these queues, and that no worker has offered so far."""
-    for workflow in await store.unbegun.missed(queues, PREFIX, limit=MISSED_MAX):
+    for queue, workflow in await store.unbegun.missed(queues, PREFIX, limit=MISSED_MAX):
         step = step_named(step_of(workflow) or "")
         if step is not None:
-            offer(step)
+            offer(step, queue)
 
 
 class ErrandDriver(Driver):

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 
 from perdure.errors import StoreError
-from perdure.runtime.definitions import registered, workflow_names
+from perdure.runtime.definitions import drivable, registered
 from perdure.runtime.errands import offer_missed
 from perdure.runtime.liveness import born, host_identity, process_gone
 from perdure.runtime.settings import Settings
@@ -124,7 +124,7 @@ class Fleet:
 
     async def _register(self) -> None:
         now = self._settings.clock()
-        names = workflow_names()
+        names = drivable(self._settings.queues)
         self.id = await self._store.register(
             WorkerRow(
                 id=0,
@@ -143,7 +143,7 @@ class Fleet:
             now=now,
         )
         self._heard_at = now
-        self._announced = len(names)
+        self._announced = registered()
         self._held_until(now + self._settings.lease)
 
     async def _beat(self) -> None:
@@ -158,7 +158,7 @@ class Fleet:
         self._heard_again(self._settings.clock())
         if registered() != self._announced:  # modules with new workflows were imported meanwhile
             self._announced = registered()
-            await self._store.announce(self.id, workflow_names(), now=now)
+            await self._store.announce(self.id, drivable(self._settings.queues), now=now)
             self._due()
 
     async def _return_from_the_dead(self) -> None:

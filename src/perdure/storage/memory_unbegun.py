@@ -31,9 +31,9 @@ class MemoryUnbegun:
         ]
         return sorted(found, key=lambda item: item.id)[:limit]
 
-    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[str]:
+    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[tuple[str, str]]:
         names = {
-            run.workflow
+            (run.queue, run.workflow)
             for run in self._database().runs.values()
             if _is_unbegun(run) and run.queue in queues and run.workflow.startswith(prefix)
         }

@@ -20,8 +20,8 @@ class Unbegun(Protocol):
         """Control mail of such runs, of each the oldest first, at most `limit` items."""
         ...
 
-    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[str]:
-        """Workflows of such runs in these queues, as far as their names begin with `prefix`; at most `limit`."""
+    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[tuple[str, str]]:
+        """(queue, workflow) of such runs in these queues whose workflow begins with `prefix`; at most `limit`."""
         ...
 
     async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:

@@ -19,7 +19,7 @@ class PostgresUnbegun:
     async def mail(self, *, limit: int) -> Sequence[Mail]:
         return await self._ways.read(_mail, limit)
 
-    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[str]:
+    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[tuple[str, str]]:
         return await self._ways.read(_missed, queues, prefix, limit)
 
     async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:
@@ -30,9 +30,9 @@ async def _mail(db: Database, limit: int) -> list[Mail]:
     return [Mail(*row) for row in await db.rows("mail_of_unbegun", limit=limit)]
 
 
-async def _missed(db: Database, queues: Sequence[str], prefix: str, limit: int) -> list[str]:
+async def _missed(db: Database, queues: Sequence[str], prefix: str, limit: int) -> list[tuple[str, str]]:
     rows = await db.rows("missed_workflows", queues=list(queues), prefix=prefix, limit=limit)
-    return [workflow for (workflow,) in rows]
+    return [(queue, workflow) for queue, workflow in rows]
 
 
 async def _end(db: Database, run: int, event: bytes, status: str, reason: str | None, now: float) -> bool:

@@ -26,8 +26,8 @@ class SqliteUnbegun:
         found: list[Mail] = await self._read(_mail, limit)
         return found
 
-    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[str]:
-        found: list[str] = await self._read(_missed, queues, prefix, limit)
+    async def missed(self, queues: Sequence[str], prefix: str, *, limit: int) -> Sequence[tuple[str, str]]:
+        found: list[tuple[str, str]] = await self._read(_missed, queues, prefix, limit)
         return found
 
     async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:
@@ -39,10 +39,10 @@ def _mail(db: Database, limit: int) -> list[Mail]:
     return mail_rows(db.rows("mail_of_unbegun", {"limit": limit}))
 
 
-def _missed(db: Database, queues: Sequence[str], prefix: str, limit: int) -> list[str]:
+def _missed(db: Database, queues: Sequence[str], prefix: str, limit: int) -> list[tuple[str, str]]:
     after = prefix + chr(0x10FFFF)  # a range, so that the index serves
     given: dict[str, Value] = {"queues": as_json(queues), "first": prefix, "after": after, "limit": limit}
-    return [workflow for (workflow,) in db.rows("missed_workflows", given)]
+    return [(queue, workflow) for queue, workflow in db.rows("missed_workflows", given)]
 
 
 def _end(db: Database, run: int, event: bytes, status: str, reason: str | None, now: float) -> bool:

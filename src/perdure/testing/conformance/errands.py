@@ -151,7 +151,7 @@ async def missed_workflows_are_told_by_queue_and_beginning(bench: Bench) -> None
     missed = bench.store.unbegun.missed
     assert await missed(["gpu", QUEUE], "step/", limit=9) == []
     await bench.store.strand(now=NOW + 1)
-    assert sorted(await missed(["gpu", QUEUE], "step/", limit=9)) == ["step/x", "step/y"]
+    assert sorted(await missed(["gpu", QUEUE], "step/", limit=9)) == [(QUEUE, "step/y"), ("gpu", "step/x")]
     assert len(await missed(["gpu", QUEUE], "step/", limit=1)) == 1
     assert await missed([], "step/", limit=9) == []
     worker = await bench.worker(workflows=["step/x"], queues=["gpu"])

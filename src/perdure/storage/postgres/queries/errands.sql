@@ -17,8 +17,8 @@ UPDATE perdure.runs SET parent_op = NULL WHERE run = %(run)s::bigint AND ended_a
 SELECT run FROM perdure.runs WHERE run = %(run)s::bigint AND ended_at IS NULL FOR SHARE;
 
 -- name: missed_workflows
--- Of the runs that were never driven for want of a worker: their workflows whose name begins in this way.
-SELECT DISTINCT workflow
+-- Of the runs that were never driven for want of a worker: queues and workflows, if the name begins in this way.
+SELECT DISTINCT queue, workflow
 FROM perdure.runs
 WHERE queue = ANY (%(queues)b::text[]) AND block_code = 'code' AND started_at IS NULL AND ended_at IS NULL
   AND strpos(workflow, %(prefix)s::text) = 1

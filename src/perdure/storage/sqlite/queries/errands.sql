@@ -16,8 +16,8 @@ UPDATE runs SET parent_op = NULL WHERE run = :run AND ended_at IS NULL;
 SELECT EXISTS (SELECT 1 FROM runs WHERE run = :run AND ended_at IS NULL);
 
 -- name: missed_workflows
--- Of the runs that were never driven for want of a worker: their workflows whose name begins in this way.
-SELECT DISTINCT r.workflow
+-- Of the runs that were never driven for want of a worker: queues and workflows, if the name begins in this way.
+SELECT DISTINCT r.queue, r.workflow
 FROM json_each(:queues) AS q CROSS JOIN runs AS r ON r.queue = q.value AND r.block_code = 'code'
 WHERE r.workflow >= :first AND r.workflow < :after AND r.started_at IS NULL AND r.ended_at IS NULL
 LIMIT :limit;
