@@ -461,3 +461,37 @@ def test_a_limit_under_which_it_would_begin_after_its_deadline_fails_it(place: P
             assert failed.attempt == 1
 
     run(main)
+
+
+NARROW = perdure.Queue("narrow", concurrency=2)
+AT_ONCE: list[int] = []
+
+
+@step(queue=NARROW)
+async def passes(number: int) -> int:
+    BODIES["in"] += 1
+    AT_ONCE.append(BODIES["in"])
+    await asyncio.sleep(0.005)
+    BODIES["in"] -= 1
+    return number
+
+
+@workflow
+async def passes_many() -> int:
+    return sum(await asyncio.gather(*(passes(number) for number in range(12))))
+
+
+def test_a_queue_s_limits_count_for_steps(place: Place) -> None:
+    """Over all workers, also for the one that drives the run."""
+
+    async def main() -> None:
+        AT_ONCE.clear()
+        async with (
+            place.engine(queues=("default", NARROW)) as engine,
+            place.engine(queues=(NARROW,)),
+        ):
+            assert await engine.run(passes_many()) == sum(range(12))
+        assert len(AT_ONCE) == 12
+        assert max(AT_ONCE) <= 2
+
+    run(main)

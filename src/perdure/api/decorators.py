@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
-from perdure.api.durable import OnCancel, Step, Workflow, checked_on_cancel, checked_queue, time_limit
+from perdure.api.durable import OnCancel, Step, Workflow, checked_on_cancel, queue_of, time_limit
 from perdure.core.retry import DEFAULT_RETRY, TRANSACTION_RETRY, Retry
 from perdure.core.subscribing import Event
 from perdure.errors import ConfigurationError
@@ -24,6 +24,7 @@ from perdure.runtime.definitions import (
 )
 from perdure.runtime.errands import offer
 from perdure.runtime.limits import Limits, limits_of
+from perdure.runtime.queues import Queue
 from perdure.runtime.transactions import transactional
 
 P = ParamSpec("P")
@@ -100,7 +101,7 @@ def step(
     record_inputs: int = RECORD_INPUTS_MAX,
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
-    queue: str | None = None,
+    queue: str | Queue | None = None,
     limit: Limits | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
@@ -117,7 +118,7 @@ def step(
     record_inputs: int = RECORD_INPUTS_MAX,
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
-    queue: str | None = None,
+    queue: str | Queue | None = None,
     limit: Limits | None = None,
 ) -> _TransactionalDecorator: ...
 def step(
@@ -131,7 +132,7 @@ def step(
     record_inputs: int = RECORD_INPUTS_MAX,
     on_cancel: OnCancel = "try",
     heartbeat_timeout: float | timedelta | None = None,
-    queue: str | None = None,
+    queue: str | Queue | None = None,
     limit: Limits | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
@@ -188,7 +189,7 @@ def step(
         record_inputs=record_inputs,
         on_cancel=checked_on_cancel(on_cancel),
         heartbeat_timeout=time_limit(heartbeat_timeout, "heartbeat_timeout"),
-        queue=checked_queue(queue),
+        queue=queue_of(queue),
         limits=limits_of(limit),
     )
     if verify is not None and not once:

@@ -14,6 +14,7 @@ from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
 from perdure.runtime.errands import offer
 from perdure.runtime.limits import Limits, check_costs, limits_of
+from perdure.runtime.queues import Queue, checked_queue, queue_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +57,7 @@ class Step(Generic[P, R]):
         record_inputs: int | None = None,
         on_cancel: OnCancel | None = None,
         heartbeat_timeout: float | timedelta | None = None,
-        queue: str | None = None,
+        queue: str | Queue | None = None,
         limit: Limits | None = None,
     ) -> Step[P, R]:
         """The same step with other options, for the calls made through it.
@@ -88,13 +89,13 @@ class Step(Generic[P, R]):
             "record_inputs": record_inputs,
             "on_cancel": None if on_cancel is None else checked_on_cancel(on_cancel),
             "heartbeat_timeout": time_limit(heartbeat_timeout, "heartbeat_timeout"),
-            "queue": checked_queue(queue),
+            "queue": queue_of(queue),
             "limits": None if limit is None else limits_of(limit),
         }
         check_costs(changes["limits"] or (), self.definition.run)
         given = {name: value for name, value in changes.items() if value is not None}
         if queue is not None:
-            offer(self.definition, queue)
+            offer(self.definition, queue_name(queue))
         return Step(self.definition, dataclasses.replace(self.options, **given))
 
     def __repr__(self) -> str:
@@ -146,12 +147,9 @@ def _checked_key(key: str | None) -> str | None:
     return key
 
 
-def checked_queue(queue: str | None) -> str | None:
-    """The queue that a step is sent to, if it can be one's name."""
-    if queue is not None and (not isinstance(queue, str) or not queue or not queue.isprintable()):
-        msg = f"queue={queue!r}: the name of a queue has at least one character, and only printable ones"
-        raise ConfigurationError(msg)
-    return queue
+def queue_of(queue: str | Queue | None) -> str | None:
+    """The name of the queue that a step is sent to."""
+    return None if queue is None else checked_queue(queue_name(queue))
 
 
 def checked_on_cancel(on_cancel: str) -> str:

@@ -1,8 +1,15 @@
-"""What a store does for steps that are executed elsewhere: it stops their errands."""
+"""What a store does for steps that are executed elsewhere: it places their errands, and stops them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from perdure.core.errands import step_of
 from perdure.storage.effects import Effect
+from perdure.storage.records import NewRun
 
 
 class StopErrand(Effect, frozen=True, gc=False):
@@ -22,3 +29,17 @@ class StopErrand(Effect, frozen=True, gc=False):
     event: bytes
     tell: bool = False
     request: bytes | None = None
+
+
+def any_errand(children: Sequence[NewRun]) -> bool:
+    """Whether any of these is an errand."""
+    return any(step_of(child.workflow) is not None for child in children)
+
+
+def placed(children: Sequence[NewRun], key: str | None, priority: int) -> list[NewRun]:
+    """The same children; errands with the key and the priority of the run that sends them."""
+    changes: dict[str, Any] = {"key": key, "priority": priority}
+    return [
+        child if step_of(child.workflow) is None else msgspec.structs.replace(child, **changes)
+        for child in children
+    ]

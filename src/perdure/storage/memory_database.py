@@ -11,6 +11,7 @@ from perdure.core.permits import LimitState
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.effects import UpdateState
+from perdure.storage.errands import placed
 from perdure.storage.generations import following, goes_over, succeeding
 from perdure.storage.memory_effects import take_effect
 from perdure.storage.memory_publications import Publications
@@ -267,7 +268,8 @@ class MemoryDatabase:
         return Appended(append.expected + len(append.events), children, successor)
 
     def _start_child(self, new: NewRun, parent: Run) -> tuple[int, int]:
-        child = self.create(new, parent.run)
+        (placed_new,) = placed([new], parent.key, parent.priority)
+        child = self.create(placed_new, parent.run)
         if child is None:
             return self.keys.get(new.id, 0), 0
         return child.run, child.epoch if new.owner == parent.owner else 0

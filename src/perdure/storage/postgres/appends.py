@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from perdure.core.status import FINAL
+from perdure.storage.errands import any_errand, placed
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.effects import take_effect
 from perdure.storage.postgres.lifecycle import (
@@ -192,7 +193,11 @@ async def _follow(db: Database, append: Append) -> Appended:
 async def _start_children(db: Database, append: Append) -> tuple[tuple[int, int], ...]:
     """(key, epoch) of each child; the epoch is 0 if the caller doesn't drive it from now on."""
     caller = await db.value("owner_of", run=append.run)
-    made = await create_runs(db, append.children, [append.run] * len(append.children))
+    children = append.children
+    if any_errand(children):
+        ((key, priority),) = await db.rows("place_of", run=append.run)
+        children = placed(children, key, priority)
+    made = await create_runs(db, children, [append.run] * len(children))
     missing = [child.id for child, new in zip(append.children, made, strict=True) if new is None]
     rows = await db.rows("keys_of", ids=missing) if missing else []
     known = {id: run for id, run, *_ in rows}

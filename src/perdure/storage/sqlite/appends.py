@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from perdure.core.status import FINAL
+from perdure.storage.errands import any_errand, placed
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.effects import take_effect
@@ -193,7 +194,11 @@ def _start_children(db: Database, append: Append) -> tuple[tuple[int, int], ...]
     """(key, epoch) of each child; the epoch is 0 if the caller doesn't drive it from now on."""
     ((_, _, _, caller),) = db.rows("standing", {"run": append.run})
     answers: list[tuple[int, int]] = []
-    for child in append.children:
+    children = append.children
+    if any_errand(children):
+        ((key, priority),) = db.rows("place_of", {"run": append.run})
+        children = placed(children, key, priority)
+    for child in children:
         made = create_run(db, child, append.run)
         if made is not None:
             key, epoch = made

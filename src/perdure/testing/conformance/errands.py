@@ -141,6 +141,18 @@ async def listings_leave_errands_out_if_asked(bench: Bench) -> None:
     assert [row.id for row in await bench.store.find(RunFilter(parent=parent.run))] == ["errand"]
 
 
+async def an_errand_has_its_parent_s_place_in_a_queue(bench: Bench) -> None:
+    """Its key and its priority; other children have their own."""
+    worker = await bench.worker(workflows=[WORKFLOW, _STEP])
+    parent = await bench.make("parent", owner=worker, key="ann", priority=7)
+    children = [bench.new("errand", workflow=_STEP, parent_op="s#1"), bench.new("child", parent_op="c#1")]
+    await bench.put(parent, b"sent", children=children)
+    for id, key, priority in (("errand", "ann", 7), ("child", None, 0)):
+        standing = await bench.store.queues.standing((await bench.row(id)).run)
+        assert standing is not None
+        assert (standing.key, standing.priority) == (key, priority)
+
+
 async def missed_workflows_are_told_by_queue_and_beginning(bench: Bench) -> None:
     """Of runs that no worker could begin, and of no others."""
     for id, workflow, queue in (
@@ -171,5 +183,6 @@ CHECKS: tuple[Check, ...] = (
     who_takes_an_errand_over_takes_its_items_back,
     nothing_is_put_out_after_the_parent_s_end,
     listings_leave_errands_out_if_asked,
+    an_errand_has_its_parent_s_place_in_a_queue,
     missed_workflows_are_told_by_queue_and_beginning,
 )

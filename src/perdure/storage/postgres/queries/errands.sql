@@ -23,3 +23,7 @@ FROM perdure.runs
 WHERE queue = ANY (%(queues)b::text[]) AND block_code = 'code' AND started_at IS NULL AND ended_at IS NULL
   AND strpos(workflow, %(prefix)s::text) = 1
 LIMIT %(limit)s::bigint;
+
+-- name: place_of
+-- What a run's queue may go by; so may those of its errands.
+SELECT key, priority FROM perdure.runs WHERE run = %(run)s::bigint;

@@ -21,3 +21,7 @@ SELECT DISTINCT r.queue, r.workflow
 FROM json_each(:queues) AS q CROSS JOIN runs AS r ON r.queue = q.value AND r.block_code = 'code'
 WHERE r.workflow >= :first AND r.workflow < :after AND r.started_at IS NULL AND r.ended_at IS NULL
 LIMIT :limit;
+
+-- name: place_of
+-- What a run's queue may go by; so may those of its errands.
+SELECT key, priority FROM runs WHERE run = :run;
