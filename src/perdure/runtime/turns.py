@@ -10,6 +10,7 @@ there.
 from __future__ import annotations
 
 import ctypes
+import inspect
 import logging
 import os
 import sys
@@ -27,7 +28,7 @@ logger = logging.getLogger("perdure.turns")
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 #: Where the callbacks of weak collections are.
-_WEAK = frozenset(kind.__init__.__code__.co_filename for kind in (weakref.WeakSet, weakref.WeakKeyDictionary))
+_WEAK = frozenset({weakref.__file__, inspect.getfile(weakref.WeakSet)})
 
 _NEVER = float("inf")
 

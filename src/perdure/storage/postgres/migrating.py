@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -149,7 +149,7 @@ async def _in_steps(db: Database, where: str, migration: Migration) -> None:
 
 
 @asynccontextmanager
-async def _transaction(db: Database) -> AsyncIterator[None]:
+async def _transaction(db: Database) -> AsyncGenerator[None, None]:
     await db.begin()
     try:
         await db.connection.execute(f"SET LOCAL lock_timeout = {int(LOCK_TIMEOUT * 1000)}".encode())
