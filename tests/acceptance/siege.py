@@ -19,6 +19,7 @@ import fleet_program
 from world import PATIENCE, Process, World, check_books, unfinished_bodies, until
 
 import perdure
+from helpers.proxies import Proxy
 from perdure import Engine, Handle, events
 
 PROGRAM = Path(fleet_program.__file__)
@@ -26,6 +27,7 @@ UNFINISHED = [status for status in perdure.Status if not status.final]
 LEASE = 3.0
 AT_ONCE = 25  # runs started together
 NOTES, BUMPS = 4, 3
+DOUBTS = 3  # replies to commits that are lost in a row
 
 #: What the logs tell, and what that is called in the figures.
 SAID = {
@@ -45,8 +47,11 @@ class Siege:
         stopped: processes that were stopped past their lease.
     """
 
-    def __init__(self, world: World, client: Engine, chance: random.Random, workers: int) -> None:
+    def __init__(
+        self, world: World, proxy: Proxy, client: Engine, chance: random.Random, workers: int
+    ) -> None:
         assert world.server is not None
+        self.proxy = proxy
         self.world = world
         self.server = world.server
         self.client = client
@@ -67,6 +72,7 @@ class Siege:
             "stop": self.stop,
             "restart": self.restart,
             "cut": self.cut_off,
+            "doubt": self.doubt,
             "sender": self.kill_sender,
             "sigterm": self.terminate,
             "outage": self.outage,
@@ -109,10 +115,16 @@ class Siege:
         self.done[kind] += 1
         print(f"{kind}: {'hit' if self.hits[kind] > hits else 'missed'}", flush=True)
 
-    def victim(self) -> int:
-        """One of the workers that drive runs, if there is one."""
-        busy = [place for place, worker in enumerate(self.fleet) if self.owned(worker)]
-        return self.chance.choice(busy or range(len(self.fleet)))
+    async def victim(self) -> int:
+        """A worker that drives runs."""
+        busy: list[int] = []
+
+        async def found() -> bool:
+            busy[:] = [place for place, worker in enumerate(self.fleet) if self.owned(worker)]
+            return bool(busy)
+
+        await until(found)
+        return self.chance.choice(busy)
 
     def owned(self, process: Process) -> int:
         """How many runs a worker drives, as its database knows."""
@@ -130,8 +142,8 @@ class Siege:
         self.fleet[place] = self.start_worker()
         self.fleet[place].wait_ready()
 
-    def kill(self) -> None:
-        place = self.victim()
+    async def kill(self) -> None:
+        place = await self.victim()
         worker = self.fleet[place]
         held = self.owned(worker)
         worker.kill()
@@ -142,7 +154,7 @@ class Siege:
 
     async def stop(self) -> None:
         """Until others have declared it dead; then it wakes up, and has to notice."""
-        worker = self.fleet[self.victim()]
+        worker = self.fleet[await self.victim()]
         held = self.owned(worker)
         said = worker.log.read_text().count("declared dead")
         worker.signal(signal.SIGSTOP)
@@ -188,14 +200,26 @@ class Siege:
         self.cut += len(cut)
         self.hits["cut"] += len(cut) > len(self.fleet)
 
+    async def doubt(self) -> None:
+        """Commits that happen, while whoever waits for them hears only that its connection is gone."""
+        for _ in range(DOUBTS):
+            before = self.proxy.swallowed
+            self.proxy.swallow_once(reply=b"COMMIT\0")
+
+            async def swallowed(before: int = before) -> bool:
+                return self.proxy.swallowed > before
+
+            await until(swallowed)
+        self.hits["doubt"] += 1
+
     def kill_sender(self) -> None:
         self.hits["sender"] += len(self.sent()) < (NOTES + BUMPS) * len(self.handles)
         self.sender.kill()
         self.sender = self.start_sender()
         self.sender.wait_ready()
 
-    def terminate(self) -> None:
-        place = self.victim()
+    async def terminate(self) -> None:
+        place = await self.victim()
         worker = self.fleet[place]
         held = self.owned(worker)
         worker.signal(signal.SIGTERM)
@@ -252,11 +276,14 @@ class Siege:
         count = len(self.handles)
         assert once == received == {"note": NOTES * count, "bump": BUMPS * count}, (once, received)
         said = self.said()
+        if self.done["doubt"]:
+            assert said["though its reply was lost"]
         return [
             "faults (hit/done): "
             + ", ".join(f"{kind} {self.hits[kind]}/{self.done[kind]}" for kind in self.done),
             f"proof: victims held {self.held} runs, {self.inside} kills came inside a step, {self.cut} connections "
-            "were cut; logs: " + ", ".join(f"{said[text]} {what}" for text, what in SAID.items()),
+            f"were cut, {self.proxy.swallowed} replies to commits lost; logs: "
+            + ", ".join(f"{said[text]} {what}" for text, what in SAID.items()),
             f"{findings}; 0 recorded steps executed again, 0 stuck",
             f"{received['note']} messages and {received['bump']} updates acknowledged and received once each, in "
             f"order ({len(sent) - len(set(sent))} of them sent again with their keys): 0 lost, 0 doubled",

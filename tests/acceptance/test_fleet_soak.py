@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,21 +17,22 @@ from siege import Siege
 from world import SOAK, World, seeded
 
 from helpers.postgres import Server
+from helpers.proxies import Proxy
 
 pytestmark = pytest.mark.acceptance
 
 #: Each of them comes at least once; in a night's run, as often as there is time for.
-SHORT = ("kill", "stop", "restart", "cut", "sender", "kill")
-LONG = ("kill", "stop", "restart", "cut", "sender", "sigterm", "outage")
+SHORT = ("kill", "stop", "restart", "cut", "doubt", "sender", "kill")
+LONG = ("kill", "stop", "restart", "cut", "doubt", "sender", "sigterm", "outage")
 SECONDS = 300.0
 
 
 def test_a_fleet_under_siege_loses_and_repeats_nothing(tmp_path: Path, figure: Callable[[str], None]) -> None:
     chance = seeded()
 
-    async def scenario(world: World) -> None:
+    async def scenario(world: World, proxy: Proxy) -> None:
         async with world.client() as client:
-            siege = Siege(world, client, chance, workers=3)
+            siege = Siege(world, proxy, client, chance, workers=3)
             siege.ready()
             await siege.keep_busy()
             until = time.monotonic() + SECONDS
@@ -44,10 +46,10 @@ def test_a_fleet_under_siege_loses_and_repeats_nothing(tmp_path: Path, figure: C
                 figure(line)
             assert all(siege.hits[kind] for kind in (LONG if SOAK else SHORT)), siege.hits
 
-    server = Server()
-    world = World(tmp_path / "world", server)
-    try:
-        asyncio.run(scenario(world))
-    finally:
-        world.close()
-        server.remove()
+    with ExitStack() as left:
+        server = Server()
+        left.callback(server.remove)
+        proxy = left.enter_context(Proxy(server.port))
+        world = World(tmp_path / "world", server, proxy.port)
+        left.callback(world.close)
+        asyncio.run(scenario(world, proxy))

@@ -102,10 +102,12 @@ class World:
 
     Attributes:
         server: a PostgreSQL server whose database takes the file's place.
+        port: of a proxy in front of it.
     """
 
     folder: Path
     server: Server | None = None
+    port: int | None = None
     database: Path = field(init=False)
     ledger: Path = field(init=False)
     processes: list[Process] = field(default_factory=list)
@@ -116,7 +118,7 @@ class World:
         self.ledger = self.folder / "ledger.jsonl"
         self._url: str | None = None
         if self.server is not None:
-            self._url = self.server.url(self.server.new_database())
+            self._url = self.server.url(self.server.new_database(), port=self.port)
 
     @property
     def url(self) -> str:

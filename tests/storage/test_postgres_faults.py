@@ -17,8 +17,10 @@ from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError
 from perdure.storage.effects import StepDetail
 from perdure.storage.postgres import PostgresStore, attempts
+from perdure.storage.postgres.connection import CONNECTIONS
 from perdure.storage.postgres.database import PAUSE_MAX
 from perdure.storage.records import Append, Appended, Delivery, Stale
+from perdure.storage.workers import Heartbeat
 from perdure.testing.conformance.bench import LEASE, NOW, Bench
 
 SOAK = os.environ.get("PERDURE_SOAK") == "1"
@@ -146,6 +148,33 @@ def test_a_transaction_that_computes_may_take_its_time(server: Server) -> None:
             assert await attempts.write(pause_allowed, False) == f"{PAUSE_MAX}s"
             assert await attempts.write(pause_allowed, True) == "10min"
             assert await attempts.read(pause_allowed, False) == "0"  # nothing of it stays
+
+    asyncio.run(main())
+
+
+def test_connections_that_were_cut_cost_one_attempt_together(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not one each, with a longer pause before every next: a worker has a lease to keep."""
+
+    async def main() -> None:
+        async with bench_on(server.url(server.new_database())) as bench:
+            worker = await bench.worker()
+            together = asyncio.Barrier(CONNECTIONS)
+
+            async def holds_one(db: Any) -> None:
+                await db.rows("workers")
+                await together.wait()
+
+            await asyncio.gather(*(bench.store._attempts.read(holds_one) for _ in range(CONNECTIONS)))
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            caplog.clear()
+            assert await bench.store.heartbeat(worker, Heartbeat(LEASE, NOW))
+            refused = [record for record in caplog.records if "out of reach" in record.getMessage()]
+            assert 1 <= len(refused) <= 3, refused
 
     asyncio.run(main())
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.trouble import Remedy, remedy, translate
@@ -52,7 +52,14 @@ class Attempts:
         self._writer = secrets.randbits(63)
         self._numbers = itertools.count(1)
         self._prepares = True
+        self._weeding: asyncio.Task[None] | None = None
         self.trips = 0
+
+    async def close(self) -> None:
+        """Let the pool be closed after this."""
+        if self._weeding is not None:
+            await asyncio.wait([self._weeding], timeout=_POOL_PATIENCE)
+            self._weeding.cancel()
 
     async def read(self, verb: Callable[..., Awaitable[R]], *args: Any) -> R:
         """One or more statements without a transaction; they change nothing."""
@@ -131,9 +138,21 @@ class Attempts:
                     self._prepares = False
                 elif what is Remedy.RECONNECT:
                     logger.warning("%s is out of reach, will try again: %s", self._where, error)
+                    self._weed_out()
                 again = True
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the herd
             pause = min(pause * 2, _PAUSE_MAX)
+
+    def _weed_out(self) -> None:
+        """Where one connection is gone the others may be, too: each would cost an attempt, and a longer pause."""
+        if self._weeding is None or self._weeding.done():
+            self._weeding = asyncio.get_running_loop().create_task(self._check_pool())
+
+    async def _check_pool(self) -> None:
+        try:
+            await self._pool.check()
+        except (psycopg.Error, PoolTimeout, PoolClosed) as error:
+            logger.debug("couldn't check the connections: %s", error)
 
 
 async def _quietly(ending: Awaitable[None]) -> None:

@@ -123,6 +123,7 @@ class PostgresStore:
     async def _disconnect(self) -> None:
         await self._hints.close()
         await self._express.close()
+        await self._attempts.close()
         await self._pool.close()
 
     # -- writing ------------------------------------------------------------------------------------
