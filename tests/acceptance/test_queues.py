@@ -1,4 +1,4 @@
-"""A narrow queue that three processes serve: its limits hold at every moment, also when one is killed and taken over."""
+"""A narrow queue that three processes serve: its limits hold at every moment, whoever is killed and taken over."""
 
 from __future__ import annotations
 
