@@ -165,6 +165,7 @@ def elsewhere(**fields: Any) -> Cause:
 def test_a_step_elsewhere_is_explained_by_what_becomes_of_it() -> None:
     found = elsewhere(status=Status.RUNNING, driven=True, driver="gpu-3")
     assert found.what == "step 'render#1' (attempt 1, sent to queue 'gpu') executes on worker gpu-3"
+    assert "a worker that is gone" in elsewhere(status=Status.RUNNING, driven=True).what
     found = elsewhere(status=Status.QUEUED, wake_at=950.0)
     assert "no worker has the step 'app.render' and serves the queue 'gpu'" in found.what
     assert (found.kind, found.todo) == ("worker", "perdure worker app --queues gpu")

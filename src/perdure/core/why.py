@@ -207,6 +207,10 @@ def _elsewhere(wait: Wait, errand: Facts, now: float) -> Cause:
     told = f"step {wait.id!r} ({wait.detail})"
     if errand.status.final:
         return Cause(wait.kind, f"{told} has ended there, which this run hears of in a moment", errand.since)
+    if errand.driven and not errand.driver:
+        return Cause(
+            wait.kind, f"{told} was executed by a worker that is gone; another takes it over", wait.since
+        )
     if errand.driven:
         return Cause(wait.kind, f"{told} executes on worker {errand.driver}", wait.since)
     if errand.status is Status.BLOCKED:

@@ -16,7 +16,7 @@ import msgspec
 from perdure.core.status import FINAL
 from perdure.storage.errands import any_errand, placed
 from perdure.storage.postgres.database import Database
-from perdure.storage.postgres.effects import take_effect
+from perdure.storage.postgres.effects import take_effects
 from perdure.storage.postgres.lifecycle import (
     close_children,
     create_runs,
@@ -170,8 +170,8 @@ async def _follow(db: Database, append: Append) -> Appended:
         taken = await db.run("take_mail", run=run, ids=list(append.consumed))
         await db.run("less_mail", run=run, taken=taken)
     children = await _start_children(db, append) if append.children else ()
-    for effect in append.effects:
-        await take_effect(db, append, effect)
+    if append.effects:
+        await take_effects(db, append)
     if append.status not in _FINAL:
         if append.status is not None:
             await db.run(

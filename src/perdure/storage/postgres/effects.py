@@ -12,7 +12,7 @@ from perdure.storage.errands import StopErrand
 from perdure.storage.postgres import attributes, publications, streams, versions
 from perdure.storage.postgres.callbacks import open_callback
 from perdure.storage.postgres.database import Database
-from perdure.storage.postgres.errands import stop_errand
+from perdure.storage.postgres.errands import stop_errands
 from perdure.storage.postgres.lifecycle import send_message
 from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.updates import set_update
@@ -50,7 +50,6 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], Awaitable[None]]] = 
     SetAttributes: attributes.set_attributes,
     MarkPatched: attributes.mark_patched,
     Misfit: versions.misfit,
-    StopErrand: stop_errand,
     Publish: publications.publish,
     OpenWait: publications.open_wait,
     CloseWait: publications.close_wait,
@@ -58,6 +57,13 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], Awaitable[None]]] = 
 }
 
 
-async def take_effect(db: Database, append: Append, effect: Effect) -> None:
-    """Do what an effect of a passed append says."""
-    await _WAYS[type(effect)](db, append, effect)
+async def take_effects(db: Database, append: Append) -> None:
+    """Do what the effects of a passed append say, in their order; but errands are stopped together, at the end."""
+    stops: list[StopErrand] = []
+    for effect in append.effects:
+        if isinstance(effect, StopErrand):
+            stops.append(effect)
+        else:
+            await _WAYS[type(effect)](db, append, effect)
+    if stops:
+        await stop_errands(db, append, stops)

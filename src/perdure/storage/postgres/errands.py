@@ -1,26 +1,42 @@
-"""Errands in PostgreSQL, inside a transaction."""
+"""Errands in PostgreSQL, inside a transaction: many of one run's are stopped by a handful of statements."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from perdure.core.status import Status
 from perdure.storage.errands import StopErrand
 from perdure.storage.postgres.database import Database
-from perdure.storage.postgres.lifecycle import deliver, tell_parent
-from perdure.storage.postgres.newest import lock_newest
-from perdure.storage.records import Append
+from perdure.storage.postgres.lifecycle import tell_parent
+from perdure.storage.records import Append, MailKind
 
 
-async def stop_errand(db: Database, append: Append, effect: StopErrand) -> None:
-    """The effect of an append that needs an errand no more. It is younger than the run, and so is locked after it."""
-    now = append.now
-    run = await lock_newest(db, effect.errand)
-    if run is None:
-        return
-    ended = await db.rows("end_errand", run=run, now=float(now))
-    for seq, parent, parent_op in ended:
-        await db.run("insert_events", runs=[run], seqs=[seq], data=[effect.event])
-        await db.run("drop_inboxes", runs=[run])
-        if effect.tell:
-            await tell_parent(db, parent, parent_op, Status.CANCELLED.value, now)
-    if not ended and effect.request is not None and await deliver(db, run, effect.request, now):
-        await db.run("detach_errand", run=run)
+async def stop_errands(db: Database, append: Append, stops: Sequence[StopErrand]) -> None:
+    """The effects of an append that needs these no more. They are younger than the run, and so are locked after it."""
+    now = float(append.now)
+    rows = await db.rows("lock_errands", ids=[stop.errand for stop in stops])
+    known = {id: (run, unbegun) for id, run, unbegun in rows}
+    found = [(*known[stop.errand], stop) for stop in stops if stop.errand in known]
+    ended = {run: stop for run, unbegun, stop in found if unbegun}
+    if ended:
+        over = await db.rows("end_errands", runs=list(ended), now=now)
+        await db.run(
+            "insert_events",
+            runs=[run for run, *_ in over],
+            seqs=[seq for _, seq, *_ in over],
+            data=[ended[run].event for run, *_ in over],
+        )
+        await db.run("drop_inboxes", runs=list(ended))
+        for run, _, parent, parent_op in over:
+            if ended[run].tell:
+                await tell_parent(db, parent, parent_op, Status.CANCELLED.value, append.now)
+    asked = {run: stop.request for run, unbegun, stop in found if not unbegun and stop.request is not None}
+    if asked:
+        numbers = await db.rows("ask_errands", runs=list(asked), now=now)
+        await db.run(
+            "put_mails",
+            runs=[run for run, _ in numbers],
+            numbers=[number for _, number in numbers],
+            kind=MailKind.CONTROL.value,
+            data=[asked[run] for run, _ in numbers],
+        )

@@ -1,16 +1,35 @@
 -- Errands: runs that carry out a step of another run.
 
--- name: end_errand
--- The end of one that no worker has begun, in an epoch in which nobody can write.
+-- name: lock_errands
+-- Those that are live, and whether no worker has begun them.
+SELECT i.id, r.run, r.started_at IS NULL AND r.owner IS NULL
+FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run
+WHERE i.id = ANY (%(ids)b::text[]) AND r.ended_at IS NULL
+ORDER BY r.run
+FOR UPDATE OF r;
+
+-- name: end_errands
+-- The end of some that no worker has begun, in an epoch in which nobody can write.
 UPDATE perdure.runs
 SET status = 'cancelled', reason = NULL, block_code = NULL, ended_at = %(now)s::double precision,
     updated_at = %(now)s::double precision, owner = NULL, wake_at = NULL, seq = seq + 1, epoch = epoch + 1, mail = 0
-WHERE run = %(run)s::bigint AND started_at IS NULL AND owner IS NULL AND ended_at IS NULL
-RETURNING seq, parent, parent_op;
+WHERE run = ANY (%(runs)b::bigint[]) AND started_at IS NULL AND owner IS NULL AND ended_at IS NULL
+RETURNING run, seq, parent, parent_op;
 
--- name: detach_errand
--- Nobody waits for it any more.
-UPDATE perdure.runs SET parent_op = NULL WHERE run = %(run)s::bigint AND ended_at IS NULL;
+-- name: ask_errands
+-- Count a new inbox item of some that have begun, as `more_mail` does; nobody waits for these any more.
+UPDATE perdure.runs
+SET mail = mail + 1, mail_number = mail_number + 1, parent_op = NULL,
+    wake_at = CASE
+        WHEN owner IS NOT NULL OR status = 'paused' OR (status = 'blocked' AND block_code <> 'step') THEN wake_at
+        ELSE least(coalesce(wake_at, %(now)s::double precision), %(now)s::double precision) END
+WHERE run = ANY (%(runs)b::bigint[]) AND ended_at IS NULL
+RETURNING run, mail_number;
+
+-- name: put_mails
+INSERT INTO perdure.inbox (run, id, kind, data)
+SELECT m.run, m.number, %(kind)s, m.data
+FROM unnest(%(runs)b::bigint[], %(numbers)b::bigint[], %(data)b::bytea[]) AS m (run, number, data);
 
 -- name: is_live
 -- Whether a run hasn't ended; it stays so until the transaction's end.
