@@ -17,8 +17,28 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 class Lock(Ask, frozen=True):
     """Keep everybody else from distributing until the end of the transaction.
 
-    Answer: the highest number given so far; None if somebody else has the lock, or runs are moved elsewhere.
+    Answer: what there is to do; None if somebody else has the lock, or runs are moved elsewhere.
     """
+
+    now: float
+
+
+class ToDo(msgspec.Struct, frozen=True, gc=False):
+    """What there is to do. It may be out of date by what others have just committed, which the next one will see.
+
+    Attributes:
+        last: the highest number given so far, which is up to date.
+        new, waits, unsettled, due: whether there are publications without a number, waits that haven't looked back,
+            publications that aren't settled, gatherings that are due.
+        subscribed: whether there are subscriptions.
+    """
+
+    last: int
+    new: bool
+    waits: bool
+    unsettled: bool
+    due: bool
+    subscribed: bool
 
 
 class Unnumbered(Ask, frozen=True):

@@ -43,6 +43,7 @@ from perdure.storage.conversation import (
     Start,
     Subscriptions,
     Takers,
+    ToDo,
     Unnumbered,
     Unsettled,
 )
@@ -89,20 +90,26 @@ def _payload(publication: Publication) -> Any:
 
 def distribute(now: float) -> Conversation:
     """One distribution, to be answered by a store."""
-    last: int | None = yield Lock()
-    if last is None:
+    todo: ToDo | None = yield Lock(now)
+    if todo is None:
         return Distributed(busy=True)
-    numbered = yield from _number(last, now)
-    looking, mail = yield from _look_back(now)
-    subscriptions: list[Subscription] = yield Subscriptions()
-    runs, settled, posted = yield from _settle(subscriptions, now)
-    mail += posted
-    fired, left = yield from _fire(subscriptions, now)
+    more = False
+    mail: list[tuple[int, str, bytes]] = []
+    runs: list[NewRun] = []
+    subscriptions: list[Subscription] = []
+    if todo.subscribed or todo.due:
+        subscriptions = yield Subscriptions()
+    if todo.new:
+        more |= yield from _number(todo.last, now)
+    if todo.waits:
+        more |= yield from _look_back(mail, now)
+    if todo.new or todo.unsettled:
+        more |= yield from _settle(subscriptions, mail, runs, now)
+    if todo.due or subscriptions:
+        more |= yield from _fire(subscriptions, runs, now)
     if mail:
         yield Deliver(sorted(mail), now)
-    runs += fired
     started: int = (yield Start(runs)) if runs else 0
-    more = numbered or looking or left or not settled
     return Distributed(started, len(mail), more=more)
 
 
@@ -152,9 +159,9 @@ def _wants(wait: Waiting, where: dict[str, Any], publication: Publication, paylo
     return publication.number > wait.after and publication.at >= wait.since and fits(where, payload)
 
 
-def _look_back(now: float) -> Generator[Ask, Any, tuple[bool, list[tuple[int, str, bytes]]]]:
+def _look_back(mail: list[tuple[int, str, bytes]], now: float) -> Generator[Ask, Any, bool]:
+    """Mail to new waits. True: there are more of them."""
     found: list[Waiting] = yield NewWaits(PUBLICATIONS_MAX)
-    mail: list[tuple[int, str, bytes]] = []
     by_name: dict[str, list[Waiting]] = {}
     for wait in found:
         by_name.setdefault(wait.name, []).append(wait)
@@ -172,7 +179,7 @@ def _look_back(now: float) -> Generator[Ask, Any, tuple[bool, list[tuple[int, st
     without = [(wait.run, wait.op) for wait in found if (wait.run, wait.op) not in got]
     if without:
         yield LookedBack(without)
-    return len(found) == PUBLICATIONS_MAX, mail
+    return len(found) == PUBLICATIONS_MAX
 
 
 def _arrival(wait: Waiting, publication: Publication, now: float) -> tuple[int, str, bytes]:
@@ -193,12 +200,15 @@ def _arrival(wait: Waiting, publication: Publication, now: float) -> tuple[int, 
 
 
 def _settle(
-    subscriptions: Sequence[Subscription], now: float
-) -> Generator[Ask, Any, tuple[list[NewRun], bool, list[tuple[int, str, bytes]]]]:
-    """What unsettled publications lead to: runs, whether nothing is left, mail."""
+    subscriptions: Sequence[Subscription],
+    posted: list[tuple[int, str, bytes]],
+    runs: list[NewRun],
+    now: float,
+) -> Generator[Ask, Any, bool]:
+    """What unsettled publications lead to. True: there are more of them."""
     found: list[Publication] = yield Unsettled(PUBLICATIONS_MAX)
     if not found:
-        return [], True, []
+        return False
     shapes: dict[str, list[list[str]]] = {}
     for name, fields in (yield Shapes(sorted({publication.name for publication in found}))):
         shapes.setdefault(name, []).append(_decode(fields))
@@ -206,7 +216,6 @@ def _settle(
     for subscription in subscriptions:
         wanted.setdefault(subscription.event, []).append(subscription)
     mail: dict[tuple[int, str], bytes] = {}
-    runs: list[NewRun] = []
     gathered: dict[tuple[str, str], list[Gathered]] = {}
     settled: list[str] = []
     for publication in found:
@@ -230,8 +239,8 @@ def _settle(
         yield from _gather(known[workflow], group, items)
     if settled:
         yield Settle(settled)
-    nothing_left = len(settled) == len(found) < PUBLICATIONS_MAX
-    return runs, nothing_left, [(run, op, data) for (run, op), data in mail.items()]
+    posted += [(run, op, data) for (run, op), data in mail.items()]
+    return len(settled) < len(found) or len(found) == PUBLICATIONS_MAX
 
 
 def _tell(
@@ -280,13 +289,10 @@ def _gather(subscription: Subscription, group: str, items: Sequence[Gathered]) -
         yield Keep(Gathering(subscription.workflow, group, due_at, count), items)
 
 
-def _fire(
-    subscriptions: Sequence[Subscription], now: float
-) -> Generator[Ask, Any, tuple[list[NewRun], bool]]:
-    """Runs of the gatherings that are due, and whether there are more."""
+def _fire(subscriptions: Sequence[Subscription], runs: list[NewRun], now: float) -> Generator[Ask, Any, bool]:
+    """Runs of the gatherings that are due. True: there are more of them."""
     due: list[Gathering] = yield DueGatherings(now, GATHERINGS_MAX)
     known = {subscription.workflow: subscription for subscription in subscriptions}
-    runs: list[NewRun] = []
     more = len(due) == GATHERINGS_MAX
     for gathering in due:
         subscription = known.get(gathering.workflow)
@@ -308,7 +314,7 @@ def _fire(
             due_at = now + (subscription.within or 0.0)
         more = more or (left > 0 and due_at == 0.0)
         yield Keep(Gathering(gathering.workflow, gathering.group, due_at, left), dropped=items[-1].number)
-    return runs, more
+    return more
 
 
 def _not_too_large(items: Sequence[Gathered]) -> list[Gathered]:

@@ -192,9 +192,18 @@ class MemoryPublications:
 # -- what a distribution asks ---------------------------------------------------------------------------
 
 
-def _lock(db: Any, ask: c.Lock) -> int | None:
-    last: int = db.publications.last
-    return last if db.move is None else None
+def _lock(db: Any, ask: c.Lock) -> c.ToDo | None:
+    kept: Publications = db.publications
+    if db.move is not None:
+        return None
+    return c.ToDo(
+        kept.last,
+        new=any(one.number is None for one in kept.by_id.values()),
+        waits=any(wait.fresh for wait in kept.waits.values()),
+        unsettled=any(not one.settled for one in kept.by_id.values()),
+        due=any(row.due_at <= ask.now for row in kept.gatherings.values()),
+        subscribed=bool(kept.subscriptions),
+    )
 
 
 def _unnumbered(db: Any, ask: c.Unnumbered) -> list[Publication]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.storage import conversation as c
 from perdure.storage import distribution as algorithm
 from perdure.storage.postgres.database import Database
-from perdure.storage.postgres.lifecycle import create_runs, deliver
+from perdure.storage.postgres.lifecycle import create_runs
 from perdure.storage.publications import (
     Distributed,
     Gathered,
@@ -46,9 +47,10 @@ async def number_all(db: Database, last: int, now: float) -> int:
     return last
 
 
-async def _lock(db: Database, ask: c.Lock) -> int | None:
-    number: int | None = await db.value("lock_clock")
-    return number
+async def _lock(db: Database, ask: c.Lock) -> c.ToDo | None:
+    for row in await db.rows("lock_clock", now=ask.now):
+        return c.ToDo(*row)
+    return None
 
 
 async def _unnumbered(db: Database, ask: c.Unnumbered) -> list[Publication]:
@@ -96,9 +98,22 @@ async def _deliver(db: Database, ask: c.Deliver) -> None:
     runs, ops = [run for run, _, _ in ask.mail], [op for _, op, _ in ask.mail]
     await db.rows("lock_runs", runs=sorted(set(runs)))
     ended = set(await db.rows("end_waits", runs=runs, ops=ops))
-    for run, op, data in ask.mail:
-        if (run, op) in ended:
-            await deliver(db, run, data, ask.now)
+    mail = [(run, data) for run, op, data in ask.mail if (run, op) in ended]
+    counts = Counter(run for run, _ in mail)
+    if not counts:
+        return
+    counted = await db.rows(
+        "more_mail_many", runs=list(counts), items=list(counts.values()), now=float(ask.now)
+    )
+    newest: dict[int, int] = dict(counted)
+    items: list[tuple[int, int, bytes]] = []
+    for run, data in mail:
+        if run in newest:  # else it has ended
+            counts[run] -= 1
+            items.append((run, newest[run] - counts[run], data))
+    if items:
+        given, numbers, payloads = zip(*items, strict=True)
+        await db.run("put_mail_many", runs=list(given), numbers=list(numbers), data=list(payloads))
 
 
 async def _subscriptions(db: Database, ask: c.Subscriptions) -> list[Subscription]:

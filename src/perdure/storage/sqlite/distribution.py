@@ -46,9 +46,10 @@ def number_all(db: Database, now: float) -> int:
     return last
 
 
-def _lock(db: Database, ask: c.Lock) -> int | None:
-    number: int | None = db.value("lock_clock")
-    return number
+def _lock(db: Database, ask: c.Lock) -> c.ToDo | None:
+    for number, *there in db.rows("lock_clock", {"now": ask.now}):
+        return c.ToDo(number, *map(bool, there))
+    return None
 
 
 def _unnumbered(db: Database, ask: c.Unnumbered) -> list[Publication]:

@@ -2,7 +2,13 @@
 
 -- name: lock_clock
 -- Nobody waits for it: who finds it locked needn't do what the other one does.
-SELECT number FROM perdure.publication_clock WHERE one = 1 AND NOT EXISTS (SELECT 1 FROM perdure.moves)
+SELECT number,
+       EXISTS (SELECT 1 FROM perdure.publications WHERE number IS NULL),
+       EXISTS (SELECT 1 FROM perdure.publication_waits WHERE fresh),
+       EXISTS (SELECT 1 FROM perdure.publications WHERE NOT settled AND number IS NOT NULL),
+       EXISTS (SELECT 1 FROM perdure.gatherings WHERE due_at <= %(now)s::double precision),
+       EXISTS (SELECT 1 FROM perdure.subscriptions)
+FROM perdure.publication_clock WHERE one = 1 AND NOT EXISTS (SELECT 1 FROM perdure.moves)
 FOR UPDATE OF publication_clock SKIP LOCKED;
 
 -- name: wait_for_clock
@@ -47,6 +53,23 @@ SELECT run FROM perdure.runs WHERE run = ANY (%(runs)b::bigint[]) ORDER BY run F
 DELETE FROM perdure.publication_waits AS w
 USING unnest(%(runs)b::bigint[], %(ops)b::text[]) AS n (run, op) WHERE w.run = n.run AND w.op = n.op
 RETURNING w.run, w.op;
+
+-- name: more_mail_many
+-- Count new inbox items, and make the runs due unless somebody drives them (who will look) or they are held.
+UPDATE perdure.runs AS r
+SET mail = r.mail + n.items, mail_number = r.mail_number + n.items,
+    wake_at = CASE
+        WHEN r.owner IS NOT NULL OR r.status = 'paused' OR (r.status = 'blocked' AND r.block_code <> 'step')
+            THEN r.wake_at
+        ELSE least(coalesce(r.wake_at, %(now)s::double precision), %(now)s::double precision) END
+FROM unnest(%(runs)b::bigint[], %(items)b::bigint[]) AS n (run, items)
+WHERE r.run = n.run AND r.ended_at IS NULL
+RETURNING r.run, r.mail_number;
+
+-- name: put_mail_many
+INSERT INTO perdure.inbox (run, id, kind, data)
+SELECT n.run, n.id, 'control', n.data
+FROM unnest(%(runs)b::bigint[], %(numbers)b::bigint[], %(data)b::bytea[]) AS n (run, id, data);
 
 -- name: settle_publications
 UPDATE perdure.publications SET settled = true WHERE id = ANY (%(ids)b::text[]);

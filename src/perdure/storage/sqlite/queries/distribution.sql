@@ -2,7 +2,15 @@
 
 -- name: lock_clock
 -- The writer is alone anyway.
-SELECT number FROM publication_clock WHERE NOT EXISTS (SELECT 1 FROM moves);
+SELECT number,
+       EXISTS (SELECT 1 FROM publications WHERE number IS NULL),
+       EXISTS (SELECT 1 FROM publication_waits WHERE fresh = 1),
+       EXISTS (
+           SELECT 1 FROM publications INDEXED BY publications_unsettled WHERE settled = 0 AND number IS NOT NULL
+       ),
+       EXISTS (SELECT 1 FROM gatherings WHERE due_at <= :now),
+       EXISTS (SELECT 1 FROM subscriptions)
+FROM publication_clock WHERE NOT EXISTS (SELECT 1 FROM moves);
 
 -- name: number_publication
 UPDATE publications SET number = ? WHERE id = ?;
