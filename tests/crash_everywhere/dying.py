@@ -18,6 +18,7 @@ DEATH = 137
 #: What a second process may say that an undisturbed one doesn't.
 _BURIED = re.compile(r"worker \S+ is dead; \d+ runs go on elsewhere|run \S+ is blocked: outcome unknown: .*")
 _ERRAND = re.compile(r"@[0-9a-f]{8}$")
+_BY_EVENT = re.compile(r":\d{16}$")
 LIVE = {"queued", "running", "waiting"}
 
 
@@ -130,9 +131,10 @@ def by_name(runs: dict[str, Any]) -> dict[str, Any]:
 def is_random(name: str) -> bool:
     """Whether a run's id was made up by the engine, so that a second start makes another run.
 
-    Errands have such ids, too; which of them there are depends on when their runs were interrupted.
+    Errands have such ids, too; which of them there are depends on when their runs were interrupted. Those of runs that
+    events have started tell the time.
     """
-    if _ERRAND.search(name.split()[0]):
+    if _ERRAND.search(name.split()[0]) or _BY_EVENT.search(name.split()[0]):
         return True
     word = name.split()[0].split("/")[0]
     return len(word) == 32 and all(digit in "0123456789abcdef" for digit in word)
