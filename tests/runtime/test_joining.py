@@ -169,10 +169,10 @@ def test_a_heartbeat_that_took_long_is_followed_by_another_one_at_once() -> None
         await asyncio.sleep(0)
         world.now += LEASE / 3
         world.calls.clear()
-        while "workers" not in world.calls:
+        while "suspects" not in world.calls:
             await asyncio.sleep(0.01)
         supervising.cancel()
-        assert world.calls[: world.calls.index("workers")] == ["heartbeat", "heartbeat"]
+        assert world.calls[: world.calls.index("suspects")] == ["heartbeat", "heartbeat"]
         (row,) = await world.store.workers()
         assert (row.lease_until, row.runs, row.steps, row.stopping) == (world.now + LEASE, 7, 3, False)
 
@@ -203,16 +203,16 @@ def test_the_supervision_outlives_its_own_errors(caplog: pytest.LogCaptureFixtur
     async def main() -> None:
         world = World()
         await world.join()
-        workers, looks = world.store.workers, 0
+        suspects, looks = world.store.suspects, 0
 
-        async def fails_first() -> Any:
+        async def fails_first(host: str, *, lapsed_before: float) -> Any:
             nonlocal looks
             looks += 1
             if looks == 1:
                 raise RuntimeError("a test says so")
-            return await workers()
+            return await suspects(host, lapsed_before=lapsed_before)
 
-        world.store.workers = fails_first  # type: ignore[method-assign]
+        world.store.suspects = fails_first  # type: ignore[method-assign]
         supervising = asyncio.ensure_future(world.fleet.supervise())
         while looks < 2:
             await asyncio.sleep(0.01)

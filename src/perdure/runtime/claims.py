@@ -28,6 +28,7 @@ class Claims:
         capacity: where it looks, and how many of what it may take.
         take: brings a claimed run into memory; it is told which of its streams exist.
         taken: called when runs have been taken over.
+        spread: seconds to wait longer for the moment that a run is due, which all workers know.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Claims:
         *,
         take: Callable[[RunRow, History, Sequence[str]], Awaitable[None]],
         taken: Callable[[], None],
+        spread: Callable[[], float],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -51,6 +53,7 @@ class Claims:
         capacity.hear(self._room_made)
         self._take = take
         self._taken = taken
+        self._spread = spread
         self._waits = False
         self._poked = asyncio.Event()
         self._stopped = False
@@ -114,7 +117,7 @@ class Claims:
         if len(claimed.rows) == share.room:
             self.poke()
         elif claimed.next_at is not None:
-            self._claim_at(claimed.next_at)
+            self._claim_at(claimed.next_at + self._spread())
 
     def _claim_at(self, due: float) -> None:
         """Claim again at `due`, or earlier if that is planned already."""

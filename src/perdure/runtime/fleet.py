@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 from collections.abc import Callable
 
 from perdure.errors import StoreError
 from perdure.runtime.definitions import drivable, registered
 from perdure.runtime.errands import offer_missed
 from perdure.runtime.liveness import born, host_identity, process_gone
+from perdure.runtime.pace import SMALL, Pace
 from perdure.runtime.settings import Settings
 from perdure.runtime.unbegun import end_unbegun
 from perdure.storage.protocol import Store
@@ -26,6 +28,11 @@ logger = logging.getLogger("perdure.fleet")
 
 LOOK_EVERY = 0.25  #: seconds between looks at the other workers
 ROUNDS = 4  #: every so many looks, check what hints may have missed
+#: How often a second all workers of a large fleet together look for the dead, for runs that nobody can drive, and for
+#: what hints may have missed.
+LOOKS, ROUNDS_TOGETHER, CHECKS = 1000.0, 500.0, 2000.0
+COUNT_EVERY, COUNTS = 20, 20.0  #: the same of looks at how many workers there are
+CLAIMS = 2000.0  #: and how often they claim when a run that they all know of is due
 DECLARED_DEAD = "this worker was declared dead"  #: why its runs are dropped then
 LENIENCE_MIN = 2.0  #: seconds that others have at least to be heard of, after nobody could
 
@@ -69,6 +76,11 @@ class Fleet:
         self._announced = 0  # how many workflows the store knows this worker has code for
         self._heard_at = 0.0  # when the store last took a sign of life, wall clock
         self._lenient_until = 0.0
+        self._looks = Pace(LOOK_EVERY, 1, LOOKS)
+        self._rounds = Pace(LOOK_EVERY, ROUNDS, ROUNDS_TOGETHER)
+        self._checks = Pace(LOOK_EVERY, ROUNDS, CHECKS)
+        self._counts = Pace(LOOK_EVERY, COUNT_EVERY, COUNTS)
+        self._neighbours: list[WorkerRow] = []
         self._stopping = False
         self._said_so = False
         self.id = 0
@@ -77,6 +89,7 @@ class Fleet:
     async def join(self) -> None:
         """Sign up, and see at once whether somebody has died."""
         await self._register()
+        await self._count()
         await self._bury_the_dead()
 
     async def leave(self) -> None:
@@ -94,17 +107,15 @@ class Fleet:
         """Keep the lease and look after the others, for ever."""
         pause = self._settings.lease / 3
         next_beat = self._loop.time() + pause
-        rounds = 0
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            rounds += 1
             try:
                 # one that took long (a server that was away) has prolonged the lease by less: then once more, at once
                 while self._loop.time() >= next_beat or self._news():
                     next_beat = self._loop.time() + pause
                     await self._beat()
                 if not self._stopping:
-                    await self._look_after_others(rounds)
+                    await self._look_after_others()
             except StoreError as error:
                 logger.warning("couldn't look after the fleet, will try again: %s", error)
             except Exception:  # the engine's own: without this task others would take this worker for dead
@@ -114,13 +125,28 @@ class Fleet:
         """Whether there is something that the store doesn't know of this worker."""
         return registered() != self._announced or self._stopping != self._said_so
 
-    async def _look_after_others(self, rounds: int) -> None:
-        await self._bury_the_dead()
-        if rounds % ROUNDS == 0:
+    async def _look_after_others(self) -> None:
+        if self._counts.due():
+            await self._count()
+        if self._looks.due() or any(process_gone(worker, self._host) for worker in self._neighbours):
+            await self._bury_the_dead()
+        if self._rounds.due():
             await offer_missed(self._store, self._settings.queues)
             await self._store.strand(now=self._settings.clock())
             await end_unbegun(self._store, self._settings.clock)
+        if self._checks.due():
             self._check()
+
+    def spread(self) -> float:
+        """The seconds over which the workers spread what they all know the moment of."""
+        workers = self._looks.workers
+        return 0.0 if workers <= SMALL else workers / CLAIMS * random.random()  # noqa: S311
+
+    async def _count(self) -> None:
+        """The more workers, the more rarely each of them looks."""
+        workers = await self._store.crowd()
+        for pace in (self._looks, self._rounds, self._checks, self._counts):
+            pace.workers = workers
 
     async def _register(self) -> None:
         now = self._settings.clock()
@@ -189,7 +215,9 @@ class Fleet:
 
     async def _bury_the_dead(self) -> None:
         now = self._settings.clock()
-        for worker in await self._store.workers():
+        suspects = await self._store.suspects(self._host, lapsed_before=now)
+        self._neighbours = [worker for worker in suspects if worker.host == self._host]
+        for worker in suspects:
             lapsed = worker.lease_until < now and now >= self._lenient_until
             if worker.id == self.id or not (lapsed or process_gone(worker, self._host)):
                 continue

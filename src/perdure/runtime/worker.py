@@ -49,6 +49,9 @@ from perdure.storage.records import History, RunRow
 
 logger = logging.getLogger("perdure.worker")
 
+#: With more runs, it isn't looked at each check whether they are all still this worker's.
+OWNED_EACH_CHECK = 2_000
+
 CLAIM_PATIENCE = 2.0  #: seconds that a claim has to end when the worker stops
 
 
@@ -61,6 +64,8 @@ class Worker(Hosting):
         inquiry: asks the runs that are driven here, and is told what became of their updates.
         listeners: told about every run that has something new in its streams.
     """
+
+    _unlooked = 0  # checks since it was looked whether the runs here are still this worker's
 
     def __init__(
         self,
@@ -78,8 +83,7 @@ class Worker(Hosting):
         self._inquiry = inquiry
         self.entities = inquiry.entities
         self._listeners = listeners
-        self.code = settings.code
-        self.clock = settings.clock
+        self.code, self.clock = settings.code, settings.clock
         self.max_payload = settings.max_payload
         self.journal = Journal(store, loop)
         self.timers = Timers(loop, self.clock)
@@ -122,6 +126,7 @@ class Worker(Hosting):
             Capacity(self.steps, settings),
             take=self._resume,
             taken=self.look_soon,
+            spread=self._fleet.spread,
         )
         self._family = Family(store, self.clock, self._aside)
         self._deadlines = Deadlines(store.callbacks, self.clock, self._aside, self.look_soon)
@@ -311,7 +316,9 @@ class Worker(Hosting):
         self._results.check_soon()
         self._inquiry.check_soon()
         self.changed()
-        if self.drivers:
+        self._unlooked += 1
+        if 0 < len(self.drivers) <= self._unlooked * OWNED_EACH_CHECK:
+            self._unlooked = 0
             self.check_ownership_soon()
 
     async def _check_ownership(self) -> None:

@@ -103,6 +103,12 @@ class MemoryWorkers:
     async def workers(self) -> list[WorkerRow]:
         return list(self._open_database().workers.values())
 
+    async def suspects(self, host: str, *, lapsed_before: float) -> list[WorkerRow]:
+        return [row for row in await self.workers() if row.host == host or row.lease_until < lapsed_before]
+
+    async def crowd(self) -> int:
+        return len(self._open_database().workers)
+
     async def bury(self, worker: int, seen_lease: float, *, now: float, max_recoveries: int) -> int | None:
         db = self._open_database()
         row = db.workers.get(worker)

@@ -250,6 +250,14 @@ class Store(Protocol):
         """Every registered worker."""
         ...
 
+    async def suspects(self, host: str, *, lapsed_before: float) -> list[WorkerRow]:
+        """The workers of a host, and those anywhere whose lease was over before a moment: who may have died."""
+        ...
+
+    async def crowd(self) -> int:
+        """How many workers are registered."""
+        ...
+
     async def bury(self, worker: int, seen_lease: float, *, now: float, max_recoveries: int) -> int | None:
         """Declare a worker dead: remove it and make its runs due for others, in their next epoch.
 

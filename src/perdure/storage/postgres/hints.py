@@ -27,9 +27,9 @@ CHANNEL = "perdure"
 #: Hints of so many seconds are sent as one.
 COALESCE = 0.003
 #: How often a second hints may be heard, by all workers of a fleet together.
-HEARD_MAX = 10_000.0
+HEARD_MAX = 4_000.0
 #: Seconds at least between two hints of one store, and at most.
-GAP_MIN, GAP_MAX = 0.01, 5.0
+GAP_MIN, GAP_MAX = 0.01, 600.0
 _RECONNECT = 1.0
 _PATIENCE = 2.0
 
@@ -69,7 +69,7 @@ class Hints:
         self.gap = GAP_MIN
 
     def spread(self, workers: int) -> None:
-        """So many there are."""
+        """So many hear each hint."""
         self.gap = min(GAP_MAX, max(GAP_MIN, workers * workers / HEARD_MAX))
 
     async def open(self) -> None:

@@ -23,6 +23,7 @@ from perdure.storage.lines import (
     pick,
 )
 from perdure.storage.postgres.database import Database, Row
+from perdure.storage.postgres.due import lock_due
 from perdure.storage.postgres.rows import run_rows
 from perdure.storage.queues import settings_of
 from perdure.storage.records import Claimed, RunRow
@@ -58,8 +59,7 @@ async def claim_limited(
     async def take(query: str, names: Sequence[str], most: int) -> int:
         if not names or most <= 0:
             return 0
-        given: dict[str, Any] = {"queues": list(names), "workflows": known, "worker": worker, "now": now}
-        due = [run for (run,) in await db.rows("due", limit=most, **given)]
+        due = await lock_due(db, worker, known, names, now, most)
         await _own(db, query, due, worker, now)
         runs.extend(due)
         return len(due)

@@ -82,3 +82,12 @@ async def owned(db: Database, worker: int) -> list[tuple[int, int]]:
 
 async def workers(db: Database) -> list[WorkerRow]:
     return [worker_row(row) for row in await db.rows("workers")]
+
+
+async def suspects(db: Database, host: str, lapsed_before: float) -> list[WorkerRow]:
+    rows = await db.rows("suspects", host=host, lapsed_before=float(lapsed_before))
+    return [worker_row(row) for row in rows]
+
+
+async def crowd(db: Database) -> int:
+    return int(await db.value("crowd"))

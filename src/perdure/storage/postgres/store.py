@@ -218,6 +218,14 @@ class PostgresStore:
     async def workers(self) -> list[WorkerRow]:
         return await self.read(reads.workers)
 
+    async def suspects(self, host: str, *, lapsed_before: float) -> list[WorkerRow]:
+        return await self.read(reads.suspects, host, lapsed_before)
+
+    async def crowd(self) -> int:
+        workers = await self.read(reads.crowd)
+        self._hints.spread(workers)
+        return workers
+
     # -- handing over -------------------------------------------------------------------------------
 
     async def write(self, verb: Callable[..., Awaitable[_R]], *args: Any) -> _R:

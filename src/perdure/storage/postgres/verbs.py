@@ -13,6 +13,7 @@ import msgspec
 
 from perdure.storage.generations import following
 from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.due import lock_due
 from perdure.storage.postgres.lifecycle import create_runs, post, terminate_run
 from perdure.storage.postgres.lines import claim_limited
 from perdure.storage.postgres.newest import lock_newest
@@ -104,7 +105,7 @@ async def claim(
     if special:
         return await claim_limited(db, worker, workflows, queues, special, float(now), limit)
     fitting: dict[str, Any] = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
-    due = [run for (run,) in await db.rows("due", now=float(now), limit=limit, **fitting)]
+    due = await lock_due(db, worker, workflows, queues, float(now), limit)
     rows: list[RunRow] = []
     if due:
         await db.run("claim", worker=worker, now=float(now), runs=due)

@@ -115,3 +115,12 @@ def owned(db: Database, worker: int) -> list[tuple[int, int]]:
 
 def workers(db: Database) -> list[WorkerRow]:
     return [worker_row(row) for row in db.rows("workers")]
+
+
+def suspects(db: Database, host: str, lapsed_before: float) -> list[WorkerRow]:
+    found = db.rows("suspects", {"host": host, "lapsed_before": lapsed_before})
+    return [worker_row(row) for row in found]
+
+
+def crowd(db: Database) -> int:
+    return int(db.value("crowd"))

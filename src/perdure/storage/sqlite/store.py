@@ -193,6 +193,12 @@ class SqliteStore:
     async def workers(self) -> list[WorkerRow]:
         return await self._read(reads.workers)
 
+    async def suspects(self, host: str, *, lapsed_before: float) -> list[WorkerRow]:
+        return await self._read(reads.suspects, host, lapsed_before)
+
+    async def crowd(self) -> int:
+        return await self._read(reads.crowd)
+
     # -- handing over -------------------------------------------------------------------------------
 
     def _submit(self, verb: Callable[..., Any] | None, work: Sequence[Any]) -> asyncio.Future[Any]:

@@ -27,6 +27,23 @@ async def worker_ids_are_never_used_again(bench: Bench) -> None:
     assert 0 < first < second < third
 
 
+async def suspects_are_neighbours_and_those_whose_lease_is_over(bench: Bench) -> None:
+    here, gone, fine = [await bench.worker(name=name, host=host) for name, host in HOSTS.items()]
+    await bench.store.heartbeat(fine, Heartbeat(LEASE + 9, NOW))
+    assert await bench.store.crowd() == 3
+    assert {row.id for row in await bench.store.suspects("a", lapsed_before=LEASE)} == {here}
+    found = await bench.store.suspects("a", lapsed_before=LEASE + 1)
+    assert {row.id for row in found} == {here, gone}
+    assert sorted(row.name for row in found) == ["gone", "here"]
+    await bench.store.retire(here, now=NOW)
+    assert await bench.store.crowd() == 2
+    assert await bench.store.suspects("a", lapsed_before=LEASE) == []
+
+
+#: Of three workers.
+HOSTS = {"here": "a", "gone": "b", "fine": "c"}
+
+
 async def a_heartbeat_extends_the_lease(bench: Bench) -> None:
     """False for a worker that was declared dead or has left."""
     worker = await bench.worker()
@@ -198,6 +215,7 @@ async def news_of_code_unblocks(bench: Bench) -> None:
 CHECKS: tuple[Check, ...] = (
     workers_are_listed_as_they_registered,
     worker_ids_are_never_used_again,
+    suspects_are_neighbours_and_those_whose_lease_is_over,
     a_heartbeat_extends_the_lease,
     a_heartbeat_tells_of_its_worker,
     burying_frees_the_runs,

@@ -124,6 +124,11 @@ CREATE TABLE perdure.workers (
     schema      bigint           NOT NULL  -- the newest migration that its code knows
 );
 
+-- Who is looked at by others: those of a host often, those whose lease is over.
+CREATE INDEX workers_of_host ON perdure.workers (host);
+
+CREATE INDEX workers_lapsing ON perdure.workers (lease_until);
+
 -- Queues with limits, or that are held. Their settings are JSON texts; what the statements need of them has columns.
 CREATE TABLE perdure.queues (
     name       text             PRIMARY KEY,

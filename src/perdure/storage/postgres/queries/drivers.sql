@@ -25,10 +25,10 @@ FROM (
 
 -- name: due
 -- The longest due runs a worker can drive: the first of each queue and workflow, and of those the first, however many
--- follow. Those that others are claiming right now are left to them, and enough are looked at that some remain.
-SELECT r.run
+-- follow. Those that others are claiming right now are left to them. Each with how many were looked at.
+SELECT r.run, first.seen
 FROM (
-    SELECT head.run, head.wake_at
+    SELECT head.run, head.wake_at, count(*) OVER () AS seen
     FROM perdure.workers AS me
          CROSS JOIN unnest(%(queues)b::text[]) AS q (name) CROSS JOIN unnest(%(workflows)b::text[]) AS w (name)
          CROSS JOIN LATERAL (
@@ -37,11 +37,11 @@ FROM (
           AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
           AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
           AND d.wake_at <= %(now)s::double precision
-        ORDER BY d.wake_at, d.run LIMIT 4 * %(limit)s::bigint + 64
+        ORDER BY d.wake_at, d.run LIMIT %(window)s::bigint
     ) AS head
     WHERE me.id = %(worker)s::bigint
     ORDER BY head.wake_at, head.run
-    LIMIT 4 * %(limit)s::bigint + 64
+    LIMIT %(window)s::bigint
 ) AS first CROSS JOIN LATERAL (
     SELECT d.run FROM perdure.runs AS d
     WHERE d.run = first.run AND d.owner IS NULL AND d.lane IS NULL

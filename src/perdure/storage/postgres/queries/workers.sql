@@ -43,6 +43,19 @@ SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, ve
        heard_at, runs, steps, stopping
 FROM perdure.workers ORDER BY id;
 
+-- name: suspects
+-- Who may have died: the others aren't looked at, however many they are.
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
+       heard_at, runs, steps, stopping
+FROM perdure.workers WHERE host = %(host)s::text
+UNION ALL
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
+       heard_at, runs, steps, stopping
+FROM perdure.workers WHERE lease_until < %(lapsed_before)s::double precision AND host <> %(host)s::text;
+
+-- name: crowd
+SELECT count(*) FROM perdure.workers;
+
 -- name: bury
 -- Nothing happens if the worker has shown a sign of life since.
 DELETE FROM perdure.workers WHERE id = %(worker)s::bigint AND lease_until = %(seen_lease)s::double precision;

@@ -162,6 +162,11 @@ CREATE TABLE workers (
     schema      INTEGER NOT NULL  -- the newest migration that its code knows
 ) STRICT;
 
+-- Who is looked at by others: those of a host often, those whose lease is over.
+CREATE INDEX workers_of_host ON workers (host);
+
+CREATE INDEX workers_lapsing ON workers (lease_until);
+
 -- Queues with limits, or that are held. Their settings are JSON texts; what the statements need of them has columns.
 CREATE TABLE queues (
     name      TEXT    PRIMARY KEY NOT NULL,

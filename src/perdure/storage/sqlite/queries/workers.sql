@@ -38,6 +38,19 @@ SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, ve
        heard_at, runs, steps, stopping
 FROM workers ORDER BY id;
 
+-- name: suspects
+-- Who may have died: the others aren't looked at, however many they are.
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
+       heard_at, runs, steps, stopping
+FROM workers WHERE host = :host
+UNION ALL
+SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
+       heard_at, runs, steps, stopping
+FROM workers WHERE lease_until < :lapsed_before AND host <> :host;
+
+-- name: crowd
+SELECT count(*) FROM workers;
+
 -- name: bury
 -- Nothing happens if the worker has shown a sign of life since.
 DELETE FROM workers WHERE id = :worker AND lease_until = :seen_lease;
