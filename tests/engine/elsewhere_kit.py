@@ -83,12 +83,12 @@ async def errand_of(engine: Engine, handle: Handle[Any]) -> Handle[Any]:
     return engine.get((await sent(handle))[-1].run)
 
 
-async def bury_all_but(engine: Engine) -> None:
+async def bury_all_but(engine: Engine, *, max_recoveries: int = 10) -> None:
     """Declare the other workers dead, as this one does when their leases have run out."""
     assert engine._worker is not None
     for worker in await engine._store.workers():
         if worker.id != engine._worker.id:
             await engine._store.bury(
-                worker.id, worker.lease_until, now=engine._settings.clock(), max_recoveries=10
+                worker.id, worker.lease_until, now=engine._settings.clock(), max_recoveries=max_recoveries
             )
     engine._worker.poke()

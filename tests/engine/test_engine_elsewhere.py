@@ -566,6 +566,32 @@ def test_an_errand_can_be_ended_from_outside(place: Place, once: bool) -> None:
     run(main)
 
 
+def test_a_step_that_takes_its_workers_down_is_set_aside(place: Place) -> None:
+    """Its run, which only waits, isn't: it says what it waits for, and goes on when somebody has decided."""
+
+    async def main() -> None:
+        async with here(place) as engine:
+            handle = await engine.start(waits("x"), id="a")
+            for times in (1, 2):
+                lost = there(place)
+                await lost.__aenter__()
+                await begun("x", times)
+                await crash(lost)
+                await bury_all_but(engine, max_recoveries=1)
+            errand = await errand_of(engine, handle)
+            await reaches(errand, "blocked")
+            (cause,) = (await handle.why()).causes
+            assert "died 2 times in a row" in cause.what
+            assert cause.todo == f"find out what kills its workers, then: perdure terminate '{errand.id}'"
+            assert await handle.status() in ("waiting", "running")
+            await errand.terminate("it kills")
+            with pytest.raises(perdure.RunFailed) as raised:
+                await handle.result()
+            assert isinstance(raised.value.__cause__, RunTerminated)
+
+    run(main)
+
+
 def test_an_errand_that_is_cancelled_from_outside_fails_its_step(place: Place) -> None:
     async def main() -> None:
         async with here(place) as engine, there(place):
