@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from pathlib import Path
@@ -206,7 +207,7 @@ def test_a_step_in_a_process(place: Place, tmp_path: Path) -> None:
 
 def test_a_transactional_step(place: Place, tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE sold (item TEXT)")
     definitions._steps.pop("elsewhere.sells", None)
     definitions._workflows.pop("step/elsewhere.sells", None)
@@ -225,7 +226,7 @@ def test_a_transactional_step(place: Place, tmp_path: Path) -> None:
     async def main() -> None:
         async with here(place) as engine, there(place):
             assert await engine.run(redefine("elsewhere.shop", calls)(), id="r") == "sold booksold pen"
-        with sqlite3.connect(path) as connection:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
             rows = connection.execute("SELECT run_id, step_id, result FROM perdure_steps").fetchall()
         assert sorted(rows) == [
             ("r", "elsewhere.sells#1", '"sold book"'),
