@@ -188,25 +188,31 @@ async def undisturbed(place: Place, shape: Any) -> tuple[Any, dict[str, list[str
         return await drives(engine, shape), await steps_of(engine)
 
 
-async def disturbed(
-    place: Place, shape: Any, dies_at: int, commits: bool
-) -> tuple[Any, dict[str, list[str]], bool]:
-    """Die at the n-th append, take over, and tell how it ended, and whether it died at all."""
-    ledger = Ledger()
-    LEDGERS.append(ledger)
+async def life(place: Place, shape: Any, ledger: Ledger, dies_at: int, commits: bool) -> bool:
+    """Let an engine drive until it dies at its n-th append, or is done. Returns whether it died."""
     engine = place.engine(lambda inner: Mortal(inner, dies_at, commits, ledger))
     await engine.__aenter__()
     store: Any = engine._store
     driving = asyncio.ensure_future(drives(engine, shape))
     dying = asyncio.ensure_future(store.dead.wait())
     await asyncio.wait([driving, dying], return_when=asyncio.FIRST_COMPLETED)
-    died = store.dead.is_set()
+    died = bool(store.dead.is_set())
     driving.cancel()
     dying.cancel()
     with suppress(asyncio.CancelledError, perdure.PerdureError):
         await driving
     await crash(engine)
     await bury(place)
+    return died
+
+
+async def disturbed(
+    place: Place, shape: Any, dies_at: int, commits: bool
+) -> tuple[Any, dict[str, list[str]], bool]:
+    """Die at the n-th append, take over, and tell how it ended, and whether it died at all."""
+    ledger = Ledger()
+    LEDGERS.append(ledger)
+    died = await life(place, shape, ledger, dies_at, commits)
     async with place.engine() as engine:
         ended = await drives(engine, shape)
         steps = await steps_of(engine)
