@@ -42,7 +42,7 @@ bench: $(VENV)/.dev  ## our figures beside the raw limits, on SQLite and Postgre
 soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons, a slow machine
 	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance tests/acceptance
 	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
-	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss
+	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss tests/crash_everywhere
 	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres
 
 format: $(VENV)/.dev  ## put the code into its standard form

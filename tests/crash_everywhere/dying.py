@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,34 +52,87 @@ class Zygote:
         self._process.communicate("")
 
 
-class Death(NamedTuple):
-    """One death and what came after it."""
+class Boundary(NamedTuple):
+    """Where a process dies."""
 
-    die_at: int
+    die_at: int  #: number of the commit
     before: bool
-    recorded: set[str]  #: run and step of all outcomes on disk when it died
-    again: dict[str, Any]  #: the second process
+
+    def __str__(self) -> str:
+        return f"{'before' if self.before else 'after'} commit {self.die_at}"
+
+
+class Death(NamedTuple):
+    """One death, or one and another in the process that went on, and what came after."""
+
+    where: str
+    recorded: set[str]  #: run and step of all outcomes on disk when the last one died
+    repeated: list[str]  #: bodies that the second process began although they were recorded, if it died, too
+    again: dict[str, Any]  #: the process that nobody killed
     runs: dict[str, Any]  #: the database after it
 
 
 def deaths(zygote: Zygote, script: Path, folder: Path) -> Iterator[Death]:
     """Run a program again and again: it dies before its first commit, after it, before the second one, ..."""
     for number in count():
-        die_at, before = number // 2 + 1, number % 2 == 0
-        place = folder / f"{die_at}-{'before' if before else 'after'}"
+        boundary = Boundary(number // 2 + 1, number % 2 == 0)
+        place = folder / str(number)
         place.mkdir()
-        first = zygote.run(script, place, die_at, before=before)
-        if first["code"] == 0:
+        recorded = _die(zygote, script, place, boundary)
+        if recorded is None:
             return
-        assert first["code"] == DEATH, f"died at {die_at}: {first}"
-        at_death = zygote.look(place)
-        recorded = {
-            f"{run['id']}\t{run['generation']}\t{step}" for run in at_death.values() for step in run["steps"]
-        }
-        (place / "ledger").unlink(missing_ok=True)
         again = zygote.run(script, place)
-        yield Death(die_at, before, recorded, again, zygote.look(place))
+        yield Death(str(boundary), recorded, [], again, zygote.look(place))
         shutil.rmtree(place)
+
+
+def double_deaths(
+    zygote: Zygote, script: Path, folder: Path, pairs: Iterable[tuple[Boundary, Iterable[Boundary]]]
+) -> Iterator[Death]:
+    """Let a program die, and again when it goes on, at these boundaries.
+
+    Args:
+        pairs: for each first death the second ones; those after the first one that didn't take place are left out.
+            The first first death that doesn't take place ends it all.
+    """
+    for first, seconds in pairs:
+        died = folder / "died-once"
+        died.mkdir()
+        recorded = _die(zygote, script, died, first)
+        if recorded is None:
+            return
+        for second in seconds:
+            place = folder / "died-twice"
+            shutil.copytree(died, place)
+            then = _die(zygote, script, place, second)
+            if then is not None:
+                begun = (place / "ledger.before").read_text().splitlines()
+                repeated = [line for line in begun if line in recorded]
+                again = zygote.run(script, place)
+                where = f"{first}, and then {second}"
+                yield Death(where, recorded | then, repeated, again, zygote.look(place))
+            shutil.rmtree(place)
+            if then is None:
+                break
+        shutil.rmtree(died)
+
+
+def _die(zygote: Zygote, script: Path, place: Path, boundary: Boundary) -> set[str] | None:
+    """What is recorded after a death there; None if the program ended before it came to that."""
+    died = zygote.run(script, place, boundary.die_at, before=boundary.before)
+    if died["code"] == 0:
+        return None
+    assert died["code"] == DEATH, f"died {boundary}: {died}"
+    ledger = place / "ledger"
+    if ledger.exists():
+        ledger.rename(place / "ledger.before")
+    else:
+        (place / "ledger.before").touch()
+    return {
+        f"{run['id']}\t{run['generation']}\t{step}"
+        for run in zygote.look(place).values()
+        for step in run["steps"]
+    }
 
 
 def check(death: Death, undisturbed: dict[str, Any], whole: dict[str, Any]) -> None:
@@ -89,8 +142,9 @@ def check(death: Death, undisturbed: dict[str, Any], whole: dict[str, Any]) -> N
         undisturbed: the process that nobody killed.
         whole: the runs it left.
     """
-    where = f"died {'before' if death.before else 'after'} commit {death.die_at}"
+    where = f"died {death.where}"
     again = death.again
+    assert not death.repeated, f"{where}: the second process ran recorded steps again: {death.repeated}"
     assert not again["hung"], f"{where}: the second process hangs; {again['stdout']}{again['stderr']}"
     assert again["code"] == undisturbed["code"] == 0, f"{where}: {again['stderr']}"
     usual = {_times_aside(line) for line in undisturbed["stderr"].splitlines()}

@@ -3,19 +3,29 @@
 A program is started, dies just before or just after one of its commits, and is started again as its user would
 do it: so it must be one that may be started twice (ids that it gives itself, no waiting for a moment that is
 over). It then has to end as a program without deaths does, and no recorded step's body may begin again.
+
+Some pairs of deaths are tried, too: the process that goes on dies as well, and a third one finishes. With
+PERDURE_SOAK=1 these are all pairs where a program is small.
 """
 
 from __future__ import annotations
 
+import os
+import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
-from dying import Zygote, check, deaths
+from dying import Boundary, Zygote, check, deaths, double_deaths
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
+
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
+#: Up to so many commits, all pairs of deaths take minutes, not hours.
+SMALL = 12
 
 _RUN = re.compile(r"^```python run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -39,18 +49,43 @@ def zygote() -> Iterator[Zygote]:
     process.close()
 
 
-def survives(zygote: Zygote, script: Path, folder: Path) -> int:
-    """How many deaths it survived."""
+def survives(zygote: Zygote, script: Path, folder: Path, pairs: int) -> tuple[int, int]:
+    """How many deaths it survived, and how many double ones; of these, so many are drawn."""
     calm = folder / "calm"
     calm.mkdir()
     undisturbed = zygote.run(script, calm)
     assert undisturbed["code"] == 0, undisturbed["stderr"]
     whole = zygote.look(calm)
-    number = 0
+    number = twice = 0
     for death in deaths(zygote, script, folder):
         number += 1
         check(death, undisturbed, whole)
-    return number
+    commits = undisturbed["commits"]
+    if SOAK and commits <= SMALL:
+        chosen = every_pair()
+    else:
+        chosen = some_pairs(commits, 15 * pairs if SOAK else pairs, script.stem)
+    for death in double_deaths(zygote, script, folder, chosen):
+        twice += 1
+        check(death, undisturbed, whole)
+    return number, twice
+
+
+def boundaries() -> Iterator[Boundary]:
+    return (Boundary(number // 2 + 1, number % 2 == 0) for number in count())
+
+
+def every_pair() -> Iterator[tuple[Boundary, Iterable[Boundary]]]:
+    return ((first, boundaries()) for first in boundaries())
+
+
+def some_pairs(commits: int, number: int, seed: str) -> Iterator[tuple[Boundary, Iterable[Boundary]]]:
+    """Pairs of which both deaths are likely to take place."""
+    chance = random.Random(seed)
+    for _ in range(number):
+        first = chance.randint(1, commits - 1)
+        second = chance.randint(1, commits - first)
+        yield Boundary(first, chance.random() < 0.5), [Boundary(second, chance.random() < 0.5)]
 
 
 @pytest.mark.parametrize("name", sorted(GUIDE))
@@ -59,15 +94,16 @@ def test_a_program_of_the_guide_survives_every_death(
 ) -> None:
     script = tmp_path / "snippet.py"
     script.write_text(GUIDE[name], encoding="utf-8")
-    survived = survives(zygote, script, tmp_path)
+    survived, twice = survives(zygote, script, tmp_path, pairs=2)
     assert survived > 5
-    record_property("figure", f"survived {survived} deaths")
+    record_property("figure", f"survived {survived} deaths, {twice} double ones")
 
 
 @pytest.mark.parametrize("script", PROGRAMS, ids=lambda path: path.stem)
 def test_a_program_survives_every_death(
     script: Path, zygote: Zygote, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    survived = survives(zygote, script, tmp_path)
+    survived, twice = survives(zygote, script, tmp_path, pairs=5)
     assert survived > 5
-    record_property("figure", f"survived {survived} deaths")
+    assert twice > 0
+    record_property("figure", f"survived {survived} deaths, {twice} double ones")

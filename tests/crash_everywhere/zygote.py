@@ -137,6 +137,8 @@ def look(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*.db")):
         connection = apsw.Connection(str(path))
+        # The next process is to meet the log as the dead one left it.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         try:
             if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'runs'").fetchall():
                 continue
