@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from deeds import DATABASE, Deeds, Found, Moment
 
 import perdure
 from perdure import Done, Engine, Retry, events, step, workflow
 from perdure.codec.events import decode_event
-from perdure.storage.records import Append, Appended, Created, NewRun, Stale
 from perdure.storage.sqlite import SqliteStore
+from perdure.testing.deeds import DATABASE, Deeds, Found, Moment, Witness
 from perdure.testing.disk import RecordingDisk
 
 ORDERS = 4
@@ -117,34 +114,6 @@ async def drive(engine: Engine, now: Moment) -> None:
             result = await handle.result()
             BOOK[0].mark(("answer", handle.id, result))
             assert result == expected(number)
-
-
-class Witness:
-    """A store that writes down what the engine asks of it."""
-
-    def __init__(self, inner: SqliteStore, deeds: Deeds) -> None:
-        self._inner = inner
-        self._deeds = deeds
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    async def create(self, runs: Sequence[NewRun]) -> list[Created]:
-        done: list[Created] = await self._deeds.do(self._inner.create(runs), made=[new.id for new in runs])
-        return done
-
-    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
-        future = self._inner.append(batch)
-        for append in batch:
-            self._deeds.do_soon(
-                future,
-                events={
-                    (append.run, append.expected + 1 + place): data
-                    for place, data in enumerate(append.events)
-                },
-                made=[child.id for child in append.children],
-            )
-        return future
 
 
 async def work(folder: Path, now: Moment) -> tuple[Deeds, Book]:

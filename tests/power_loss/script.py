@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from deeds import DATABASE, Deeds
-
 from perdure.errors import StoreUnavailableError
 from perdure.storage.records import RunRow
 from perdure.storage.sqlite import SqliteStore
 from perdure.testing.conformance.bench import NOW, Bench
+from perdure.testing.deeds import DATABASE, Deeds
 from perdure.testing.disk import RecordingDisk
 
 RUNS = 4

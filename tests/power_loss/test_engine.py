@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deeds import DATABASE, Deeds, Found, Lost, Moment, check, look, moment
 from orders import Book, recorded, work
 from syncing import syncing_less
 
 from perdure import events
 from perdure.codec.events import decode_event
+from perdure.testing.deeds import DATABASE, Deeds, Found, Lost, Moment, check, look, moment
 from perdure.testing.powerloss import Directories, Image, images, put
 
 SOAK = os.environ.get("PERDURE_SOAK") == "1"

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import apsw
 import pytest
-from deeds import DATABASE, look
 from orders import BOOK, ORDERS, PATIENCE, Book, expected, orders
 
 from helpers.faulty_disk import FaultyDisk
@@ -24,6 +23,7 @@ from perdure import Engine
 from perdure.errors import StoreError
 from perdure.runtime import journal
 from perdure.storage.sqlite import SqliteStore, writer
+from perdure.testing.deeds import DATABASE, look
 
 SOAK = os.environ.get("PERDURE_SOAK") == "1"
 T = TypeVar("T")

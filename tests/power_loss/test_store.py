@@ -18,12 +18,12 @@ from typing import Any
 
 import apsw
 import pytest
-from deeds import Broken, Deeds, Lost, check, look, moment
 from script import play
 from syncing import syncing_less
 
 from perdure.storage.sqlite import writer
 from perdure.storage.sqlite.writer import Writer
+from perdure.testing.deeds import Broken, Deeds, Lost, check, look, moment
 from perdure.testing.disk import Failed
 from perdure.testing.powerloss import Directories, images, put
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -200,6 +200,6 @@ class _File(apsw.VFSFile):
         self._disk.synced(self.number)
 
 
-def marks(log: list[Operation]) -> Iterator[Any]:
+def marks(log: Sequence[Operation]) -> Iterator[Any]:
     """All that was marked, in order."""
     return (operation.value for operation in log if isinstance(operation, Mark))

@@ -16,6 +16,8 @@ from typing import Any
 
 import apsw
 
+from perdure.storage.protocol import Store
+from perdure.storage.records import Append, Appended, Created, NewRun, Stale
 from perdure.testing.disk import Operation, RecordingDisk, marks
 
 DATABASE = "runs.db"
@@ -32,7 +34,7 @@ class Deed:
     """
 
     number: int
-    events: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    events: dict[tuple[int, int], bytes] = field(default_factory=dict[tuple[int, int], bytes])
     made: Sequence[str] = ()
     sent: Sequence[bytes] = ()
     taken: Sequence[bytes] = ()
@@ -70,7 +72,40 @@ class Deeds:
 
     def do_soon(self, future: asyncio.Future[Any], **facts: Any) -> asyncio.Future[Any]:
         deed = self.begin(**facts)
-        future.add_done_callback(lambda done: done.exception() or self.acknowledged(deed))
+
+        def settled(done: asyncio.Future[Any]) -> None:
+            if done.exception() is None:
+                self.acknowledged(deed)
+
+        future.add_done_callback(settled)
+        return future
+
+
+class Witness:
+    """A store that writes down what the engine asks of it."""
+
+    def __init__(self, inner: Store, deeds: Deeds) -> None:
+        self._inner = inner
+        self._deeds = deeds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def create(self, runs: Sequence[NewRun]) -> list[Created]:
+        done: list[Created] = await self._deeds.do(self._inner.create(runs), made=[new.id for new in runs])
+        return done
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        future = self._inner.append(batch)
+        for append in batch:
+            self._deeds.do_soon(
+                future,
+                events={
+                    (append.run, append.expected + 1 + place): data
+                    for place, data in enumerate(append.events)
+                },
+                made=[child.id for child in append.children],
+            )
         return future
 
 
@@ -80,11 +115,11 @@ class Moment:
 
     opened: bool = False
     began: int = 0
-    done: set[int] = field(default_factory=set)
-    bodies: list[str] = field(default_factory=list)
-    effects: Counter[str] = field(default_factory=Counter)
-    answers: dict[str, Any] = field(default_factory=dict)
-    sent: set[str] = field(default_factory=set)
+    done: set[int] = field(default_factory=set[int])
+    bodies: list[str] = field(default_factory=list[str])
+    effects: Counter[str] = field(default_factory=Counter[str])
+    answers: dict[str, Any] = field(default_factory=dict[str, Any])
+    sent: set[str] = field(default_factory=set[str])
 
     def and_before(self, earlier: Moment) -> Moment:
         """With what had happened outside of the database before this recording began."""
@@ -118,6 +153,8 @@ def moment(log: Sequence[Operation], operations: int) -> Moment:
                 now.answers[run] = value
             case ("sent", key):
                 now.sent.add(key)
+            case _:
+                pass
     return now
 
 
@@ -133,7 +170,7 @@ class Found:
 
 def look(folder: Path) -> Found:
     """Open an image as SQLite does after a crash, and read everything; raises Broken if it isn't sound."""
-    connection = apsw.Connection(str(folder / DATABASE))
+    connection: Any = apsw.Connection(str(folder / DATABASE))
     try:
         connection.pragma("locking_mode", "EXCLUSIVE")  # nobody else looks: no shared memory is needed
         connection.pragma("synchronous", "OFF")  # for speed: this image isn't cut again

@@ -1,0 +1,121 @@
+"""Workers in processes of their own, and what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+_WORKER: Final = "from perdure.testing.torture.workshop import main; main()"
+_GRACE: Final = 30.0  # seconds that a worker has for its start, and for leaving in good order
+
+#: Workers' lease in seconds: what a paused one must sleep through.
+LEASE: Final = 2.0
+
+
+class Fleet:
+    """Workers on one database. Its order is kept by `attack`; use it as an async context manager.
+
+    Attributes:
+        kills, pauses: how often that was done to a worker.
+        stopped: ids of the processes that were paused at some time: they may wake up in the middle of anything.
+        deaths: what workers said that ended by themselves, which none should.
+    """
+
+    def __init__(self, url: str, folder: Path, size: int, chance: random.Random) -> None:
+        self._url = url
+        self._folder = folder
+        self._size = size
+        self._chance = chance
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._paused: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+        self._number = 0
+        self.kills = self.pauses = 0
+        self.stopped: set[int] = set()
+        self.deaths: list[str] = []
+
+    @property
+    def books(self) -> Path:
+        return self._folder / "books.jsonl"
+
+    async def __aenter__(self) -> Fleet:
+        self._workers = [self._start() for _ in range(self._size)]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for worker, _ in self._paused.values():
+            worker.send_signal(signal.SIGCONT)
+        for worker in self._workers:
+            worker.terminate()
+        for worker in self._workers:
+            try:
+                await asyncio.to_thread(worker.wait, _GRACE)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                await asyncio.to_thread(worker.wait)
+
+    async def attack(self, until: float) -> None:
+        """Kill and pause workers until this moment (of the monotonic clock), then let all of them go on."""
+        chance = self._chance
+        while (now := time.monotonic()) < until:
+            self._wake([pid for pid, (_, due) in self._paused.items() if due <= now])
+            lot = chance.random()
+            if lot < 0.08:
+                for worker in [worker for worker in self._workers if worker.pid not in self._paused]:
+                    self._kill(worker)
+            elif lot < 0.2 and len(self._paused) < self._size - 1:
+                self._pause(self._anyone())
+            elif lot < 0.9:
+                self._kill(self._anyone())
+            self._look_after()
+            await asyncio.sleep(chance.uniform(0.05, 1.2))
+        self._wake(list(self._paused))
+        self._look_after()
+
+    def look_after(self) -> None:
+        """Once nobody is attacked any more: replace workers that ended by themselves."""
+        self._look_after()
+
+    def _anyone(self) -> subprocess.Popen[bytes]:
+        return self._chance.choice([worker for worker in self._workers if worker.pid not in self._paused])
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._number += 1
+        log = self._folder / f"worker-{self._number}.log"
+        with log.open("wb") as errors:
+            command = [sys.executable, "-c", _WORKER, self._url, str(self.books), str(LEASE)]
+            return subprocess.Popen(  # noqa: S603 - our own program
+                command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+            )
+
+    def _kill(self, worker: subprocess.Popen[bytes]) -> None:
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+            self.kills += 1
+            self._workers.remove(worker)
+
+    def _pause(self, worker: subprocess.Popen[bytes]) -> None:
+        worker.send_signal(signal.SIGSTOP)
+        self.stopped.add(worker.pid)
+        self.pauses += 1
+        self._paused[worker.pid] = worker, time.monotonic() + LEASE * self._chance.uniform(0.5, 2.0)
+
+    def _wake(self, pids: list[int]) -> None:
+        for pid in pids:
+            worker, _ = self._paused.pop(pid)
+            worker.send_signal(signal.SIGCONT)
+
+    def _look_after(self) -> None:
+        for worker in list(self._workers):
+            if worker.poll() is not None:
+                self._workers.remove(worker)
+                self.deaths.append(f"worker {worker.pid} ended by itself with code {worker.returncode}")
+        while len(self._workers) < self._size:
+            self._workers.append(self._start())

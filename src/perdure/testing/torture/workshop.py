@@ -1,0 +1,167 @@
+"""The code that tortured workers execute, and the books that its steps keep.
+
+`main` is a worker: its arguments are a url, the place of the books, and a lease. It says "ready" on its standard
+output, and ends with SIGTERM. Each body writes into the books when it begins and when it has had its effect: by
+one write at the end of a file, which a kill can't take back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import perdure
+from perdure import Done, Engine, Retry, step, workflow
+from perdure.testing.torture.programs import fold, value_of
+
+BOOKS = "PERDURE_TORTURE_BOOKS"  #: the environment's name for the file's place
+
+
+def note(what: str, tag: str) -> None:
+    """Write a line into the books."""
+    line = {"what": what, "tag": tag, "pid": os.getpid(), "time": time.time()}
+    file = os.open(os.environ[BOOKS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        # A kill can cut a write short where a page of the file ends; hence a new line first.
+        os.write(file, b"\n" + json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(file)
+
+
+def notes(books: Path) -> list[dict[str, Any]]:
+    """What the books say, lines that a kill cut short left out."""
+    if not books.exists():
+        return []
+    found: list[dict[str, Any]] = []
+    for line in books.read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line or b"x"))
+    return found
+
+
+@step
+async def works(tag: str, milliseconds: int) -> tuple[str, int]:
+    note("begin", tag)
+    await asyncio.sleep(milliseconds / 1000)
+    note("effect", tag)
+    return tag, value_of(tag)
+
+
+@step
+def works_in_a_thread(tag: str, milliseconds: int) -> tuple[str, int]:
+    note("begin", tag)
+    time.sleep(milliseconds / 1000)
+    note("effect", tag)
+    return tag, value_of(tag)
+
+
+@step(retry=Retry(max_attempts=50, initial=0.01, jitter=False))
+async def comes_third(tag: str) -> tuple[str, int]:
+    note("begin", tag)
+    await asyncio.sleep(0)
+    if perdure.step_info().attempt < 3:
+        raise ConnectionError("not yet")
+    note("effect", tag)
+    return tag, value_of(tag)
+
+
+@step
+async def fails(tag: str) -> None:
+    note("begin", tag)
+    await asyncio.sleep(0)
+    raise ValueError(tag)
+
+
+def has_happened(tag: str, milliseconds: int) -> Done[tuple[str, int]] | None:
+    books = notes(Path(os.environ[BOOKS]))
+    if any(line["what"] == "effect" and line["tag"] == tag for line in books):
+        return Done((tag, value_of(tag)))
+    return None
+
+
+@step(once=True, verify=has_happened)
+async def happens_once(tag: str, milliseconds: int) -> tuple[str, int]:
+    note("begin", tag)
+    await asyncio.sleep(milliseconds / 1000)
+    note("effect", tag)
+    return tag, value_of(tag)
+
+
+@workflow(name="perdure.torture")
+async def runs(program: list[Any], total: int) -> int:
+    """Execute a program, going on from a total."""
+    for kind, tag, more in program:
+        if kind == "next":
+            perdure.continue_as(runs(more, total))
+        total = fold(total, await _carry_out(kind, tag, more))
+    return total
+
+
+async def _carry_out(kind: str, tag: str, more: Any) -> int:
+    match kind:
+        case "step":
+            return (await works(tag, more))[1]
+        case "thread":
+            return (await works_in_a_thread.with_options(key=tag)(tag, more))[1]
+        case "flaky":
+            return (await comes_third(tag))[1]
+        case "once":
+            return (await happens_once(tag, more))[1]
+        case "fails":
+            try:
+                await fails(tag)
+            except ValueError as error:
+                return value_of(str(error))
+        case "sleep":
+            await asyncio.sleep(more / 1000)
+        case "hurry":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(more / 1000):
+                    await asyncio.sleep(3600)
+        case "message":
+            return await perdure.receive(tag, int)
+        case "child":
+            return await runs(more, 0)
+        case "together":
+            return sum(await asyncio.gather(*(runs_here(part) for part in more)))
+        case "many":
+            done = await perdure.map(_works_at_once, more, concurrency=3)
+            return sum(one[1] for one in done.results if one is not None)
+        case _:
+            raise ValueError(f"no instruction is called {kind}")
+    return value_of(tag)
+
+
+async def runs_here(program: list[Any]) -> int:
+    """Execute a program within the run."""
+    total = 0
+    for kind, tag, more in program:
+        total = fold(total, await _carry_out(kind, tag, more))
+    return total
+
+
+async def _works_at_once(tag: str) -> tuple[str, int]:
+    return await works(tag, 0)
+
+
+async def serve(url: str, lease: float) -> None:
+    """Be a worker until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    # However often a run loses its worker: nobody here is to be protected from it.
+    async with Engine(url, lease=lease, max_recoveries=1_000_000):
+        print("ready", flush=True)  # noqa: T201 - whoever started this waits for it
+        await stop.wait()
+
+
+def main() -> None:
+    """Be the program."""
+    os.environ[BOOKS] = sys.argv[2]
+    asyncio.run(serve(sys.argv[1], float(sys.argv[3])))
