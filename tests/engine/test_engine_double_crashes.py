@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count, product
 from typing import Any, NamedTuple
 
@@ -52,13 +53,13 @@ def pairs_by_chance(seed: str) -> Iterator[tuple[Death, Iterator[Death]]]:
         yield Death(first, chance.random() < 0.5), iter([second])
 
 
-async def tries(make_place: Callable[[], Place], shape: Any, pairs: Any) -> int:
+def tries(make_place: Callable[[], Place], shape: Any, pairs: Any) -> int:
     """Try pairs until a first engine outlives its run. Returns how often both deaths took place."""
-    expected = await undisturbed(make_place(), shape)
+    expected = run(lambda: undisturbed(make_place(), shape))
     twice = 0
     for first, seconds in pairs:
         for second in seconds:
-            *found, died, again = await twice_disturbed(make_place(), shape, first, second)
+            *found, died, again = run(partial(twice_disturbed, make_place(), shape, first, second))
             assert tuple(found) == expected, f"died at {first} and {second}"
             twice += died and again
             if not again:
@@ -72,13 +73,9 @@ async def tries(make_place: Callable[[], Place], shape: Any, pairs: Any) -> int:
 def test_a_second_crash_in_the_recovery_changes_nothing(
     shape: Any, make_place: Callable[[], Place], record_property: Callable[[str, object], None]
 ) -> None:
-    async def main() -> int:
-        if not SOAK:
-            return await tries(make_place, shape, pairs_by_chance(shape.name))
-        return sum(
-            [await tries(make_place, shape, pairs_of_all(both)) for both in product((False, True), repeat=2)]
-        )
-
-    twice = run(main)
+    plans = [pairs_by_chance(shape.name)]
+    if SOAK:
+        plans = [pairs_of_all(both) for both in product((False, True), repeat=2)]
+    twice = sum(tries(make_place, shape, pairs) for pairs in plans)
     assert twice > 0
     record_property("figure", f"{twice} double deaths")

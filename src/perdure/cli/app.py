@@ -23,6 +23,7 @@ from perdure.cli.schedule import schedule
 from perdure.cli.send import send
 from perdure.cli.show import show
 from perdure.cli.stream import stream
+from perdure.cli.torture import torture
 from perdure.cli.trouble import Commands
 from perdure.cli.why import why
 from perdure.cli.worker import worker
@@ -55,7 +56,7 @@ def root(
 
 COMMANDS = (
     run, worker, workers, ls, show, why, stream, send, publish, publications, query, update, cancel, terminate, pause,
-    resume, retry, fork, resolve, move, export, demo,
+    resume, retry, fork, resolve, move, export, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

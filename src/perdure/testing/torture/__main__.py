@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import apsw
@@ -23,6 +23,9 @@ from perdure.testing.torture.load import Load
 from perdure.testing.torture.power import cut_power
 from perdure.testing.torture.report import Report
 from perdure.testing.torture.workshop import notes
+
+if TYPE_CHECKING:
+    from perdure.testing.torture.backends import Backends
 
 
 def arguments() -> argparse.Namespace:
@@ -52,7 +55,8 @@ async def torture(url: str, folder: Path, seconds: float, seed: int, workers: in
                 f"{shown_url(url)} holds runs, such as {run.id!r}: torture only what is empty. Give another --url."
             )
         load = Load(engine, seed)
-        async with Fleet(url, folder, workers, chance) as fleet:
+        backends = backends_of(url, chance)
+        async with Fleet(url, folder, workers, chance, backends.cut if backends else None) as fleet:
             until = time.monotonic() + seconds
             attack = asyncio.create_task(fleet.attack(until))
             await load.keep_up(until)
@@ -61,6 +65,7 @@ async def torture(url: str, folder: Path, seconds: float, seed: int, workers: in
         report.findings = await Audit(notes(fleet.books), fleet.stopped).look(engine)
     report.started, report.completed, report.refused = load.started, load.completed, load.refused
     report.kills, report.pauses = fleet.kills, fleet.pauses
+    report.cuts = None if backends is None else backends.cuts
     report.faults = [
         *load.wrong,
         *(f"stuck: {one}" for one in load.stuck),
@@ -69,6 +74,15 @@ async def torture(url: str, folder: Path, seconds: float, seed: int, workers: in
         *damage(url),
     ]
     return report
+
+
+def backends_of(url: str, chance: random.Random) -> Backends | None:
+    """What can be cut, if the database is a server."""
+    if not url.startswith("postgres"):
+        return None
+    from perdure.testing.torture.backends import Backends
+
+    return Backends(url, chance)
 
 
 def damage(url: str) -> list[str]:
@@ -95,6 +109,9 @@ def main() -> int:
         if asked.url.startswith("sqlite:"):
             report.images, lost = cut_power(folder, asked.seconds / 5, seed)
             report.faults += lost
+    except KeyboardInterrupt:
+        print("Interrupted; nothing is shown by this.", file=sys.stderr)  # noqa: T201
+        return 130
     except PerdureError as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return 2

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
+
+from perdure.errors import PerdureError
+from perdure.testing.torture.workshop import ready_file
 
 _WORKER: Final = "from perdure.testing.torture.workshop import main; main()"
 _GRACE: Final = 30.0  # seconds that a worker has for its start, and for leaving in good order
@@ -20,7 +23,11 @@ LEASE: Final = 2.0
 
 
 class Fleet:
-    """Workers on one database. Its order is kept by `attack`; use it as an async context manager.
+    """Workers on one database; an async context manager.
+
+    Args:
+        folder: for the books, and what each worker says on stderr.
+        cut: cuts connections to the database.
 
     Attributes:
         kills, pauses: how often that was done to a worker.
@@ -28,11 +35,19 @@ class Fleet:
         deaths: what workers said that ended by themselves, which none should.
     """
 
-    def __init__(self, url: str, folder: Path, size: int, chance: random.Random) -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        size: int,
+        chance: random.Random,
+        cut: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._url = url
         self._folder = folder
         self._size = size
         self._chance = chance
+        self._cut = cut
         self._workers: list[subprocess.Popen[bytes]] = []
         self._paused: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
         self._number = 0
@@ -46,6 +61,14 @@ class Fleet:
 
     async def __aenter__(self) -> Fleet:
         self._workers = [self._start() for _ in range(self._size)]
+        deadline = time.monotonic() + _GRACE
+        while not all(map(self._is_ready, self._workers)):
+            if time.monotonic() > deadline or any(worker.poll() is not None for worker in self._workers):
+                await self.__aexit__()
+                raise PerdureError(
+                    f"the workers don't start; see what they say in {self._folder}/worker-*.log"
+                )
+            await asyncio.sleep(0.02)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -58,7 +81,16 @@ class Fleet:
                 await asyncio.to_thread(worker.wait, _GRACE)
             except subprocess.TimeoutExpired:
                 worker.kill()
-                await asyncio.to_thread(worker.wait)
+            await asyncio.to_thread(worker.communicate)
+
+    def look_after(self) -> None:
+        """Start workers in the place of those that are gone."""
+        for worker in list(self._workers):
+            if worker.poll() is not None:
+                self._workers.remove(worker)
+                self.deaths.append(f"worker {worker.pid} ended by itself with code {worker.returncode}")
+        while len(self._workers) < self._size:
+            self._workers.append(self._start())
 
     async def attack(self, until: float) -> None:
         """Kill and pause workers until this moment (of the monotonic clock), then let all of them go on."""
@@ -67,37 +99,45 @@ class Fleet:
             self._wake([pid for pid, (_, due) in self._paused.items() if due <= now])
             lot = chance.random()
             if lot < 0.08:
-                for worker in [worker for worker in self._workers if worker.pid not in self._paused]:
+                for worker in self._going():
                     self._kill(worker)
             elif lot < 0.2 and len(self._paused) < self._size - 1:
                 self._pause(self._anyone())
+            elif lot < 0.35 and self._cut is not None:
+                await self._cut()
             elif lot < 0.9:
                 self._kill(self._anyone())
-            self._look_after()
+            self.look_after()
             await asyncio.sleep(chance.uniform(0.05, 1.2))
         self._wake(list(self._paused))
-        self._look_after()
+        self.look_after()
 
-    def look_after(self) -> None:
-        """Once nobody is attacked any more: replace workers that ended by themselves."""
-        self._look_after()
+    def _going(self) -> list[subprocess.Popen[bytes]]:
+        return [worker for worker in self._workers if worker.pid not in self._paused]
 
     def _anyone(self) -> subprocess.Popen[bytes]:
-        return self._chance.choice([worker for worker in self._workers if worker.pid not in self._paused])
+        """A worker to attack: mostly one that drives runs by now."""
+        going = self._going()
+        ready = [worker for worker in going if self._is_ready(worker)]
+        return self._chance.choice(ready if ready and self._chance.random() < 0.9 else going)
+
+    def _is_ready(self, worker: subprocess.Popen[bytes]) -> bool:
+        return ready_file(self.books, worker.pid).exists()
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._number += 1
         log = self._folder / f"worker-{self._number}.log"
         with log.open("wb") as errors:
             command = [sys.executable, "-c", _WORKER, self._url, str(self.books), str(LEASE)]
+            # It ends when its standard input does, so none outlives this process.
             return subprocess.Popen(  # noqa: S603 - our own program
-                command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
             )
 
     def _kill(self, worker: subprocess.Popen[bytes]) -> None:
         if worker.poll() is None:
             worker.kill()
-            worker.wait()
+            worker.communicate()
             self.kills += 1
             self._workers.remove(worker)
 
@@ -111,11 +151,3 @@ class Fleet:
         for pid in pids:
             worker, _ = self._paused.pop(pid)
             worker.send_signal(signal.SIGCONT)
-
-    def _look_after(self) -> None:
-        for worker in list(self._workers):
-            if worker.poll() is not None:
-                self._workers.remove(worker)
-                self.deaths.append(f"worker {worker.pid} ended by itself with code {worker.returncode}")
-        while len(self._workers) < self._size:
-            self._workers.append(self._start())

@@ -18,7 +18,7 @@ from perdure.testing.powerloss import Directories, images, put
 from perdure.testing.torture.programs import Drawing, expected, messages, value_of
 from perdure.testing.torture.workshop import BOOKS, runs
 
-_PROGRAMS: Final = 12  #: of one recording
+_PROGRAMS: Final = 8  #: of one recording
 _IMAGES: Final = 200
 
 

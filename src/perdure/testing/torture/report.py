@@ -12,6 +12,7 @@ class Report:
     """All figures, and the verdict.
 
     Attributes:
+        cuts: connections that the server ended, None where there is no server.
         images: of losses of power that were tried, None where that can't be (PostgreSQL).
         faults: what is wrong, one line each.
     """
@@ -24,6 +25,7 @@ class Report:
     kills: int = 0
     pauses: int = 0
     refused: int = 0
+    cuts: int | None = None
     images: int | None = None
     findings: Findings = field(default_factory=Findings)
     faults: list[str] = field(default_factory=list[str])
@@ -53,6 +55,8 @@ class Report:
             f"{found.repeated:,} bodies ran again because their worker died before the outcome was recorded"
             + (f"; paused workers that woke up began {found.late:,} too late, in vain" if found.late else ""),
         ]
+        if self.cuts is not None:
+            lines.append(f"{self.cuts:,} connections to the server cut")
         if self.images is not None:
             lines.append(f"{self.images:,} losses of power tried: images of torn, lost and reordered writes")
         lines += [f"WRONG: {fault}" for fault in self.faults[:20]]

@@ -1,8 +1,7 @@
 """The code that tortured workers execute, and the books that its steps keep.
 
-`main` is a worker: its arguments are a url, the place of the books, and a lease. It says "ready" on its standard
-output, and ends with SIGTERM. Each body writes into the books when it begins and when it has had its effect: by
-one write at the end of a file, which a kill can't take back.
+`main` is a worker: its arguments are a url, the place of the books, and a lease. Each body writes into the books when
+it begins and when it has had its effect: by one write at the end of a file, which a kill can't take back.
 """
 
 from __future__ import annotations
@@ -33,6 +32,11 @@ def note(what: str, tag: str) -> None:
         os.write(file, b"\n" + json.dumps(line).encode() + b"\n")
     finally:
         os.close(file)
+
+
+def ready_file(books: Path, pid: int) -> Path:
+    """What a worker makes when it drives runs."""
+    return books.with_name(f"ready-{pid}")
 
 
 def notes(books: Path) -> list[dict[str, Any]]:
@@ -152,12 +156,14 @@ async def _works_at_once(tag: str) -> tuple[str, int]:
 
 
 async def serve(url: str, lease: float) -> None:
-    """Be a worker until SIGTERM."""
+    """Be a worker until SIGTERM, or until whoever started it is gone."""
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_reader(sys.stdin.fileno(), stop.set)  # nobody writes there: it has been closed
     # However often a run loses its worker: nobody here is to be protected from it.
     async with Engine(url, lease=lease, max_recoveries=1_000_000):
-        print("ready", flush=True)  # noqa: T201 - whoever started this waits for it
+        ready_file(Path(os.environ[BOOKS]), os.getpid()).touch()
         await stop.wait()
 
 
