@@ -20,8 +20,8 @@ from perdure import Engine, Handle, events
 
 pytestmark = pytest.mark.acceptance
 
-RUNS = 12
-STEPS = 80
+RUNS = 8
+STEPS = 60
 GENEROUS = 20.0  # seconds; a machine may be busy
 
 

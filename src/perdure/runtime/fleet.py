@@ -9,10 +9,11 @@ wrongly held for dead can do no harm is up to the epochs in every append.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from perdure.errors import StoreError
 from perdure.runtime.definitions import drivable, registered
@@ -104,28 +105,35 @@ class Fleet:
         self._stopping = True
 
     async def supervise(self) -> None:
-        """Keep the lease and look after the others, for ever."""
+        """Keep the lease and look after the others, for ever.
+
+        Apart from each other: looking after the others may have to wait for somebody's lock, and the lease can't wait.
+        """
+        await asyncio.gather(self._keep_lease(), self._look_after_others())
+
+    async def _keep_lease(self) -> None:
         pause = self._settings.lease / 3
         next_beat = self._loop.time() + pause
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            try:
+            with _persistence("keep the lease"):
                 # one that took long (a server that was away) has prolonged the lease by less: then once more, at once
                 while self._loop.time() >= next_beat or self._news():
                     next_beat = self._loop.time() + pause
                     await self._beat()
-                if not self._stopping:
-                    await self._look_after_others()
-            except StoreError as error:
-                logger.warning("couldn't look after the fleet, will try again: %s", error)
-            except Exception:  # the engine's own: without this task others would take this worker for dead
-                logger.critical("looking after the fleet failed, will try again", exc_info=True)
+
+    async def _look_after_others(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if not self._stopping:
+                with _persistence("look after the fleet"):
+                    await self._look()
 
     def _news(self) -> bool:
         """Whether there is something that the store doesn't know of this worker."""
         return registered() != self._announced or self._stopping != self._said_so
 
-    async def _look_after_others(self) -> None:
+    async def _look(self) -> None:
         if self._counts.due():
             await self._count()
         if self._looks.due() or any(process_gone(worker, self._host) for worker in self._neighbours):
@@ -208,17 +216,21 @@ class Fleet:
 
         They get as long as there is between two heartbeats before they are taken for dead.
         """
-        lease = self._settings.lease
-        if now - self._heard_at > lease * 2 / 3:
-            self._lenient_until = now + max(lease / 3, LENIENCE_MIN)
+        if self._silent(now):
+            self._lenient_until = now + max(self._settings.lease / 3, LENIENCE_MIN)
         self._heard_at = now
+
+    def _silent(self, now: float) -> bool:
+        """Whether the store hasn't heard of this worker for longer than it should."""
+        return now - self._heard_at > self._settings.lease * 2 / 3
 
     async def _bury_the_dead(self) -> None:
         now = self._settings.clock()
         suspects = await self._store.suspects(self._host, lapsed_before=now)
         self._neighbours = [worker for worker in suspects if worker.host == self._host]
+        sure = now >= self._lenient_until and not self._silent(self._settings.clock())
         for worker in suspects:
-            lapsed = worker.lease_until < now and now >= self._lenient_until
+            lapsed = worker.lease_until < now and sure
             if worker.id == self.id or not (lapsed or process_gone(worker, self._host)):
                 continue
             released = await self._store.bury(
@@ -227,3 +239,14 @@ class Fleet:
             if released is not None:
                 logger.warning("worker %s is dead; %d runs go on elsewhere", worker.name, released)
                 self._due()
+
+
+@contextlib.contextmanager
+def _persistence(what: str) -> Generator[None, None, None]:
+    """An error is logged, and the next round comes: without these tasks others would take this worker for dead."""
+    try:
+        yield
+    except StoreError as error:
+        logger.warning("couldn't %s, will try again: %s", what, error)
+    except Exception:  # the engine's own
+        logger.critical("couldn't %s, will try again", what, exc_info=True)
