@@ -268,3 +268,12 @@ def metered(most: int, used: int) -> int:
 @step(process=True, limit=METER)
 def settles_another() -> None:
     perdure.settle(RateLimit("other", units=Rate(1, per=1)), units=1)
+
+
+@step(process=True, retry=Retry(max_attempts=2, initial=0.001))
+def publishes_from_a_process(word: str) -> str:
+    perdure.publish("process", word)
+    perdure.publish("process", word, key="k")
+    if perdure.step_info().attempt == 1:
+        raise OSError(word)
+    return word
