@@ -336,3 +336,36 @@ def test_code_that_waits_for_something_else_blocks_the_run(place: Place) -> None
             assert await engine.get("r").result() == {"x": 1}
 
     run(main)
+
+
+@perdure.entity(name="pub.Ear")
+class Ear:
+    state: int
+
+    def __init__(self) -> None:
+        self.state = 0
+
+    async def hear(self) -> int:
+        self.state += 1
+        return await perdure.event("n", int)
+
+    async def tell(self, word: str) -> None:
+        perdure.publish("told", word)
+
+
+def test_entities_hear_what_comes_and_tell(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            ear: Any = engine.entity(Ear, "e")
+            await engine.publish("n", -1)  # before it exists
+            for number in range(3):
+                call = asyncio.create_task(ear.hear())
+                await until(lambda: waiting_rows(place))
+                await engine.publish("n", number)
+                assert await call == number
+                await ear.tell("again")
+        async with place.engine() as engine:
+            await engine.entity(Ear, "e").tell("again")
+            assert [one.payload async for one in engine.publications("told")] == ["again"] * 4
+
+    run(main)

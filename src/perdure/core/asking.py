@@ -166,7 +166,8 @@ class Asking(AskingMail):
 
         Args:
             where: as of core/where.py.
-            since: wall-clock seconds, None = all that were published since the run began.
+            since: wall-clock seconds, None = all that were published since the run began; or from now on, if it is an
+                entity's, which forgets with each call what it has got.
             closing: what the store does when a wait, by its op id, is given up.
         """
         if self.inert:
@@ -176,6 +177,8 @@ class Asking(AskingMail):
             assert started is not None
             heard = started.heard or Heard(started.at if started.donor is None else started.donor.began)
             self.listening = Listening(self, heard.since, heard.numbers, closing)
+        if since is None and self.handlers is not None and self.handlers.keeper is not None:
+            since = self.loop.now
         return self.listening.wait(name, where, decode, since, timeout)
 
     # -- random numbers -----------------------------------------------------------------------------
