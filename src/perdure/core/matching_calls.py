@@ -69,9 +69,8 @@ class MatchingCalls(Finding):
         operation = self._known(event, event.step)
         if operation is None:
             dropped = self._dropped.get(event.step)
-            if self.replaying and isinstance(
-                dropped, RunStep
-            ):  # given up while this was on its way to the log
+            if self.replaying and isinstance(dropped, RunStep):
+                # it was given up while this was on its way to the log
                 dropped.sent = event
                 self._commands.append(CancelOperation(dropped))
             return

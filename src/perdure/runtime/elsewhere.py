@@ -120,9 +120,10 @@ def send(run: Run, operation: RunStep) -> None:
 
 def miss(run: Run, operation: RunStep) -> None:
     """The errand isn't there: the run was brought here without it. Nobody knows how far that has come."""
-    assert operation.sent is not None
-    sent, operation.sent = operation.sent, None
+    sent = operation.sent
+    assert sent is not None
     if operation.call.definition.once:
+        # it counts as sent until this is recorded, so that nothing begins meanwhile
         attempt = run.host.steps.attempt_of(_Taking(run), operation, sent.at)
         why = f"its execution, run {sent.run!r}, isn't in this database"
         run.host.steps.park(attempt, why, unknown=True, started_at=sent.at, error=None)
