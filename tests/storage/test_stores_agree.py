@@ -18,11 +18,14 @@ from hypothesis import strategies as st
 
 from helpers.postgres import lent_database
 from perdure.core.attributes import attributes_of, conditions_of
+from perdure.core.queues import QueueSettings
+from perdure.core.rates import Rate
 from perdure.core.status import Status
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.memory import MemoryStore
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.protocol import Store
+from perdure.storage.queues import Standing
 from perdure.storage.records import Append, Mail, NewRun, ParentPolicy, RunFilter, Successor
 from perdure.storage.sqlite import SqliteStore
 from perdure.storage.streams import Emit, Settle, StepItems, Supersede
@@ -65,6 +68,10 @@ new_runs = st.builds(
     on_parent_close=st.sampled_from(ParentPolicy),
     attributes=attributes,
     pinned=st.booleans(),
+    key=st.sampled_from([None, "k", "l"]),
+    priority=st.sampled_from([0, 0, 1]),
+    dedup=st.sampled_from([None, None, None, "d"]),
+    debounce=st.booleans(),
 )
 
 following = st.builds(
@@ -76,6 +83,16 @@ following = st.builds(
 )
 
 successors = st.builds(Successor, run=new_runs)
+
+limits = st.builds(
+    QueueSettings,
+    concurrency=st.sampled_from([None, 1, 2]),
+    per_worker=st.sampled_from([None, None, 1]),
+    rate=st.sampled_from([None, None, Rate(2, per=10, burst=1)]),
+    per_key=st.sampled_from([None, 1]),
+    priority=st.booleans(),
+    fairness=st.sampled_from([None, "key"]),
+)
 
 #: An append, and by how much its seq and epoch are off the run's (mostly not at all).
 changes = st.tuples(
@@ -120,6 +137,8 @@ verbs = st.one_of(
     st.tuples(st.just("bury"), worker_ids, times, times, st.integers(0, 2)),
     st.tuples(st.just("retire"), worker_ids, times),
     st.tuples(st.just("strand"), times),
+    st.tuples(st.just("define"), st.sampled_from(["q", "p"]), limits, times),
+    st.tuples(st.just("steer"), st.sampled_from(["q", "p"]), st.booleans(), st.booleans(), times),
 )
 
 
@@ -194,7 +213,7 @@ async def do(store: Store, verb: str, args: tuple[Any, ...], keys: Keys) -> Any:
             claimed = await store.claim(
                 keys.worker(worker), workflows=code, queues=lines, now=now, limit=limit
             )
-            return list(claimed.rows), claimed.next_at
+            return list(claimed.rows), claimed.next_at, claimed.waits
         case "append", (wanted,):
             return await store.append(await batch_of(store, wanted, keys))
         case "register", (lines, code, now, version):
@@ -215,6 +234,10 @@ async def do(store: Store, verb: str, args: tuple[Any, ...], keys: Keys) -> Any:
             return await store.bury(keys.worker(worker), lease, now=now, max_recoveries=most)
         case "retire", (worker, now):
             return await store.retire(keys.worker(worker), now=now)
+        case "define", (name, settings, now):
+            return await store.queues.define(name, settings, now=now)
+        case "steer", (name, paused, draining, now):
+            return await store.queues.change(name, paused=paused, draining=draining, now=now)
         case "strand", (now,):
             return await store.strand(now=now)
         case _:
@@ -258,6 +281,9 @@ async def everything(store: Store, keys: Keys) -> Any:
             {run: list(found) for run, found in (await store.attributes.of(all_runs)).items()},
             [sorted(keys.back([row.run for row in await store.find(filter)])) for filter in FILTERS],
             sorted(keys.back(await store.streams.unsettled(all_runs))),
+            await store.queues.all(),
+            await store.queues.counts(now=50.0),
+            [place_of(await store.queues.standing(run)) for run in runs],
             [await store.streams.names(name) for name in IDS],
             [await stream_of(store, id, name) for id in IDS for name in ("t", "u")],
         )
@@ -269,6 +295,13 @@ FILTERS = [
     RunFilter(attributes=conditions_of({"b": (">", 1)})),
     RunFilter(unpatched="change"),
 ]
+
+
+def place_of(standing: Standing | None) -> Any:
+    """Where a run stands; those that hold slots may be named in any order."""
+    if standing is None:
+        return None
+    return msgspec.structs.replace(standing, holders=sorted(standing.holders))
 
 
 def mail_of(items: Sequence[Mail]) -> list[Any]:

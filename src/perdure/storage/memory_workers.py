@@ -47,17 +47,15 @@ class MemoryWorkers:
             taken.extend(due)
             return len(due)
 
-        if plan.narrow or plan.lines:
-            plan.took(take([*plan.plain, *plan.back], plan.due()), due=True)
-            for state in plan.narrow:
-                owned = sum(run.owner == worker and run.queue == state.name for run in db.runs.values())
-                plan.owns_more(state, take([state.name], plan.owns(state, owned)))
-            for state in plan.lines:
-                for key in admit(db, plan, state, workflows):
-                    _own(db, worker, key, now)
-                    taken.append(key)
-        else:
-            take([*plan.plain, *plan.back], limit)
+        plan.took(take(plan.plain, plan.due()), due=True)
+        plan.took(take(plan.back, plan.due()), due=True)
+        for state in plan.narrow:
+            owned = sum(run.owner == worker and run.queue == state.name for run in db.runs.values())
+            plan.owns_more(state, take([state.name], plan.owns(state, owned)))
+        for state in plan.lines:
+            for key in admit(db, plan, state, workflows):
+                _own(db, worker, key, now)
+                taken.append(key)
         if taken:
             self._changed()
         left = _fitting(db, worker, workflows, plan.looks_ahead_in())
