@@ -18,6 +18,9 @@ from perdure.core.queues import Head, QueueSettings, after_admitting, free_slots
 _LOOK_MIN = 256
 _LOOK_MAX = 10_000
 
+#: How often lanes share again, since some had fewer runs than their share.
+_ROUNDS = 10
+
 #: How many runs get their place in line at a time when their time has come, and how many ranks are looked at.
 ENTER_MAX = 1000
 LEVELS_MAX = 64
@@ -96,8 +99,7 @@ def pick(
         rows = yield Plain(free)
         return Choice([run for (run,) in rows], turn, complete=True)
     runs: list[int] = []
-    complete = True
-    here = dict(held)
+    here = Counter[str](held)
     levels: dict[int, list[str]] = {}
     for rank, workflow in (yield Levels()):
         levels.setdefault(rank, []).append(workflow)
@@ -107,25 +109,60 @@ def pick(
             break
         look = min(max(wanted + len(here) + 1, 0 if settings.fairness else _LOOK_MIN), _LOOK_MAX)
         heads, whole = yield from _heads(workflows, rank, turn, look)
-        chosen = share(settings, heads, wanted, here)
-        short = longer = False
-        for workflow in workflows:
-            lanes = [(heads[at].lane, n) for at, n in chosen.items() if heads[at].workflow == workflow]
-            if lanes:
-                found = yield Firsts(workflow, rank, lanes)
-                runs += [run for run, _ in found]
-                taken = Counter(lane for _, lane in found)
-                short = short or any(taken[lane] < n for lane, n in lanes)
-                longer = longer or any(taken[lane] == n for lane, n in lanes)
-        for at, number in chosen.items():
-            here[heads[at].lane] = here.get(heads[at].lane, 0) + number
-        # where some lanes have fewer than their share, others may have more than theirs
-        complete = complete and whole and not (short and longer)
-        if chosen:
-            turn = heads[max(chosen)].lane
-        elif heads and not whole:
-            turn = heads[-1].lane
-    return Choice(runs, turn, complete or len(runs) == free)
+        level = _Level(rank, heads)
+        done = yield from _choose(settings, level, wanted, here)
+        runs += level.runs
+        turn = level.last or (heads[-1].lane if heads and not whole else turn)
+        if not (done and whole) and len(runs) < free:
+            return Choice(runs, turn, complete=False)  # before any of a lower rank
+    return Choice(runs, turn, complete=True)
+
+
+class _Level:
+    """The runs of one rank that are chosen."""
+
+    def __init__(self, rank: int, heads: Sequence[Head]) -> None:
+        self.rank = rank
+        self.heads = heads
+        self.runs: list[int] = []
+        self.last: str | None = None
+        self.taken = Counter[int]()  #: by places in heads
+        self.exhausted: set[int] = set()
+
+
+def _choose(
+    settings: QueueSettings, level: _Level, wanted: int, here: Counter[str]
+) -> Generator[Question, Sequence[Any], bool]:
+    """Choose runs of one rank. Where a lane has fewer than its share, the others share again.
+
+    Returns:
+        Whether nobody else could be chosen.
+    """
+    farthest = -1
+    for _ in range(_ROUNDS):
+        left = [place for place in range(len(level.heads)) if place not in level.exhausted]
+        shares = share(settings, [level.heads[place] for place in left], wanted - len(level.runs), here)
+        wishes = {left[at]: number for at, number in shares.items()}
+        if not wishes:
+            return True
+        farthest = max(farthest, *wishes)
+        level.last = level.heads[farthest].lane
+        for workflow in sorted({level.heads[place].workflow for place in wishes}):
+            places = {level.heads[at].lane: at for at in wishes if level.heads[at].workflow == workflow}
+            lanes = [(lane, level.taken[at] + wishes[at]) for lane, at in places.items()]
+            found: dict[str, list[int]] = {}
+            for run, lane in (yield Firsts(workflow, level.rank, lanes)):
+                found.setdefault(lane, []).append(run)
+            for lane, at in places.items():
+                fresh = found.get(lane, [])[level.taken[at] :]
+                level.runs += fresh
+                level.taken[at] += len(fresh)
+                here[lane] += len(fresh)
+                if len(fresh) < wishes[at]:
+                    level.exhausted.add(at)
+        if len(level.runs) == wanted:
+            return True
+    return False
 
 
 def _heads(

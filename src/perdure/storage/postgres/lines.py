@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from perdure.core.queues import free_slots
 from perdure.storage.lines import (
     ENTER_MAX,
     LEVELS_MAX,
@@ -50,8 +51,13 @@ async def claim_limited(
     if limited:
         found = await db.rows("lines", queues=limited, workflows=known, now=now)
         waiting = [name for (name,) in found if not states[name].draining]
-    if waiting:  # the queues before any run: whoever gives a queue other limits locks in that order, too
-        states |= {state.name: state for state in _states(await db.rows("lock_queues", names=waiting))}
+    full = {
+        name: held for name in waiting if (held := await _held_if_full(db, states[name], now)) is not None
+    }
+    roomy = [name for name in waiting if name not in full]
+    if roomy:  # the queues before any run: whoever gives a queue other limits locks in that order, too
+        states |= {state.name: state for state in _states(await db.rows("lock_queues", names=roomy))}
+    if waiting:
         await db.run("enter_lines", queues=waiting, workflows=known, now=now, limit=ENTER_MAX)
     plan = Plan(queues, list(states.values()), waiting, limit, now)
     runs: list[int] = []
@@ -70,6 +76,9 @@ async def claim_limited(
         own = await db.value("slots_here", worker=worker, queue=state.name)
         plan.owns_more(state, await take("admit", [state.name], plan.owns(state, own)))
     for state in plan.lines:
+        if state.name in full:
+            plan.free(state, full[state.name])  # none, but perhaps the rate tells when
+            continue
         runs += await _admit(db, plan, state, known, worker, now)
     rows: list[RunRow] = run_rows(await db.rows("rows_by_key", runs=runs)) if runs else []
     moments: list[float | None] = []
@@ -85,6 +94,16 @@ def _states(rows: Sequence[Row]) -> list[QueueState]:
         QueueState(name, limited, paused, draining, settings_of(settings), arrival, turn)
         for name, limited, paused, draining, settings, arrival, turn in rows
     ]
+
+
+async def _held_if_full(db: Database, state: QueueState, now: float) -> int | None:
+    """How many slots are held, if it isn't worth while to lock the queue: whoever frees one after this look says so."""
+    counted: dict[str, int] = {}
+    if state.settings.concurrency is not None:
+        counted = dict(await db.rows("slots", queue=state.name))
+    held = sum(counted.values())
+    free, _ = free_slots(state.settings, most=1, held=held, owned=0, arrival=state.arrival, now=now)
+    return None if free else held
 
 
 async def _own(db: Database, query: str, runs: Sequence[int], worker: int, now: float) -> None:
