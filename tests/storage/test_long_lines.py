@@ -130,7 +130,14 @@ def test_postgres_reads_what_it_admits() -> None:
 
 def pages(connection: psycopg.Connection[Any], queue: str, worker: int) -> dict[str, int]:
     """How many pages each statement touches."""
-    many = {"queues": [queue], "workflows": ["w", "v"], "worker": worker, "now": 50.0, "limit": 5}
+    many = {
+        "queues": [queue],
+        "workflows": ["w", "v"],
+        "worker": worker,
+        "now": 50.0,
+        "limit": 5,
+        "window": 100,
+    }
     one = {"queue": queue, "workflow": "w", "workflows": ["w", "v"], "rank": 0, "limit": 16}
     asked = {
         "due": many,
