@@ -182,6 +182,12 @@ _fields: dict[Any, st.SearchStrategy[Any]] = {
         results=st.dictionaries(_texts, st.binary(max_size=9), max_size=2),
         inputs=st.dictionaries(_texts, st.binary(max_size=9), max_size=2),
     ),
+    ev.Heard: st.builds(
+        ev.Heard,
+        since=st.floats(allow_nan=False),
+        numbers=st.dictionaries(_texts, st.integers(0, 2**62), max_size=2),
+        event=st.none() | _texts,
+    ),
 }
 
 

@@ -230,7 +230,7 @@ def test_an_event_starts_a_run(place: Place, forgets_workflows: None) -> None:
                 engine.get((await anext(engine.runs(workflow="pub.on_paid"))).id),
                 events.RunStarted,
             )
-            assert started.event == "paid"
+            assert started.heard.event == "paid"
             (subscription,) = await engine.subscriptions()
             assert (subscription.workflow, subscription.event) == ("pub.on_paid", "paid")
             assert subscription.where == {"total": [1, 2]}

@@ -29,6 +29,7 @@ from perdure.core.attributes import AttributeFilter, conditions_of
 from perdure.core.retry import seconds
 from perdure.core.where import where_of
 from perdure.runtime.settings import Settings
+from perdure.storage.publications import number_at
 from perdure.storage.records import RunFilter
 
 E = TypeVar("E")
@@ -137,16 +138,18 @@ class Doors:
             name: only those with this name.
             limit: how many at most, None = all.
         """
-        store = self._open().store.publications
+        connection = self._open()
+        store = connection.store.publications
         before: int | None = None
         left = limit
         while left is None or left > 0:
-            page = await store.find(name=name, before=before, limit=PAGE if left is None else min(left, PAGE))
+            size = PAGE if left is None else min(left, PAGE)
+            page = await store.find(name=name, before=before, limit=size)
             for row in page:
                 yield publication_info(row)
-            before = page[-1].number if page else None
-            if before is None:
+            if len(page) < size:
                 return
+            before = page[-1].number or number_at(connection.clock() + 1e9)
             left = None if left is None else left - len(page)
 
     async def subscriptions(self) -> list[SubscriptionInfo]:

@@ -232,8 +232,8 @@ class _Teller:
                 name = "started" if event.generation == 1 else f"started as generation {event.generation}"
                 if event.schedule is not None:
                     name += f" by schedule {printable(event.schedule)}"
-                if event.event is not None:
-                    name += f" by the event {printable(event.event)}"
+                if event.heard is not None and event.heard.event is not None:
+                    name += f" by the event {printable(event.heard.event)}"
                 if event.donor is not None:
                     name += _from(event.donor)
                 return Line(offset, "▶", "bold", name, detail=self._values(event.input, None))

@@ -176,7 +176,7 @@ class Asking(AskingMail):
             started = self.started
             assert started is not None
             heard = started.heard or Heard(started.at if started.donor is None else started.donor.began)
-            self.listening = Listening(self, heard.since, heard.numbers, closing)
+            self.listening = Listening(self, heard, closing)
         if since is None and self.handlers is not None and self.handlers.keeper is not None:
             since = self.loop.now
         return self.listening.wait(name, where, decode, since, timeout)

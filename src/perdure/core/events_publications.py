@@ -8,15 +8,17 @@ from perdure.core.events_base import Fact, Record
 
 
 class Heard(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What the generations of a run before this one have got of publications.
+    """What a run has had of publications when it began.
 
     Attributes:
         since: those published from this moment on are for the run, unless it says otherwise.
-        numbers: by subscription (see core/listening.py) the number of the last one that it got.
+        numbers: by subscription (see core/listening.py) the number of the last one that its earlier generations got.
+        event: name of the event that started it, as a subscription of its workflow.
     """
 
     since: float
     numbers: dict[str, int] = {}
+    event: str | None = None
 
 
 class PublicationAwaited(Record, frozen=True, tag="publication_awaited"):

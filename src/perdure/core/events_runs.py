@@ -22,10 +22,7 @@ class RunStarted(Fact, frozen=True, tag="run_started"):
     generation: int = 1  #: which run of its id it is
     keys: int = 1  #: the generation by which its steps' idempotency keys are made
     donor: Donor | None = None  #: the run that this one retries or forks
-    event: str | None = (
-        None  #: name of the published event that started it, as a subscription of its workflow
-    )
-    heard: Heard | None = None  #: what earlier generations have got of publications
+    heard: Heard | None = None  #: of what was published: what started it, what former generations have got
 
 
 class RunRecovered(Fact, frozen=True, tag="run_recovered"):

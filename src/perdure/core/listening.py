@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from perdure.core.commands import AwaitPublication
 from perdure.core.events import Heard, Record
 from perdure.core.loop import WorkflowLoop
@@ -39,23 +41,20 @@ class Listening:
     """The waits of one run.
 
     Args:
-        since: those published from this moment on are for the run.
-        numbers: where its earlier generations stood.
+        heard: where its earlier generations stood.
         closing: what the store does when a wait, by its op id, is given up.
 
     Attributes:
         numbers: by subscription the number of the last publication that the code got.
     """
 
-    __slots__ = ("_lines", "_run", "closing", "numbers", "since")
+    __slots__ = ("_heard", "_lines", "_run", "closing", "numbers")
 
-    def __init__(
-        self, run: Run, since: float, numbers: dict[str, int], closing: Callable[[str], Sequence[Any]]
-    ) -> None:
+    def __init__(self, run: Run, heard: Heard, closing: Callable[[str], Sequence[Any]]) -> None:
         self._run = run
         self._lines: dict[str, deque[AwaitPublication]] = {}
-        self.since = since
-        self.numbers = dict(numbers)
+        self.numbers = dict(heard.numbers)
+        self._heard = heard
         self.closing = closing
 
     def wait(
@@ -77,7 +76,7 @@ class Listening:
             subscription=subscription,
             decode=decode,
             future=loop.create_future(),
-            since=self.since if since is None else since,
+            since=self._heard.since if since is None else since,
             timeout=timeout,
         )
         timer = None if timeout is None else loop.call_later(timeout, _on_timeout, operation)
@@ -112,7 +111,7 @@ class Listening:
     def heard(self) -> Heard:
         """Where the run stands, for its next generation."""
         newest = list(self.numbers.items())[-_HEARD_MAX:]
-        return Heard(self.since, dict(newest))
+        return msgspec.structs.replace(self._heard, numbers=dict(newest))
 
     def _moves_on(self, subscription: str, number: int) -> None:
         self.numbers.pop(subscription, None)  # so that those used last come last

@@ -337,7 +337,7 @@ def _run(subscription: Subscription, items: Sequence[Gathered], now: float, *, w
         workflow=subscription.workflow,
         input=input,
         seed=os.urandom(SEED_BYTES),
-        event=subscription.event,
+        heard=ev.Heard(now, event=subscription.event),
     )
     return NewRun(
         id=f"{subscription.workflow}:{items[-1].number}",

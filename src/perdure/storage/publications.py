@@ -262,6 +262,17 @@ def fields_text(where: str) -> str:
     return _encode(certain_fields(where_of(where))).decode()
 
 
+def newest_first(
+    new: Sequence[Publication], numbered: Sequence[Publication], limit: int
+) -> list[Publication]:
+    """One list of those without a number, the oldest first, and of those with one, the newest first.
+
+    What has got its number between the two looks is in both.
+    """
+    known = {one.id for one in numbered}
+    return [*(one for one in reversed(new) if one.id not in known), *numbered][:limit]
+
+
 def wait_row(run: int, op: str, name: str, where: str, since: float, after: int) -> tuple[Any, ...]:
     """A wait with all that is kept of it: run, op, name, where, fields, match, since, after."""
     return (

@@ -19,6 +19,7 @@ from perdure.storage.publications import (
     continues,
     encode_subscription,
     following,
+    newest_first,
     subscription_in,
 )
 from perdure.storage.records import Append
@@ -149,20 +150,17 @@ async def _pending(db: Database, now: float) -> Pending:
 
 
 async def _find(db: Database, name: str | None, before: int | None, limit: int) -> list[Publication]:
-    found: list[Row] = []
-    if before is None:
-        new = (
-            await db.rows("publications_new", limit=limit)
-            if name is None
-            else await db.rows("publications_new_named", name=name, limit=limit)
-        )
-        found += reversed(new)
+    new: list[Row] = []
     upto = _ALL if before is None else before
     if name is None:
-        found += await db.rows("publications_numbered", before=upto, limit=limit)
+        if before is None:
+            new = await db.rows("publications_new", limit=limit)
+        numbered = await db.rows("publications_numbered", before=upto, limit=limit)
     else:
-        found += await db.rows("publications_named", name=name, before=upto, limit=limit)
-    return [Publication(*row) for row in found[:limit]]
+        if before is None:
+            new = await db.rows("publications_new_named", name=name, limit=limit)
+        numbered = await db.rows("publications_named", name=name, before=upto, limit=limit)
+    return newest_first([Publication(*row) for row in new], [Publication(*row) for row in numbered], limit)
 
 
 async def _forget(db: Database, before: int, limit: int) -> int:

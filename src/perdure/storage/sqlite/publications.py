@@ -17,10 +17,11 @@ from perdure.storage.publications import (
     continues,
     encode_subscription,
     following,
+    newest_first,
     subscription_in,
 )
 from perdure.storage.records import Append
-from perdure.storage.sqlite.database import Database, Row
+from perdure.storage.sqlite.database import Database, Row, Value
 from perdure.storage.sqlite.distribution import distribute, number_all, publication_row
 
 _ALL = 1 << 62
@@ -159,20 +160,13 @@ def _pending(db: Database, now: float) -> Pending:
 
 
 def _find(db: Database, name: str | None, before: int | None, limit: int) -> list[Publication]:
-    found: list[Row] = []
+    bindings: dict[str, Value] = {"limit": limit} if name is None else {"limit": limit, "name": name}
+    new: list[Row] = []
     if before is None:
-        new = (
-            db.rows("publications_new", {"limit": limit})
-            if name is None
-            else db.rows("publications_new_named", {"name": name, "limit": limit})
-        )
-        found += reversed(new)
-    bindings = {"before": _ALL if before is None else before, "limit": limit}
-    if name is None:
-        found += db.rows("publications_numbered", bindings)
-    else:
-        found += db.rows("publications_named", {"name": name, **bindings})
-    return [publication_row(row) for row in found[:limit]]
+        new = db.rows("publications_new" if name is None else "publications_new_named", bindings)
+    query = "publications_numbered" if name is None else "publications_named"
+    numbered = db.rows(query, {**bindings, "before": _ALL if before is None else before})
+    return newest_first([*map(publication_row, new)], [*map(publication_row, numbered)], limit)
 
 
 def _forget(db: Database, before: int, limit: int) -> int:
