@@ -173,8 +173,7 @@ class Findings:
     def __str__(self) -> str:
         return (
             f"{self.runs} runs, {self.steps} recorded steps, {self.repeated} repeated because never recorded, "
-            f"{self.taken_over} take-overs recorded"
-            + (f", {len(self.too_late)} bodies too late" if self.too_late else "")
+            f"{self.taken_over} take-overs recorded, {len(self.too_late)} begun too late by a process that was stopped"
         )
 
 

@@ -92,11 +92,11 @@ class Calls:
         timeout = options.timeout
         limit = None
         try:
-            if self._clock() >= self.sure_until:
+            args, kwargs = operation.call.arguments(operation.input)
+            if self._clock() >= self.sure_until:  # as late as can be: it is to hold when the body begins
                 await self._be_sure()
             if self._void(attempt, function):
                 return None, TooLate()
-            args, kwargs = operation.call.arguments(operation.input)
             if options.heartbeat_timeout is not None and function is operation.call.definition.run:
                 self._heartbeats.watch(attempt, options.heartbeat_timeout)
                 attempt.info.heard = time.monotonic()
@@ -185,6 +185,7 @@ class Calls:
         info = attempt.info
         attempt.in_thread = True
         try:
+            args, kwargs = attempt.operation.call.arguments(attempt.operation.input)
             while self._clock() >= self.sure_until and not info.cancelled:
                 time.sleep(_UNSURE_PAUSE)  # the process slept while this waited for a thread
             if info.cancelled:
@@ -192,7 +193,6 @@ class Calls:
             if self._void(attempt, function):
                 return None, TooLate()
             info.heard = time.monotonic()
-            args, kwargs = attempt.operation.call.arguments(attempt.operation.input)
             return function(*args, **kwargs), None
         except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
             return None, error
