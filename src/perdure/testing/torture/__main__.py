@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -103,6 +104,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1_000_000) if asked.seed is None else asked.seed
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="perdure-torture-"))
     folder.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=folder / "client.log")
     print(f"Seed {seed}; logs and books in {folder}", flush=True)  # noqa: T201 - a program speaks
     try:
         report = asyncio.run(torture(asked.url, folder, asked.seconds, seed, asked.workers))

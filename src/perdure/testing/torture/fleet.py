@@ -97,6 +97,10 @@ class Fleet:
         chance = self._chance
         while (now := time.monotonic()) < until:
             self._wake([pid for pid, (_, due) in self._paused.items() if due <= now])
+            self.look_after()
+            if not any(map(self._is_ready, self._going())):
+                await asyncio.sleep(0.05)  # what doesn't work can't be disturbed
+                continue
             lot = chance.random()
             if lot < 0.08:
                 for worker in self._going():
@@ -145,7 +149,7 @@ class Fleet:
         worker.send_signal(signal.SIGSTOP)
         self.stopped.add(worker.pid)
         self.pauses += 1
-        self._paused[worker.pid] = worker, time.monotonic() + LEASE * self._chance.uniform(0.5, 2.0)
+        self._paused[worker.pid] = worker, time.monotonic() + LEASE * self._chance.uniform(1.2, 2.5)
 
     def _wake(self, pids: list[int]) -> None:
         for pid in pids:

@@ -87,7 +87,7 @@ class Load:
             info = await handle.info()
         except PerdureError as error:
             return f"{type(error).__name__}: {error}"
-        waits = ", ".join(str(wait) for wait in info.waiting_for)
+        waits = ", ".join(f"{wait.kind} {wait.id}" for wait in info.waiting_for)
         return f"{info.status} after {info.events} events. {info.reason or waits}"
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
