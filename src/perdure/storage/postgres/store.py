@@ -184,6 +184,8 @@ class PostgresStore:
         return await self._manage(verbs.retire, worker, now)
 
     async def strand(self, *, now: float) -> int:
+        if not await self.read(verbs.any_stranded, now):
+            return 0
         return await self._seen_through(self._attempts.write(verbs.strand, now))
 
     # -- reading ------------------------------------------------------------------------------------

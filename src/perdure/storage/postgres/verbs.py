@@ -169,13 +169,16 @@ async def retire(db: Database, worker: int, now: float) -> None:
     await db.run("release_all", worker=worker, now=float(now), count=0)
 
 
+async def any_stranded(db: Database, now: float) -> bool:
+    """Whether there is something to strand; mostly there isn't, and then no transaction is needed."""
+    for query in ("stranded", "stranded_in_line", "stranded_pinned"):
+        if await db.rows(query, now=float(now), limit=1):
+            return True
+    return False
+
+
 async def strand(db: Database, now: float) -> int:
     now = float(now)
-    for query in ("stranded", "stranded_in_line", "stranded_pinned"):
-        if await db.rows(query, now=now, limit=1):
-            break
-    else:
-        return 0
     await db.rows("lock_fleet")
     blocked = await strand_pinned(db, now, _STRAND_LIMIT)
     stranded = await db.rows("stranded", now=now, limit=_STRAND_LIMIT)

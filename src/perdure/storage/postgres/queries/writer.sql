@@ -10,7 +10,9 @@ ON CONFLICT (writer, number) DO NOTHING;
 DELETE FROM perdure.commits WHERE at < now() - interval '1 day';
 
 -- name: settings
-SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('server_version_num'),
+-- Not every engine has them all.
+SELECT current_setting('synchronous_commit', true), current_setting('fsync', true),
+       current_setting('server_version_num'),
        pg_backend_pid();
 
 -- name: has_schema
