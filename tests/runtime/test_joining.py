@@ -20,13 +20,13 @@ LEASE = 15.0
 class World:
     """One worker, a clock, and the rows of others."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: float = LEASE) -> None:
         self.now = 1000.0
         self.store = MemoryStore()
         self.calls: list[str] = []
         self.held_until = 0.0
         self.lost = 0
-        settings = Settings(lease=LEASE, name="me", clock=self.clock)
+        settings = Settings(lease=lease, name="me", clock=self.clock)
         self.fleet = Fleet(
             cast(Any, self),
             cast(Any, self),
@@ -79,6 +79,23 @@ def test_a_lease_that_is_over_ends_a_worker_elsewhere() -> None:
             await world.fleet._bury_the_dead()
             assert await world.names() == ["me", "other"]
         world.now += 0.1
+        await world.fleet._bury_the_dead()
+        assert await world.names() == ["me"]
+
+    asyncio.run(main())
+
+
+def test_a_very_short_lease_ends_a_worker_elsewhere_too() -> None:
+    """Its heartbeats aren't a third of it apart, but as often as the worker looks; no silence, therefore."""
+
+    async def main() -> None:
+        world = World(lease=0.5)
+        await world.join()
+        row = WorkerRow(0, "other", "elsewhere", 1, 0, world.now, world.now + 0.5, ["q"], ["w"])
+        await world.store.register(row, now=world.now)
+        for _ in range(2):
+            world.now += 0.4
+            await world.fleet._beat()
         await world.fleet._bury_the_dead()
         assert await world.names() == ["me"]
 

@@ -221,8 +221,8 @@ class Fleet:
         self._heard_at = now
 
     def _silent(self, now: float) -> bool:
-        """Whether the store hasn't heard of this worker for longer than it should."""
-        return now - self._heard_at > self._settings.lease * 2 / 3
+        """Whether the store hasn't heard of this worker for longer than it should: two heartbeats are missing."""
+        return now - self._heard_at > self._settings.lease * 2 / 3 + 2 * LOOK_EVERY
 
     async def _bury_the_dead(self) -> None:
         now = self._settings.clock()
