@@ -51,6 +51,7 @@ def test_queues_are_listed(cli):
     rate = Rate(100, per=60)
     settings = QueueSettings(concurrency=2, per_key=1, rate=rate, priority=True, fairness="key")
     fill(cli, settings, ("a", waits(), "k"), ("b", waits(), "k"), begins=1)
+    assert re.search(r"queue +q, key k\b", cli("show", "b").out)
     (listed,) = cli("queues", "--json").json
     assert (listed["name"], listed["queued"], listed["running"], listed["paused"]) == ("q", 1, 1, False)
     assert (listed["concurrency"], listed["rate"]["limit"]) == (2, 100)

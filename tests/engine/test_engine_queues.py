@@ -206,6 +206,8 @@ def test_children_stand_in_lines_like_others(place: Place) -> None:
                 return len(places) == 4
 
             await until(all_there)
+            assert {(info.queue, info.key) for info in places} == {("narrow", "k")}
+            assert sorted(info.priority for info in places) == [0, 1, 2, 3]
             gate.open.set()
             assert await handle.result() == ["0", "1", "2", "3"]
             await first.result()

@@ -114,6 +114,8 @@ class Original:
             wake_at=first.at,
             attach=False,
             pinned=bool(self.row.pinned),
+            key=self.row.key,
+            priority=self.row.priority,
             dedup=dedup_of(first.workflow) if is_singleton(first.workflow) else None,
         )
 
@@ -302,9 +304,6 @@ async def fork(
     if dry_run:
         donor = ev.Donor(id, source.row.generation, source._began(), upto, results, inputs)
         return source.plan(new, msgspec.structs.replace(source.started, donor=donor, generation=1, keys=1))
-    place = await connection.store.queues.standing(source.row.run)
-    if place is not None:
-        new = msgspec.structs.replace(new, key=place.key, priority=place.priority)
     (made,) = await connection.store.create([new])
     if not made.new and made.row.id != chosen:
         msg = f"run {id!r} can't be forked: run {made.row.id!r} of this singleton is live. Wait for its end"

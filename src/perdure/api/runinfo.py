@@ -71,6 +71,7 @@ class RunInfo:
         attributes: what it can be found by.
         version: of the code that drives it, or drove it last; None if that has none, or nobody did.
         pinned: it stays with that version.
+        key, priority: what its queue may go by, see `Queue`.
         set_aside: the messages that couldn't be read as what its code expects, which never saw them.
     """
 
@@ -95,6 +96,8 @@ class RunInfo:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
     version: str | None = None
     pinned: bool = False
+    key: str | None = None
+    priority: int = 0
 
     def with_request(self, request: ev.CancelRequested | None) -> RunInfo:
         """The same, and that a cancellation waits until the run can go on."""
@@ -122,6 +125,8 @@ def run_info(
         workflow=row.workflow,
         status=Status(row.status),
         queue=row.queue,
+        key=row.key,
+        priority=row.priority,
         created_at=moment_of(row.created_at),
         started_at=None if row.started_at is None else moment_of(row.started_at),
         updated_at=moment_of(row.updated_at),

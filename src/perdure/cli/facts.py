@@ -31,6 +31,8 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
         "reason": run.reason,
         "warning": run.warning,
         "queue": run.queue,
+        "key": run.key,
+        "priority": run.priority,
         "parent": run.parent,
         "generation": run.generation,
         "events": run.events,

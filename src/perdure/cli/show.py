@@ -105,7 +105,9 @@ def _header(run: RunInfo, now: datetime) -> Table:
         grid.add_row("attribute", Text(printable(f"{name} = {shown}")))
     if run.version is not None:
         grid.add_row("version", Text(printable(run.version) + (", pinned to it" if run.pinned else "")))
-    grid.add_row("queue", Text(printable(run.queue)))
+    key = "" if run.key is None else f", key {run.key}"
+    priority = f", priority {run.priority}" if run.priority else ""
+    grid.add_row("queue", Text(printable(f"{run.queue}{key}{priority}")))
     grid.add_row("created", Text(f"{clock_time(run.created_at)} ({ago(run.created_at, now)})"))
     if run.ended_at is not None and run.started_at is not None:
         grid.add_row("took", Text(duration((run.ended_at - run.started_at).total_seconds())))

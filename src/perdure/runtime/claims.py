@@ -55,6 +55,7 @@ class Claims:
         self._taken = taken
         self._spread = spread
         self._waits = False
+        self._freed = False
         self._poked = asyncio.Event()
         self._stopped = False
         self._next_claim: Alarm | None = None
@@ -70,6 +71,7 @@ class Claims:
 
     def freed(self) -> None:
         """A run has ended here; others may wait for its slot."""
+        self._freed = True
         if self._waits:
             self.poke()
 
@@ -96,9 +98,11 @@ class Claims:
         if limit == 0:
             self._claim_at(self._clock() + 0.05)
             return
-        self._waits = False
+        self._waits = self._freed = False
         for share in self._capacity.shares(limit):
             await self._claim_share(share)
+        if self._waits and self._freed:  # perhaps after these claims had counted
+            self.poke()
 
     async def _claim_share(self, share: Share) -> None:
         claimed = await self._store.claim(

@@ -179,4 +179,6 @@ def row_of(run: NewRun, key: int, epoch: int) -> RunRow:
         next=None,
         version=None,
         pinned=run.pinned,
+        key=run.key,
+        priority=run.priority,
     )

@@ -98,6 +98,8 @@ class MemoryDatabase:
             next=run.next,
             version=run.version,
             pinned=run.pinned,
+            key=run.key,
+            priority=run.priority,
         )
 
     def find_id(self, id: str) -> Run | None:

@@ -143,6 +143,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
         version: the code version of the worker that drives it, or drove it last; "" of a worker that has
             none; None before anybody did. That of a pinned run stays what it was first.
         pinned: only workers of that version may drive it.
+        key, priority: what its queue may go by.
     """
 
     run: int
@@ -172,6 +173,8 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     next: int | None
     version: str | None
     pinned: bool
+    key: str | None = None
+    priority: int = 0
 
 
 def same_work(new: NewRun, row: RunRow) -> bool:

@@ -4,7 +4,7 @@
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
-       r.version, r.pinned
+       r.version, r.pinned, r.key, r.priority
 FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run LEFT JOIN perdure.runs AS p ON p.run = r.parent
 WHERE i.id = ANY (%(ids)b::text[]);
 
@@ -12,7 +12,7 @@ WHERE i.id = ANY (%(ids)b::text[]);
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
-       r.version, r.pinned
+       r.version, r.pinned, r.key, r.priority
 FROM unnest(%(runs)b::bigint[]) WITH ORDINALITY AS i (run, place)
 JOIN perdure.runs AS r ON r.run = i.run LEFT JOIN perdure.runs AS p ON p.run = r.parent
 ORDER BY i.place;
@@ -22,7 +22,7 @@ ORDER BY i.place;
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
-       r.version, r.pinned
+       r.version, r.pinned, r.key, r.priority
 FROM perdure.runs AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent
 WHERE r.next IS NULL
   AND (%(before)s::bigint IS NULL OR r.run < %(before)s::bigint)

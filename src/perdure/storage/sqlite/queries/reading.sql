@@ -4,7 +4,7 @@
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned
+       r.next, r.version, r.pinned, r.key, r.priority
 FROM json_each(:ids) AS i CROSS JOIN runs AS r ON r.id = i.value AND r.next IS NULL
      LEFT JOIN runs AS p ON p.run = r.parent;
 
@@ -12,7 +12,7 @@ FROM json_each(:ids) AS i CROSS JOIN runs AS r ON r.id = i.value AND r.next IS N
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned
+       r.next, r.version, r.pinned, r.key, r.priority
 FROM json_each(:runs) AS i CROSS JOIN runs AS r ON r.run = i.value LEFT JOIN runs AS p ON p.run = r.parent
 ORDER BY i.key;
 
@@ -21,7 +21,7 @@ ORDER BY i.key;
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned
+       r.next, r.version, r.pinned, r.key, r.priority
 FROM runs AS r LEFT JOIN runs AS p ON p.run = r.parent
 WHERE r.next IS NULL
   AND (:before IS NULL OR r.run < :before)
@@ -39,7 +39,7 @@ LIMIT :limit;
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned
+       r.next, r.version, r.pinned, r.key, r.priority
 FROM runs AS r LEFT JOIN runs AS p ON p.run = r.parent
 WHERE r.parent = :parent AND r.next IS NULL
   AND (:before IS NULL OR r.run < :before)
