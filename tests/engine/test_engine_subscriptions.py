@@ -7,12 +7,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from engine_kit import Place, of_kind, redefine, run, sets_clock_ahead, until
+from engine_kit import Place, Wrapped, of_kind, redefine, run, sets_clock_ahead, until
 from publication_kit import Order, all_settled, listening, waits
 
 import perdure
 from perdure import Engine, events, step, workflow
-from perdure.errors import ConfigurationError, NotSerializableError, UsageError
+from perdure.errors import ConfigurationError, NotSerializableError, StoreUnavailableError, UsageError
 
 # -- publishing -----------------------------------------------------------------------------------------
 
@@ -125,6 +125,40 @@ def test_old_publications_are_forgotten(place: Place, monkeypatch: pytest.Monkey
 
     async def left(engine: Engine, payloads: list[int]) -> bool:
         return [one.payload async for one in engine.publications()] == payloads
+
+    run(main)
+
+
+def test_a_failure_of_the_engines_own_ends_nothing(
+    memory: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("perdure.runtime.watching.TROUBLE_PAUSE", 0.01)
+    failures = [RuntimeError("a test says so"), StoreUnavailableError("so does it here")]
+
+    class Failing:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        async def distribute(self, *, now: float) -> Any:
+            if failures:
+                raise failures.pop()
+            return await self.inner.distribute(now=now)
+
+    class Faulty(Wrapped):
+        def __getattr__(self, name: str) -> Any:
+            found = getattr(self.inner, name)
+            return Failing(found) if name == "publications" else found
+
+    async def main() -> None:
+        async with memory.engine(Faulty) as engine:
+            handle = await engine.start(waits("paid"))
+            await engine.publish("paid", 1)
+            assert await handle.result() == 1
+            assert "Distributor failed, will try again" in caplog.text
+            assert "couldn't look after published events, will try again" in caplog.text
 
     run(main)
 

@@ -133,6 +133,22 @@ def test_one_that_is_committed_late_is_not_overlooked(url: str) -> None:
     run(main)
 
 
+def test_an_open_transaction_with_the_same_key_holds_up_nobody_else(url: str) -> None:
+    async def main() -> None:
+        async with Engine(url) as engine:
+            async with await psycopg.AsyncConnection.connect(url) as slow:
+                await perdure.publish_in(slow, "same", 1, key="k")
+                second = asyncio.create_task(engine.publish("same", 2, key="k"))
+                handle = await engine.start(loops("other", 1))
+                await engine.publish("other", 3)
+                assert await handle.result() == [3]
+                assert not second.done()
+            assert await second is False
+            assert [one.payload async for one in engine.publications("same")] == [1]
+
+    run(main)
+
+
 def test_in_a_transactional_step(url: str) -> None:
     def database() -> Any:
         return psycopg.connect(url)

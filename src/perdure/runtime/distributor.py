@@ -37,6 +37,8 @@ class Distributor(Watch):
         arrived: called when runs were started, or mail was sent.
     """
 
+    hint_pause = 0.05  # a look at nothing is one small statement
+
     def __init__(
         self,
         store: Store,

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import abstractmethod
 from collections.abc import Callable
 
 from perdure.errors import StoreError
 from perdure.runtime.timers import Alarm, Timers
 
-#: Least seconds between two looks that mere hints lead to.
-HINT_PAUSE = 0.25
+logger = logging.getLogger("perdure.watching")
+
 #: Seconds before the next look after one that the store refused.
 RETRY_EVERY = 0.5
+#: The same after one that failed for a reason of the engine's own.
+TROUBLE_PAUSE = 5.0
 
 
 class Watch:
-    """What every worker looks for; who finds it first does it, by one transaction of the store."""
+    """What every worker looks for; who finds it first does it, by one transaction of the store.
+
+    Attributes:
+        hint_pause: least seconds between two looks that mere hints lead to.
+    """
+
+    hint_pause = 0.25
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], timers: Timers) -> None:
         self._loop = loop
@@ -43,7 +52,7 @@ class Watch:
         """Something has happened that may lead to something to do: look soon, but not for every such hint."""
         if self._hinted:
             return  # many of them come while runs end
-        pause = self._looked_at + HINT_PAUSE - self._loop.time()
+        pause = self._looked_at + self.hint_pause - self._loop.time()
         if pause <= 0:
             self.poke()
         else:
@@ -63,6 +72,9 @@ class Watch:
             except StoreError as error:
                 self.refused(error)
                 self.look_at(self._clock() + RETRY_EVERY)
+            except Exception:  # the engine's own: without this task nothing would be looked for any more
+                logger.critical("%s failed, will try again", type(self).__name__, exc_info=True)
+                self.look_at(self._clock() + TROUBLE_PAUSE)
 
     def look_at(self, due: float) -> None:
         """Look again at `due`, or earlier if that is planned already."""

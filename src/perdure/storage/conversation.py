@@ -42,7 +42,7 @@ class ToDo(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unnumbered(Ask, frozen=True):
-    """Answer: publications without a number, the oldest first."""
+    """Answer: the ids of publications without a number, the oldest first."""
 
     limit: int
 

@@ -56,6 +56,7 @@ from perdure.storage.publications import (
     Waiting,
     fields_text,
     number_at,
+    numbers_for,
 )
 from perdure.storage.records import NewRun
 
@@ -66,7 +67,7 @@ MAIL_MAX = 500
 #: Gatherings that start their runs in one transaction.
 GATHERINGS_MAX = 50
 #: Rows fetched at once.
-PAGE = 500
+PAGE = 200
 #: Seconds by which the clocks of those who publish may differ from those of workers, for the look back.
 SKEW = 300.0
 #: Largest list of payloads that a run is started with, in bytes; the rest is for the next run.
@@ -114,10 +115,9 @@ def distribute(now: float) -> Conversation:
 
 
 def _number(last: int, now: float) -> Generator[Ask, Any, bool]:
-    found: list[Publication] = yield Unnumbered(PUBLICATIONS_MAX)
+    found: list[str] = yield Unnumbered(PUBLICATIONS_MAX)
     if found:
-        first = max(last + 1, number_at(now))
-        yield Number([(publication.id, first + place) for place, publication in enumerate(found)])
+        yield Number(numbers_for(found, last, now))
     return len(found) == PUBLICATIONS_MAX
 
 

@@ -23,7 +23,7 @@ from perdure.storage.publications import (
     Waiting,
     continues,
     following,
-    number_at,
+    numbers_for,
 )
 from perdure.storage.records import Append
 
@@ -122,8 +122,7 @@ class MemoryPublications:
     async def subscribe(self, subscriptions: Sequence[Subscription], *, now: float) -> None:
         kept = self._kept
         if not all(continues(subscription, kept.subscriptions) for subscription in subscriptions):
-            first = max(kept.last + 1, number_at(now))
-            kept.number([(one.id, first + place) for place, one in enumerate(kept.new())])
+            kept.number(numbers_for([one.id for one in kept.new()], kept.last, now))
         for subscription in subscriptions:
             standing = kept.subscriptions.get(subscription.workflow)
             kept.subscriptions[subscription.workflow] = following(subscription, standing, kept.last, now)
@@ -206,9 +205,8 @@ def _lock(db: Any, ask: c.Lock) -> c.ToDo | None:
     )
 
 
-def _unnumbered(db: Any, ask: c.Unnumbered) -> list[Publication]:
-    new: list[Publication] = db.publications.new()
-    return new[: ask.limit]
+def _unnumbered(db: Any, ask: c.Unnumbered) -> list[str]:
+    return [one.id for one in db.publications.new()[: ask.limit]]
 
 
 def _number(db: Any, ask: c.Number) -> None:

@@ -302,6 +302,12 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
+def numbers_for(ids: Sequence[str], last: int, now: float) -> list[tuple[str, int]]:
+    """The numbers that these publications get now, after the highest one so far."""
+    first = max(last + 1, number_at(now))
+    return [(id, first + place) for place, id in enumerate(ids)]
+
+
 def number_at(moment: float) -> int:
     """The lowest number that a publication can get at this moment."""
     return max(0, int(moment * 1e6))

@@ -17,7 +17,7 @@ from perdure.storage.publications import (
     Publication,
     Subscription,
     Waiting,
-    number_at,
+    numbers_for,
     subscription_in,
 )
 
@@ -39,11 +39,11 @@ async def distribute(db: Database, now: float) -> Distributed:
 
 async def number_all(db: Database, last: int, now: float) -> int:
     """Number what was published so far, under the lock; returns the highest number."""
-    found = await db.rows("publications_new", limit=_EVERYTHING)
+    found = await _unnumbered(db, c.Unnumbered(_EVERYTHING))
     if found:
-        first = max(last + 1, number_at(now))
-        await _number(db, c.Number([(row[0], first + place) for place, row in enumerate(found)]))
-        last = first + len(found) - 1
+        numbers = numbers_for(found, last, now)
+        await _number(db, c.Number(numbers))
+        last = numbers[-1][1]
     return last
 
 
@@ -53,8 +53,8 @@ async def _lock(db: Database, ask: c.Lock) -> c.ToDo | None:
     return None
 
 
-async def _unnumbered(db: Database, ask: c.Unnumbered) -> list[Publication]:
-    return [Publication(*row) for row in await db.rows("publications_new", limit=ask.limit)]
+async def _unnumbered(db: Database, ask: c.Unnumbered) -> list[str]:
+    return [id for (id,) in await db.rows("unnumbered", limit=ask.limit)]
 
 
 async def _number(db: Database, ask: c.Number) -> None:

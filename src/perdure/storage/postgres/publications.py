@@ -34,7 +34,12 @@ class PostgresPublications:
         self._ways = ways
 
     async def publish(self, publications: Sequence[Publication]) -> list[bool]:
-        return await self._ways.write(_publish, publications)
+        if all(publication.key is None for publication in publications):
+            return await self._ways.write(_publish, publications)
+        # a transaction of the user's that has published the same key, and goes on, must hold up nobody else
+        new = await self._ways.apart(_publish, publications)
+        self._ways.changed()
+        return new
 
     async def subscribe(self, subscriptions: Sequence[Subscription], *, now: float) -> None:
         if subscriptions:

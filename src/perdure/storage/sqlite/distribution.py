@@ -14,7 +14,7 @@ from perdure.storage.publications import (
     Publication,
     Subscription,
     Waiting,
-    number_at,
+    numbers_for,
     subscription_in,
 )
 from perdure.storage.sqlite.database import Database, Row, Value
@@ -38,11 +38,11 @@ def distribute(db: Database, now: float) -> Distributed:
 def number_all(db: Database, now: float) -> int:
     """Number what was published so far; returns the highest number."""
     last: int = db.value("publication_number")
-    found = db.rows("publications_new", {"limit": -1})
+    found = _unnumbered(db, c.Unnumbered(-1))
     if found:
-        first = max(last + 1, number_at(now))
-        _number(db, c.Number([(row[0], first + place) for place, row in enumerate(found)]))
-        last = first + len(found) - 1
+        numbers = numbers_for(found, last, now)
+        _number(db, c.Number(numbers))
+        last = numbers[-1][1]
     return last
 
 
@@ -52,8 +52,8 @@ def _lock(db: Database, ask: c.Lock) -> c.ToDo | None:
     return None
 
 
-def _unnumbered(db: Database, ask: c.Unnumbered) -> list[Publication]:
-    return _publications(db, "publications_new", limit=ask.limit)
+def _unnumbered(db: Database, ask: c.Unnumbered) -> list[str]:
+    return [id for (id,) in db.rows("unnumbered", {"limit": ask.limit})]
 
 
 def _number(db: Database, ask: c.Number) -> None:

@@ -14,6 +14,9 @@ FOR UPDATE OF publication_clock SKIP LOCKED;
 -- name: wait_for_clock
 SELECT number FROM perdure.publication_clock WHERE one = 1 FOR UPDATE;
 
+-- name: unnumbered
+SELECT id FROM perdure.publications WHERE number IS NULL ORDER BY at, id LIMIT %(limit)s::bigint;
+
 -- name: number_publications
 UPDATE perdure.publications AS p SET number = n.number
 FROM unnest(%(ids)b::text[], %(numbers)b::bigint[]) AS n (id, number) WHERE p.id = n.id;

@@ -12,6 +12,9 @@ SELECT number,
        EXISTS (SELECT 1 FROM subscriptions)
 FROM publication_clock WHERE NOT EXISTS (SELECT 1 FROM moves);
 
+-- name: unnumbered
+SELECT id FROM publications WHERE number IS NULL ORDER BY at, id LIMIT :limit;
+
 -- name: number_publication
 UPDATE publications SET number = ? WHERE id = ?;
 
