@@ -16,7 +16,7 @@ from perdure.errors import PerdureError
 from perdure.testing.torture.workshop import ready_file
 
 _WORKER: Final = "from perdure.testing.torture.workshop import main; main()"
-_GRACE: Final = 30.0  # seconds that a worker has for its start, and for leaving in good order
+_GRACE: Final = 60.0  # seconds that a worker has for its start, and for leaving in good order
 
 #: Workers' lease in seconds: what a paused one must sleep through.
 LEASE: Final = 2.0

@@ -22,7 +22,7 @@ T = TypeVar("T")
 #: Runs at a time.
 AT_ONCE: Final = 16
 #: Seconds after the last blow within which everything must have ended.
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 
 
 class Load:
