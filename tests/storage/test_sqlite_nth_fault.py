@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,7 @@ from everything import everything_once, is_sound
 
 from helpers.faulty_disk import FaultyDisk
 from perdure.errors import StoreUnavailableError
+from perdure.storage.records import Appended
 from perdure.storage.sqlite import SqliteStore, checkpoint, writer
 from perdure.testing.conformance.bench import Bench
 
@@ -112,3 +114,39 @@ def test_the_nth_operation_fails(
         tried += 1
     record_property("figure", f"{tried} faults, {told} jobs were told of them, 0 lost, 0 done twice")
     assert tried > 1
+
+
+def test_what_was_refused_may_have_happened_after_a_crash(tmp_path: Path) -> None:
+    """A disk that syncs no more: nobody can know what is on it. Whoever repeats the same work is answered rightly."""
+    disk = FaultyDisk()
+    (before := tmp_path / "before").mkdir()
+    after = tmp_path / "after"
+
+    async def refused() -> tuple[Any, Any]:
+        bench = Bench(lambda: SqliteStore(before / "runs.db", vfs=disk.name))
+        await bench.open()
+        row = await bench.make("r", owner=await bench.worker())
+        change = bench.change(row, b"second", children=[bench.new("child")])
+        with disk.failing("sync", apsw.SQLITE_IOERR_FSYNC, only="-wal"):
+            with pytest.raises(
+                StoreUnavailableError, match="Whether the last transaction is on disk is unknown"
+            ):
+                await bench.store.append([change])
+            assert await bench.row("r") == row, "as long as the process lives, it hasn't happened"
+            shutil.copytree(before, after)  # as the process leaves it if it dies now
+        await bench.close()
+        return row, change
+
+    async def repeated(row: Any, change: Any) -> None:
+        bench = Bench(lambda: SqliteStore(after / "runs.db"))
+        await bench.open()
+        happened = (await bench.row("r")).seq == 2
+        assert (await bench.store.get(["child"]) != [None]) == happened
+        (answer,) = await bench.store.append([change])
+        assert isinstance(answer, Appended)
+        assert answer.seq == 2
+        assert list(await bench.history(row)) == [b"first", b"second"]
+        await bench.close()
+
+    asyncio.run(repeated(*asyncio.run(refused())))
+    assert is_sound(after / "runs.db")
