@@ -49,7 +49,9 @@ def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int]
 
 
 def create_runs(db: Database, runs: Sequence[NewRun]) -> list[bool]:
-    """Create many runs by two statements; tells for each whether it is new."""
+    """Create many runs, by two statements unless some have a dedup; tells for each whether it is new."""
+    if any(run.dedup is not None for run in runs):
+        return [create_run(db, run, run.parent) is not None for run in runs]
     keys: dict[str, int] = dict(
         db.rows("create_many", {"runs": new_runs(runs), "semantics": SEMANTICS_VERSION})
     )

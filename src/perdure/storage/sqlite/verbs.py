@@ -25,7 +25,7 @@ _STRAND_LIMIT = 1000
 
 
 def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
-    if len(runs) == 1 or any(run.follows is not None or run.dedup is not None for run in runs):
+    if len(runs) == 1 or any(run.follows is not None for run in runs):
         new = [create_run(db, run, run.parent) is not None for run in runs]
     else:
         new = create_runs(db, runs)

@@ -6,6 +6,7 @@ import asyncio
 
 from perdure.core.queues import QueueSettings
 from perdure.storage.records import Delivery, NewMail, NewRun, Successor
+from perdure.storage.schedules import ScheduleRow
 from perdure.testing.conformance.bench import NOW, WORKFLOW, Bench, Check
 
 
@@ -50,6 +51,19 @@ async def racing_starts_make_one(bench: Bench) -> None:
     created = [made for (made,) in await asyncio.gather(*starts)]
     assert sum(made.new for made in created) == 1
     assert len({made.row.id for made in created}) == 1
+
+
+async def a_schedule_leaves_out_what_may_not_be(bench: Bench) -> None:
+    """Its other runs are made, and it goes on to its next slot."""
+    row = ScheduleRow("s", 1, NOW, waiting=False, running=(), data=b"")
+    assert await bench.store.schedules.create(row) is None
+    await bench.make("only", dedup="d")
+    runs = [bench.new("slot-1", dedup="d"), bench.new("slot-2"), bench.new("slot-3", dedup="e")]
+    assert await bench.store.schedules.change(row, runs=runs, now=NOW)
+    there = await bench.store.get(["slot-1", "slot-2", "slot-3"])
+    assert [found is not None for found in there] == [False, True, True]
+    (met,) = await bench.store.create([bench.new("another", dedup="e")])
+    assert (met.new, met.row.id) == (False, "slot-3")
 
 
 async def a_dedup_goes_over(bench: Bench) -> None:
@@ -168,6 +182,7 @@ CHECKS: tuple[Check, ...] = (
     an_id_comes_before_a_dedup,
     in_one_call_the_first_has_it,
     racing_starts_make_one,
+    a_schedule_leaves_out_what_may_not_be,
     a_dedup_goes_over,
     a_child_may_be_refused,
     mail_goes_to_the_one_that_is_met,
