@@ -15,6 +15,10 @@ from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
 
 
+#: With room for so many errands they are claimed together with the runs, by one statement and in one order.
+TOGETHER_MIN = 32
+
+
 class Share(NamedTuple):
     """Workflows of runs, and how many of these a worker may take now."""
 
@@ -42,7 +46,7 @@ class Capacity:
         self._steps.freed = freed
 
     def shares(self, limit: int) -> list[Share]:
-        """What may be claimed, runs and errands apart, at most `limit` of either."""
+        """What may be claimed, at most `limit` of each: runs and errands together while there is much room for these."""
         names = drivable(self.queues)
         errands = [name for name in names if step_of(name) is not None]
         if not errands:
@@ -51,8 +55,12 @@ class Capacity:
         by_place: dict[str, list[str]] = {}
         for name in errands:
             by_place.setdefault(_place(step_named(step_of(name) or "")), []).append(name)
-        found = [Share([name for name in names if step_of(name) is None], limit)]
         rooms = self._rooms()
+        smallest = min(rooms[place] for place in by_place)
+        if smallest >= TOGETHER_MIN:
+            self.short = False
+            return [Share(names, min(limit, smallest))]
+        found = [Share([name for name in names if step_of(name) is None], limit)]
         found += [Share(group, min(limit, rooms[place])) for place, group in by_place.items()]
         self.short = any(share.room == 0 for share in found)
         self._first += 1  # none of them always comes before the others
