@@ -6,7 +6,7 @@ once; `hints.py` tells other workers of changes and hears of theirs. What a verb
 in `appends.py`, `lifecycle.py`, `verbs.py` and `reads.py`; the SQL itself in `queries/`.
 
 The SQL stays within what distributed PostgreSQL engines accept: a run's key leads each primary key of what
-belongs to a run, keys come from the client and not from sequences, no advisory locks but for migrations, and
+belongs to a run, keys come from the client and not from sequences, no advisory locks, and
 a NOTIFY that gets lost costs time only.
 """
 
