@@ -265,6 +265,19 @@ async def main() -> None:
         assert_type(await schedule.info(), perdure.ScheduleInfo)
         assert_type(await schedule.trigger(), Handle[Any])
         assert_type(await engine.schedules.list(), list[perdure.ScheduleInfo])
+        ingest = perdure.Queue("ingest", concurrency=5, rate=perdure.Rate(100, per=60), fairness="key")
+        queued = await engine.start(
+            count("x"), queue=ingest, key="t", priority=3, dedup="d", debounce=1, debounce_max=9
+        )
+        assert_type(queued, Handle[int])
+        assert_type(
+            await engine.start_many([count("a")], queue="ingest", keys=["t"], dedups=[None]),
+            list[Handle[int]],
+        )
+        assert_type(await engine.queues.list(), list[perdure.QueueInfo])
+        assert_type(await engine.queues.get(ingest), perdure.QueueInfo | None)
+        assert_type(await engine.queues.set("ingest", concurrency=None), perdure.QueueInfo)
+        await engine.queues.drain(ingest, wait=True)
 
 
 assert_type(perdure.run(research("x"), url="memory:"), Report)
