@@ -117,6 +117,52 @@ SAMPLES: list[Event] = [
     ev.RunCancelled(at=8.0, unread=(3,)),
     ev.RunTerminated(at=8.0, reason="stop now", failure=_FAILURE, unread=(3, 5)),
     ev.RunContinued(at=1.0, workflow="app.counts", input=b"[[7],{}]"),
+    ev.StepSent(
+        at=2.0,
+        step="app.render#1",
+        attempt=1,
+        queue="gpu",
+        run="r-1/app.render#1@0a1b",
+        fingerprint=bytes(range(16)),
+    ),
+    ev.ErrandEnded(
+        3.0, "app.render#1", "r-1/a", 1, 2.0, result=b'"x"', emitted=True, detail=b"7", detail_at=2.5
+    ),
+    ev.ErrandEnded(
+        3.0,
+        "app.render#1",
+        "r-1/a",
+        2,
+        2.0,
+        failure=_INNER,
+        kinds=("builtins.ValueError",),
+        http_status=429,
+        retry_after=1.5,
+    ),
+    ev.ErrandEnded(
+        3.0, "app.render#1", "r-1/a", 2, 2.0, failure=_INNER, doubt="its worker was lost", gives_up=True
+    ),
+    ev.StepDelayed(3.0, step="app.ask#1", until=9.5, limit="openai:gpt"),
+    ev.StepDelayed(3.0, "app.ask#1", 9.5, "openai:gpt", failure=_FAILURE, started_at=2.0),
+    ev.PublicationAwaited(3.0, "event:1", "order.paid"),
+    ev.PublicationAwaited(
+        3.0,
+        "1.2/event:1",
+        "order.paid",
+        where='{"customer":"c-7"}',
+        since=1.0,
+        after=7,
+        timeout=60.0,
+        reused=True,
+    ),
+    ev.PublicationArrived(4.0, "event:1", "order.paid", 1700000000000000, 3.5, payload=b"{}", key="o-7"),
+    ev.PublicationArrived(4.0, "event:1", "order.paid", 8, 3.5, unread="it isn't an Order", reused=True),
+    ev.PublicationGivenUp(5.0, "event:1"),
+    ev.Published(5.0, "publish:1", "order.paid", payload=b"1"),
+    ev.Published(5.0, "publish:2", "order.paid", key="k", fingerprint=bytes(range(16))),
+    ev.RunStarted(
+        1.0, "m.w", b"[[1],{}]", b"seed", heard=ev.Heard(1.0, {"order.paid": 7}, event="order.paid")
+    ),
 ]
 
 
