@@ -11,6 +11,8 @@ import signal
 
 import pytest
 
+from helpers.memory import folder_in_memory
+
 try:
     from hypothesis import HealthCheck, settings
 except ImportError:  # throw-away environments may lack it
@@ -29,6 +31,9 @@ else:
 if os.environ.get("PERDURE_TEST_HICCUPS"):
     from helpers.hiccups import hiccups as hiccups
 
+
+if (folder := folder_in_memory(4 << 30)) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)  # pytest's name for where `tmp_path` is
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start background jobs deaf to Ctrl-C. The programs that tests interrupt mustn't inherit that.

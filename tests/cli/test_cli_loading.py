@@ -68,7 +68,8 @@ def test_a_path_instead_of_a_module(cli, target):
 
 def test_a_worker_for_modules_without_workflows(cli, monkeypatch):
     (cli.folder / "bare.py").write_text("")
-    monkeypatch.setattr("perdure.cli.worker.workflow_names", list)
+    for names in ("workflow_names", "step_names"):  # this process knows those of all tests
+        monkeypatch.setattr(f"perdure.cli.worker.{names}", list)
     assert "no workflow in bare" in cli.fails("worker", "bare")
 
 

@@ -1,7 +1,7 @@
 """A real PostgreSQL for tests: servers in temporary folders, and empty databases for whoever asks.
 
 PERDURE_TEST_POSTGRES names a server that is there already; tests that restart servers start their own anyhow. Ours
-live in memory where the machine has a folder for that: tests kill processes, never the machine.
+live in memory where the machine has room for that: tests kill processes, never the machine.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 
 import psycopg
 
+from helpers.memory import folder_in_memory
+
 _numbers = itertools.count(1)
 _ports = itertools.cycle(range(20))
 _idle: list[str] = []  # databases that nobody uses, without rows
@@ -40,7 +42,7 @@ class Server:
     """
 
     def __init__(self, *, binaries: Path | None = None, folder: Path | None = None, **settings: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="perdure-pg-", dir=folder or _memory()))
+        self.folder = Path(tempfile.mkdtemp(prefix="perdure-pg-", dir=folder or folder_in_memory()))
         self.port = _free_port()
         self._bin = binaries or _binaries()
         self._user = _user_for(self.folder, self._bin)
@@ -114,11 +116,6 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-
-
-def _memory() -> str | None:
-    folder = Path("/dev/shm")
-    return str(folder) if folder.is_dir() and shutil.disk_usage(folder).free > 2 << 30 else None
 
 
 def _binaries() -> Path:
