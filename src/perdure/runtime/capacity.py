@@ -14,7 +14,6 @@ from perdure.runtime.definitions import StepDefinition, drivable, step_named
 from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
 
-
 #: With room for so many errands they are claimed together with the runs, by one statement and in one order.
 TOGETHER_MIN = 32
 
@@ -46,7 +45,7 @@ class Capacity:
         self._steps.freed = freed
 
     def shares(self, limit: int) -> list[Share]:
-        """What may be claimed, at most `limit` of each: runs and errands together while there is much room for these."""
+        """What to claim, at most `limit` of each; runs and errands together while there is much room for these."""
         names = drivable(self.queues)
         errands = [name for name in names if step_of(name) is not None]
         if not errands:

@@ -4,7 +4,8 @@ Every verb is one transaction: when it returns, what it did is durable and visib
 it raises StoreUnavailableError nothing of it has happened. A store that can't know whether its commit
 succeeded finds out by itself (it repeats the work, recognising appends by their attempt number) before
 it answers. Only a disk whose I/O errors don't end can keep a SQLite file from finding out: then nothing of it
-shows as long as this process lives, and after that it may have happened. `perdure.testing.conformance` states all of this as tests.
+shows as long as this process lives, and after that it may have happened. `perdure.testing.conformance` states all of
+this as tests.
 
 A store object belongs to the event loop that opened it; its verbs are called from that loop only.
 """
