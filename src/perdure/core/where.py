@@ -73,7 +73,7 @@ def told(text: str) -> str:
 
 def _told(value: Any) -> str:
     if isinstance(value, list):
-        return " or ".join(map(_told, cast("list[Any]", value)))
+        return " or ".join(map(_told, cast("Sequence[Any]", value)))
     return value if isinstance(value, str) else _encode(value).decode()
 
 
