@@ -339,6 +339,15 @@ def test_an_annotation_knows_the_names_around_its_function():
     assert codec(annotation, owner=fetch).record(fetch())[1] == Local(1)
 
 
+class Shelf:
+    def top(self) -> Point:
+        return Point(1)
+
+
+def test_an_annotation_of_a_bound_method_knows_the_names_of_its_module():
+    assert codec("Point", owner=Shelf().top).record(Shelf().top())[1] == Point(1)
+
+
 def test_encode_alone_needs_no_type():
     assert codec("Nowhere").encode({"when": dt.date(2020, 1, 1)}) == b'{"when":"2020-01-01"}'
     with pytest.raises(NotSerializableError, match="complex"):

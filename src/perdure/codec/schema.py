@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
-from types import FunctionType, SimpleNamespace
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any, NamedTuple, ParamSpecArgs, ParamSpecKwargs, TypeVar, get_origin, get_type_hints
 
 import msgspec
@@ -65,6 +65,8 @@ def resolve(annotation: Any, owner: Callable[..., Any] | None, names: Mapping[st
     if annotation is inspect.Parameter.empty:
         return Any
     function = inspect.unwrap(owner) if owner is not None else None
+    if isinstance(function, MethodType):
+        function = inspect.unwrap(function.__func__)
     known = dict(names or {})
     scope: dict[str, Any] = {}
     if isinstance(function, FunctionType):
