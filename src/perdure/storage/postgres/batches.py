@@ -18,6 +18,9 @@ from perdure.storage.records import Append, Appended, Stale
 
 #: Batches on their way at once. More only split the work into smaller commits.
 IN_FLIGHT = 3
+#: What is less than this waits for the batch on its way, if that left within so many seconds, and gathers meanwhile:
+#: a larger batch costs the server and this process less than two small ones.
+ALONGSIDE, GATHERING = 100, 0.01
 _APPENDS_MAX = 1000
 _BYTES_MAX = 8 * 1024 * 1024
 
@@ -62,6 +65,8 @@ class Batches:
         self._tasks: set[asyncio.Task[None]] = set()
         self._lone: Load | None = None  # on the quick way
         self._idle: asyncio.Future[None] | None = None
+        self._left_at = 0.0  # when the newest batch has left
+        self._later: asyncio.TimerHandle | None = None
         self.commits = 0
 
     def submit(self, batch: Sequence[Append]) -> asyncio.Future[list[Result]]:
@@ -97,10 +102,23 @@ class Batches:
 
     def _send(self) -> None:
         while self._waiting and len(self._tasks) < IN_FLIGHT:
+            if self._tasks and len(self._waiting) < ALONGSIDE and self._gathers():
+                return
             load = self._next_load()
             if not load:
                 return
             self._send_off(load)
+
+    def _gathers(self) -> bool:
+        """Whether what waits is to become more first."""
+        left = self._left_at + GATHERING - self._loop.time()
+        if left > 0 and self._later is None:
+            self._later = self._loop.call_later(left, self._gathered)
+        return left > 0
+
+    def _gathered(self) -> None:
+        self._later = None
+        self._send()
 
     def _goes_alone(self, append: Append) -> bool:
         """Send an append the quick way, if that is free and it may go."""
@@ -112,6 +130,7 @@ class Batches:
         )
 
     def _send_off(self, load: Load) -> None:
+        self._left_at = self._loop.time()
         task = self._loop.create_task(self._travel(load))
         self._tasks.add(task)
         task.add_done_callback(self._arrived)
