@@ -70,7 +70,7 @@ def expected(number: int, notes: int, bumps: int) -> dict[str, Any]:
 async def work(url: str, lease: float) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Engine(url, lease=lease, evict_after=0.5):
+    async with Engine(url, lease=lease, evict_after=0.5, max_recoveries=1000):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await stop.wait()
