@@ -20,8 +20,8 @@ import psycopg
 import perdure
 from benchmarks.workloads import RUNS, STEPS, Figures, count
 
-#: The disk drifts so much that raw commits and steps take turns several times a second.
-SLICES, SLICE = 30, 200
+#: The disk drifts, so raw commits and steps take turns; a slice is a run so long that its start and end count little.
+SLICES, SLICE = 8, 1_000
 MESSAGES = 300
 #: So much is started for the workers that what they lose at the beginning and the end doesn't count.
 FLEET_RUNS = 3_000
