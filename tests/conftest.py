@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -44,6 +45,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     if "PERDURE_URL" in os.environ:
         monkeypatch.delenv("PERDURE_URL")
+
+
+@pytest.fixture
+def no_definitions_of_others() -> Iterator[None]:
+    """Hide queues and workflows started by events that other tests' modules define: workers register them all."""
+    from perdure.runtime import definitions, queues
+
+    kept = dict(definitions._workflows), dict(queues._queues)
+    for name, definition in kept[0].items():
+        if definition.on:
+            del definitions._workflows[name]
+    queues._queues.clear()
+    yield
+    for registry, before in zip((definitions._workflows, queues._queues), kept, strict=True):
+        registry.clear()
+        registry.update(before)  # type: ignore[arg-type]
 
 
 def pytest_collection_finish() -> None:

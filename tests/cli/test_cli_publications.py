@@ -10,6 +10,8 @@ import perdure
 from perdure import Engine, events, workflow
 from perdure.runtime import definitions
 
+pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
+
 
 @workflow
 async def waits_for_payment(customer: str) -> str:

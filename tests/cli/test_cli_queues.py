@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 
+import pytest
+
 import perdure
 from perdure import Rate
 from perdure.core.queues import QueueSettings
+
+pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
 
 
 @perdure.workflow

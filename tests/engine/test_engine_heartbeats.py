@@ -291,12 +291,12 @@ def test_beating_keeps_a_step_alive(place: Place) -> None:
 
 
 def test_it_is_no_silence_when_the_loop_stood_still(memory: Place) -> None:
-    @step(heartbeat_timeout=0.1, retry=Retry(max_attempts=1))
+    @step(heartbeat_timeout=0.5, retry=Retry(max_attempts=1))
     async def beats_around_a_standstill() -> str:
-        for _ in range(3):
+        for _ in range(2):
             perdure.heartbeat()
             await asyncio.sleep(0.01)
-            time.sleep(0.3)  # as when a laptop sleeps
+            time.sleep(0.7)  # as when a laptop sleeps
         return "done"
 
     @workflow

@@ -14,6 +14,8 @@ import perdure
 from perdure import Engine, events, step, workflow
 from perdure.errors import ConfigurationError, NotSerializableError, StoreUnavailableError, UsageError
 
+pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
+
 # -- publishing -----------------------------------------------------------------------------------------
 
 
