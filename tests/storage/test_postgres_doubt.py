@@ -213,14 +213,11 @@ TELLING = {"own_changes_are_not_news", "news_are_told_together"}
 
 #: Checks that count permissions of limits: asked again after a lost reply, they are reserved twice and used once.
 RESERVING = {
+    "a_limit_is_kept_as_it_is",
     "permissions_of_one_batch_are_spaced",
     "all_stores_ask_the_same_bucket",
     "batches_on_several_limits_do_not_lock_each_other_out",
 }
-
-
-#: A turn under a rate limit whose reply got lost is taken again: what is free is counted too low then, never too high.
-TELLING |= {"a_limit_is_kept_as_it_is"}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
