@@ -36,8 +36,8 @@ acceptance: $(VENV)/.dev  ## black-box tests with real processes and real kills
 others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this machine
 	$(BIN)/python tests/other_pythons.py
 
-bench: $(VENV)/.dev  ## our figures beside the raw limits, on SQLite and PostgreSQL
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.bench  ## figures beside the raw limits and peers; PEERS=0: ours only; QUICK=1: some minutes
+	$(BIN)/python -m benchmarks $(if $(filter 0,$(PEERS)),--no-peers) $(if $(filter-out 0,$(QUICK)),--quick)
 
 soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons, a slow machine
 	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance tests/acceptance
@@ -65,4 +65,8 @@ $(VENV)/.cli: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q -e '.[dev,bench]'
 	@touch $@

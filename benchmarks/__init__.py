@@ -1,6 +1,12 @@
-"""Our figures beside the machine's raw limits, measured in the same run: `make bench`.
+"""Perdure beside the machine's raw limits and beside its peers, measured in the same run: `make bench`.
 
-Every measurement runs in a process of its own, in rounds that alternate with the raw limits (the disk drifts
-by a factor of two within an hour), and the table shows medians and the ratio to the raw limit of the same
-round. Absolute figures say little about another machine; the ratios do.
+    works.py     what is measured, how large, by whom: data
+    engines/     the works themselves, one module for each engine; each measurement is a process
+    peers.py     the environment that peers are installed into
+    rounds.py    who is measured when, and where
+    report.py    tables; plot.py: the picture
+
+Absolute figures say little about another machine: the disk alone drifts by a factor of two within an hour. So everybody
+takes turns, and ratios are taken within a round. README.md beside this file says how each engine is driven, and what
+"durable" means in it. `queues.py` stands for itself: how long a claim takes behind very long lines.
 """

@@ -1,97 +1,100 @@
-"""Runs the measurements in alternating rounds and prints a table for each store.
+"""Measures everybody on the same work, in alternating rounds, and writes tables and a picture.
 
-Usage: python -m benchmarks [--store NAME] [--rounds N] [--folder DIR] [--json FILE]
+Usage: python -m benchmarks [--quick] [--no-peers] [--store NAME] [--only NAME] [--work NAME] [--rounds N] [--out DIR]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import tables
-from benchmarks.tables import Rounds
+from benchmarks import plot, report
+from benchmarks.peers import Peers
+from benchmarks.rounds import Bench, Results, run
+from benchmarks.works import CONTENDERS, OURS_INSIDE, WORKS, Contender, Sizes, Work
 
-#: Measured in every round, raw limits and ours in turn; the others once.
-SQLITE = ("raw_commits", "sequential", "raw_batches", "concurrent", "replay", "memory")
-SQLITE_ONCE = ("fsyncs", "sleepers")
-POSTGRES = ("sequential", "concurrent", "two_workers", "messages")
-
-Measure = Callable[[str], dict[str, float]]
+ROOT = Path(__file__).parents[1]
+ENGINE_OF = {"with_dbos": "dbos", "with_absurd": "absurd", "with_restate": "restate"}
 
 
-def _measured(module: str, name: str, place: str) -> dict[str, float]:
-    """One measurement in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, name, place], check=True, stdout=subprocess.PIPE, text=True
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes and two rounds: a few minutes")
+    parser.add_argument("--no-peers", action="store_true", help="only Perdure and the raw limits")
+    parser.add_argument("--store", choices=["sqlite", "postgres", "own"], action="append", help="only these")
+    parser.add_argument(
+        "--only", metavar="CONTENDER", action="append", help="only these, such as dbos-sqlite"
     )
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
+    parser.add_argument("--work", action="append", choices=[work.key for work in WORKS], help="only these")
+    parser.add_argument("--rounds", type=int, help="default: 5, or 2 if quick")
+    parser.add_argument(
+        "--folder", type=Path, default=Path.cwd(), help="where the databases are made: the disk to measure"
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="for the results")
+    parser.add_argument("--peers-folder", type=Path, default=ROOT / ".venv-peers")
+    return parser.parse_args()
 
 
-@contextmanager
-def sqlite(folder: Path) -> Iterator[Measure]:
-    def measure(name: str) -> dict[str, float]:
-        place = tempfile.mkdtemp(prefix=f"{name}-", dir=folder)
-        try:
-            return _measured("benchmarks.workloads", name, place)
-        finally:
-            shutil.rmtree(place)
-
-    yield measure
+def _contenders(options: argparse.Namespace, missing: dict[str, str]) -> list[Contender]:
+    return [
+        one
+        for one in (*CONTENDERS, *OURS_INSIDE)
+        if (options.store is None or one.store in options.store)
+        and (options.only is None or one.key in options.only)
+        and not (one.peer and (options.no_peers or ENGINE_OF[one.module] in missing))
+    ]
 
 
-@contextmanager
-def postgres(folder: Path) -> Iterator[Measure]:
-    """A server of its own, on the disk to be measured, with the settings for durability that it comes with."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests"))
-    from helpers.postgres import Server
-
-    server = Server(folder=folder, shared_buffers="256MB", max_wal_size="1GB")
-    try:
-        yield lambda name: _measured("benchmarks.postgres", name, server.socket_url(server.new_database()))
-    finally:
-        server.remove()
-
-
-def run(measure: Measure, rounds: int, each_round: tuple[str, ...], once: tuple[str, ...] = ()) -> Rounds:
-    results: Rounds = {}
-    for number in range(rounds):
-        for name in each_round:
-            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
-            results.setdefault(name, []).append(measure(name))
-    for name in once:
-        print(f"once: {name}", file=sys.stderr)
-        results[name] = [measure(name)]
-    return results
+def _plan(options: argparse.Namespace, chosen: list[Contender]) -> list[tuple[Work, Sizes, list[Contender]]]:
+    plan = []
+    for work in WORKS:
+        sizes = work.quick if options.quick else work.full
+        if sizes is None or (options.work and work.key not in options.work):
+            continue
+        if contenders := report.contenders_of(work, chosen):
+            plan.append((work, sizes, contenders))
+    return plan
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--store", choices=["sqlite", "postgres"], help="only this one")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--folder", type=Path, default=Path.cwd(), help="where the databases are: the disk to measure"
+    options = _options()
+    rounds = options.rounds or (2 if options.quick else 5)
+    peers = Peers(options.peers_folder)
+    if not options.no_peers:
+        peers.install()
+    chosen = _contenders(options, peers.missing)
+    if not any(one.peer for one in chosen):
+        print("no peer takes part: ours only", file=sys.stderr)
+    results = Results()
+    # short: the name of a Unix socket has to fit in it
+    with (
+        tempfile.TemporaryDirectory(prefix=".bench-", dir=options.folder) as folder,
+        Bench(Path(folder), peers) as bench,
+    ):
+        Path(folder).chmod(0o755)  # PostgreSQL's user has to enter it
+        try:
+            run(bench, _plan(options, chosen), rounds, results)
+        except KeyboardInterrupt:
+            print("interrupted: what was measured until now is written", file=sys.stderr)
+    _write(options, results, rounds, peers)
+
+
+def _write(options: argparse.Namespace, results: Results, rounds: int, peers: Peers) -> None:
+    versions = {} if options.no_peers else peers.versions()
+    text = report.markdown(
+        results, rounds=rounds, quick=options.quick, versions=versions, left_out=peers.missing
     )
-    parser.add_argument("--json", type=Path, help="write every single figure there, too")
-    options = parser.parse_args()
-    results: dict[str, Rounds] = {}
-    if options.store != "postgres":
-        with sqlite(options.folder) as measure:
-            results["sqlite"] = run(measure, options.rounds, SQLITE, SQLITE_ONCE)
-        print(tables.sqlite(results["sqlite"]), flush=True)
-    if options.store != "sqlite":
-        with postgres(options.folder) as measure:
-            results["postgres"] = run(measure, options.rounds, POSTGRES)
-        print(tables.postgres(results["postgres"]))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.md").write_text(text)
+    told = {"quick": options.quick, "rounds": rounds, "versions": versions, **asdict(results)}
+    (options.out / "results.json").write_text(json.dumps(told, indent=1))
+    print(text)
+    if not plot.draw(results, options.out / "results.svg"):
+        print("no picture: pip install 'perdure[bench]', and measure peers, too", file=sys.stderr)
 
 
 if __name__ == "__main__":
