@@ -17,7 +17,7 @@ from perdure import Engine, Queue, Rate, step, workflow
 
 #: In any second so many begin.
 BEGIN, PER = 30, 1.0
-NARROW = Queue("narrow", concurrency=6, per_worker=4, per_key=2, rate=Rate(BEGIN, per=PER), fairness="key")
+NARROW = Queue("straits", concurrency=6, per_worker=4, per_key=2, rate=Rate(BEGIN, per=PER), fairness="key")
 
 
 def write(what: str, key: str) -> None:

@@ -464,7 +464,7 @@ def test_a_limit_under_which_it_would_begin_after_its_deadline_fails_it(place: P
     run(main)
 
 
-NARROW = perdure.Queue("narrow", concurrency=2)
+NARROW = perdure.Queue("narrow-steps", concurrency=2)
 AT_ONCE: list[int] = []
 
 

@@ -8,10 +8,12 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
+import perdure
 from helpers.faulty_disk import FaultyDisk
 from perdure.errors import (
     ConfigurationError,
@@ -23,7 +25,9 @@ from perdure.errors import (
 from perdure.storage.migrate import load_migrations
 from perdure.storage.sql import load_queries
 from perdure.storage.sqlite import SqliteStore
-from perdure.storage.sqlite.connection import open_database
+from perdure.storage.sqlite.connection import MIGRATIONS, open_database
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.migrating import is_ready, migrate
 
 
 def opened(path: Path, disk: FaultyDisk | None = None) -> None:
@@ -219,3 +223,26 @@ def test_an_unopened_store_says_so(tmp_path: Path) -> None:
     for use in uses:
         with pytest.raises(StoreUnavailableError, match=r"isn't open yet: await store\.open\(\)"):
             use()
+
+
+def test_another_process_makes_the_schema_while_this_one_looks_for_it(tmp_path: Path) -> None:
+    """What tells a new file from somebody else's is read bit by bit, and must be one picture all the same."""
+    path = str(tmp_path / "new.db")
+    connection = apsw.Connection(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+
+    class Overtaken(Database):
+        overtakers = 0
+
+        def pragma(self, name: str, value: int | str | None = None) -> Any:
+            found = super().pragma(name, value)
+            if name == "application_id" and not self.overtakers:
+                self.overtakers += 1
+                open_database(path).connection.close()
+            return found
+
+    db = Overtaken(connection, load_queries(Path(perdure.__file__).parent / "storage/sqlite/queries"))
+    migrate(db, path, MIGRATIONS)
+    assert db.overtakers == 1
+    assert is_ready(db, path, MIGRATIONS)
+    connection.close()

@@ -110,11 +110,7 @@ def _prepare(db: Database, path: str, migrations: Sequence[Migration]) -> None:
             f"The database {path} can't be written: the file, its directory or the file system is "
             f"read-only. Make it writable for this user, or use another path."
         )
-    db.begin("BEGIN")  # one snapshot: another process may be creating the schema right now
-    try:
-        ready = is_ready(db, path, migrations)
-    finally:
-        db.roll_back()
+    ready = is_ready(db, path, migrations)
     # In WAL mode EXTRA is FULL; until the file is in WAL mode it also syncs the directory.
     db.pragma("synchronous", "EXTRA")
     db.pragma("journal_mode", "WAL")

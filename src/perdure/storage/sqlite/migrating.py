@@ -28,8 +28,13 @@ def is_ready(db: Database, path: str, migrations: Sequence[Migration]) -> bool:
         NotADatabaseError: it is something else.
         NewerSchemaError: only newer code can use it.
     """
-    version, known = _version(db, path), migrations[-1].version
-    oldest = db.value("oldest_code", {"version": str(version)}) if version > known else None
+    known = migrations[-1].version
+    db.begin("BEGIN")  # one snapshot: another process may be creating the schema right now
+    try:
+        version = _version(db, path)
+        oldest = db.value("oldest_code", {"version": str(version)}) if version > known else None
+    finally:
+        db.roll_back()
     return usable(path, version, oldest, known)
 
 
@@ -39,7 +44,10 @@ def migrate(db: Database, path: str, migrations: Sequence[Migration]) -> None:
     Raises:
         OlderWorkersError: workers are up whose code couldn't use it afterwards.
     """
-    while (version := _version(db, path)) < migrations[-1].version:
+    while not is_ready(db, path, migrations):
+        version = _pragma(db, "user_version")
+        if version >= migrations[-1].version:
+            continue  # another process was faster; look whether this code can still use it
         migration = migrations[version]
         if version:  # of a new file there is nothing to tell
             logger.info("%s: migrating to schema version %d", path, migration.version)
@@ -50,11 +58,8 @@ def migrate(db: Database, path: str, migrations: Sequence[Migration]) -> None:
 
 
 def _version(db: Database, path: str) -> int:
-    """The file's schema version, 0 for a new file."""
-    application = db.pragma("application_id")
-    version = db.pragma("user_version")
-    assert isinstance(application, int)
-    assert isinstance(version, int)
+    """The file's schema version, 0 for a new file. To be asked in a transaction: it is told by several reads."""
+    application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
     if application == 0 and version == 0 and db.value("is_empty"):
         return 0
     if application != APPLICATION_ID:
@@ -63,6 +68,12 @@ def _version(db: Database, path: str) -> int:
             f"keeps its runs in a file of its own: give it another path."
         )
     return version
+
+
+def _pragma(db: Database, name: str) -> int:
+    value = db.pragma(name)
+    assert isinstance(value, int)
+    return value
 
 
 def _step(db: Database, path: str, migration: Migration, sql: str, *, last: bool = False) -> int:
