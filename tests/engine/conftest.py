@@ -26,6 +26,7 @@ ALWAYS = frozenset(
         "continue_as",
         "engine_callbacks",
         "engine_children",
+        "engine_costs",
         "engine_crashes",
         "engine_draining",
         "engine_elsewhere",

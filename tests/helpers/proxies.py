@@ -19,6 +19,7 @@ class Proxy:
         lose_reply_to: asked for each request whether the connection is to be cut instead of replying to it.
         lose_reply: asked for each reply whether the connection is to be cut instead of passing it on.
         refuses: new connections are cut at once.
+        hears: is told of all that clients send, with something that stands for the connection.
     """
 
     def __init__(self, port: int) -> None:
@@ -29,6 +30,7 @@ class Proxy:
         self.lose_reply_to: Callable[[bytes], bool] | None = None
         self.lose_reply: Callable[[bytes], bool] | None = None
         self.refuses = False
+        self.hears: Callable[[object, bytes], None] | None = None
         self.cuts = 0
         self.swallowed = 0
 
@@ -120,6 +122,8 @@ class _Link:
 
     async def _requests(self) -> None:
         while data := await self._client[0].read(1 << 16):
+            if self._proxy.hears is not None:
+                self._proxy.hears(self, data)
             lost = self._proxy.lose_reply_to
             if lost is not None and lost(data):
                 self._doomed = True
