@@ -1,4 +1,4 @@
-"""The picture: one panel for each work that peers do, too; bars on a logarithmic scale, one for each contender."""
+"""The picture: one panel for each work that peers do, too; bars from zero, one for each contender."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def draw(results: Results, path: Path) -> bool:
         return False
     columns = 2
     rows = -(-len(panels) // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(12, 2.3 * rows), squeeze=False)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(12, 2.1 * rows), squeeze=False)
     for axis, (work, measure, bars) in zip(axes.flat, panels, strict=False):
         labels, values, colours = zip(*bars, strict=True)
         drawn = axis.barh(labels, values, color=colours)
         axis.bar_label(drawn, [f" {value:,.{measure.digits}f}" for value in values], fontsize=8)
-        axis.set_xscale("log")
-        axis.margins(x=0.2)
+        axis.margins(x=0.12)
+        axis.set_xticks([])
         axis.invert_yaxis()
         axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
         better = "more is better" if measure.better == "higher" else "less is better"
         axis.set_title(f"{results.titles[work.key]}: {measure.label} ({better})", fontsize=9, loc="left")
     for axis in list(axes.flat)[len(panels) :]:

@@ -56,8 +56,9 @@ def markdown(
     if beaten := list(_comparisons(results)):
         parts += [
             "## How many times better Perdure is",
-            "Median of the rounds' ratios, with the least and the most. Below 1, the other one is better.",
-            _table(("work", "figure", "Perdure on", "beside", "times"), beaten),
+            "Median of the rounds' ratios (with the least and the most). Below 1 the other one is better; of a store "
+            "alone, Perdure reaches that share.",
+            _table(("work", "", *_rival_heads()), beaten),
         ]
     if inside := list(_inside(results)):
         parts += ["## Perdure alone", _table(("work", "figure", "store", "measured"), inside)]
@@ -125,24 +126,30 @@ def _inside(results: Results) -> Iterator[tuple[str, ...]]:
                     yield results.titles[work.key], figure.label, LABELS[contender], _shown(value, figure)
 
 
+def _rival_heads() -> list[str]:
+    return [
+        f"{ours.split('-')[1]} / {LABELS[theirs]}" for ours, rivals in RIVALS.items() for theirs in rivals
+    ]
+
+
 def _comparisons(results: Results) -> Iterator[tuple[str, ...]]:
     for work in WORKS:
         for figure in work.figures:
-            for ours, rivals in RIVALS.items():
-                for theirs in rivals:
-                    if found := ratios(results, work.key, ours, theirs, figure):
-                        yield (
-                            results.titles[work.key],
-                            figure.label,
-                            ours.split("-")[1],
-                            LABELS[theirs],
-                            _times(found),
-                        )
+            cells = [
+                _times(ratios(results, work.key, ours, theirs, figure))
+                for ours, rivals in RIVALS.items()
+                for theirs in rivals
+            ]
+            if any(cells):
+                yield (results.titles[work.key], figure.label, *cells)
 
 
 def _times(found: Sequence[float]) -> str:
+    if not found:
+        return ""
     middle, least, most = statistics.median(found), min(found), max(found)
-    return f"{_two_digits(middle)} ({_two_digits(least)} - {_two_digits(most)})"
+    told = _two_digits(middle)
+    return told if len(found) == 1 else f"{told} ({_two_digits(least)} - {_two_digits(most)})"
 
 
 def _two_digits(value: float) -> str:

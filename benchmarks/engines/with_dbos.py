@@ -125,7 +125,7 @@ def launch(place: str) -> None:
         "notification_listener_polling_interval_sec": 0.001,
     }
     if "://" in place:
-        config["max_executor_threads"] = 16
+        config["max_executor_threads"] = 40
         config["system_database_url"] = place.replace("postgresql://", "postgresql+psycopg://", 1)
     else:
         config["max_executor_threads"] = 1
