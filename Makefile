@@ -28,10 +28,12 @@ lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
 		$(BIN)/mypy & mypy=$$!; $(BIN)/pyright; pyright=$$?; wait $$mypy && exit $$pyright
 
 unit: $(VENV)/.dev  ## all tests but those that kill processes
-	$(BIN)/pytest -q -n $(WORKERS) -m "not acceptance"
+	$(BIN)/pytest -q -n $(WORKERS) -m "not acceptance" || \
+		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py -m "not acceptance"; }
 
 acceptance: $(VENV)/.dev  ## black-box tests with real processes and real kills
-	$(BIN)/pytest -q -n $(WORKERS) -m acceptance tests/acceptance
+	$(BIN)/pytest -q -n $(WORKERS) -m acceptance tests/acceptance || \
+		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py -m acceptance tests/acceptance; }
 
 others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this machine
 	$(BIN)/python tests/other_pythons.py
