@@ -1,8 +1,8 @@
 """Tries the few tests that have just failed once more, one at a time, and tells of those that pass now.
 
 On two busy cores real servers and processes are late now and then, in ways that no test expects yet. A test that passes
-only alone is a defect all the same, of the test or of what it tests; what it printed when it failed is to be read. So `make test`
-tells of it and goes on, and `make soak` doesn't try again.
+only alone is a defect all the same, of the test or of what it tests; what it printed when it failed is to be read.
+So `make test` tells of it and goes on, and `make soak` doesn't try again.
 
 python tests/once_more.py [arguments of pytest, as in the run that failed]
 """
