@@ -83,7 +83,7 @@ def passes(version: str, python: str, workers: int) -> bool:
         commands.append([python, "-m", "venv", str(folder)])
     pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     commands.append([*pip, *REQUIREMENTS])
-    tests = [own, "-m", "pytest", "-q", "-n", str(workers), "-m", "not acceptance"]
+    tests = [own, "-m", "pytest", "-q", "-n", str(workers), "-m", "not acceptance", "-p", "no:cacheprovider"]
     commands.append(tests if os.environ.get("PERDURE_SOAK") else [*tests, *SHORT])
     told = f"\nPython {version}\n"
     for command in commands:
