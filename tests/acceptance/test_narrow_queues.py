@@ -33,6 +33,14 @@ def lines(world: World) -> list[dict[str, Any]]:
     return [json.loads(line) for line in world.ledger.read_bytes().splitlines() if line.endswith(b"}")]
 
 
+def at_work(found: list[dict[str, Any]]) -> set[int]:
+    """The processes in which a body is there."""
+    there = Counter[int]()
+    for line in found:
+        there[line["pid"]] += 1 if line["what"] == "begin" else -1
+    return {pid for pid, bodies in there.items() if bodies}
+
+
 def fullest(found: list[dict[str, Any]], killed: dict[int, float]) -> tuple[int, int, int]:
     """The most bodies that were there at one moment: in all, of one key, in one process.
 
@@ -98,8 +106,14 @@ def test_limits_hold_while_processes_are_killed(either: World, figure: Callable[
                 async def further(number: int = number) -> bool:
                     return len(lines(world)) > 4 * RUNS * (number + 1) / (KILLS + 2)
 
+                async def working() -> bool:
+                    return bool(at_work(lines(world)) & {worker.pid for worker in workers})
+
                 await until(further)
-                victim = workers.pop(chance.randrange(3))
+                await until(working)  # so that there is something to take over
+                busy = at_work(lines(world))
+                victim = chance.choice([worker for worker in workers if worker.pid in busy] or workers)
+                workers.remove(victim)
                 killed[victim.pid] = victim.kill()
                 workers.append(start_worker(world))
             async with asyncio.timeout(600 if SOAK else 180):
