@@ -56,6 +56,7 @@ class Claims:
         self._spread = spread
         self._waits = False
         self._freed = False
+        self._evicting = 1  # how many runs are to make room, if there is none
         self._poked = asyncio.Event()
         self._stopped = False
         self._next_claim: Alarm | None = None
@@ -92,19 +93,24 @@ class Claims:
                 self._timers.at(self._clock() + RETRY_AFTER, self.poke)
 
     async def _claim(self) -> None:
-        if self._residency.room() < CLAIM_MAX // 4:
-            self._residency.make_room()
+        room = self._residency.room()
+        if room == 0 or (self._evicting > 1 and room < CLAIM_MAX // 4):
+            # one, to see whether anything is due at all, then more and more as long as that doesn't suffice
+            self._residency.make_room(self._evicting)
         limit = min(CLAIM_MAX, self._residency.room())
         if limit == 0:
             self._claim_at(self._clock() + 0.05)
             return
         self._waits = self._freed = False
+        evicting, self._evicting = self._evicting, 1
         for share in self._capacity.shares(limit):
-            await self._claim_share(share)
+            if await self._claim_share(share):
+                self._evicting = evicting * 2
         if self._waits and self._freed:  # perhaps after these claims had counted
             self.poke()
 
-    async def _claim_share(self, share: Share) -> None:
+    async def _claim_share(self, share: Share) -> bool:
+        """Whether it has taken all that there was room for."""
         claimed = await self._store.claim(
             self._worker(),
             workflows=share.workflows,
@@ -120,8 +126,10 @@ class Claims:
             self._taken()
         if len(claimed.rows) == share.room:
             self.poke()
-        elif claimed.next_at is not None:
+            return True
+        if claimed.next_at is not None:
             self._claim_at(claimed.next_at + self._spread())
+        return False
 
     def _claim_at(self, due: float) -> None:
         """Claim again at `due`, or earlier if that is planned already."""

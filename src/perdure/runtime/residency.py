@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
+from heapq import nsmallest
+from math import inf
 
 from perdure.core import events as ev
 from perdure.core.commands import Operation, RunStep
@@ -24,6 +26,9 @@ NOTE_AFTER = 0.1
 
 #: A run whose next wake-up is nearer than this isn't worth evicting, in seconds.
 EVICT_MARGIN = 1.0
+
+#: Runs that wake up within so many seconds are the last that have to make room.
+SOON = 30.0
 
 
 class Residency:
@@ -60,17 +65,17 @@ class Residency:
         """How many more runs fit in memory."""
         return max(0, self._max_resident - len(self.drivers))
 
-    def make_room(self) -> None:
-        """Evict the runs idle longest, a tenth of all at a time."""
+    def make_room(self, runs: int) -> None:
+        """Evict so many runs, a tenth of all at most: those idle longest, and only if need be such as soon go on."""
         now = self._clock()
-        idle = [
-            driver
-            for driver in self.drivers.values()
+        idle: list[tuple[float, float, int, Driver]] = []
+        for driver in self.drivers.values():
+            due = driver.work.next_due()
             # what is due goes on in a moment; evicted now, it would be claimed and evicted again, for ever
-            if driver.idle() and ((due := driver.work.next_due()) is None or due > now)
-        ]
-        idle.sort(key=_last_active)
-        for driver in idle[: max(1, self._max_resident // 10)]:
+            if driver.idle() and (due is None or due > now):
+                latest_first = -inf if due is None or due > now + SOON else -due
+                idle.append((latest_first, driver.last_active, driver.number, driver))
+        for *_, driver in nsmallest(min(runs, max(1, self._max_resident // 10)), idle):
             self._evict(driver)
 
     def _interval(self) -> float:
@@ -133,7 +138,3 @@ class Residency:
         self._evictions.cancel()
         self._notes.cancel()
         self._watched.clear()
-
-
-def _last_active(driver: Driver) -> float:
-    return driver.last_active
