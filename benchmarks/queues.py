@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from perdure.core.queues import QueueSettings
 from perdure.core.rates import Rate
+from perdure.storage.chain import links
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append
 from perdure.storage.urls import store_for
@@ -40,8 +41,8 @@ QUEUES: dict[str, tuple[QueueSettings, int, int]] = {
     "fair, as many keys as a tenth of the line": (QueueSettings(concurrency=1000, fairness="key"), -10, 1),
 }
 
-_COLUMNS = """run, id, workflow, status, queue, fingerprint, seq, epoch, created_at, updated_at, wake_at, semantics,
-    on_parent_close, key, priority, lane, rank"""
+_COLUMNS = """run, id, workflow, status, queue, fingerprint, seq, chain, epoch, created_at, updated_at, wake_at,
+    semantics, on_parent_close, key, priority, lane, rank"""
 
 
 def _columns(queue: str, base: int, size: int, blob: str) -> str:
@@ -57,7 +58,7 @@ def _columns(queue: str, base: int, size: int, blob: str) -> str:
     lane, rank = key if settings.keyed else "''", priority if settings.priority else "0"
     if not settings.limited:
         lane = rank = "NULL"
-    return f"""{base} + n, '{queue}-' || ({base} + n), 'w', 'queued', '{queue} {size}', {blob}, 1, 0, 1.0, 1.0,
+    return f"""{base} + n, '{queue}-' || ({base} + n), 'w', 'queued', '{queue} {size}', {blob}, 1, 0, 0, 1.0, 1.0,
         1.0 + n * 0.000001, 1, 'cancel', {key}, {priority}, {lane}, {rank}"""
 
 
@@ -105,7 +106,16 @@ async def _measure(store: Store, queue: str) -> dict[str, float]:
             assert claimed.rows, "somebody is in line, and slots are free"
             await store.append(
                 [
-                    Append(row.run, row.seq, row.epoch, number, [b"end"], time.time(), status="completed")
+                    Append(
+                        row.run,
+                        row.seq,
+                        row.epoch,
+                        number,
+                        [b"end"],
+                        time.time(),
+                        links(row.chain, [b"end"]),
+                        status="completed",
+                    )
                     for number, row in enumerate(claimed.rows, time.time_ns() & (2**62 - 1))
                 ]
             )

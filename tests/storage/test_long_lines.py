@@ -37,14 +37,14 @@ LINES: dict[str, tuple[QueueSettings, str, str, str, str]] = {
     "later": (QueueSettings(concurrency=10), "NULL", "0", "''", "-2000000000"),
 }  # fmt: skip
 
-COLUMNS = """run, id, workflow, status, queue, fingerprint, seq, epoch, created_at, updated_at, wake_at, semantics,
-    on_parent_close, key, priority, lane, rank"""
+COLUMNS = """run, id, workflow, status, queue, fingerprint, seq, chain, epoch, created_at, updated_at, wake_at,
+    semantics, on_parent_close, key, priority, lane, rank"""
 
 
 def values(kind: str, size: int, base: int, blob: str) -> str:
     _, key, priority, lane, rank = LINES[kind]
     wake_at = f"n / {float(size)}" if kind != "later" else f"n / {float(size)} + 100.0"
-    text = f"""{base} + n, '{kind}{size}-' || n, 'w', 'queued', '{kind}{size}', {blob}, 1, 0, 0.0, 0.0, {wake_at}, 1,
+    text = f"""{base} + n, '{kind}{size}-' || n, 'w', 'queued', '{kind}{size}', {blob}, 1, 0, 0, 0.0, 0.0, {wake_at}, 1,
         'cancel', {key}, {priority}, {lane}, {rank}"""
     return text.format(half=size // 2)
 

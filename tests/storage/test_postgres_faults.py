@@ -15,6 +15,7 @@ from helpers.postgres import Server
 from helpers.proxies import Proxy
 from perdure.core.status import Status
 from perdure.errors import StoreUnavailableError
+from perdure.storage.chain import link
 from perdure.storage.effects import StepDetail
 from perdure.storage.postgres import PostgresStore, attempts
 from perdure.storage.postgres.connection import CONNECTIONS
@@ -383,8 +384,11 @@ def test_appends_of_one_run_keep_their_order_through_restarts(server: Server) ->
         async with bench_on(server.url(server.new_database())) as bench:
             row = await bench.make("a", owner=await bench.worker())
             futures: list[asyncio.Future[Any]] = []
+            chain = row.chain
             for number in range(200):
-                change = Append(row.run, number + 1, row.epoch, bench.next_attempt(), [b"%d" % number], NOW)
+                event = b"%d" % number
+                chain = link(chain, event)
+                change = Append(row.run, number + 1, row.epoch, bench.next_attempt(), [event], NOW, [chain])
                 futures.append(bench.store.append([change]))
                 if number == 100:
                     await asyncio.to_thread(server.restart)

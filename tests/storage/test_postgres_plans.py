@@ -85,9 +85,9 @@ def test_claims_dont_look_at_all_that_is_queued(server: Server) -> None:
 
 #: Ten times so many runs as others have, of two workflows.
 QUEUED = f"""
-INSERT INTO perdure.runs (run, id, workflow, wake_at, status, queue, fingerprint, seq, epoch, created_at, updated_at,
-                          semantics, on_parent_close)
-SELECT n, 'q' || n, (ARRAY['a', 'b'])[1 + n % 2], {NOW} - n * 0.1, status, queue, fingerprint, seq, epoch, created_at,
-       updated_at, semantics, on_parent_close
+INSERT INTO perdure.runs (run, id, workflow, wake_at, status, queue, fingerprint, seq, chain, epoch, created_at,
+                          updated_at, semantics, on_parent_close)
+SELECT n, 'q' || n, (ARRAY['a', 'b'])[1 + n % 2], {NOW} - n * 0.1, status, queue, fingerprint, seq, chain,
+       epoch, created_at, updated_at, semantics, on_parent_close
 FROM perdure.runs, generate_series(1, {10 * RUNS}) AS n WHERE id = 'seed'
 """

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from helpers.postgres import lent_database
 from perdure.core.queues import QueueSettings
 from perdure.core.rates import Rate
+from perdure.storage.chain import links
 from perdure.storage.memory import MemoryStore
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.protocol import Store
@@ -148,7 +149,9 @@ class Model:
         (row,) = await self.store.get([id])
         assert row is not None
         self.number += 1
-        append = Append(row.run, row.seq, row.epoch, self.number, [b"x"], self.now, **how)
+        append = Append(
+            row.run, row.seq, row.epoch, self.number, [b"x"], self.now, links(row.chain, [b"x"]), **how
+        )
         await self.store.append([append])
         del self.owned[id]
         if "release" not in how:

@@ -117,9 +117,9 @@ def test_claiming_needs_no_sorting_of_what_is_due(db: Database) -> None:
     db.connection.execute(
         """
         WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000)
-        INSERT INTO runs (id, workflow, status, queue, fingerprint, seq, epoch, created_at, updated_at,
+        INSERT INTO runs (id, workflow, status, queue, fingerprint, seq, chain, epoch, created_at, updated_at,
                           wake_at, semantics, on_parent_close)
-        SELECT 'r' || n, 'w' || (n % 3), 'queued', 'q' || (n % 2), x'', 1, 0, 0, 0, n, 1, 'cancel' FROM n
+        SELECT 'r' || n, 'w' || (n % 3), 'queued', 'q' || (n % 2), x'', 1, 0, 0, 0, 0, n, 1, 'cancel' FROM n
         """
     )
     db.commit()

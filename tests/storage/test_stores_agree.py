@@ -22,6 +22,7 @@ from perdure.core.queues import QueueSettings
 from perdure.core.rates import Rate
 from perdure.core.status import Status
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
+from perdure.storage.chain import links
 from perdure.storage.memory import MemoryStore
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.protocol import Store
@@ -259,7 +260,13 @@ async def batch_of(store: Store, wanted: Sequence[Any], keys: Keys) -> list[Appe
             if fields["successor"] is not None:
                 given["successor"] = Successor(keys.new_run(fields["successor"].run))
             batch.append(
-                Append(run=row.run, expected=row.seq + seq_off, epoch=row.epoch + epoch_off, **given)
+                Append(
+                    run=row.run,
+                    expected=row.seq + seq_off,
+                    epoch=row.epoch + epoch_off,
+                    links=links(row.chain, given["events"]),
+                    **given,
+                )
             )
     return batch
 

@@ -14,7 +14,7 @@ from perdure.api.runinfo import RunInfo, run_info
 from perdure.api.sent import with_errands
 from perdure.api.talking import Addressed
 from perdure.api.why import why
-from perdure.codec.events import decode_event, encode_event
+from perdure.codec.events import encode_event
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
 from perdure.core.attributes import AttributeValue, attributes_json, attributes_of
@@ -22,9 +22,11 @@ from perdure.core.retry import seconds
 from perdure.core.status import Status
 from perdure.core.timeline import waits, with_heartbeat
 from perdure.core.why import Why
-from perdure.errors import RunConflictError
+from perdure.errors import PerdureError, RunConflictError
 from perdure.runtime.definitions import workflow_named
 from perdure.runtime.outcomes import outcome
+from perdure.runtime.results import last_of
+from perdure.runtime.soundness import refuse_damaged
 from perdure.storage.records import Delivery
 
 R = TypeVar("R")
@@ -54,6 +56,7 @@ class Handle(Addressed, Operated[R]):
             RunFailed: an exception left the workflow; it is the `__cause__`, if it can be rebuilt here.
             RunTimedOut, RunCancelled, RunTerminated: as they say.
             TimeoutError: it hasn't ended within `timeout`.
+            DamagedHistoryError: what is stored of its result isn't what was recorded.
             UnknownRunError: no run has this id.
         """
         connection = self._connection
@@ -62,8 +65,8 @@ class Handle(Addressed, Operated[R]):
         try:
             row = await connection.row(self.id)
             if Status(row.status).final:
-                (data,) = await connection.store.last_event([row.run])
-                event = decode_event(data)
+                (newest,) = await connection.store.last_event([row.run])
+                event = last_of(self.id, newest)
             else:
                 limit = None if timeout is None else seconds(timeout, "timeout")
                 _, event = await asyncio.wait_for(waiter, limit)
@@ -72,6 +75,8 @@ class Handle(Addressed, Operated[R]):
             raise TimeoutError(msg) from None
         finally:
             connection.results.forget(self.id, waiter)
+        if isinstance(event, PerdureError):
+            raise event
         return cast("R", outcome(self.id, event, self._decode or _decoder(row.workflow)))
 
     async def status(self) -> Status:
@@ -219,6 +224,7 @@ class Handle(Addressed, Operated[R]):
         decided = choice(result=result, rerun=rerun, fail=fail, by=by, why=why)
         row = await self._connection.row(self.id)
         (history,) = await self._connection.store.load([row.run])
+        refuse_damaged(self.id, history)
         now = self._connection.clock()
         event = decision(self.id, history, step, decided, now=now)
         self._known(await self._connection.store.send(self.id, encode_event(event), now=now))

@@ -49,7 +49,8 @@ class Operated(Generic[R]):
     async def resume(self) -> None:
         """Let a paused run go on, at once; returns once that is durable.
 
-        Timers that came due meanwhile fire now. A run that isn't paused stays as it is.
+        Timers that came due meanwhile fire now. A run that is blocked because its history was damaged is looked at
+        again: it goes on if its history was mended. Any other run stays as it is.
 
         Raises:
             UnknownRunError: no run has this id.

@@ -31,7 +31,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         driven: a worker has it in memory.
         driver: the name of that worker, as far as it matters.
-        block_code: "code", "step" or "poison" of a blocked run.
+        block_code: "code", "step", "poison" or "history" of a blocked run.
         pinned_to: the version of the code that it stays with; None if it moves.
         since: wall-clock seconds, when its row was changed last.
         wake_at: when it is to be driven next.
@@ -61,7 +61,8 @@ class Cause(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "callback",
-            "event", "update"), or "queue", "worker", "code", "crashes", "pause", "start", "nothing", "ended".
+            "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause", "start", "nothing",
+            "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
         todo: what helps, as a command to type where there is one; "" if nothing needs doing.
@@ -161,6 +162,9 @@ def _blocked(facts: Facts) -> list[Cause]:
     if facts.block_code == "poison":
         todo = f"find out what kills its workers, then: perdure terminate {id}"
         return [Cause("crashes", reason, facts.since, todo=todo)]
+    if facts.block_code == "history":  # the reason says where, and how to go on from before that
+        todo = f"perdure check, bring its rows back from a backup, then: perdure resume {id}"
+        return [Cause("history", reason, facts.since, todo=todo)]
     return [Cause("nothing", reason, facts.since, todo=f"perdure terminate {id}")]
 
 

@@ -35,6 +35,7 @@
     ├── CompensationFailed            a saga couldn't undo all that was done
     ├── MapFailed                     more items of a map failed than its limits tolerate
     ├── NonDeterminismError           history and code disagree (blocks the run)
+    ├── DamagedHistoryError           the stored history isn't what was recorded (blocks the run)
     ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
     ├── TurnLimitError                workflow code span without awaiting (blocks the run)
     ├── Retryable                     raised by steps: try again
@@ -60,6 +61,7 @@ from perdure.errors.base import (
     PerdureError,
 )
 from perdure.errors.runs import (
+    DamagedHistoryError,
     NonDeterminismError,
     RunCancelled,
     RunConflictError,
@@ -127,6 +129,7 @@ __all__ = [
     "CallbackFailed",
     "CompensationFailed",
     "ConfigurationError",
+    "DamagedHistoryError",
     "DuplicateNameError",
     "DurableCallInStepError",
     "EngineClosedError",

@@ -65,5 +65,19 @@ class NonDeterminismError(PerdureError):
     """The history says one thing and the code another. Blocks the run before any new effect."""
 
 
+class DamagedHistoryError(PerdureError):
+    """The stored history of a run isn't what was recorded. Blocks the run before any new effect.
+
+    Attributes:
+        run_id: the run.
+        seq: the first event that is damaged or missing, None if it isn't about one.
+    """
+
+    def __init__(self, message: str, *, run_id: str = "", seq: int | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.seq = seq
+
+
 class TurnLimitError(PerdureError):
     """Workflow code ran longer than `turn_limit` without awaiting anything durable. Blocks the run."""

@@ -26,8 +26,10 @@ from perdure.runtime.host import Handover, Host
 from perdure.runtime.parking import why_parked
 from perdure.runtime.pausing import Pause
 from perdure.runtime.reception import Reception
+from perdure.runtime.soundness import damaged
 from perdure.runtime.takeover import FED
 from perdure.runtime.work import Work
+from perdure.storage.chain import Damage, DamageKind, links
 from perdure.storage.errands import StopErrand
 from perdure.storage.publications import OpenWait, Publish
 from perdure.storage.records import Append, Appended, BlockCode, RunRow, Stale
@@ -58,6 +60,7 @@ class Appending(Collecting):
         "_in_flight",
         "_reception",
         "_state",
+        "chain",
         "epoch",
         "gone",
         "id",
@@ -75,6 +78,7 @@ class Appending(Collecting):
         self.id = row.id
         self.epoch = row.epoch
         self.seq = row.seq
+        self.chain = row.chain
         self.queue = intern(row.queue)  # shared by the runs: each row brings texts of its own
         self.parent_op = row.parent_op
         self.gone = False
@@ -135,7 +139,9 @@ class Appending(Collecting):
         events = self._take_events()
         # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
         data = [encode_event(event) for event, _ in events]
-        append = Append(self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock())
+        append = Append(
+            self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock(), links(self.chain, data)
+        )
         if status is not None or self._children or self._consumed or self._effects:
             append = self._with_effects(append, status, release=release)
         self._in_flight = True
@@ -177,14 +183,28 @@ class Appending(Collecting):
         """What a parent hears of the run's end."""
         return told_to_parent(last, parent_op)
 
+    def _damage_of(self, result: Stale, append: Append) -> Damage | None:
+        """What an append that was refused tells of the run's history, if that is why."""
+        if self._handover is not None or result.epoch != self.epoch or result.seq == append.expected:
+            return result.damage
+        # nobody but this driver writes in its epoch
+        text = f"its row says that there are {result.seq} events, and {append.expected} were recorded"
+        return Damage(DamageKind.HEAD, None, text)
+
     def _appended(self, result: Appended | Stale, events: Batch, append: Append) -> None:
         self._in_flight = False
         if isinstance(result, Stale):
+            if (damage := self._damage_of(result, append)) is not None:
+                self.seq = result.seq
+                self.block(damaged(self.id, damage))
+                return
             self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
             return
         if result.seq >= LONG_HISTORY > self.seq and not self.definition.entity:
             logger.warning("run %s goes on, but %s", self.id, long_history(result.seq))
         self.seq = result.seq
+        if append.links:
+            self.chain = append.links[-1]
         if self._reception is not None:
             self._reception.sent()
         if append.effects and any(isinstance(effect, StopErrand) for effect in append.effects):

@@ -26,7 +26,7 @@ from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
 from perdure.core.reuse import Reuse
 from perdure.core.status import Status
-from perdure.errors import NonDeterminismError, UndecodableError
+from perdure.errors import DamagedHistoryError, NonDeterminismError, UndecodableError
 from perdure.runtime.appending import Appending
 from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.definitions import WorkflowDefinition
@@ -224,7 +224,8 @@ class Driver(Appending, TimeLimited):
         self.host.blocked(self, reason)
         if isinstance(error, NonDeterminismError | UndecodableError):  # others may be the moment's
             self.add_effect(Misfit(self.host.code))
-        self._handover = Handover(Status.BLOCKED, reason=reason, code=BlockCode.CODE)
+        code = BlockCode.HISTORY if isinstance(error, DamagedHistoryError) else BlockCode.CODE
+        self._handover = Handover(Status.BLOCKED, reason=reason, code=code)
         self.flush()
 
     def intruded(self, error: Exception) -> None:

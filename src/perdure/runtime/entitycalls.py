@@ -17,6 +17,7 @@ from perdure.errors import ReadOnlyError, RunEndedError, UnknownRunError
 from perdure.runtime.entities import EntityDefinition, last_state
 from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
+from perdure.runtime.soundness import refuse_damaged
 from perdure.runtime.updatecalls import UpdateCalls
 from perdure.storage.protocol import Store
 
@@ -101,6 +102,7 @@ class EntityCalls:
         if Status(row.status).final:
             raise RunEndedError(f"entity {run_id!r} was ended ({row.status}), and has no state any more")
         (history,) = await self._store.load([row.run])
+        refuse_damaged(run_id, history)
         return last_state(history) or definition.fresh()
 
 

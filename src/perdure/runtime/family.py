@@ -19,6 +19,7 @@ from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.driver import Driver
 from perdure.runtime.runs import new_run
 from perdure.runtime.takeover import retried_child
+from perdure.storage.chain import first_link
 from perdure.storage.effects import DeliverMessage
 from perdure.storage.protocol import Store
 from perdure.storage.records import NewRun, RunRow
@@ -179,6 +180,7 @@ def row_of(run: NewRun, key: int, epoch: int) -> RunRow:
         next=None,
         version=None,
         pinned=run.pinned,
+        chain=first_link(run.id, run.generation, run.first_event),
         key=run.key,
         priority=run.priority,
     )

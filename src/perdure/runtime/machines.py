@@ -13,6 +13,7 @@ from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.entities import from_checkpoint
 from perdure.runtime.outcomes import child_error
 from perdure.runtime.past import past_of
+from perdure.runtime.soundness import refuse_damaged
 from perdure.runtime.takeover import first_moment
 from perdure.runtime.turns import TurnInterrupt, Turns
 from perdure.storage.records import History, RunRow
@@ -35,7 +36,9 @@ async def replayed(
 
     Raises:
         NonDeterminismError, UndecodableError, TurnLimitError: the code doesn't get there.
+        DamagedHistoryError: the history isn't what was recorded.
     """
+    refuse_damaged(row.id, history)
     history = from_checkpoint(definition, history)
     machine = new_machine(row, definition, max_payload)
     machine.replaying = True

@@ -58,12 +58,10 @@ def held_back(package: Package, reason: str, now: float) -> Package:
 
 def renamed(packages: Sequence[Package], old: str, new: str) -> list[Package]:
     """These packages, with the run `old` under another id, for its children, too."""
-    return [
-        Package(
-            new if package.id == old else package.id, tuple(_retied(part, old, new) for part in package.parts)
-        )
-        for package in packages
+    tied = [
+        Package(package.id, tuple(_retied(part, old, new) for part in package.parts)) for package in packages
     ]
+    return [package.under(new) if package.id == old else package for package in tied]
 
 
 def _retied(part: AnyPart, old: str, new: str) -> AnyPart:

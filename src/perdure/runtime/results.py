@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.core.status import Status
+from perdure.errors import PerdureError, UndecodableError
 from perdure.runtime.lookout import Lookout
+from perdure.runtime.soundness import damaged
+from perdure.storage.chain import Damage
 from perdure.storage.protocol import Store
+from perdure.storage.records import RunRow
 
-Ended = tuple[Status, ev.Event]
+#: A run's status and last event, or why that can't be told.
+Ended = tuple[Status, ev.Event | PerdureError]
 
 
 class Results(Lookout[str, Ended]):
@@ -33,7 +38,20 @@ class Results(Lookout[str, Ended]):
         rows = await self._store.get(ids)
         over = [row for row in rows if row is not None and Status(row.status).final]
         events = await self._store.last_event([row.run for row in over]) if over else []
-        found = {
-            row.id: (Status(row.status), decode_event(data)) for row, data in zip(over, events, strict=True)
-        }
+        found = {row.id: _end(row, newest) for row, newest in zip(over, events, strict=True)}
         return [found.get(id) for id in ids]
+
+
+def _end(row: RunRow, newest: bytes | Damage) -> Ended:
+    """How an ended run has ended. What can't be told must not keep those from their answer who wait for others."""
+    return Status(row.status), last_of(row.id, newest)
+
+
+def last_of(id: str, newest: bytes | Damage) -> ev.Event | PerdureError:
+    """The last event of a run, or the error that says why it can't be told."""
+    if isinstance(newest, Damage):
+        return damaged(id, newest)
+    try:
+        return decode_event(newest)
+    except UndecodableError as error:
+        return error

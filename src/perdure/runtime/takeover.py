@@ -20,6 +20,7 @@ from perdure.errors import PerdureError, StoreError
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.feeding import feed
 from perdure.runtime.host import Host
+from perdure.runtime.soundness import refuse_damaged_before
 from perdure.storage.effects import Effect
 from perdure.storage.protocol import Store
 from perdure.storage.records import History, NewRun, RunRow
@@ -97,6 +98,7 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
 
     Raises:
         PerdureError: the donor isn't there.
+        DamagedHistoryError: its history isn't what was recorded, as far as it is needed.
     """
     donor = started.donor
     assert donor is not None
@@ -110,6 +112,7 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
                 )
                 raise PerdureError(msg)
             (history,) = await store.load([row.run])
+            refuse_damaged_before(row.id, history, donor.upto)
             failed = (
                 await _failed_children(store, row, history) if donor.generation < started.generation else {}
             )
@@ -118,9 +121,10 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
             logger.warning("couldn't read a donor's history, will try again: %s", error)
             await asyncio.sleep(RETRY_EVERY)
     mine = [decode_event(data) for data in own.events]
+    sound = history.events if history.damage is None else history.events[: (history.damage.seq or 1) - 1]
     done = {event.step for event in mine if isinstance(event, ev.StepCompleted)}
     reuse = Reuse(
-        (decode_event(data) for data in history.events),
+        (decode_event(data) for data in sound),
         upto=donor.upto,
         results={step: result for step, result in donor.results.items() if step not in done},
         given=given_before(mine),

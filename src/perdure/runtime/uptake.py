@@ -17,6 +17,7 @@ from perdure.runtime.driver import Driver
 from perdure.runtime.entities import from_checkpoint
 from perdure.runtime.machines import REPLAY_SLICE, set_aside_in
 from perdure.runtime.past import past_of
+from perdure.runtime.soundness import refuse_damaged
 from perdure.storage.protocol import Store
 from perdure.storage.records import History, RunRow
 
@@ -48,7 +49,12 @@ def _put_out_by(row: RunRow) -> int:
 
 
 async def feed_history(driver: Driver, history: History) -> None:
-    """Replay a run, other runs getting their turns in between. The driver is `gone` if its code doesn't fit."""
+    """Replay a run, other runs getting their turns in between. The driver is `gone` if its code doesn't fit.
+
+    Raises:
+        DamagedHistoryError: it isn't what was recorded; nothing was fed.
+    """
+    refuse_damaged(driver.id, history)
     machine = driver.machine
     history = from_checkpoint(driver.definition, history)
     machine.replaying = True

@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from perdure.codec.events import decode_event
-from perdure.errors import UndecodableError
+from perdure.errors import DamagedHistoryError, UndecodableError
 from perdure.runtime import collector, guard
 from perdure.runtime.capacity import Capacity
 from perdure.runtime.claims import Claims
@@ -236,7 +236,7 @@ class Worker(Hosting):
         driver = self._driver(row)
         try:
             await self._replay(driver, row, history, emitting)
-        except UndecodableError as error:
+        except (DamagedHistoryError, UndecodableError) as error:
             driver.block(error)
         except Exception as error:  # the engine's own: the other runs mustn't suffer from it
             logger.critical("run %s made the engine fail", row.id, exc_info=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from perdure.core.errands import step_of
 from perdure.errors import StoreUnavailableError, UnknownRunError
+from perdure.storage.chain import Damage
 from perdure.storage.generations import following
 from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
@@ -182,7 +183,7 @@ class MemoryStore(MemoryWorkers):
         history = db.runs[run].events if run in db.runs else []
         return list(enumerate(history[after : after + limit], after + 1))
 
-    async def last_event(self, runs: Sequence[int]) -> list[bytes]:
+    async def last_event(self, runs: Sequence[int]) -> list[bytes | Damage]:
         db = self._open_database()
         unknown = [run for run in runs if run not in db.runs]
         if unknown:
@@ -190,7 +191,7 @@ class MemoryStore(MemoryWorkers):
                 f"The newest events of {len(runs)} runs were asked for, but {len(unknown)} of them don't "
                 f"exist. Ask only for keys that this database has given."
             )
-        return [db.runs[run].events[-1] for run in runs]
+        return [db.runs[run].newest for run in runs]
 
     # -- drivers ------------------------------------------------------------------------------------
 
@@ -202,6 +203,7 @@ class MemoryStore(MemoryWorkers):
                 db.runs[key].replayable,
                 db.mail_of(db.runs[key]),
                 tuple(db.runs[key].details.values()),
+                db.runs[key].damage,
             )
             if key in db.runs
             else History(key, (), ())

@@ -10,6 +10,7 @@ from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, 
 from perdure.core.permits import LimitState
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
+from perdure.storage.chain import first_link
 from perdure.storage.effects import UpdateState
 from perdure.storage.errands import placed
 from perdure.storage.generations import following, goes_over, succeeding
@@ -98,6 +99,7 @@ class MemoryDatabase:
             next=run.next,
             version=run.version,
             pinned=run.pinned,
+            chain=run.chain,
             key=run.key,
             priority=run.priority,
         )
@@ -132,6 +134,7 @@ class MemoryDatabase:
         queue = self.queues.get(new.queue)
         free = queue is None or not (queue.paused or (queue.limited and not new.slot))
         owner = new.owner if new.owner in self.workers and free else None
+        chain = first_link(new.id, new.generation, new.first_event)
         run = Run(
             run=next(reversed(self.runs), 0) + 1,
             id=new.id,
@@ -149,6 +152,8 @@ class MemoryDatabase:
             parent_op=new.parent_op,
             on_parent_close=new.on_parent_close.value,
             events=[new.first_event],
+            links=[chain],
+            chain=chain,
             generation=new.generation,
             version=None if owner is None else self.workers[owner].version,
             pinned=new.pinned,
@@ -239,7 +244,8 @@ class MemoryDatabase:
         run.attempt = append.attempt
         run.updated_at = append.now
         if append.events:
-            run.events += append.events
+            for event, link in zip(append.events, append.links, strict=True):
+                run.write(event, link)
             run.recoveries = 0
         for item in append.consumed:
             run.inbox.pop(item, None)
@@ -342,7 +348,7 @@ class MemoryDatabase:
         reason: str | None = None,
     ) -> None:
         """End a live run from outside, and nothing else."""
-        run.events.append(event)
+        run.write(event)
         run.epoch += 1
         run.updated_at = now
         run.finish(status, reason, None, now)

@@ -172,7 +172,10 @@ def _tables(db: MemoryDatabase, ids: frozenset[str]) -> dict[str, list[tuple[Any
     tables["runs"] = [_run_row(db, run) for run in found]
     for run in found:
         key = run.run
-        tables["events"] += [(key, data) for data in run.events]
+        tables["events"] += [
+            (key, seq, link, data)
+            for seq, (link, data) in enumerate(zip(run.links, run.events, strict=True), 1)
+        ]
         tables["inbox"] += [(key, item.kind, item.data) for item in run.inbox.values()]
         tables["mail_keys"] += [(key, text) for text in run.mail_keys]
         tables["step_details"] += [
@@ -218,6 +221,7 @@ def _run_row(db: MemoryDatabase, run: Run) -> tuple[Any, ...]:
         wake_at = db.arrivals[run.run][0] if run.owner == HELD else run.updated_at
     return (
         *(run.run, run.id, run.generation, run.workflow, run.status, run.queue, run.fingerprint),
+        *(len(run.events), run.chain),
         *_seconds(run.created_at, run.updated_at, run.started_at, run.ended_at, wake_at),
         *(run.recoveries, SEMANTICS_VERSION, run.reason, run.block_code),
         *((None, None) if parent is None else (parent.id, parent.generation)),
@@ -244,8 +248,9 @@ def _fill(db: MemoryDatabase, tables: dict[str, list[tuple[Any, ...]]], token: s
             db.keys[run.id] = run.run
         if run.parent is not None:
             db.children.setdefault(run.parent, []).append(run.run)
-    for key, _, data in tables["events"]:
+    for key, _, link, data in tables["events"]:
         db.runs[key].events.append(data)
+        db.runs[key].links.append(link)
     for key, _, kind, data in tables["inbox"]:
         number = db.new_mail()
         db.runs[key].inbox[number] = Mail(number, key, data, kind)
@@ -277,7 +282,9 @@ def _fill(db: MemoryDatabase, tables: dict[str, list[tuple[Any, ...]]], token: s
 
 def _run(row: Sequence[Any]) -> Run:
     key, id, generation, _, epoch, owner, _, parent, after, workflow, status, queue, fingerprint, *rest = row
-    created, updated, started, ended, wake_at, recoveries, _, reason, block_code, op, policy, *rest = rest
+    chain, created, updated, started, ended, wake_at, recoveries, _, reason, block_code, op, policy, *rest = (
+        rest
+    )
     version, pinned, paused, misfits, checkpoint, name, priority, dedup = rest
     return Run(
         run=key,
@@ -310,6 +317,8 @@ def _run(row: Sequence[Any]) -> Run:
         priority=priority,
         dedup=dedup,
         events=[],
+        links=[],
+        chain=chain,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from perdure.core.queues import LATER, QueueSettings
+from perdure.storage.chain import first_link
 from perdure.storage.lines import Choice, Firsts, Lanes, Levels, Plain, Plan, Question, QueueState, pick
 from perdure.storage.memory_run import Run
 from perdure.storage.queues import (
@@ -127,6 +128,8 @@ def stands_for(db: Any, run: NewRun) -> Run | None:
         if run.at_most is not None:
             put_off = min(put_off, holder.created_at + run.at_most)
         holder.events[0], holder.fingerprint = run.first_event, run.fingerprint
+        holder.chain = first_link(holder.id, holder.generation, run.first_event)
+        holder.links[0] = holder.chain
         holder.key, holder.priority, holder.updated_at = run.key, run.priority, run.created_at
         if holder.wake_at is not None:
             holder.wake_at = max(holder.wake_at, put_off)

@@ -8,6 +8,7 @@ import msgspec
 
 from perdure.core.attributes import Attribute
 from perdure.core.status import Status
+from perdure.storage.chain import Damage, Proof, first_of, link, newest_of, origin, over
 from perdure.storage.records import BlockCode, Detail, Mail, MailKind
 
 
@@ -30,6 +31,8 @@ class Run(msgspec.Struct):
     parent_op: str | None
     on_parent_close: str
     events: list[bytes]
+    links: list[int]
+    chain: int
     ended_at: float | None = None
     recoveries: int = 0
     reason: str | None = None
@@ -54,6 +57,12 @@ class Run(msgspec.Struct):
     lane: str | None = None  #: where it stands in line
     rank: int | None = None
 
+    def write(self, event: bytes, its_link: int | None = None) -> None:
+        """Append an event, of which a driver has told the link."""
+        self.chain = link(self.chain, event) if its_link is None else its_link
+        self.events.append(event)
+        self.links.append(self.chain)
+
     @property
     def held(self) -> bool:
         """Whether mail doesn't wake it."""
@@ -69,6 +78,22 @@ class Run(msgspec.Struct):
         return (self.events[0], *self.events[self.checkpoint :])
 
     @property
+    def damage(self) -> Damage | None:
+        """What is wrong with its history."""
+        if over(origin(self.id, self.generation), self.events) == self.chain:
+            return None
+        proof = Proof(self.id, self.generation, len(self.events), self.chain)
+        for seq, (its_link, data) in enumerate(zip(self.links, self.events, strict=True), 1):
+            proof.feed(seq, its_link, data)
+        return first_of(proof.finish(), self.checkpoint)
+
+    @property
+    def newest(self) -> bytes | Damage:
+        """Its newest event."""
+        seq, before = len(self.events), self.links[-2] if len(self.links) > 1 else None
+        return newest_of(self.id, self.generation, seq, self.chain, self.links[-1], self.events[-1], before)
+
+    @property
     def ended(self) -> bool:
         return self.ended_at is not None
 
@@ -78,12 +103,15 @@ class Run(msgspec.Struct):
 
     def unpause(self, now: float) -> bool:
         """It isn't to be held any more; False if it wasn't before."""
-        if self.paused is None or self.ended:
+        damaged = self.block_code == BlockCode.HISTORY
+        if (self.paused is None and not damaged) or self.ended:
             return False
+        if damaged and self.owner is None:
+            self.wake_at = now
         if self.status == Status.PAUSED:
             unbegun = self.started_at is None
             self.status, self.reason = (Status.QUEUED if unbegun else Status.WAITING).value, None
-            self.wake_at = max(self.paused, now) if unbegun else now
+            self.wake_at = max(self.paused or 0.0, now) if unbegun else now
         self.paused, self.updated_at = None, now
         return True
 

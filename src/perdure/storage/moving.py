@@ -19,6 +19,8 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from perdure.storage.chain import Damage, Proof, link, origin
+
 #: The owner of runs that are held until their move is done. No worker has this id.
 HELD = 0
 
@@ -36,6 +38,8 @@ class Generation(Part, frozen=True, gc=False, tag="generation"):
     status: str
     queue: str
     fingerprint: bytes
+    seq: int
+    chain: int
     created_at: float
     updated_at: float
     started_at: float | None
@@ -60,8 +64,10 @@ class Generation(Part, frozen=True, gc=False, tag="generation"):
 
 
 class HistoryPart(Part, frozen=True, gc=False, tag="event"):
-    """The next event of a history, encoded."""
+    """The next event of a history, encoded, with its place and link (see chain.py) as they are stored."""
 
+    seq: int
+    link: int
     data: bytes
 
 
@@ -188,6 +194,37 @@ class Package(msgspec.Struct, frozen=True, gc=False):
     @property
     def live(self) -> bool:
         return any(generation.ended_at is None for generation in self.generations)
+
+    def damage(self) -> list[Damage]:
+        """What isn't as it was recorded in the histories of its generations."""
+        found: list[Damage] = []
+        for generation in self.generations:
+            proof = Proof(self.id, generation.generation, generation.seq, generation.chain)
+            for part in self.parts:
+                if isinstance(part, HistoryPart) and part.generation == generation.generation:
+                    proof.feed(part.seq, part.link, part.data)
+            found += proof.finish()
+        return found
+
+    def under(self, id: str) -> Package:
+        """The same under another id. What is damaged stays so: where a link doesn't fit, the new one doesn't either."""
+        moved: dict[
+            int, tuple[int, int]
+        ] = {}  # by generation, the chain so far: as it was, and as it is to be
+        parts: list[AnyPart] = []
+        for part in self.parts:
+            number = part.generation
+            if isinstance(part, HistoryPart):
+                before, chain = moved.get(number) or (origin(self.id, number), origin(id, number))
+                chain = link(chain, part.data) ^ (link(before, part.data) ^ part.link)
+                moved[number] = part.link, chain
+                part = msgspec.structs.replace(part, link=chain)
+            parts.append(part)
+        for place, part in enumerate(parts):
+            if isinstance(part, Generation):
+                before, chain = moved.get(part.generation, (0, 0))
+                parts[place] = msgspec.structs.replace(part, chain=chain ^ (before ^ part.chain))
+        return Package(id, tuple(parts))
 
     def lines(self) -> list[bytes]:
         """Each part as JSON."""

@@ -117,7 +117,6 @@ def disassemble(
         known |= {(package.id, number): key for number, key in keys.items()}
         streams: dict[str, int] = {}
         sizes: dict[str, int] = defaultdict(int)
-        seqs: dict[int, int] = defaultdict(int)
         mail: dict[int, int] = defaultdict(int)
         for part in package.parts:
             key = keys[part.generation]
@@ -132,10 +131,7 @@ def disassemble(
             else:
                 table = tables[type(part)]
                 _, *values = msgspec.structs.astuple(part)
-                if table == "events":
-                    seqs[key] += 1
-                    values.insert(0, seqs[key])
-                elif table == "inbox":
+                if table == "inbox":
                     mail[key] += 1
                     values.insert(0, mail[key])
                 elif table == "updates":
@@ -146,9 +142,7 @@ def disassemble(
         for generation, after in zip(package.generations, following, strict=True):
             key = keys[generation.generation]
             holds = held and generation.ended_at is None
-            rows["runs"].append(
-                _run_row(package.id, key, after, generation, known, seqs[key], mail[key], holds=holds)
-            )
+            rows["runs"].append(_run_row(package.id, key, after, generation, known, mail[key], holds=holds))
             if held and after is None:
                 rows["arrivals"].append((key, generation.wake_at, mail[key] if holds else ENDED))
     return rows
@@ -172,7 +166,6 @@ def _run_row(
     after: int | None,
     row: Generation,
     known: Mapping[tuple[str, int], int],
-    seq: int,
     mail: int,
     *,
     holds: bool,
@@ -180,7 +173,7 @@ def _run_row(
     parent = None
     if row.parent_id is not None and row.parent_generation is not None:
         parent = known.get((row.parent_id, row.parent_generation))
-    state = (row.workflow, row.status, row.queue, row.fingerprint)
+    state = (row.workflow, row.status, row.queue, row.fingerprint, row.chain)
     times = (row.created_at, row.updated_at, row.started_at, row.ended_at, None if holds else row.wake_at)
     trouble = (row.recoveries, row.semantics, row.reason, row.block_code)
     ties = (None if parent is None else row.parent_op, row.on_parent_close)
@@ -191,7 +184,7 @@ def _run_row(
         key,
         id,
         row.generation,
-        seq,
+        row.seq,
         1,
         owner,
         mail,

@@ -28,6 +28,8 @@ class Pauses(Protocol):
     async def resume(self, id: str, event: bytes, *, now: float) -> Delivery:
         """Wish that a run go on, and put `event` into its inbox. A paused one is due at once, or after its delay.
 
+        One that is blocked since its history was damaged is due at once, too, to be looked at again.
+
         REPEATED, and nothing else: it isn't to be held.
         """
         ...

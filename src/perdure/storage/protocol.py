@@ -18,6 +18,7 @@ from typing import Protocol
 
 from perdure.storage.attributes import Attributes
 from perdure.storage.callbacks import CallbackStore
+from perdure.storage.chain import Damage
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
 from perdure.storage.pauses import Pauses
@@ -187,8 +188,8 @@ class Store(Protocol):
         """(seq, encoded event) of a run's history with seq > after, in order."""
         ...
 
-    async def last_event(self, runs: Sequence[int]) -> list[bytes]:
-        """The newest encoded event of each of these runs, which must exist."""
+    async def last_event(self, runs: Sequence[int]) -> list[bytes | Damage]:
+        """The newest encoded event of each of these runs, which must exist; or what is wrong with it."""
         ...
 
     # -- drivers ------------------------------------------------------------------------------------
@@ -211,7 +212,7 @@ class Store(Protocol):
         ...
 
     async def load(self, runs: Sequence[int]) -> list[History]:
-        """Whole histories and inboxes of these runs, in the order asked."""
+        """Whole histories and inboxes of these runs, in the order asked; and whether they are what was recorded."""
         ...
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 import msgspec
 
 from perdure.core.attributes import Attribute, Condition
+from perdure.storage.chain import Damage
 from perdure.storage.effects import Effect
 
 
@@ -31,6 +32,7 @@ class BlockCode(StrEnum):
     CODE = "code"  #: goes on by itself when a worker with fitting code registers
     STEP = "step"  #: a step waits for a person's decision, which comes by mail; other mail wakes it, too
     POISON = "poison"  #: took its worker down too often; waits for a person
+    HISTORY = "history"  #: its history isn't what was recorded; waits for a person
 
 
 class MailKind(StrEnum):
@@ -131,6 +133,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         seq: number of events in its history; the next one gets seq + 1.
+        chain: the checksum of its history, see chain.py; what is appended goes on from it.
         epoch: how often its ownership has changed; every write by a driver names it.
         owner: the worker that drives it, None when nobody does.
         wake_at: when it needs a driver next (only meaningful while owner is None), None = not by time.
@@ -173,6 +176,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     next: int | None
     version: str | None
     pinned: bool
+    chain: int
     key: str | None = None
     priority: int = 0
 
@@ -201,6 +205,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
             recognised by it and succeeds without effect.
         events: encoded events, they get seq expected + 1, ...; may be empty (a change of state only).
         now: wall-clock time of the append.
+        links: of each event, going on from the run's chain; see chain.py.
         status: the run's new status, None to leave it. A final one also clears owner and wake_at, sets
             ended_at, applies each live child's on_parent_close, and drops the run's inbox, messages aside.
         reason, block_code: stored whenever status is given.
@@ -222,6 +227,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     events: Sequence[bytes]
     now: float
+    links: Sequence[int]
     status: str | None = None
     reason: str | None = None
     block_code: str | None = None
@@ -232,6 +238,11 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     parent_mail: bytes | None = None
     effects: Sequence[Effect] = ()
     successor: Successor | None = None
+
+    @property
+    def chain(self) -> int | None:
+        """The run's chain after it; None if it stays what it is."""
+        return self.links[-1] if self.links else None
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -250,10 +261,15 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stale(msgspec.Struct, frozen=True, gc=False):
-    """The append was refused: the run is at another seq, epoch or owner. Nothing was written."""
+    """The append was refused: the run is at another seq, epoch or owner. Nothing was written.
+
+    Attributes:
+        damage: the run is where the driver says, but its history has no room for what follows.
+    """
 
     seq: int
     epoch: int
+    damage: Damage | None = None
 
 
 class Created(msgspec.Struct, frozen=True, gc=False):
@@ -296,12 +312,16 @@ class Detail(msgspec.Struct, frozen=True, gc=False):
 
 
 class History(msgspec.Struct, frozen=True, gc=False):
-    """A run's encoded events in order, the inbox items waiting for it, oldest first, and its steps' details."""
+    """A run's encoded events in order, the inbox items waiting for it, oldest first, and its steps' details.
+
+    With `damage` the events aren't those that were recorded, and nothing may be done by them.
+    """
 
     run: int
     events: Sequence[bytes]
     mail: Sequence[Mail]
     details: Sequence[Detail] = ()
+    damage: Damage | None = None
 
 
 class RunFilter(msgspec.Struct, frozen=True, gc=False):

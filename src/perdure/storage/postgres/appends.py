@@ -55,9 +55,9 @@ def bindings(batch: Sequence[Append]) -> dict[str, Any]:
     """Of the `append_many` query. The runs must differ; they are locked in the order of their keys."""
     batch = sorted(batch, key=lambda append: append.run)
     events = [
-        (append.run, seq, data)
+        (append.run, seq, link, data)
         for append in batch
-        for seq, data in enumerate(append.events, append.expected + 1)
+        for seq, (link, data) in enumerate(zip(append.links, append.events, strict=True), append.expected + 1)
     ]
     return {
         "runs": [append.run for append in batch],
@@ -66,9 +66,11 @@ def bindings(batch: Sequence[Append]) -> dict[str, Any]:
         "attempts": [append.attempt for append in batch],
         "seqs": [append.expected + len(append.events) for append in batch],
         "nows": [float(append.now) for append in batch],
-        "event_runs": [run for run, _, _ in events],
-        "event_seqs": [seq for _, seq, _ in events],
-        "event_data": [data for _, _, data in events],
+        "chains": [append.chain for append in batch],
+        "event_runs": [run for run, _, _, _ in events],
+        "event_seqs": [seq for _, seq, _, _ in events],
+        "event_links": [link for _, _, link, _ in events],
+        "event_data": [data for _, _, _, data in events],
     }
 
 

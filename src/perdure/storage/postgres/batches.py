@@ -11,9 +11,11 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
+from perdure.storage.chain import surplus
 from perdure.storage.postgres import appends
 from perdure.storage.postgres.attempts import Attempts
 from perdure.storage.postgres.express import Express
+from perdure.storage.postgres.trouble import PlaceTakenError
 from perdure.storage.records import Append, Appended, Stale
 
 #: Batches on their way at once. More only split the work into smaller commits.
@@ -184,6 +186,14 @@ class Batches:
                 del self._travelling[append.run]
 
     async def _commit(self, batch: Sequence[Append]) -> list[Result]:
+        try:
+            return await self._commit_together(batch)
+        except PlaceTakenError:
+            if len(batch) == 1:
+                return [Stale(batch[0].expected, batch[0].epoch, surplus(batch[0].expected))]
+        return [result for append in batch for result in await self._commit([append])]
+
+    async def _commit_together(self, batch: Sequence[Append]) -> list[Result]:
         if all(map(appends.plain, batch)):
             passed = await self._attempts.alone("append_many", appends.bindings(batch))
             if len(passed) == len(batch):

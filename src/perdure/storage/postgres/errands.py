@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from perdure.core.status import Status
 from perdure.storage.errands import StopErrand
 from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.events import append_by_itself
 from perdure.storage.postgres.lifecycle import tell_parent
 from perdure.storage.records import Append, MailKind
 
@@ -20,14 +21,10 @@ async def stop_errands(db: Database, append: Append, stops: Sequence[StopErrand]
     ended = {run: stop for run, unbegun, stop in found if unbegun}
     if ended:
         over = await db.rows("end_errands", runs=list(ended), now=now)
-        await db.run(
-            "insert_events",
-            runs=[run for run, *_ in over],
-            seqs=[seq for _, seq, *_ in over],
-            data=[ended[run].event for run, *_ in over],
-        )
+        places = [(run, seq, chain) for run, seq, chain, *_ in over]
+        await append_by_itself(db, places, [ended[run].event for run, *_ in over])
         await db.run("drop_inboxes", runs=list(ended))
-        for run, _, parent, parent_op in over:
+        for run, _, _, parent, parent_op in over:
             if ended[run].tell:
                 await tell_parent(db, parent, parent_op, Status.CANCELLED.value, append.now)
     asked = {run: stop.request for run, unbegun, stop in found if not unbegun and stop.request is not None}

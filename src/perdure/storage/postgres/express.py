@@ -29,9 +29,9 @@ logger = logging.getLogger("perdure.postgres")
 BYTES_MAX = 32 * 1024
 _RECONNECT = 1.0
 _STATEMENT = b"perdure_append_one"
-_NAMES = ("run", "expected", "epoch", "attempt", "now", "data")
+_NAMES = ("run", "expected", "epoch", "attempt", "now", "chain", "data")
 _INT8, _FLOAT8, _BYTEA = 20, 701, 17
-_TYPES = (_INT8, _INT8, _INT8, _INT8, _FLOAT8, _BYTEA)
+_TYPES = (_INT8, _INT8, _INT8, _INT8, _FLOAT8, _INT8, _BYTEA)
 _BINARY = (1,) * len(_NAMES)
 _integer = struct.Struct("!q").pack
 _real = struct.Struct("!d").pack
@@ -99,6 +99,7 @@ class Express:
             _integer(append.epoch),
             _integer(append.attempt),
             _real(append.now),
+            _integer(append.links[0]),
             append.events[0],
         ]
         try:

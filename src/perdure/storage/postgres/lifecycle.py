@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
+from perdure.storage.chain import first_link
 from perdure.storage.generations import following, goes_over, succeeding
 from perdure.storage.pauses import ends_pause
 from perdure.storage.postgres.attributes import put_attributes
 from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.events import append_by_itself
 from perdure.storage.postgres.queues import stands_for
 from perdure.storage.postgres.rows import new_key, new_runs
 from perdure.storage.postgres.streams import take_back_unsettled
@@ -59,12 +61,12 @@ async def create_runs(
     owners = sorted({run.owner for _, run, _ in fresh if run.owner is not None})
     if owners:
         await db.rows("lock_workers", workers=owners)
-    epochs: dict[int, int] = dict(
-        await db.rows("create_many", semantics=SEMANTICS_VERSION, **new_runs(fresh))
-    )
+    chains = [first_link(run.id, run.generation, run.first_event) for _, run, _ in fresh]
+    given = new_runs(fresh, chains)
+    epochs: dict[int, int] = dict(await db.rows("create_many", semantics=SEMANTICS_VERSION, **given))
     numbers = [key for key, _, _ in fresh]
     first = [run.first_event for _, run, _ in fresh]
-    await db.run("insert_events", runs=numbers, seqs=[1] * len(numbers), data=first)
+    await db.run("insert_events", runs=numbers, seqs=[1] * len(numbers), links=chains, data=first)
     for key, run, _ in fresh:
         if run.follows is not None:
             await db.run("hand_attributes_on", run=run.follows, next=key)
@@ -185,8 +187,8 @@ async def end_from_outside(
     found = await db.rows("terminate", run=run, now=float(now))
     if not found:
         return None
-    ((seq, parent, parent_op),) = found
-    await db.run("insert_events", runs=[run], seqs=[seq], data=[event])
+    ((seq, chain, parent, parent_op),) = found
+    await append_by_itself(db, [(run, seq, chain)], [event])
     await db.run("drop_inboxes", runs=[run])
     await db.run("drop_details", runs=[run])
     await db.run("close_waits", run=run)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.core.queues import LATER, QueueSettings
+from perdure.storage.chain import first_link
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.queues import (
@@ -190,7 +191,10 @@ async def stands_for(db: Database, run: NewRun) -> int | None:
         at_most=run.at_most,
     )
     if replaced:
-        await db.run("replace_first_event", run=holder, data=run.first_event)
+        ((id, generation),) = await db.rows("known_as", run=holder)
+        chain = first_link(id, generation, run.first_event)
+        await db.run("replace_first_event", run=holder, link=chain, data=run.first_event)
+        await db.run("set_chains", runs=[holder], chains=[chain])
         return holder
     live = await db.rows("holds_dedup", run=holder)  # again: it may have begun, or ended, meanwhile
     if not live:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from psycopg import errors
+
 from perdure.errors import UnknownRunError
+from perdure.storage.chain import Damage, Proof, first_of, is_sound, newest_of, unreadable
 from perdure.storage.postgres.attributes import find_keys
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.rows import run_rows, worker_row
 from perdure.storage.postgres.verbs import rows_by_id
 from perdure.storage.records import Detail, History, Mail, RunFilter, RunRow
 from perdure.storage.workers import WorkerRow
+
+_PAGE = 1000
+_CORRUPTED = (errors.DataCorrupted, errors.IndexCorrupted)
 
 
 async def get(db: Database, ids: Sequence[str]) -> list[RunRow | None]:
@@ -45,25 +51,61 @@ async def events(db: Database, run: int, after: int, limit: int) -> list[tuple[i
 
 
 async def load(db: Database, runs: Sequence[int]) -> list[History]:
-    found: dict[int, tuple[list[bytes], list[Mail], list[Detail]]] = {run: ([], [], []) for run in runs}
+    try:
+        return await _load(db, runs)
+    except _CORRUPTED as error:
+        if len(runs) == 1:
+            return [History(runs[0], (), (), damage=unreadable(error))]
+    return [history for run in runs for history in await load(db, [run])]
+
+
+async def _load(db: Database, runs: Sequence[int]) -> list[History]:
+    said: dict[int, tuple[str, int, int, int, int | None, int | None]] = {}
+    found: dict[int, tuple[list[bytes], list[int], list[Mail], list[Detail]]] = {
+        run: ([], [], [], []) for run in runs
+    }
     if runs:
-        for run, is_mail, number, data, kind in await db.rows("histories", runs=list(runs)):
-            history, inbox, _ = found[run]
-            if is_mail:
-                inbox.append(Mail(number, run, data, kind))
+        for run, kind, number, its_link, data, text, *rest in await db.rows("histories", runs=list(runs)):
+            events, seqs, inbox, _ = found[run]
+            if kind == 1:
+                events.append(data)
+                seqs.append(number)
+            elif kind == 0:
+                generation, checkpoint, there = rest
+                said[run] = text, generation, number, its_link, checkpoint, there
             else:
-                history.append(data)
+                inbox.append(Mail(number, run, data, text))
         for run, *detail in await db.rows("details", runs=list(runs)):
-            found[run][2].append(Detail(*detail))
-    return [History(run, *found[run]) for run in runs]
+            found[run][3].append(Detail(*detail))
+    histories: list[History] = []
+    for run in runs:
+        events, seqs, inbox, details = found[run]
+        sound = run not in said or is_sound(*said[run], seqs, events)
+        damage = None if sound else await _damage(db, run, *said[run][:5])
+        histories.append(History(run, events, inbox, details, damage))
+    return histories
+
+
+async def _damage(
+    db: Database, run: int, id: str, generation: int, seq: int, chain: int, checkpoint: int | None
+) -> Damage:
+    """What is wrong with a history; what was appended since is left out."""
+    proof = Proof(id, generation, seq, chain)
+    after = 0
+    while page := await db.rows("linked_events", run=run, after=after, limit=_PAGE):
+        for place, its_link, data in page:
+            proof.feed(place, its_link, data)
+            after = place
+    return first_of(proof.finish(), checkpoint)
 
 
 async def inbox(db: Database, run: int) -> list[Mail]:
     return [Mail(*row) for row in await db.rows("inbox", run=run)]
 
 
-async def last_event(db: Database, runs: Sequence[int]) -> list[bytes]:
-    found: dict[int, bytes] = dict(await db.rows("last_events", runs=list(runs))) if runs else {}
+async def last_event(db: Database, runs: Sequence[int]) -> list[bytes | Damage]:
+    rows = await db.rows("last_events", runs=list(runs)) if runs else []
+    found = {run: newest_of(*rest) for run, *rest in rows}
     if len(found) != len(set(runs)):
         raise UnknownRunError(
             f"The newest events of {len(runs)} runs were asked for, but only {len(found)} of them exist. "

@@ -33,8 +33,8 @@ def worker_row(row: Row) -> WorkerRow:
     return WorkerRow(*row)
 
 
-def new_runs(runs: Sequence[tuple[int, NewRun, int | None]]) -> dict[str, Any]:
-    """Bindings of the `create_many` query, from each run's key, itself and its parent."""
+def new_runs(runs: Sequence[tuple[int, NewRun, int | None]], chains: Sequence[int]) -> dict[str, Any]:
+    """Bindings of the `create_many` query, from each run's key, itself and its parent, and from its chain."""
     return {
         "runs": [key for key, _, _ in runs],
         "ids": [run.id for _, run, _ in runs],
@@ -53,4 +53,5 @@ def new_runs(runs: Sequence[tuple[int, NewRun, int | None]]) -> dict[str, Any]:
         "dedups": [run.dedup for _, run, _ in runs],
         "slots": [run.slot for _, run, _ in runs],
         "generations": [run.generation for _, run, _ in runs],
+        "chains": list(chains),
     }

@@ -11,6 +11,7 @@ from psycopg_pool import PoolTimeout
 
 from perdure.core.status import FINAL
 from perdure.errors import StoreUnavailableError
+from perdure.storage.chain import Damage
 from perdure.storage.migrate import Migration
 from perdure.storage.postgres import reads, verbs
 from perdure.storage.postgres.attempts import Attempts
@@ -205,7 +206,7 @@ class PostgresStore:
     async def events(self, run: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:
         return await self.read(reads.events, run, after, limit)
 
-    async def last_event(self, runs: Sequence[int]) -> list[bytes]:
+    async def last_event(self, runs: Sequence[int]) -> list[bytes | Damage]:
         return await self.read(reads.last_event, runs)
 
     async def load(self, runs: Sequence[int]) -> list[History]:

@@ -12,6 +12,10 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from perdure.errors import StoreError, StoreUnavailableError
 
 
+class PlaceTakenError(StoreError):
+    """The history of a run in a batch has an event already where another is to go."""
+
+
 class Remedy(Enum):
     """What helps against an error."""
 
@@ -64,6 +68,10 @@ def translate(error: psycopg.Error | PoolTimeout, where: str) -> StoreError:
         where: the database, without its password.
     """
     told = str(error).strip() or type(error).__name__
+    if isinstance(error, errors.UniqueViolation) and error.diag.table_name == "events":
+        return PlaceTakenError(
+            f"A history in {where} has an event where the next one is to go. (PostgreSQL: {told})"
+        )
     if isinstance(error, _FULL):
         return StoreUnavailableError(
             f"The database {where} has no room or memory left; nothing of this was written. Free some, work goes "

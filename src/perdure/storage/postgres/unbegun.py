@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.events import append_by_itself
 from perdure.storage.postgres.lifecycle import tell_parent
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.records import Mail
@@ -37,8 +38,8 @@ async def _missed(db: Database, queues: Sequence[str], prefix: str, limit: int) 
 
 async def _end(db: Database, run: int, event: bytes, status: str, reason: str | None, now: float) -> bool:
     ended = await db.rows("end_unbegun", run=run, status=status, reason=reason, now=now)
-    for seq, parent, parent_op in ended:
-        await db.run("insert_events", runs=[run], seqs=[seq], data=[event])
+    for seq, chain, parent, parent_op in ended:
+        await append_by_itself(db, [(run, seq, chain)], [event])
         await db.run("drop_inboxes", runs=[run])
         await tell_parent(db, parent, parent_op, status, now)
     return bool(ended)

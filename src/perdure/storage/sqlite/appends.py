@@ -7,9 +7,12 @@ and has the appends applied one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+
+import apsw
 
 from perdure.core.status import FINAL
+from perdure.storage.chain import surplus
 from perdure.storage.errands import any_errand, placed
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.database import Database
@@ -30,14 +33,33 @@ class WaveRefusedError(Exception):
     """Somebody in a wave is stale: roll back, and apply the appends singly."""
 
 
-def apply_appends(db: Database, appends: Sequence[Append], *, singly: bool) -> list[Appended | Stale]:
+class PlaceTakenError(Exception):
+    """The history of a run has an event already where another is to go: roll back, and leave that run out."""
+
+    def __init__(self, run: int) -> None:
+        super().__init__(run)
+        self.run = run
+
+
+def apply_appends(
+    db: Database, appends: Sequence[Append], *, singly: bool, damaged: Collection[int] = ()
+) -> list[Appended | Stale]:
     """Apply appends in order within the open transaction; a stale one has no effect.
+
+    Args:
+        damaged: runs whose histories have no room for what follows.
 
     Raises:
         WaveRefusedError: one of them is stale, and not `singly`.
+        PlaceTakenError: one of them has no room, and isn't known to be `damaged`.
     """
     if singly or len(appends) == 1:
-        return [_apply(db, append) for append in appends]
+        return [
+            Stale(append.expected, append.epoch, surplus(append.expected))
+            if append.run in damaged and append.events
+            else _apply(db, append)
+            for append in appends
+        ]
     answers: list[Appended | Stale] = []
     wave: list[Append] = []
     runs: set[int] = set()
@@ -57,10 +79,13 @@ def _apply_wave(db: Database, wave: Sequence[Append]) -> list[Appended | Stale]:
     if len(wave) == 1 or (ending and _would_terminate(db, ending)):
         # The end of one run may reach into the rows of others in this wave: the order counts.
         return [_apply(db, append) for append in wave]
-    rows = [(a.run, a.expected, a.epoch, a.attempt, a.expected + len(a.events), a.now) for a in wave]
+    rows = [(a.run, a.expected, a.epoch, a.attempt, a.expected + len(a.events), a.now, a.chain) for a in wave]
     if db.run("advance_many", (as_json(rows),)) != len(wave):
         raise WaveRefusedError
-    insert_events(db, _numbered(wave))
+    try:
+        insert_events(db, _numbered(wave))
+    except apsw.ConstraintError as error:
+        raise WaveRefusedError from error
     ending_plainly = [append for append in wave if _only_ends(append)]
     if ending_plainly:
         _finish_many(db, ending_plainly)
@@ -76,10 +101,12 @@ def _would_terminate(db: Database, ending: Sequence[int]) -> bool:
     return bool(db.value("would_terminate", (as_json(ending),)))
 
 
-def _numbered(appends: Sequence[Append]) -> Iterator[tuple[int, int, bytes]]:
+def _numbered(appends: Sequence[Append]) -> Iterator[tuple[int, int, int, bytes]]:
     for append in appends:
-        for seq, data in enumerate(append.events, append.expected + 1):
-            yield append.run, seq, data
+        seq = append.expected
+        for link, data in zip(append.links, append.events, strict=True):
+            seq += 1
+            yield append.run, seq, link, data
 
 
 def _apply(db: Database, append: Append) -> Appended | Stale:
@@ -94,12 +121,16 @@ def _apply(db: Database, append: Append) -> Appended | Stale:
             "attempt": append.attempt,
             "seq": seq,
             "now": append.now,
+            "chain": append.chain,
         },
     )
     if not passed:
         return _refuse(db, append)
-    for place, data in enumerate(append.events, append.expected + 1):
-        db.run("insert_event", {"run": run, "seq": place, "data": data})
+    try:
+        for event in _numbered([append]):
+            db.run("insert_event", event)
+    except apsw.ConstraintError as error:
+        raise PlaceTakenError(run) from error
     return _follow(db, append) if _has_effects(append) else Appended(seq)
 
 

@@ -6,6 +6,7 @@ from perdure.core.status import Status
 from perdure.storage.errands import StopErrand
 from perdure.storage.records import Append
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.events import append_by_itself
 from perdure.storage.sqlite.lifecycle import deliver, tell_parent
 
 
@@ -14,8 +15,8 @@ def stop_errand(db: Database, append: Append, effect: StopErrand) -> None:
     now = append.now
     for run, *_ in db.rows("key_of", {"id": effect.errand}):
         ended = db.rows("end_errand", {"run": run, "now": now})
-        for seq, parent, parent_op in ended:
-            db.run("insert_event", {"run": run, "seq": seq, "data": effect.event})
+        for seq, chain, parent, parent_op in ended:
+            append_by_itself(db, run, seq, chain, effect.event)
             db.run("drop_inbox", {"run": run})
             if effect.tell:
                 tell_parent(db, parent, parent_op, Status.CANCELLED.value, now)

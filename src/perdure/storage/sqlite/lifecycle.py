@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from perdure.codec.events import encode_event
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
+from perdure.storage.chain import first_link
 from perdure.storage.generations import following, goes_over
 from perdure.storage.pauses import ends_pause
 from perdure.storage.reasons import parent_ended
 from perdure.storage.records import Delivery, Mail, MailKind, NewMail, NewRun, ParentPolicy
 from perdure.storage.sqlite.attributes import put_attributes
 from perdure.storage.sqlite.database import Database
-from perdure.storage.sqlite.events import insert_events
+from perdure.storage.sqlite.events import append_by_itself, insert_events
 from perdure.storage.sqlite.queues import stands_for
 from perdure.storage.sqlite.rows import as_json, mail_rows, new_run, new_runs
 from perdure.storage.sqlite.streams import take_back_unsettled
@@ -31,11 +32,12 @@ def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int]
         return None
     if run.follows is not None and not db.run("make_way", {"run": run.follows, "id": run.id}):
         return None
-    made = db.rows("create", new_run(run, parent, SEMANTICS_VERSION))
+    chain = first_link(run.id, run.generation, run.first_event)
+    made = db.rows("create", new_run(run, parent, SEMANTICS_VERSION, chain))
     if not made:
         return None
     key, epoch = made[0]
-    db.run("insert_event", {"run": key, "seq": 1, "data": run.first_event})
+    db.run("insert_event", (key, 1, chain, run.first_event))
     for item in run.mail:
         post(db, key, item, run.created_at)
     if run.follows is not None:
@@ -52,16 +54,16 @@ def create_runs(db: Database, runs: Sequence[NewRun]) -> list[bool]:
     """Create many runs, by two statements unless some have a dedup; tells for each whether it is new."""
     if any(run.dedup is not None for run in runs):
         return [create_run(db, run, run.parent) is not None for run in runs]
-    keys: dict[str, int] = dict(
-        db.rows("create_many", {"runs": new_runs(runs), "semantics": SEMANTICS_VERSION})
-    )
+    chains = [first_link(run.id, 1, run.first_event) for run in runs]
+    made = db.rows("create_many", {"runs": new_runs(runs, chains), "semantics": SEMANTICS_VERSION})
+    keys: dict[str, int] = dict(made)
     new: list[bool] = []
-    events: list[tuple[int, int, bytes]] = []
-    for run in runs:
+    events: list[tuple[int, int, int, bytes]] = []
+    for run, chain in zip(runs, chains, strict=True):
         key = keys.pop(run.id, None)  # popped, since of two runs with one id only the first is new
         new.append(key is not None)
         if key is not None:
-            events.append((key, 1, run.first_event))
+            events.append((key, 1, chain, run.first_event))
             for item in run.mail:
                 post(db, key, item, run.created_at)
             put_attributes(db, key, run.attributes)
@@ -145,8 +147,8 @@ def close_children(db: Database, parent: int, now: float) -> None:
 
 def end_from_outside(db: Database, run: int, event: bytes, now: float) -> tuple[int | None, str | None]:
     """Terminate a live run alone; returns its parent and the op under which that waits for it."""
-    ((seq, parent, parent_op),) = db.rows("terminate", {"run": run, "now": now})
-    db.run("insert_event", {"run": run, "seq": seq, "data": event})
+    ((seq, chain, parent, parent_op),) = db.rows("terminate", {"run": run, "now": now})
+    append_by_itself(db, run, seq, chain, event)
     db.run("drop_inbox", {"run": run})
     db.run("drop_details", {"runs": as_json([run])})
     db.run("close_waits", {"run": run})

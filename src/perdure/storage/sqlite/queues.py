@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from perdure.core.queues import LATER, QueueSettings
+from perdure.storage.chain import first_link
 from perdure.storage.queues import (
     AHEAD_MAX,
     HOLDERS_MAX,
@@ -189,7 +190,10 @@ def stands_for(db: Database, run: NewRun) -> int | None:
         },
     )
     if replaced:
-        db.run("replace_first_event", {"run": holder, "data": run.first_event})
+        ((id, generation),) = db.rows("known_as", {"run": holder})
+        chain = first_link(id, generation, run.first_event)
+        db.run("replace_first_event", {"run": holder, "link": chain, "data": run.first_event})
+        db.run("set_chain", {"run": holder, "chain": chain})
         return holder
     if not db.value("has_begun", {"run": holder}):
         return holder  # of another workflow: whoever starts this is told

@@ -41,8 +41,8 @@ def worker_row(row: Row) -> WorkerRow:
     return WorkerRow(*values)
 
 
-def new_runs(runs: Iterable[NewRun]) -> str:
-    """The binding of the `create_many` query."""
+def new_runs(runs: Iterable[NewRun], chains: Iterable[int]) -> str:
+    """The binding of the `create_many` query, from each run and its chain."""
     return as_json(
         [
             (
@@ -59,19 +59,21 @@ def new_runs(runs: Iterable[NewRun]) -> str:
                 int(run.pinned),
                 run.key,
                 run.priority,
+                chain,
             )
-            for run in runs
+            for run, chain in zip(runs, chains, strict=True)
         ]
     )
 
 
-def new_run(run: NewRun, parent: int | None, semantics: int) -> dict[str, Value]:
+def new_run(run: NewRun, parent: int | None, semantics: int, chain: int) -> dict[str, Value]:
     """Bindings of the `create` query."""
     return {
         "id": run.id,
         "workflow": run.workflow,
         "queue": run.queue,
         "fingerprint": run.fingerprint,
+        "chain": chain,
         "created_at": run.created_at,
         "wake_at": run.wake_at,
         "owner": run.owner,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from perdure.errors import StoreUnavailableError
+from perdure.storage.chain import Damage
 from perdure.storage.migrate import Migration
 from perdure.storage.records import (
     Append,
@@ -178,7 +179,7 @@ class SqliteStore:
     async def events(self, run: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:
         return await self._read(reads.events, run, after, limit)
 
-    async def last_event(self, runs: Sequence[int]) -> list[bytes]:
+    async def last_event(self, runs: Sequence[int]) -> list[bytes | Damage]:
         return await self._read(reads.last_event, runs)
 
     async def load(self, runs: Sequence[int]) -> list[History]:

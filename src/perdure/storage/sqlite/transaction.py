@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from perdure.storage.records import Append, Appended, Stale
-from perdure.storage.sqlite.appends import WaveRefusedError, apply_appends
+from perdure.storage.sqlite.appends import PlaceTakenError, WaveRefusedError, apply_appends
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job
 
@@ -26,11 +26,18 @@ class Transaction:
 
     def run(self, db: Database, number: int) -> None:
         """Do the jobs and commit; if it raises, the caller must roll back."""
-        try:
-            self._run(db, number, singly=False)
-        except WaveRefusedError:
+        singly = False
+        damaged: set[int] = set()
+        while True:
+            try:
+                self._run(db, number, singly=singly, damaged=damaged)
+            except WaveRefusedError:
+                singly = True
+            except PlaceTakenError as taken:
+                damaged.add(taken.run)
+            else:
+                return
             db.roll_back()
-            self._run(db, number, singly=True)
 
     def has_happened(self, db: Database) -> bool:
         """Whether a commit of unknown outcome took place, as far as its mark can tell."""
@@ -38,24 +45,24 @@ class Transaction:
             return False
         return bool(db.value("marked_commit", {"writer": self._writer}) == self._mark)
 
-    def _run(self, db: Database, number: int, *, singly: bool) -> None:
+    def _run(self, db: Database, number: int, *, singly: bool, damaged: Collection[int]) -> None:
         self._mark = None
         db.begin()
         before = db.connection.total_changes()
-        self.answers = self._do_jobs(db, singly=singly)
+        self.answers = self._do_jobs(db, singly=singly, damaged=damaged)
         if db.connection.total_changes() != before and any(needs_mark(job) for job in self._jobs):
             db.run("mark_commit", {"writer": self._writer, "number": number})
             self._mark = number
         db.commit()
 
-    def _do_jobs(self, db: Database, *, singly: bool) -> list[Any]:
+    def _do_jobs(self, db: Database, *, singly: bool, damaged: Collection[int]) -> list[Any]:
         """The jobs' answers, in order. Appends in a row are applied together."""
         answers: list[Any] = []
         sizes: list[int] = []
         appends: list[Append] = []
 
         def apply() -> None:
-            done = apply_appends(db, appends, singly=singly)
+            done = apply_appends(db, appends, singly=singly, damaged=damaged)
             answers.extend(_split(done, sizes))
             sizes.clear()
             appends.clear()

@@ -7,6 +7,7 @@ from typing import Any
 
 from perdure.storage.records import Mail
 from perdure.storage.sqlite.database import Database, Value
+from perdure.storage.sqlite.events import append_by_itself
 from perdure.storage.sqlite.lifecycle import tell_parent
 from perdure.storage.sqlite.rows import as_json, mail_rows
 
@@ -47,8 +48,8 @@ def _missed(db: Database, queues: Sequence[str], prefix: str, limit: int) -> lis
 
 def _end(db: Database, run: int, event: bytes, status: str, reason: str | None, now: float) -> bool:
     ended = db.rows("end_unbegun", {"run": run, "status": status, "reason": reason, "now": now})
-    for seq, parent, parent_op in ended:
-        db.run("insert_event", {"run": run, "seq": seq, "data": event})
+    for seq, chain, parent, parent_op in ended:
+        append_by_itself(db, run, seq, chain, event)
         db.run("drop_inbox", {"run": run})
         tell_parent(db, parent, parent_op, status, now)
     return bool(ended)

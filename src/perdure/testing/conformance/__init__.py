@@ -94,6 +94,7 @@ def run_check(check: Check, factory: Callable[[], Store]) -> None:
         try:
             await bench.open()
             await check(bench)
+            await bench.prove()
         finally:
             await bench.close()
 

@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from perdure.storage.chain import links
 from perdure.storage.records import Appended, BlockCode, Stale
 from perdure.testing.conformance.bench import LEASE, NOW, Bench, Check
 
@@ -134,13 +135,14 @@ async def one_run_can_be_appended_to_twice_in_a_batch(bench: Bench) -> None:
     """In order: the second goes on from the first, and is stale if it doesn't know of it."""
     worker = await bench.worker()
     row, other = await bench.make("r", owner=worker), await bench.make("other", owner=worker)
+    _, *later = links(row.chain, [b"2", b"3", b"4", b"5"])
     answers = await bench.store.append(
         [
             bench.change(row, b"2"),
             bench.change(other, b"y"),
-            bench.change(row, b"3", b"4", expected=2),
+            bench.change(row, b"3", b"4", expected=2, links=later[:2]),
             bench.change(row, b"late", expected=2),
-            bench.change(row, b"5", expected=4),
+            bench.change(row, b"5", expected=4, links=later[2:]),
         ]
     )
     assert answers == [Appended(2), Appended(2), Appended(4), Stale(4, 1), Appended(5)]

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+from perdure.storage.chain import links
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, NewRun, RunRow, Stale
 from perdure.storage.workers import WorkerRow
@@ -65,6 +66,7 @@ class Bench:
             "epoch": row.epoch,
             "attempt": self.next_attempt(),
             "now": NOW + 1,
+            "links": links(row.chain, events),
         }
         return Append(run=row.run, events=events, **{**given, **fields})
 
@@ -108,6 +110,14 @@ class Bench:
         answer = await self.append(row, *events, **fields)
         assert isinstance(answer, Appended), answer
         return await self.row(row.id)
+
+    async def prove(self) -> None:
+        """Whatever has written to the histories of this database, they are what was recorded."""
+        store = await self.another()
+        ids = [stamp.id for stamp in await store.moving.stamps()]
+        for package in await store.moving.read(ids):
+            assert package is not None
+            assert not (found := package.damage()), (package.id, found)
 
     async def history(self, row: RunRow) -> Sequence[bytes]:
         (history,) = await self.store.load([row.run])

@@ -187,7 +187,9 @@ async def _family_is_closed(bench: Bench, now: float) -> None:
         row = await bench.row(name)
         assert (row.status, row.owner, row.wake_at, row.mail) == ("terminated", None, None, 0)
         assert (row.ended_at, row.seq) == (now, 2)
-        event = decode_event((await bench.store.last_event([row.run]))[0])
+        (newest,) = await bench.store.last_event([row.run])
+        assert isinstance(newest, bytes)
+        event = decode_event(newest)
         assert isinstance(event, RunTerminated)
         assert event.at == now
     ended = await bench.row("ended")

@@ -56,7 +56,7 @@ async def packages(bench: Bench, *ids: str) -> list[Package]:
 async def take_out(bench: Bench, *ids: str) -> list[Package]:
     """The packages of runs, which are gone from the database then."""
     taken = await packages(bench, *ids)
-    renamed = [Package(f"copy of {package.id}", _renamed(package)) for package in taken]
+    renamed = [Package(package.id, _renamed(package)).under(f"copy of {package.id}") for package in taken]
     assert all(await bench.store.moving.put(renamed))
     return renamed
 
@@ -121,7 +121,7 @@ async def an_id_that_is_taken_stays(bench: Bench) -> None:
     """A package of a run that exists isn't put; the others of the same call are. Unknown runs have no package."""
     await bench.make("r")
     (package,) = await packages(bench, "r")
-    other = Package("other", package.parts)
+    other = package.under("other")
     assert await bench.store.moving.put([package, other]) == [False, True]
     assert await bench.store.moving.read(["nobody"]) == [None]
 
@@ -131,7 +131,7 @@ async def a_held_copy_rests_until_it_arrives(bench: Bench) -> None:
     worker = await bench.worker()
     await bench.make("r")
     (package,) = await packages(bench, "r")
-    copy = Package("copy", package.parts)
+    copy = package.under("copy")
     store = bench.store
     assert await store.moving.put([copy], hold="one") == [True]
     assert await packages(bench, "copy") == [copy]
@@ -159,7 +159,7 @@ async def mail_that_comes_while_a_copy_is_held_wakes_it_when_it_arrives(bench: B
     row = await bench.make("r", owner=worker)
     await bench.put(row, status="waiting", release=True, wake_at=NOW + 500)
     (package,) = await packages(bench, "r")
-    await bench.store.moving.put([Package("copy", package.parts)], hold="one")
+    await bench.store.moving.put([package.under("copy")], hold="one")
     await bench.store.send("copy", b"hello", now=NOW)
     await bench.store.moving.arrive("one", now=NOW + 5, limit=9)
     assert (await bench.row("copy")).wake_at == NOW + 5
@@ -169,11 +169,11 @@ async def held_copies_can_be_dropped(bench: Bench) -> None:
     """Nothing is left of them, and nothing else goes."""
     await a_rich_run(bench, "r")
     (package,) = await packages(bench, "r")
-    await bench.store.moving.put([Package("copy", package.parts)], hold="one")
+    await bench.store.moving.put([package.under("copy")], hold="one")
     assert await bench.store.moving.drop("one") == 1
     assert await bench.store.get(["copy"]) == [None]
     assert await packages(bench, "r") == [package]
-    assert await bench.store.moving.put([Package("copy", package.parts)]) == [True]
+    assert await bench.store.moving.put([package.under("copy")]) == [True]
 
 
 async def nobody_claims_in_a_marked_database(bench: Bench) -> None:

@@ -8,7 +8,7 @@ CREATE TABLE perdure.ids (
     run bigint NOT NULL
 );
 
--- One row a run, kept small: it is rewritten by every append. The columns an append always changes (seq, attempt,
+-- One row a run, kept small: it is rewritten by every append. The columns an append always changes (seq, chain, attempt,
 -- updated_at, recoveries) are in no index, and the fill factor leaves room on the page, so the hot UPDATE makes no
 -- new index entries.
 -- Keys are made by clients: time-ordered, with random low bits.
@@ -22,6 +22,7 @@ CREATE TABLE perdure.runs (
     queue           text             NOT NULL,
     fingerprint     bytea            NOT NULL,
     seq             bigint           NOT NULL,
+    chain           bigint           NOT NULL,  -- the link of its newest event
     epoch           bigint           NOT NULL,
     owner           bigint,
     created_at      double precision NOT NULL,
@@ -85,6 +86,7 @@ CREATE INDEX runs_unbegun ON perdure.runs (block_code) WHERE block_code = 'code'
 CREATE TABLE perdure.events (
     run  bigint NOT NULL,
     seq  bigint NOT NULL,
+    link bigint NOT NULL,  -- the checksum of the history up to here
     data bytea  NOT NULL,
     PRIMARY KEY (run, seq)
 );

@@ -7,19 +7,21 @@
 -- it recognises itself by `standing`.
 WITH passed AS (
     UPDATE perdure.runs AS r
-    SET seq = a.seq, attempt = a.attempt, updated_at = a.now,
+    SET seq = a.seq, chain = coalesce(a.chain, r.chain), attempt = a.attempt, updated_at = a.now,
         recoveries = CASE WHEN a.seq > a.expected THEN 0 ELSE r.recoveries END
     FROM unnest(
         %(runs)b::bigint[], %(expected)b::bigint[], %(epochs)b::bigint[], %(attempts)b::bigint[], %(seqs)b::bigint[],
-        %(nows)b::double precision[]
-    ) AS a (run, expected, epoch, attempt, seq, now)
+        %(nows)b::double precision[], %(chains)b::bigint[]
+    ) AS a (run, expected, epoch, attempt, seq, now, chain)
     WHERE r.run = a.run AND r.seq = a.expected AND r.epoch = a.epoch AND r.owner IS NOT NULL
       AND r.attempt IS DISTINCT FROM a.attempt
     RETURNING r.run
 ), written AS (
-    INSERT INTO perdure.events (run, seq, data)
-    SELECT e.run, e.seq, e.data
-    FROM unnest(%(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_data)b::bytea[]) AS e (run, seq, data)
+    INSERT INTO perdure.events (run, seq, link, data)
+    SELECT e.run, e.seq, e.link, e.data
+    FROM unnest(
+        %(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_links)b::bigint[], %(event_data)b::bytea[]
+    ) AS e (run, seq, link, data)
     WHERE e.run IN (SELECT run FROM passed)
 )
 SELECT run FROM passed;
@@ -29,7 +31,7 @@ SELECT run FROM passed;
 -- pass: its end has consequences. Nobody else can give a run children, and its mail is counted in its row.
 WITH passed AS (
     UPDATE perdure.runs AS r
-    SET seq = a.seq, attempt = a.attempt, updated_at = a.now,
+    SET seq = a.seq, chain = coalesce(a.chain, r.chain), attempt = a.attempt, updated_at = a.now,
         recoveries = CASE WHEN a.seq > a.expected THEN 0 ELSE r.recoveries END,
         status = coalesce(a.status, r.status),
         reason = CASE WHEN a.status IS NULL THEN r.reason ELSE a.reason END,
@@ -39,8 +41,9 @@ WITH passed AS (
         owner = CASE WHEN a.status IS NULL THEN r.owner END
     FROM unnest(
         %(runs)b::bigint[], %(expected)b::bigint[], %(epochs)b::bigint[], %(attempts)b::bigint[], %(seqs)b::bigint[],
-        %(nows)b::double precision[], %(statuses)b::text[], %(reasons)b::text[], %(codes)b::text[]
-    ) AS a (run, expected, epoch, attempt, seq, now, status, reason, code)
+        %(nows)b::double precision[], %(statuses)b::text[], %(reasons)b::text[], %(codes)b::text[],
+        %(chains)b::bigint[]
+    ) AS a (run, expected, epoch, attempt, seq, now, status, reason, code, chain)
     WHERE r.run = a.run AND r.seq = a.expected AND r.epoch = a.epoch AND r.owner IS NOT NULL
       AND r.attempt IS DISTINCT FROM a.attempt
       AND (a.status IS NULL OR (r.mail = 0 AND NOT EXISTS (
@@ -48,9 +51,11 @@ WITH passed AS (
       )))
     RETURNING r.run, a.status
 ), written AS (
-    INSERT INTO perdure.events (run, seq, data)
-    SELECT e.run, e.seq, e.data
-    FROM unnest(%(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_data)b::bytea[]) AS e (run, seq, data)
+    INSERT INTO perdure.events (run, seq, link, data)
+    SELECT e.run, e.seq, e.link, e.data
+    FROM unnest(
+        %(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_links)b::bigint[], %(event_data)b::bytea[]
+    ) AS e (run, seq, link, data)
     WHERE e.run IN (SELECT run FROM passed)
 ), forgotten AS (
     DELETE FROM perdure.step_details WHERE run IN (SELECT run FROM passed WHERE status IS NOT NULL)
@@ -61,11 +66,11 @@ SELECT run FROM passed;
 -- The same for one event of one run; for the quick way.
 WITH passed AS (
     UPDATE perdure.runs
-    SET seq = seq + 1, attempt = %(attempt)s, updated_at = %(now)s, recoveries = 0
+    SET seq = seq + 1, chain = %(chain)s, attempt = %(attempt)s, updated_at = %(now)s, recoveries = 0
     WHERE run = %(run)s AND seq = %(expected)s AND epoch = %(epoch)s AND owner IS NOT NULL
-    RETURNING run, seq
+    RETURNING run, seq, chain
 )
-INSERT INTO perdure.events (run, seq, data) SELECT run, seq, %(data)s FROM passed;
+INSERT INTO perdure.events (run, seq, link, data) SELECT run, seq, chain, %(data)s FROM passed;
 
 -- name: lock_families
 -- Runs that are appended to, and the parents of those that tell them of their end. Everybody locks ancestors first,
@@ -84,8 +89,16 @@ SELECT run, seq, epoch, attempt, owner FROM perdure.runs WHERE run = ANY (%(runs
 SELECT owner FROM perdure.runs WHERE run = %(run)s::bigint;
 
 -- name: insert_events
-INSERT INTO perdure.events (run, seq, data)
-SELECT * FROM unnest(%(runs)b::bigint[], %(seqs)b::bigint[], %(data)b::bytea[]);
+-- Those that no driver appends. What a damaged history has there goes.
+INSERT INTO perdure.events (run, seq, link, data)
+SELECT * FROM unnest(%(runs)b::bigint[], %(seqs)b::bigint[], %(links)b::bigint[], %(data)b::bytea[])
+ON CONFLICT (run, seq) DO UPDATE SET link = excluded.link, data = excluded.data;
+
+-- name: set_chains
+-- Of runs to which the store has appended by itself.
+UPDATE perdure.runs AS r SET chain = a.chain
+FROM unnest(%(runs)b::bigint[], %(chains)b::bigint[]) AS a (run, chain)
+WHERE r.run = a.run;
 
 -- name: take_mail
 -- Inbox items that became events.
@@ -138,7 +151,7 @@ SET status = 'terminated', reason = NULL, block_code = NULL, ended_at = %(now)s:
     mail = CASE WHEN r.mail = 0 THEN 0
            ELSE (SELECT count(*) FROM perdure.inbox AS i WHERE i.run = r.run AND i.kind <> 'control') END
 WHERE run = %(run)s::bigint AND ended_at IS NULL
-RETURNING seq, parent, parent_op;
+RETURNING seq, chain, parent, parent_op;
 
 -- name: drop_inboxes
 DELETE FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[]) AND kind = 'control';

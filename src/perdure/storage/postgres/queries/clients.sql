@@ -12,11 +12,12 @@ RETURNING run;
 -- Runs whose ids are theirs. A worker that isn't registered (any more) can't own one, nor can any if the queue has
 -- limits (then the run stands in line, unless it has a slot already) or is paused.
 INSERT INTO perdure.runs (
-    run, id, workflow, status, queue, fingerprint, seq, epoch, owner, created_at, updated_at, started_at,
+    run, id, workflow, status, queue, fingerprint, seq, chain, epoch, owner, created_at, updated_at, started_at,
     wake_at, semantics, parent, parent_op, on_parent_close, generation,
     version, pinned, key, priority, dedup, slot, lane, rank
 )
 SELECT n.run, n.id, n.workflow, CASE WHEN w.id IS NULL THEN 'queued' ELSE 'running' END, n.queue, n.fingerprint, 1,
+       n.chain,
        CASE WHEN w.id IS NULL THEN 0 ELSE 1 END, w.id, n.created_at, n.created_at,
        CASE WHEN w.id IS NULL THEN NULL ELSE n.created_at END,
        CASE WHEN w.id IS NULL THEN n.wake_at ELSE NULL END, %(semantics)s::bigint, n.parent, n.parent_op,
@@ -30,10 +31,11 @@ FROM unnest(
     %(runs)b::bigint[], %(ids)b::text[], %(workflows)b::text[], %(queues)b::text[], %(fingerprints)b::bytea[],
     %(created)b::double precision[], %(wakes)b::double precision[], %(owners)b::bigint[], %(parents)b::bigint[],
     %(ops)b::text[], %(policies)b::text[], %(generations)b::bigint[],
-    %(pinned)b::boolean[], %(keys)b::text[], %(priorities)b::bigint[], %(dedups)b::text[], %(slots)b::boolean[]
+    %(pinned)b::boolean[], %(keys)b::text[], %(priorities)b::bigint[], %(dedups)b::text[], %(slots)b::boolean[],
+    %(chains)b::bigint[]
 ) AS n (
     run, id, workflow, queue, fingerprint, created_at, wake_at, owner, parent, parent_op, on_parent_close,
-    generation, pinned, key, priority, dedup, slot
+    generation, pinned, key, priority, dedup, slot, chain
 )
 LEFT JOIN perdure.queues AS q ON q.name = n.queue
 LEFT JOIN perdure.workers AS w

@@ -14,7 +14,7 @@ UPDATE perdure.runs
 SET status = 'cancelled', reason = NULL, block_code = NULL, ended_at = %(now)s::double precision,
     updated_at = %(now)s::double precision, owner = NULL, wake_at = NULL, seq = seq + 1, epoch = epoch + 1, mail = 0
 WHERE run = ANY (%(runs)b::bigint[]) AND started_at IS NULL AND owner IS NULL AND ended_at IS NULL
-RETURNING run, seq, parent, parent_op;
+RETURNING run, seq, chain, parent, parent_op;
 
 -- name: ask_errands
 -- Count a new inbox item of some that have begun, as `more_mail` does; nobody waits for these any more.

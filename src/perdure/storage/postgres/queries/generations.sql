@@ -21,7 +21,7 @@ WHERE r.run = %(run)s::bigint;
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
-       r.version, r.pinned, r.key, r.priority
+       r.version, r.pinned, r.chain, r.key, r.priority
 FROM perdure.runs AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent
 WHERE r.id = %(id)s AND r.generation = %(generation)s::bigint
 ORDER BY r.run LIMIT 1;

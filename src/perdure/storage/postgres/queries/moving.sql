@@ -52,7 +52,7 @@ SELECT a.run FROM perdure.arrivals AS a JOIN perdure.runs AS r ON r.run = a.run
 WHERE a.run = ANY (%(runs)b::bigint[]) AND a.token = %(token)s AND r.next IS NULL AND (r.owner = 0 OR a.mail = -1);
 
 -- name: pack_runs
-SELECT r.run, r.id, r.generation, r.workflow, r.status, r.queue, r.fingerprint, r.created_at, r.updated_at,
+SELECT r.run, r.id, r.generation, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.chain, r.created_at, r.updated_at,
        r.started_at, r.ended_at,
        CASE WHEN r.owner = 0 THEN a.wake_at WHEN r.owner IS NULL THEN r.wake_at ELSE r.updated_at END,
        r.recoveries, r.semantics, r.reason, r.block_code, p.id, p.generation, r.parent_op, r.on_parent_close,
@@ -61,7 +61,7 @@ FROM perdure.runs AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent LEFT JOIN
 WHERE r.run = ANY (%(runs)b::bigint[]);
 
 -- name: pack_events
-SELECT run, data FROM perdure.events WHERE run = ANY (%(runs)b::bigint[]) ORDER BY run, seq;
+SELECT run, seq, link, data FROM perdure.events WHERE run = ANY (%(runs)b::bigint[]) ORDER BY run, seq;
 
 -- name: pack_inbox
 SELECT run, kind, data FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[]) ORDER BY run, id;
@@ -106,17 +106,17 @@ INSERT INTO perdure.ids (id, run) VALUES (%s, %s::bigint);
 -- name: put_runs
 INSERT INTO perdure.runs (
     run, id, generation, seq, epoch, owner, mail, mail_number, parent, next, workflow, status, queue, fingerprint,
-    created_at, updated_at, started_at, ended_at, wake_at, recoveries, semantics, reason, block_code, parent_op,
+    chain, created_at, updated_at, started_at, ended_at, wake_at, recoveries, semantics, reason, block_code, parent_op,
     on_parent_close, version, pinned, paused, misfits, checkpoint, key, priority, dedup
 ) VALUES (
     %s::bigint, %s, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint,
-    %s, %s, %s, %s::bytea, %s::double precision, %s::double precision, %s::double precision, %s::double precision,
+    %s, %s, %s, %s::bytea, %s::bigint, %s::double precision, %s::double precision, %s::double precision, %s::double precision,
     %s::double precision, %s::bigint, %s::bigint, %s::text, %s::text, %s::text, %s, %s::text, %s::boolean,
     %s::double precision, %s::text[], %s::bigint, %s::text, %s::bigint, %s::text
 );
 
 -- name: put_events
-INSERT INTO perdure.events (run, seq, data) VALUES (%s::bigint, %s::bigint, %s::bytea);
+INSERT INTO perdure.events (run, seq, link, data) VALUES (%s::bigint, %s::bigint, %s::bigint, %s::bytea);
 
 -- name: put_inbox
 INSERT INTO perdure.inbox (run, id, kind, data) VALUES (%s::bigint, %s::bigint, %s, %s::bytea);

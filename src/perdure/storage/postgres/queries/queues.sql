@@ -304,4 +304,7 @@ WHERE run = %(run)s::bigint AND workflow = %(workflow)s AND started_at IS NULL A
   AND ended_at IS NULL;
 
 -- name: replace_first_event
-UPDATE perdure.events SET data = %(data)s::bytea WHERE run = %(run)s::bigint AND seq = 1;
+UPDATE perdure.events SET data = %(data)s::bytea, link = %(link)s::bigint WHERE run = %(run)s::bigint AND seq = 1;
+
+-- name: known_as
+SELECT id, generation FROM perdure.runs WHERE run = %(run)s::bigint;

@@ -4,7 +4,7 @@
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
-       r.version, r.pinned, r.key, r.priority
+       r.version, r.pinned, r.chain, r.key, r.priority
 FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run LEFT JOIN perdure.runs AS p ON p.run = r.parent
 WHERE i.id = ANY (%(ids)b::text[]);
 
@@ -12,7 +12,7 @@ WHERE i.id = ANY (%(ids)b::text[]);
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
-       r.version, r.pinned, r.key, r.priority
+       r.version, r.pinned, r.chain, r.key, r.priority
 FROM unnest(%(runs)b::bigint[]) WITH ORDINALITY AS i (run, place)
 JOIN perdure.runs AS r ON r.run = i.run LEFT JOIN perdure.runs AS p ON p.run = r.parent
 ORDER BY i.place;
@@ -22,7 +22,7 @@ ORDER BY i.place;
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
-       r.version, r.pinned, r.key, r.priority
+       r.version, r.pinned, r.chain, r.key, r.priority
 FROM perdure.runs AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent
 WHERE r.next IS NULL
   AND (%(before)s::bigint IS NULL OR r.run < %(before)s::bigint)
@@ -42,17 +42,28 @@ SELECT seq, data FROM perdure.events
 WHERE run = %(run)s::bigint AND seq > %(after)s::bigint ORDER BY seq LIMIT %(limit)s::bigint;
 
 -- name: histories
--- What a replay reads of histories, and behind each run's events its inbox: one statement, so one snapshot.
-SELECT e.run, false, e.seq, e.data, ''
+-- What a replay reads of histories: what is said of each run, its events, its inbox. One statement, so one snapshot.
+SELECT r.run, 0, r.seq, r.chain, NULL::bytea, r.id, r.generation, r.checkpoint, c.link
+FROM perdure.runs AS r LEFT JOIN perdure.events AS c ON c.run = r.run AND c.seq = r.checkpoint
+WHERE r.run = ANY (%(runs)b::bigint[])
+UNION ALL
+SELECT e.run, 1, e.seq, e.link, e.data, NULL, NULL, NULL, NULL
 FROM perdure.events AS e JOIN perdure.runs AS r ON r.run = e.run
 WHERE e.run = ANY (%(runs)b::bigint[]) AND (e.seq = 1 OR r.checkpoint IS NULL OR e.seq > r.checkpoint)
 UNION ALL
-SELECT run, true, id, data, kind FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[])
+SELECT run, 2, id, NULL, data, kind, NULL, NULL, NULL FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[])
 ORDER BY 1, 2, 3;
 
+-- name: linked_events
+-- A page of a history, to see what is wrong with it.
+SELECT seq, link, data FROM perdure.events
+WHERE run = %(run)s::bigint AND seq > %(after)s::bigint ORDER BY seq LIMIT %(limit)s::bigint;
+
 -- name: last_events
-SELECT r.run, e.data
-FROM perdure.runs AS r JOIN perdure.events AS e ON e.run = r.run AND e.seq = r.seq
+-- With what is needed to see whether they are what was recorded.
+SELECT r.run, r.id, r.generation, r.seq, r.chain, e.link, e.data, b.link
+FROM perdure.runs AS r LEFT JOIN perdure.events AS e ON e.run = r.run AND e.seq = r.seq
+     LEFT JOIN perdure.events AS b ON b.run = r.run AND b.seq = r.seq - 1
 WHERE r.run = ANY (%(runs)b::bigint[]);
 
 -- name: inbox

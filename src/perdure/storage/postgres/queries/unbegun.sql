@@ -14,4 +14,4 @@ SET status = %(status)s, reason = %(reason)s::text, block_code = NULL, ended_at 
     updated_at = %(now)s::double precision, seq = seq + 1, epoch = epoch + 1,
     mail = (SELECT count(*) FROM perdure.inbox AS i WHERE i.run = r.run AND i.kind <> 'control')
 WHERE run = %(run)s::bigint AND block_code = 'code' AND started_at IS NULL AND wake_at IS NULL AND ended_at IS NULL
-RETURNING seq, parent, parent_op;
+RETURNING seq, chain, parent, parent_op;

@@ -9,7 +9,7 @@ CREATE TABLE meta (
 ) STRICT;
 
 -- One row a run, kept small: it is rewritten by every append. The columns an append always changes
--- (seq, attempt, updated_at, recoveries) are in no index, so the hot UPDATE touches one page only.
+-- (seq, chain, attempt, updated_at, recoveries) are in no index, so the hot UPDATE touches one page only.
 -- Keys are handed out in order of creation, so the events of runs that live together lie together.
 CREATE TABLE runs (
     run             INTEGER PRIMARY KEY,
@@ -19,6 +19,7 @@ CREATE TABLE runs (
     queue           TEXT    NOT NULL,
     fingerprint     BLOB    NOT NULL,
     seq             INTEGER NOT NULL CHECK (seq >= 1),
+    chain           INTEGER NOT NULL,  -- the link of its newest event
     epoch           INTEGER NOT NULL CHECK (epoch >= 0),
     owner           INTEGER,
     created_at      REAL    NOT NULL,
@@ -96,6 +97,7 @@ CREATE INDEX runs_unbegun ON runs (block_code) WHERE block_code = 'code' AND sta
 CREATE TABLE events (
     run  INTEGER NOT NULL,
     seq  INTEGER NOT NULL CHECK (seq >= 1),
+    link INTEGER NOT NULL,  -- the checksum of the history up to here
     data BLOB    NOT NULL,
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;

@@ -7,16 +7,16 @@
 -- The compare-and-set that locks a run's row, fences stale drivers off and moves the run on. A repeat
 -- of the append that is there already doesn't pass either; it recognises itself by `standing`.
 UPDATE runs
-SET seq = :seq, attempt = :attempt, updated_at = :now, recoveries = iif(:seq > :expected, 0, recoveries)
+SET seq = :seq, chain = ifnull(:chain, chain), attempt = :attempt, updated_at = :now, recoveries = iif(:seq > :expected, 0, recoveries)
 WHERE run = :run AND seq = :expected AND epoch = :epoch AND owner IS NOT NULL AND attempt IS NOT :attempt;
 
 -- name: advance_many
--- The same for many different runs: [[run, expected, epoch, attempt, seq, now], ...].
+-- The same for many different runs: [[run, expected, epoch, attempt, seq, now, chain], ...].
 UPDATE runs
-SET seq = a.seq, attempt = a.attempt, updated_at = a.now, recoveries = iif(a.seq > a.expected, 0, recoveries)
+SET seq = a.seq, chain = ifnull(a.chain, runs.chain), attempt = a.attempt, updated_at = a.now, recoveries = iif(a.seq > a.expected, 0, recoveries)
 FROM (
     SELECT value ->> 0 AS run, value ->> 1 AS expected, value ->> 2 AS epoch,
-           value ->> 3 AS attempt, value ->> 4 AS seq, value ->> 5 AS now
+           value ->> 3 AS attempt, value ->> 4 AS seq, value ->> 5 AS now, value ->> 6 AS chain
     FROM json_each(:appends)
 ) AS a
 WHERE runs.run = a.run AND runs.seq = a.expected AND runs.epoch = a.epoch AND runs.owner IS NOT NULL
@@ -27,13 +27,20 @@ WHERE runs.run = a.run AND runs.seq = a.expected AND runs.epoch = a.epoch AND ru
 SELECT seq, epoch, attempt, owner FROM runs WHERE run = :run;
 
 -- name: insert_event
-INSERT INTO events (run, seq, data) VALUES (:run, :seq, :data);
+INSERT INTO events (run, seq, link, data) VALUES (?, ?, ?, ?);
+
+-- name: replace_event
+INSERT OR REPLACE INTO events (run, seq, link, data) VALUES (?, ?, ?, ?);
 
 -- name: insert_events
--- Many events, cut out of one blob: [[run, seq, offset, length], ...].
-INSERT INTO events (run, seq, data)
-SELECT e.value ->> 0, e.value ->> 1, substr(:data, e.value ->> 2, e.value ->> 3)
+-- Many events, cut out of one blob: [[run, seq, link, offset, length], ...].
+INSERT INTO events (run, seq, link, data)
+SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, substr(:data, e.value ->> 3, e.value ->> 4)
 FROM json_each(:events) AS e;
+
+-- name: set_chain
+-- Of a run to which the store has appended by itself.
+UPDATE runs SET chain = :chain WHERE run = :run;
 
 -- name: take_mail
 -- Inbox items that became events.
@@ -94,7 +101,7 @@ SET status = 'terminated', reason = NULL, block_code = NULL, ended_at = :now, up
     owner = NULL, wake_at = NULL, seq = seq + 1, epoch = epoch + 1,
     mail = iif(mail = 0, 0, (SELECT count(*) FROM inbox AS i WHERE i.run = runs.run AND i.kind <> 'control'))
 WHERE run = :run AND ended_at IS NULL
-RETURNING seq, parent, parent_op;
+RETURNING seq, chain, parent, parent_op;
 
 -- name: drop_inbox
 DELETE FROM inbox WHERE run = :run AND kind = 'control';

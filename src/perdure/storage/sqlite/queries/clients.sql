@@ -4,11 +4,11 @@
 -- Nothing happens if the id exists. A worker that isn't registered (any more) can't own a run, nor can any if the
 -- queue has limits (then it stands in line, unless it has a slot already) or is paused.
 INSERT INTO runs (
-    id, workflow, status, queue, fingerprint, seq, epoch, owner, created_at, updated_at, started_at,
+    id, workflow, status, queue, fingerprint, seq, chain, epoch, owner, created_at, updated_at, started_at,
     wake_at, semantics, parent, parent_op, on_parent_close, generation, version,
     pinned, key, priority, dedup, slot, lane, rank
 )
-SELECT :id, :workflow, iif(w.id IS NULL, 'queued', 'running'), :queue, :fingerprint, 1,
+SELECT :id, :workflow, iif(w.id IS NULL, 'queued', 'running'), :queue, :fingerprint, 1, :chain,
        iif(w.id IS NULL, 0, 1), w.id, :created_at, :created_at, iif(w.id IS NULL, NULL, :created_at),
        iif(w.id IS NULL, :wake_at, NULL), :semantics, :parent, :parent_op, :on_parent_close, :generation,
        w.version, :pinned, :key, :priority, :dedup, ifnull(q.limited, 0) AND :slot,
@@ -23,14 +23,14 @@ RETURNING run, epoch;
 
 -- name: create_many
 -- The same for many runs: [[id, workflow, queue, fingerprint in hex, created_at, wake_at, owner, parent,
--- parent_op, on_parent_close, pinned, key, priority], ...]. Tells which ids are new.
+-- parent_op, on_parent_close, pinned, key, priority, chain], ...]. Tells which ids are new.
 INSERT INTO runs (
-    id, workflow, status, queue, fingerprint, seq, epoch, owner, created_at, updated_at, started_at,
+    id, workflow, status, queue, fingerprint, seq, chain, epoch, owner, created_at, updated_at, started_at,
     wake_at, semantics, parent, parent_op, on_parent_close, generation, version,
     pinned, key, priority, slot, lane, rank
 )
 SELECT fresh.value ->> 0, fresh.value ->> 1, iif(w.id IS NULL, 'queued', 'running'), fresh.value ->> 2,
-       unhex(fresh.value ->> 3), 1, iif(w.id IS NULL, 0, 1), w.id, fresh.value ->> 4, fresh.value ->> 4,
+       unhex(fresh.value ->> 3), 1, fresh.value ->> 13, iif(w.id IS NULL, 0, 1), w.id, fresh.value ->> 4, fresh.value ->> 4,
        iif(w.id IS NULL, NULL, fresh.value ->> 4), iif(w.id IS NULL, fresh.value ->> 5, NULL), :semantics,
        fresh.value ->> 7, fresh.value ->> 8, fresh.value ->> 9, 1, w.version, fresh.value ->> 10,
        fresh.value ->> 11, fresh.value ->> 12, 0,

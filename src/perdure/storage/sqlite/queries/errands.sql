@@ -6,7 +6,7 @@ UPDATE runs
 SET status = 'cancelled', reason = NULL, block_code = NULL, ended_at = :now, updated_at = :now, owner = NULL,
     wake_at = NULL, seq = seq + 1, epoch = epoch + 1, mail = 0
 WHERE run = :run AND started_at IS NULL AND owner IS NULL AND ended_at IS NULL
-RETURNING seq, parent, parent_op;
+RETURNING seq, chain, parent, parent_op;
 
 -- name: detach_errand
 -- Nobody waits for it any more.

@@ -19,7 +19,7 @@ SELECT n.run, n.epoch, n.owner FROM runs AS r CROSS JOIN runs AS n ON n.run = r.
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned, r.key, r.priority
+       r.next, r.version, r.pinned, r.chain, r.key, r.priority
 FROM (
     SELECT run FROM runs WHERE id = :id AND generation = :generation AND next IS NOT NULL
     UNION ALL

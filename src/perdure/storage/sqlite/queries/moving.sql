@@ -39,7 +39,7 @@ FROM json_each(:runs) AS k CROSS JOIN arrivals AS a ON a.run = k.value CROSS JOI
 WHERE a.token = :token AND r.next IS NULL AND (r.owner = 0 OR a.mail = -1);
 
 -- name: pack_runs
-SELECT r.run, r.id, r.generation, r.workflow, r.status, r.queue, r.fingerprint, r.created_at, r.updated_at,
+SELECT r.run, r.id, r.generation, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.chain, r.created_at, r.updated_at,
        r.started_at, r.ended_at, CASE WHEN r.owner = 0 THEN a.wake_at WHEN r.owner IS NULL THEN r.wake_at ELSE r.updated_at END, r.recoveries, r.semantics, r.reason,
        r.block_code, p.id, p.generation, r.parent_op, r.on_parent_close, r.version, r.pinned, r.paused, r.misfits,
        r.checkpoint, r.key, r.priority, r.dedup
@@ -47,7 +47,7 @@ FROM json_each(:runs) AS k CROSS JOIN runs AS r ON r.run = k.value
      LEFT JOIN runs AS p ON p.run = r.parent LEFT JOIN arrivals AS a ON a.run = r.run;
 
 -- name: pack_events
-SELECT e.run, e.data FROM json_each(:runs) AS k CROSS JOIN events AS e ON e.run = k.value ORDER BY e.run, e.seq;
+SELECT e.run, e.seq, e.link, e.data FROM json_each(:runs) AS k CROSS JOIN events AS e ON e.run = k.value ORDER BY e.run, e.seq;
 
 -- name: pack_inbox
 SELECT i.run, i.kind, i.data FROM json_each(:runs) AS k CROSS JOIN inbox AS i ON i.run = k.value ORDER BY i.run, i.id;
@@ -93,13 +93,13 @@ SELECT (SELECT ifnull(max(run), 0) FROM runs), (SELECT ifnull(max(stream), 0) FR
 
 -- name: put_runs
 INSERT INTO runs (
-    run, id, generation, seq, epoch, owner, mail, parent, next, workflow, status, queue, fingerprint, created_at,
+    run, id, generation, seq, epoch, owner, mail, parent, next, workflow, status, queue, fingerprint, chain, created_at,
     updated_at, started_at, ended_at, wake_at, recoveries, semantics, reason, block_code, parent_op,
     on_parent_close, version, pinned, paused, misfits, checkpoint, key, priority, dedup
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: put_events
-INSERT INTO events (run, seq, data) VALUES (?, ?, ?);
+INSERT INTO events (run, seq, link, data) VALUES (?, ?, ?, ?);
 
 -- name: put_inbox
 INSERT INTO inbox (run, kind, data) VALUES (?, ?, ?);

@@ -237,7 +237,10 @@ SET fingerprint = :fingerprint, updated_at = :now, key = :key, priority = :prior
 WHERE run = :run AND workflow = :workflow AND started_at IS NULL AND owner IS NULL AND ended_at IS NULL;
 
 -- name: replace_first_event
-UPDATE events SET data = :data WHERE run = :run AND seq = 1;
+UPDATE events SET data = :data, link = :link WHERE run = :run AND seq = 1;
+
+-- name: known_as
+SELECT id, generation FROM runs WHERE run = :run;
 
 -- name: has_begun
 SELECT started_at IS NOT NULL FROM runs WHERE run = :run;

@@ -4,7 +4,7 @@
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned, r.key, r.priority
+       r.next, r.version, r.pinned, r.chain, r.key, r.priority
 FROM json_each(:ids) AS i CROSS JOIN runs AS r ON r.id = i.value AND r.next IS NULL
      LEFT JOIN runs AS p ON p.run = r.parent;
 
@@ -12,7 +12,7 @@ FROM json_each(:ids) AS i CROSS JOIN runs AS r ON r.id = i.value AND r.next IS N
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned, r.key, r.priority
+       r.next, r.version, r.pinned, r.chain, r.key, r.priority
 FROM json_each(:runs) AS i CROSS JOIN runs AS r ON r.run = i.value LEFT JOIN runs AS p ON p.run = r.parent
 ORDER BY i.key;
 
@@ -21,7 +21,7 @@ ORDER BY i.key;
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned, r.key, r.priority
+       r.next, r.version, r.pinned, r.chain, r.key, r.priority
 FROM runs AS r LEFT JOIN runs AS p ON p.run = r.parent
 WHERE r.next IS NULL
   AND (:before IS NULL OR r.run < :before)
@@ -39,7 +39,7 @@ LIMIT :limit;
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
        r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation,
-       r.next, r.version, r.pinned, r.key, r.priority
+       r.next, r.version, r.pinned, r.chain, r.key, r.priority
 FROM runs AS r LEFT JOIN runs AS p ON p.run = r.parent
 WHERE r.parent = :parent AND r.next IS NULL
   AND (:before IS NULL OR r.run < :before)
@@ -54,17 +54,30 @@ LIMIT :limit;
 
 -- name: events
 -- A page of a history as one JSON list of hex texts; seqs are without gaps, so they needn't be told.
-SELECT json_group_array(hex(data))
-FROM (SELECT data FROM events WHERE run = :run AND seq > :after ORDER BY seq LIMIT :limit);
+SELECT json_group_array(hex(data)), max(seq)
+FROM (SELECT seq, data FROM events WHERE run = :run AND seq > :after ORDER BY seq LIMIT :limit);
 
 -- name: events_by_row
 -- The same a row at a time, for a page too large for one text.
-SELECT data FROM events WHERE run = :run AND seq > :after ORDER BY seq LIMIT :limit;
+SELECT seq, data FROM events WHERE run = :run AND seq > :after ORDER BY seq LIMIT :limit;
+
+-- name: proofs
+-- What is said of these runs' histories, and the link of the event after which a replay may go on when it has read the
+-- first one.
+SELECT r.run, r.id, r.generation, r.seq, r.chain, r.checkpoint, c.link
+FROM json_each(:runs) AS i CROSS JOIN runs AS r ON r.run = i.value
+     LEFT JOIN events AS c ON c.run = r.run AND c.seq = r.checkpoint;
+
+-- name: linked_events
+-- A page of a history, to see what is wrong with it.
+SELECT seq, link, data FROM events WHERE run = :run AND seq > :after ORDER BY seq LIMIT :limit;
 
 -- name: last_events
-SELECT e.data
+-- With what is needed to see whether they are what was recorded.
+SELECT r.id, r.generation, r.seq, r.chain, e.link, e.data, b.link
 FROM json_each(:runs) AS i CROSS JOIN runs AS r ON r.run = i.value
-     CROSS JOIN events AS e ON e.run = r.run AND e.seq = r.seq
+     LEFT JOIN events AS e ON e.run = r.run AND e.seq = r.seq
+     LEFT JOIN events AS b ON b.run = r.run AND b.seq = r.seq - 1
 ORDER BY i.key;
 
 -- name: inbox

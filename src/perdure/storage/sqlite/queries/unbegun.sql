@@ -14,4 +14,4 @@ SET status = :status, reason = :reason, block_code = NULL, ended_at = :now, upda
     seq = seq + 1, epoch = epoch + 1,
     mail = (SELECT count(*) FROM inbox AS i WHERE i.run = runs.run AND i.kind <> 'control')
 WHERE run = :run AND block_code = 'code' AND started_at IS NULL AND wake_at IS NULL AND ended_at IS NULL
-RETURNING seq, parent, parent_op;
+RETURNING seq, chain, parent, parent_op;
