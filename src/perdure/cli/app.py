@@ -9,6 +9,7 @@ import typer
 import perdure
 from perdure.cli.callback import callback
 from perdure.cli.calling import query, update
+from perdure.cli.check import check
 from perdure.cli.control import cancel, terminate
 from perdure.cli.demo import demo
 from perdure.cli.limits import limits
@@ -56,7 +57,7 @@ def root(
 
 COMMANDS = (
     run, worker, workers, ls, show, why, stream, send, publish, publications, query, update, cancel, terminate, pause,
-    resume, retry, fork, resolve, move, export, demo, torture,
+    resume, retry, fork, resolve, move, export, check, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -9,6 +9,7 @@ import os
 from urllib.parse import unquote, urlsplit
 
 from perdure.errors import ConfigurationError
+from perdure.storage.auditing import Auditor
 from perdure.storage.protocol import Store
 
 FORMS = (
@@ -48,6 +49,27 @@ def store_for(url: str) -> Store:
         return PostgresStore(url)
     msg = f"{url!r} isn't a database url that Perdure knows. Write one of: {FORMS}"
     raise ConfigurationError(msg)
+
+
+def auditor_for(url: str) -> Auditor:
+    """An auditor of the database at a url, connected.
+
+    Raises:
+        ConfigurationError: no database that can be looked at from outside has such a url.
+        NotADatabaseError, NewerSchemaError, StoreUnavailableError.
+    """
+    scheme, _, rest = url.partition(":")
+    store_for(url)  # says what is wrong with the url
+    if scheme == "sqlite":
+        from perdure.storage.sqlite.auditor import SqliteAuditor
+
+        return SqliteAuditor(unquote(rest[3:]))
+    if scheme == "memory":
+        msg = f"{url} is a database within one process, and can't be looked at from another"
+        raise ConfigurationError(msg)
+    from perdure.storage.postgres.auditor import PostgresAuditor
+
+    return PostgresAuditor(url)
 
 
 def shown_url(url: str) -> str:

@@ -1,0 +1,16 @@
+-- Looking through everything for damage.
+
+-- name: standings
+-- A page of runs, in the order of their keys.
+SELECT r.run, r.id, r.generation, r.seq, r.chain, r.status, r.mail,
+       (SELECT count(*) FROM inbox AS i WHERE i.run = r.run), r.checkpoint, r.next,
+       EXISTS (SELECT 1 FROM runs AS n WHERE n.run = r.next AND n.id = r.id),
+       r.next IS NOT NULL OR EXISTS (SELECT 1 FROM runs AS c WHERE c.id = r.id AND c.next IS NULL AND c.run = r.run)
+FROM runs AS r WHERE r.run > :after ORDER BY r.run LIMIT :limit;
+
+-- name: keys_of_id
+-- Every generation of a run.
+SELECT run FROM runs WHERE id = :id AND next IS NULL
+UNION ALL
+SELECT run FROM runs WHERE id = :id AND next IS NOT NULL
+ORDER BY 1;
