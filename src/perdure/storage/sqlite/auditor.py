@@ -98,5 +98,9 @@ class SqliteAuditor:
 
 
 def _standing(row: Row) -> Standing:
-    next_is_there, known = row[10:]
-    return Standing(*row[:10], bool(next_is_there), bool(known))
+    run, id, generation, seq, chain, status, mail, inbox, checkpoint, following, is_there, known = row
+    return Standing(
+        *(run, id, generation, seq, chain, status, mail, inbox, checkpoint, following),
+        next_is_there=bool(is_there),
+        known=bool(known),
+    )
