@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Test processes at a time; more than cores, as tests wait more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test lint unit acceptance others bench soak format clean
+.PHONY: help demo test lint unit acceptance others bench soak mutants format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -47,12 +47,15 @@ soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all uni
 	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss tests/crash_everywhere
 	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres
 
+mutants: $(VENV)/.dev  ## deliberate bugs, each of which a test must catch; writes docs/mutants.md
+	$(BIN)/python tests/mutants/hunt.py
+
 format: $(VENV)/.dev  ## put the code into its standard form
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format .
 
 clean:  ## remove everything that was set up
-	rm -rf .venv* .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv* .demo .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

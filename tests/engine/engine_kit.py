@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,8 +23,9 @@ from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.urls import store_for
 
-#: Longest wait for anything that has to happen; only a hanging test ever waits so long.
-PATIENCE = 60.0
+#: Longest wait for anything that has to happen; only a hanging test ever waits so long. Shorter where tests are
+#: expected to hang (tests/mutants).
+PATIENCE = float(os.environ.get("PERDURE_TEST_PATIENCE", "60"))
 
 
 class Place:

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.parse
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,8 +167,10 @@ def new_database() -> str:
     name = f"t{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(given, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
-    info = {key: str(value) for key, value in psycopg.conninfo.conninfo_to_dict(given).items()}
-    return psycopg.conninfo.make_conninfo(**{**info, "dbname": name})
+    info = {
+        key: str(value) for key, value in psycopg.conninfo.conninfo_to_dict(given).items() if key != "dbname"
+    }
+    return f"postgresql:///{name}?{urllib.parse.urlencode(info)}"  # engines want a url
 
 
 @contextlib.contextmanager

@@ -131,6 +131,41 @@ async def a_stale_append_fails_alone(bench: Bench) -> None:
         assert set(await bench.history(row)) == {b"first", b"x", b"y"}
 
 
+async def a_wrong_epoch_fails_alone(bench: Bench) -> None:
+    """In a batch of plain appends, and in one in which runs end, although the seq is right."""
+    old, new = await bench.worker(), await bench.worker()
+    before = [await bench.make(f"r{n}", owner=old) for n in range(6)]
+    await bench.store.retire(old, now=NOW)
+    taken = {row.id: row for row in await bench.claim(new)}
+    late = ("r1", "r4")
+    drives = [row if row.id in late else taken[row.id] for row in before]
+    for seq, fields in ((1, {}), (2, {"status": "completed"})):
+        expected = {row.id: 1 if row.id in late else seq for row in drives}
+        batch = [bench.change(row, b"x", expected=expected[row.id], **fields) for row in drives]
+        assert await bench.store.append(batch) == [
+            Stale(1, taken[row.id].epoch) if row.id in late else Appended(seq + 1) for row in drives
+        ]
+    for row in drives:
+        is_late = row.id in late
+        assert list(await bench.history(row)) == ([b"first"] if is_late else [b"first", b"x", b"x"])
+        assert (await bench.row(row.id)).status == ("running" if is_late else "completed")
+
+
+async def events_of_a_batch_follow_on(bench: Bench) -> None:
+    """Each run's own, however many it brings, over several batches."""
+    worker = await bench.worker()
+    rows = [await bench.make(f"r{n}", owner=worker) for n in range(4)]
+    written: list[list[bytes]] = [[b"first"] for _ in rows]
+    for turn in range(3):
+        rows = [await bench.row(row.id) for row in rows]
+        news = [[b"%d of %d in turn %d" % (m, n, turn) for m in range(n)] for n in range(len(rows))]
+        await bench.store.append([bench.change(row, *new) for row, new in zip(rows, news, strict=True)])
+        written = [old + new for old, new in zip(written, news, strict=True)]
+    for row, events in zip(rows, written, strict=True):
+        assert await bench.store.events(row.run) == list(enumerate(events, 1))
+        assert (await bench.row(row.id)).seq == len(events)
+
+
 async def one_run_can_be_appended_to_twice_in_a_batch(bench: Bench) -> None:
     """In order: the second goes on from the first, and is stale if it doesn't know of it."""
     worker = await bench.worker()
@@ -233,6 +268,8 @@ CHECKS: tuple[Check, ...] = (
     a_repeat_in_one_batch_recognises_itself,
     another_attempt_is_no_repeat,
     a_stale_append_fails_alone,
+    a_wrong_epoch_fails_alone,
+    events_of_a_batch_follow_on,
     one_run_can_be_appended_to_twice_in_a_batch,
     appends_of_one_turn_are_all_answered,
     a_cancelled_waiter_harms_nobody,

@@ -32,6 +32,16 @@ async def a_limit_of_slots_holds(bench: Bench) -> None:
     assert (await look(bench, one)).waits is False
 
 
+async def an_unknown_worker_gets_no_slot(bench: Bench) -> None:
+    """One that was buried while it was about to claim; what it took would stay with nobody."""
+    await limit(bench, concurrency=3)
+    await make(bench, "a", "b")
+    worker, other = await bench.worker(queues=[Q]), await bench.worker(queues=[Q])
+    await bench.store.retire(worker, now=NOW)
+    assert await claim(bench, worker) == []
+    assert await claim(bench, other) == ["a", "b"]
+
+
 async def a_slot_is_kept(bench: Bench) -> None:
     """Whoever has one is claimed again without room for others: after a wait, and when its worker has died."""
     await limit(bench, concurrency=1)
@@ -232,6 +242,7 @@ async def queues_are_counted(bench: Bench) -> None:
 
 CHECKS: tuple[Check, ...] = (
     a_limit_of_slots_holds,
+    an_unknown_worker_gets_no_slot,
     a_slot_is_kept,
     what_one_worker_has_is_limited,
     a_rate_holds,
