@@ -75,6 +75,14 @@ def test_a_waiting_run_that_nobody_could_go_on_with_says_so_before_it_is_due() -
     assert cause(Status.WAITING, waits=waits, pinned_to="1", driven=True).kind == "message"
 
 
+def test_a_run_whose_workers_died_waits_to_be_tried() -> None:
+    found = cause(Status.RUNNING, wake_at=990.0, recoveries=3)
+    assert (found.kind, found.since) == ("crashes", 990.0)
+    assert "died 3 times in a row" in found.what
+    assert "perdure terminate 'r 1'" in found.todo
+    assert cause(Status.RUNNING, wake_at=990.0, recoveries=1).kind == "worker"
+
+
 def test_a_due_run_waits_for_a_worker() -> None:
     found = cause(Status.QUEUED, wake_at=990.0)
     assert (found.kind, found.since) == ("worker", 990.0)

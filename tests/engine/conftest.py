@@ -35,6 +35,7 @@ ALWAYS = frozenset(
         "engine_publications",
         "engine_queues",
         "engine_streams",
+        "engine_suspicion",
         "engine_subscriptions",
         "engine_takeover",
         "engine_updates",

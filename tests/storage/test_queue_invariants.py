@@ -88,8 +88,15 @@ class Model:
             await self.store.create(new)
 
     async def claim(self, place: int, limit: int) -> None:
+        """First of the runs that lost their workers again and again, then of the others."""
+        await self._claim(place, limit, self.now)
+        await self._claim(place, limit, None)
+
+    async def _claim(self, place: int, limit: int, suspected: float | None) -> None:
         worker = self.workers[place]
-        claimed = await self.store.claim(worker, workflows=["w"], queues=["q"], now=self.now, limit=limit)
+        claimed = await self.store.claim(
+            worker, workflows=["w"], queues=["q"], now=self.now, limit=limit, suspected=suspected
+        )
         fresh = [row.id for row in claimed.rows if row.id in self.waiting]
         for row in claimed.rows:
             assert row.id not in self.owned

@@ -23,6 +23,9 @@ EXPECTED = {
     "mail": "runs_with_mail",
     "owned": "runs_owned",
     "poisoned": "runs_owned",
+    "suspected": "runs_suspected",
+    "may_claim": "runs_suspected",
+    "may_claim ": "runs_tried",  # both
     "release_all": "runs_owned",
     "live_children": "runs_children",
     "find_children": "runs_children",

@@ -99,6 +99,7 @@ def _facts(
         status=Status(row.status),
         queue=row.queue,
         since=row.updated_at if row.ended_at is None else row.ended_at,
+        recoveries=row.recoveries,
         driven=row.owner is not None,
         driver="" if driver is None else driver.name,
         reason=reason,

@@ -13,6 +13,7 @@ import msgspec
 from perdure.core.errands import step_of
 from perdure.core.places import Place, explain_place
 from perdure.core.status import Status
+from perdure.core.suspicion import PATIENCE, SUSPECTED
 from perdure.core.timeline import Wait
 
 
@@ -29,6 +30,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a run.
 
     Attributes:
+        recoveries: how often in a row its worker died without recording anything.
         driven: a worker has it in memory.
         driver: the name of that worker, as far as it matters.
         block_code: "code", "step", "poison" or "history" of a blocked run.
@@ -45,6 +47,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     queue: str
     since: float
+    recoveries: int = 0
     driven: bool = False
     driver: str = ""
     reason: str | None = None
@@ -176,6 +179,13 @@ def _due(facts: Facts) -> Cause:
     if facts.place is not None and (by_queue := explain_place(facts.place)) is not None:
         told, until, todo = by_queue
         return Cause("queue", told, facts.wake_at, until, todo)
+    if facts.recoveries >= SUSPECTED:
+        told = (
+            f"its worker died {facts.recoveries} times in a row while driving it: it is tried apart from others, by a "
+            f"worker that has nothing else to do, or after {PATIENCE:.0f} s by any"
+        )
+        todo = f"find out whether it kills its workers; if so: perdure terminate {quoted(facts.id)}"
+        return Cause("crashes", told, facts.wake_at, todo=todo)
     names = ", ".join(server.name for server in serving[:3]) + (", ..." if len(serving) > 3 else "")
     told = f"it is due, and waits for room on a worker of its queue {facts.queue!r} ({names})"
     return Cause("worker", told, facts.wake_at, todo="if this lasts, start more workers")

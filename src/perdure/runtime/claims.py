@@ -10,6 +10,7 @@ from perdure.errors import StoreError
 from perdure.runtime.capacity import Capacity, Share
 from perdure.runtime.residency import Residency
 from perdure.runtime.timers import Alarm, Timers
+from perdure.runtime.trials import Trials
 from perdure.runtime.uptake import load
 from perdure.storage.protocol import Store
 from perdure.storage.records import History, RunRow
@@ -60,6 +61,12 @@ class Claims:
         self._poked = asyncio.Event()
         self._stopped = False
         self._next_claim: Alarm | None = None
+        self._trials = Trials(clock, timers, residency.drivers, self.poke)
+
+    @property
+    def alone(self) -> bool:
+        """Nothing may come to this worker at the moment but what it tries."""
+        return self._trials.alone
 
     def poke(self) -> None:
         """Something may be due."""
@@ -104,6 +111,8 @@ class Claims:
         self._waits = self._freed = False
         evicting, self._evicting = self._evicting, 1
         for share in self._capacity.shares(limit):
+            if self._trials.alone:
+                return  # until that is over
             if await self._claim_share(share):
                 self._evicting = evicting * 2
         if self._waits and self._freed:  # perhaps after these claims had counted
@@ -117,13 +126,21 @@ class Claims:
             queues=self._capacity.queues,
             now=self._clock(),
             limit=share.room,
+            suspected=self._trials.upto(),
         )
         self._waits = self._waits or claimed.waits
-        if claimed.rows:
-            loaded = await load(self._store, claimed.rows)
-            for row, (history, emitting) in zip(claimed.rows, loaded, strict=True):
-                await self._take(row, history, emitting)
-            self._taken()
+        tried = self._trials.claimed(claimed.rows)
+        try:
+            if claimed.rows:
+                loaded = await load(self._store, claimed.rows)
+                for row, (history, emitting) in zip(claimed.rows, loaded, strict=True):
+                    await self._take(row, history, emitting)
+                self._taken()
+        finally:
+            if tried:
+                self._trials.begin(claimed.rows)
+        if not tried and claimed.suspected is not None:
+            self._claim_at(self._trials.again_at(claimed.suspected))
         if len(claimed.rows) == share.room:
             self.poke()
             return True

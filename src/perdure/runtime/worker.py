@@ -206,6 +206,7 @@ class Worker(Hosting):
             and self.id != 0
             and queue in self._settings.queues
             and self._residency.room() > 0
+            and not self._claims.alone
             and workflow_named(workflow) is not None
         )
 

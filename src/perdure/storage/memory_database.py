@@ -269,6 +269,7 @@ class MemoryDatabase:
                 resumed = run.status == Status.PAUSED and run.paused is None
                 if resumed:
                     run.status, run.reason = Status.WAITING.value, None
+                run.recoveries = 0
                 wanted = resumed or (run.inbox and not run.held) or self._fits_elsewhere(run)
                 run.release(append.now if wanted else append.wake_at)
         if append.parent_mail is not None and run.parent is not None and run.parent_op is not None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from perdure.core.status import Status
+from perdure.core.suspicion import SUSPECTED
 from perdure.storage.lines import Plan
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_queues import admit, enter_lines, next_in_lines, states_of
 from perdure.storage.memory_run import Run
+from perdure.storage.memory_suspects import being_tried, suspects, waiting_since
 from perdure.storage.memory_versions import may_drive, serves
 from perdure.storage.reasons import no_worker_knows, no_worker_of_version, took_workers_down
 from perdure.storage.records import BlockCode, Claimed, Mail
@@ -31,12 +33,27 @@ class MemoryWorkers:
     # -- whose runs are whose -----------------------------------------------------------------------
 
     async def claim(
-        self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+        self,
+        worker: int,
+        *,
+        workflows: Sequence[str],
+        queues: Sequence[str],
+        now: float,
+        limit: int,
+        suspected: float | None = None,
     ) -> Claimed:
         db = self._open_database()
         if worker not in db.workers or db.move is not None:
             return Claimed([], None)
         states = states_of(db, queues)
+        since = waiting_since(db, now)
+        if suspected is not None and since is not None and since <= suspected and not being_tried(db, now):
+            tried = suspects(db, worker, workflows, Plan(queues, states, (), limit, now), suspected, limit)
+            for key in tried:
+                _own(db, worker, key, now)
+            if tried:
+                self._changed()
+                return Claimed([db.row(db.runs[key]) for key in tried], now, suspected=since)
         plan = Plan(queues, states, enter_lines(db, states, workflows, now), limit, now)
         taken: list[int] = []
 
@@ -60,7 +77,7 @@ class MemoryWorkers:
             self._changed()
         left = _fitting(db, worker, workflows, plan.looks_ahead_in())
         next_at = plan.next_at(left[0][0] if left else None, next_in_lines(db, plan.limited, workflows))
-        return Claimed([db.row(db.runs[key]) for key in taken], next_at, plan.waits)
+        return Claimed([db.row(db.runs[key]) for key in taken], next_at, plan.waits, since)
 
     async def mail(self, worker: int) -> list[Mail]:
         db = self._open_database()
@@ -114,10 +131,11 @@ class MemoryWorkers:
             return None
         del db.workers[worker]
         released = 0
-        for run in _owned(db, worker):
+        owned = _owned(db, worker)
+        for run in owned:
             run.epoch += 1
             run.recoveries += 1
-            if run.recoveries > max_recoveries:
+            if run.recoveries > max_recoveries and len(owned) == 1:
                 reason = took_workers_down(run.recoveries)
                 _block(run, reason, BlockCode.POISON, now)
             else:
@@ -180,6 +198,7 @@ def _fitting(
         and run.lane is None
         and run.workflow in workflows
         and run.queue in queues
+        and run.recoveries < SUSPECTED
         and may_drive(db.workers[worker], run)
     ]
     return sorted(found)

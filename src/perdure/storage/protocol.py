@@ -195,7 +195,14 @@ class Store(Protocol):
     # -- drivers ------------------------------------------------------------------------------------
 
     async def claim(
-        self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+        self,
+        worker: int,
+        *,
+        workflows: Sequence[str],
+        queues: Sequence[str],
+        now: float,
+        limit: int,
+        suspected: float | None = None,
     ) -> Claimed:
         """Take over up to `limit` unowned, non-final runs with wake_at <= now, the longest due first.
 
@@ -208,6 +215,10 @@ class Store(Protocol):
         A blocked or paused run is claimed only if its wake_at was set again. A worker that isn't
         registered (any more) gets nothing, and none gets a run that is pinned to another version than its
         own, or that its code couldn't drive before (see Misfit). The run's version becomes the worker's.
+
+        Runs that have lost their drivers twice in a row or more are passed over. With `suspected`, if some of them
+        are due and none has become so after that moment, these are taken, and nothing else: who lost the most first,
+        and as many as core.suspicion lets be together. Not while a worker tries some that lost three drivers.
         """
         ...
 
@@ -219,7 +230,8 @@ class Store(Protocol):
         """Write for many runs at once, in order; a stale one fails alone. The hot path.
 
         The compare-and-set: seq = expected, epoch = epoch, owner not null. updated_at becomes now, and
-        recoveries 0 if there are events. The future raises StoreUnavailableError if nothing was written.
+        recoveries 0 if there are events or the run is released. The future raises StoreUnavailableError if nothing
+        was written.
         """
         ...
 
@@ -266,7 +278,8 @@ class Store(Protocol):
 
         Does nothing (returns None) if the worker's lease is not `seen_lease` any more, or it is gone.
         A run that has now lost its driver more than max_recoveries times in a row without recording
-        anything is blocked with code POISON instead. Returns how many runs were released.
+        anything, and was the only one that this worker had, is blocked with code POISON instead. Returns how many
+        runs were released.
         """
         ...
 

@@ -27,9 +27,9 @@ def no_worker_of_version(version: str) -> str:
 def took_workers_down(times: int) -> str:
     """For BlockCode.POISON."""
     return (
-        f"Its worker died {times} times in a row while driving it, without recording anything new. "
-        f"It was set aside to protect the other runs. Look for crashes or memory exhaustion in its code, "
-        f"then terminate the run and start it anew."
+        f"Its worker died {times} times in a row while driving it, without recording anything new, at last with "
+        f"nothing else in its hands. It was set aside to protect the other runs. Look for crashes or memory "
+        f"exhaustion in its code, then terminate the run and start it anew."
     )
 
 

@@ -296,11 +296,13 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
         next_at: when this worker could claim more: the earliest wake_at of the unowned runs, or when a queue's
             rate lets the next one begin; None if that isn't known.
         waits: others wait for a slot of their queue, so the end of a run may let one of them begin.
+        suspected: when the last suspected run became due that is so, at the beginning of the claim.
     """
 
     rows: Sequence[RunRow]
     next_at: float | None
     waits: bool = False
+    suspected: float | None = None
 
 
 class Detail(msgspec.Struct, frozen=True, gc=False):

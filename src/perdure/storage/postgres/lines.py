@@ -36,6 +36,7 @@ async def claim_limited(
     workflows: Sequence[str],
     queues: Sequence[str],
     special: Sequence[str],
+    since: float | None,
     now: float,
     limit: int,
 ) -> Claimed:
@@ -43,9 +44,10 @@ async def claim_limited(
 
     Args:
         special: names of those.
+        since: when the last suspected run became due.
     """
     known = list(workflows)
-    states = {state.name: state for state in _states(await db.rows("queue_states", names=list(special)))}
+    states = {state.name: state for state in await queue_states(db, special)}
     limited = [state.name for state in states.values() if state.limited and not state.paused]
     waiting: list[str] = []
     if limited:
@@ -86,7 +88,12 @@ async def claim_limited(
         moments.append(await db.value("next_at", queues=ahead, workflows=known, worker=worker))
     if plan.limited:
         moments.append(await db.value("next_in_lines", queues=plan.limited, workflows=known))
-    return Claimed(rows, plan.next_at(*moments), plan.waits)
+    return Claimed(rows, plan.next_at(*moments), plan.waits, since)
+
+
+async def queue_states(db: Database, special: Sequence[str]) -> list[QueueState]:
+    """What there is to know of queues that aren't like others."""
+    return _states(await db.rows("queue_states", names=list(special)))
 
 
 def _states(rows: Sequence[Row]) -> list[QueueState]:

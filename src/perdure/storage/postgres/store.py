@@ -158,15 +158,24 @@ class PostgresStore:
         return await self.write(verbs.terminate, id, event, now)
 
     async def claim(
-        self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+        self,
+        worker: int,
+        *,
+        workflows: Sequence[str],
+        queues: Sequence[str],
+        now: float,
+        limit: int,
+        suspected: float | None = None,
     ) -> Claimed:
         # most looks find nothing: they cost a statement that reads, and no transaction
-        worthwhile, next_at = await self.read(verbs.idle_until, worker, workflows, queues, now)
+        worthwhile, next_at, since = await self.read(
+            verbs.idle_until, worker, workflows, queues, now, suspected
+        )
         if not worthwhile:
-            return Claimed([], next_at)
+            return Claimed([], next_at, suspected=since)
         # no hint: that a run has an owner now concerns nobody
         return await self._seen_through(
-            self._attempts.write(verbs.claim, worker, workflows, queues, now, limit)
+            self._attempts.write(verbs.claim, worker, workflows, queues, now, limit, suspected)
         )
 
     async def register(self, worker: WorkerRow, *, now: float) -> int:

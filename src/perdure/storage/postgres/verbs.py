@@ -15,9 +15,10 @@ from perdure.storage.generations import following
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.due import lock_due
 from perdure.storage.postgres.lifecycle import create_runs, post, terminate_run
-from perdure.storage.postgres.lines import claim_limited
+from perdure.storage.postgres.lines import claim_limited, queue_states
 from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.rows import new_key, run_rows
+from perdure.storage.postgres.suspects import claim_suspected
 from perdure.storage.postgres.versions import strand_pinned
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
@@ -85,32 +86,50 @@ async def terminate(db: Database, id: str, event: bytes, now: float) -> Delivery
 
 
 async def idle_until(
-    db: Database, worker: int, workflows: Sequence[str], queues: Sequence[str], now: float
-) -> tuple[bool, float | None]:
-    """Whether a claim may find something; if not, when the next run is due."""
+    db: Database,
+    worker: int,
+    workflows: Sequence[str],
+    queues: Sequence[str],
+    now: float,
+    suspected: float | None,
+) -> tuple[bool, float | None, float | None]:
+    """Whether a claim may find something; if not, when the next run is due; since when a suspected one is."""
     if not workflows or not queues:
-        return False, None
+        return False, None, None
     fitting = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
-    ((worthwhile, next_at),) = await db.rows("idle_until", now=float(now), **fitting)
-    return bool(worthwhile), next_at
+    moments = {"now": float(now), "suspected": None if suspected is None else float(suspected)}
+    ((worthwhile, next_at, since),) = await db.rows("idle_until", **moments, **fitting)
+    return bool(worthwhile), next_at, since
 
 
 async def claim(
-    db: Database, worker: int, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+    db: Database,
+    worker: int,
+    workflows: Sequence[str],
+    queues: Sequence[str],
+    now: float,
+    limit: int,
+    suspected: float | None,
 ) -> Claimed:
-    locked = await db.rows("lock_worker", worker=worker, queues=list(queues))
+    locked = await db.rows("lock_worker", worker=worker, queues=list(queues), now=float(now))
     if not locked or not workflows or not queues:
         return Claimed([], None)
-    ((special,),) = locked
+    ((special, since, tried),) = locked
+    if suspected is not None and since is not None and since <= suspected and not tried:
+        states = await queue_states(db, special) if special else []
+        upto, at = float(suspected), float(now)
+        found = await claim_suspected(db, worker, workflows, queues, states, upto, at, limit)
+        if found:
+            return Claimed(run_rows(await db.rows("rows_by_key", runs=found)), at, suspected=since)
     if special:
-        return await claim_limited(db, worker, workflows, queues, special, float(now), limit)
+        return await claim_limited(db, worker, workflows, queues, special, since, float(now), limit)
     fitting: dict[str, Any] = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
     due = await lock_due(db, worker, workflows, queues, float(now), limit)
     rows: list[RunRow] = []
     if due:
         await db.run("claim", worker=worker, now=float(now), runs=due)
         rows = run_rows(await db.rows("rows_by_key", runs=due))
-    return Claimed(rows, await db.value("next_at", **fitting))
+    return Claimed(rows, await db.value("next_at", **fitting), suspected=since)
 
 
 async def register(db: Database, worker: WorkerRow, now: float, schema: int) -> int:

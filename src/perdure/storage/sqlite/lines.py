@@ -27,21 +27,27 @@ from perdure.storage.sqlite.rows import as_json, run_rows
 _states = msgspec.json.Decoder(list[QueueState], strict=False)
 
 
+def queue_states(special: str) -> list[QueueState]:
+    """The states of queues that aren't like others, from JSON; there are mostly none."""
+    return [] if special == "[]" else _states.decode(special)
+
+
 def claim_limited(
     db: Database,
     worker: int,
     workflows: Sequence[str],
     queues: Sequence[str],
-    special: str,
+    states: Sequence[QueueState],
+    since: float | None,
     now: float,
     limit: int,
 ) -> Claimed:
     """A claim where some queues aren't like others.
 
     Args:
-        special: the states of those, as JSON.
+        states: of those.
+        since: when the last suspected run became due.
     """
-    states = _states.decode(special)
     known = as_json(workflows)
     in_line = as_json([state.name for state in states if state.limited and not state.paused])
     fitting: dict[str, Value] = {"queues": in_line, "workflows": known}
@@ -73,7 +79,7 @@ def claim_limited(
     rows: list[RunRow] = run_rows(db.rows("rows_by_key", {"runs": as_json(runs)})) if runs else []
     ahead: dict[str, Value] = {"queues": as_json(plan.looks_ahead_in()), "workflows": known, "worker": worker}
     next_at = plan.next_at(db.value("next_at", ahead), db.value("next_in_lines", fitting))
-    return Claimed(rows, next_at, plan.waits)
+    return Claimed(rows, next_at, plan.waits, since)
 
 
 def _own(db: Database, query: str, runs: Sequence[int], worker: int, now: float) -> None:

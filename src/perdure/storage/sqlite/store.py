@@ -140,9 +140,16 @@ class SqliteStore:
         return await self._write(verbs.terminate, id, event, now)
 
     async def claim(
-        self, worker: int, *, workflows: Sequence[str], queues: Sequence[str], now: float, limit: int
+        self,
+        worker: int,
+        *,
+        workflows: Sequence[str],
+        queues: Sequence[str],
+        now: float,
+        limit: int,
+        suspected: float | None = None,
     ) -> Claimed:
-        return await self._write(verbs.claim, worker, workflows, queues, now, limit)
+        return await self._write(verbs.claim, worker, workflows, queues, now, limit, suspected)
 
     async def register(self, worker: WorkerRow, *, now: float) -> int:
         return await self._write(verbs.register, worker, now, self._schema)

@@ -15,8 +15,9 @@ from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.lifecycle import create_run, create_runs, post, terminate_run
-from perdure.storage.sqlite.lines import claim_limited
+from perdure.storage.sqlite.lines import claim_limited, queue_states
 from perdure.storage.sqlite.rows import as_json, run_rows
+from perdure.storage.sqlite.suspects import claim_suspected
 from perdure.storage.sqlite.versions import strand_pinned
 from perdure.storage.workers import Heartbeat, WorkerRow
 
@@ -98,12 +99,19 @@ def claim(
     queues: Sequence[str],
     now: float,
     limit: int,
+    suspected: float | None = None,
 ) -> Claimed:
-    ((may, special),) = db.rows("may_claim", {"worker": worker, "queues": as_json(queues)})
+    asked: dict[str, Value] = {"worker": worker, "queues": as_json(queues), "now": now}
+    ((may, special, since, tried),) = db.rows("may_claim", asked)
     if not may:
         return Claimed([], None)
-    if special != "[]":
-        return claim_limited(db, worker, workflows, queues, special, now, limit)
+    states = queue_states(special)
+    if suspected is not None and since is not None and since <= suspected and not tried:
+        found = claim_suspected(db, worker, workflows, queues, states, suspected, now, limit)
+        if found:
+            return Claimed(run_rows(db.rows("rows_by_key", {"runs": as_json(found)})), now, suspected=since)
+    if states:
+        return claim_limited(db, worker, workflows, queues, states, since, now, limit)
     fitting: dict[str, Value] = {
         "queues": as_json(queues),
         "workflows": as_json(workflows),
@@ -115,7 +123,7 @@ def claim(
         runs = as_json([run for (run,) in due])
         db.run("claim", {"worker": worker, "now": now, "runs": runs})
         rows = run_rows(db.rows("rows_by_key", {"runs": runs}))
-    return Claimed(rows, db.value("next_at", fitting))
+    return Claimed(rows, db.value("next_at", fitting), suspected=since)
 
 
 def register(db: Database, worker: WorkerRow, now: float, schema: int) -> int:

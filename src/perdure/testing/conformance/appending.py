@@ -235,7 +235,7 @@ async def recording_something_clears_recoveries(bench: Bench) -> None:
     for deaths in (1, 2):
         assert row.owner is not None
         await bench.store.bury(row.owner, LEASE, now=NOW, max_recoveries=9)
-        (row,) = await bench.claim(await bench.worker())
+        (row,) = await bench.claim(await bench.worker(), suspected=NOW)
         assert row.recoveries == deaths
         row = await bench.put(row, status="running")
         assert row.recoveries == deaths

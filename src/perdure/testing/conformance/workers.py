@@ -107,20 +107,26 @@ async def _die_with(bench: Bench, row: RunRow, max_recoveries: int) -> int | Non
 
 
 async def a_run_that_kills_is_blocked(bench: Bench) -> None:
-    """When it has lost its driver more than max_recoveries times in a row; others aren't."""
+    """When it has lost its driver more than max_recoveries times in a row, and was all that the last one had."""
     row = await bench.make("bad", owner=await bench.worker())
     for death in (1, 2):
         assert await _die_with(bench, row, 2) == 1
-        (row,) = await bench.claim(await bench.worker(), now=NOW + 1)
+        (row,) = await bench.claim(await bench.worker(), now=NOW + 1, suspected=NOW + 1)
         assert row.recoveries == death
     assert row.owner is not None
     await bench.make("good", owner=row.owner)
-    assert await _die_with(bench, row, 2) == 1
+    assert await _die_with(bench, row, 2) == 2
     bad, good = await bench.row("bad"), await bench.row("good")
+    assert (bad.status, bad.recoveries, bad.wake_at) == ("running", 3, NOW + 1)
+    assert (good.status, good.recoveries, good.wake_at) == ("running", 1, NOW + 1)
+    (row,) = await bench.claim(await bench.worker(), now=NOW + 1, suspected=NOW + 1)
+    assert await _die_with(bench, row, 2) == 0
+    bad = await bench.row("bad")
     assert (bad.status, bad.block_code, bad.owner, bad.wake_at) == ("blocked", BlockCode.POISON, None, None)
     assert bad.reason
+    assert "4 times" in bad.reason
     assert bad.epoch == row.epoch + 1
-    assert (good.status, good.recoveries, good.wake_at) == ("running", 1, NOW + 1)
+    assert await bench.row("good") == good
     await bench.worker()
     assert (await bench.row("bad")).wake_at is None
 

@@ -59,6 +59,10 @@ CREATE TABLE perdure.runs (
 CREATE INDEX runs_due ON perdure.runs (queue, workflow, wake_at, run)
 WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL;
 
+CREATE INDEX runs_suspected ON perdure.runs (wake_at)
+WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL AND recoveries >= 2;
+CREATE INDEX runs_tried ON perdure.runs (owner) WHERE owner IS NOT NULL AND recoveries >= 3;
+
 -- The lines of queues with limits, in their order. All but the lowest rank may be admitted.
 CREATE INDEX runs_line ON perdure.runs (queue, workflow, rank DESC, lane, wake_at, run)
 WHERE lane IS NOT NULL AND wake_at IS NOT NULL;
@@ -128,7 +132,6 @@ CREATE TABLE perdure.workers (
 
 -- Who is looked at by others: those of a host often, those whose lease is over.
 CREATE INDEX workers_of_host ON perdure.workers (host);
-
 CREATE INDEX workers_lapsing ON perdure.workers (lease_until);
 
 -- Queues with limits, or that are held. Their settings are JSON texts; what the statements need of them has columns.

@@ -116,7 +116,7 @@ WHERE run = %(run)s::bigint;
 -- code couldn't drive is due at once if a worker with other code is there, and so is one that was resumed while
 -- its driver made it rest.
 UPDATE perdure.runs AS r
-SET owner = NULL,
+SET owner = NULL, recoveries = 0,
     status = CASE WHEN status = 'paused' AND paused IS NULL THEN 'waiting' ELSE status END,
     reason = CASE WHEN status = 'paused' AND paused IS NULL THEN NULL ELSE reason END,
     wake_at = CASE

@@ -2,7 +2,8 @@
 
 -- name: idle_until
 -- Whether a claim may find something, and if not, when the next run is due. Most looks are answered by this.
-SELECT look.first <= %(now)s::double precision OR look.special, look.first
+SELECT look.first <= %(now)s::double precision OR look.special
+       OR look.suspected <= %(suspected)s::double precision, look.first, look.suspected
 FROM (
     SELECT (
         SELECT min(head.wake_at)
@@ -12,20 +13,25 @@ FROM (
             SELECT d.run, d.wake_at FROM perdure.runs AS d
             WHERE d.owner IS NULL AND d.wake_at IS NOT NULL AND d.lane IS NULL AND d.queue = q.name AND d.workflow = w.name
               AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
-              AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
+              AND (d.misfits IS NULL OR me.code <> ALL (d.misfits)) AND d.recoveries < 2
             ORDER BY d.wake_at LIMIT 1
         ) AS head
         WHERE me.id = %(worker)s::bigint
     ) AS first, (
         EXISTS (SELECT 1 FROM perdure.queues WHERE name = ANY (%(queues)b::text[]))
         OR EXISTS (SELECT 1 FROM perdure.moves)
-    ) AS special
+    ) AS special, (
+        SELECT max(s.wake_at) FROM perdure.runs AS s
+        WHERE s.owner IS NULL AND s.wake_at IS NOT NULL AND s.lane IS NULL AND s.recoveries >= 2
+          AND s.wake_at <= %(now)s::double precision
+    ) AS suspected
     OFFSET 0
 ) AS look;
 
 -- name: due
 -- The longest due runs a worker can drive: the first of each queue and workflow, and of those the first, however many
--- follow. Those that others are claiming right now are left to them. Each with how many were looked at.
+-- follow. Those that others are claiming right now are left to them; none is suspected. Each with how many were looked
+-- at.
 SELECT r.run, first.seen
 FROM (
     SELECT head.run, head.wake_at, count(*) OVER () AS seen
@@ -36,7 +42,7 @@ FROM (
         WHERE d.owner IS NULL AND d.wake_at IS NOT NULL AND d.lane IS NULL AND d.queue = q.name AND d.workflow = w.name
           AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
           AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
-          AND d.wake_at <= %(now)s::double precision
+          AND d.wake_at <= %(now)s::double precision AND d.recoveries < 2
         ORDER BY d.wake_at, d.run LIMIT %(window)s::bigint
     ) AS head
     WHERE me.id = %(worker)s::bigint
@@ -49,6 +55,20 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS r
 LIMIT %(limit)s::bigint;
+
+-- name: suspected
+-- Of the runs that have lost their drivers again and again, those a worker can try: who lost the most first, and of
+-- those alike who was claimed last; of those claimed together it's another one's turn in each epoch.
+SELECT d.run, d.recoveries, d.queue
+FROM perdure.runs AS d JOIN perdure.workers AS me ON me.id = %(worker)s::bigint
+WHERE d.owner IS NULL AND d.wake_at IS NOT NULL AND d.lane IS NULL AND d.recoveries >= 2
+  AND d.wake_at <= %(upto)s::double precision
+  AND d.queue = ANY (%(queues)b::text[]) AND d.workflow = ANY (%(workflows)b::text[])
+  AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
+  AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
+ORDER BY d.recoveries DESC, d.updated_at DESC, mod(mod(d.run, 1000003) * 618034 + d.epoch * 414214, 1000003)
+LIMIT %(limit)s::bigint
+FOR UPDATE OF d SKIP LOCKED;
 
 -- name: claim
 UPDATE perdure.runs
@@ -68,7 +88,7 @@ FROM perdure.workers AS me
     SELECT d.run, d.wake_at FROM perdure.runs AS d
     WHERE d.owner IS NULL AND d.wake_at IS NOT NULL AND d.lane IS NULL AND d.queue = q.name AND d.workflow = w.name
       AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)
-      AND (d.misfits IS NULL OR me.code <> ALL (d.misfits))
+      AND (d.misfits IS NULL OR me.code <> ALL (d.misfits)) AND d.recoveries < 2
     ORDER BY d.wake_at LIMIT 1
 ) AS head
 WHERE me.id = %(worker)s::bigint;

@@ -30,8 +30,15 @@ UPDATE perdure.workers SET workflows = %(workflows)s::text[] WHERE id = %(worker
 
 -- name: lock_worker
 -- So that it isn't buried before its claim is committed. Nobody claims where the runs are moved away.
--- And which of its queues aren't like others.
-SELECT ARRAY(SELECT q.name FROM perdure.queues AS q WHERE q.name = ANY (%(queues)b::text[]))
+-- And which of its queues aren't like others, when the last suspected run became due, and whether some are being tried
+-- just now.
+SELECT ARRAY(SELECT q.name FROM perdure.queues AS q WHERE q.name = ANY (%(queues)b::text[])),
+       (SELECT max(s.wake_at) FROM perdure.runs AS s
+        WHERE s.owner IS NULL AND s.wake_at IS NOT NULL AND s.lane IS NULL AND s.recoveries >= 2
+          AND s.wake_at <= %(now)s::double precision),
+       EXISTS (SELECT 1 FROM perdure.runs AS t
+               WHERE t.owner IS NOT NULL AND t.recoveries >= 3
+                 AND t.updated_at > %(now)s::double precision - power(2.0, least(t.recoveries, 16) - 4))
 FROM perdure.workers AS w WHERE w.id = %(worker)s::bigint AND NOT EXISTS (SELECT 1 FROM perdure.moves)
 FOR KEY SHARE OF w;
 
@@ -64,9 +71,10 @@ DELETE FROM perdure.workers WHERE id = %(worker)s::bigint AND lease_until = %(se
 DELETE FROM perdure.workers WHERE id = %(worker)s::bigint;
 
 -- name: poisoned
--- Runs of a dead worker that have taken their driver down too often.
+-- The only run of a dead worker, if it has taken its drivers down too often. Of several nobody knows which it was.
 SELECT run, recoveries + 1 FROM perdure.runs
-WHERE owner = %(worker)s::bigint AND recoveries + 1 > %(max_recoveries)s::bigint;
+WHERE owner = %(worker)s::bigint AND recoveries + 1 > %(max_recoveries)s::bigint
+  AND 1 = (SELECT count(*) FROM (SELECT 1 FROM perdure.runs WHERE owner = %(worker)s::bigint LIMIT 2) AS owned);
 
 -- name: block_poisoned
 UPDATE perdure.runs

@@ -70,6 +70,11 @@ CREATE INDEX runs_earlier ON runs (id, generation) WHERE next IS NOT NULL;
 CREATE INDEX runs_due ON runs (queue, workflow, wake_at)
 WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL;
 
+-- Due runs of which one may be killing its workers: few, and mostly none.
+CREATE INDEX runs_suspected ON runs (wake_at)
+WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL AND recoveries >= 2;
+CREATE INDEX runs_tried ON runs (owner) WHERE owner IS NOT NULL AND recoveries >= 3;
+
 -- The lines of queues with limits, in their order. All but the lowest rank may be admitted.
 CREATE INDEX runs_line ON runs (queue, workflow, rank DESC, lane, wake_at, run)
 WHERE lane IS NOT NULL AND wake_at IS NOT NULL;

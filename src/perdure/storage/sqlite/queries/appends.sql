@@ -57,7 +57,7 @@ UPDATE runs SET status = :status, reason = :reason, block_code = :block_code WHE
 -- code couldn't drive is due at once if a worker with other code is there, and so is one that was resumed while
 -- its driver made it rest.
 UPDATE runs
-SET owner = NULL,
+SET owner = NULL, recoveries = 0,
     status = iif(status = 'paused' AND paused IS NULL, 'waiting', status),
     reason = iif(status = 'paused' AND paused IS NULL, NULL, reason),
     wake_at = CASE

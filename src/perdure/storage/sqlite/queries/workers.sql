@@ -28,10 +28,15 @@ WHERE id = :worker;
 UPDATE workers SET workflows = :workflows WHERE id = :worker RETURNING queues;
 
 -- name: may_claim
--- Only registered workers, and nobody where the runs are moved away. And which of its queues aren't like others.
+-- Only registered workers, and nobody where the runs are moved away. And which of its queues aren't like others, when
+-- the last suspected run became due, and whether some are being tried just now.
 SELECT EXISTS (SELECT 1 FROM workers WHERE id = :worker) AND NOT EXISTS (SELECT 1 FROM moves),
        (SELECT json_group_array(json_array(name, limited, paused, draining, json(settings), arrival, turn))
-        FROM queues WHERE name IN (SELECT value FROM json_each(:queues)));
+        FROM queues WHERE name IN (SELECT value FROM json_each(:queues))),
+       (SELECT max(wake_at) FROM runs INDEXED BY runs_suspected
+        WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL AND recoveries >= 2 AND wake_at <= :now),
+       EXISTS (SELECT 1 FROM runs INDEXED BY runs_tried
+               WHERE owner IS NOT NULL AND recoveries >= 3 AND updated_at > :now - (1 << min(recoveries, 16)) / 16.0);
 
 -- name: workers
 SELECT id, name, host, pid, born, started_at, lease_until, queues, workflows, version, code,
@@ -59,8 +64,10 @@ DELETE FROM workers WHERE id = :worker AND lease_until = :seen_lease;
 DELETE FROM workers WHERE id = :worker;
 
 -- name: poisoned
--- Runs of a dead worker that have taken their driver down too often.
-SELECT run, recoveries + 1 FROM runs WHERE owner = :worker AND recoveries + 1 > :max_recoveries;
+-- The only run of a dead worker, if it has taken its drivers down too often. Of several nobody knows which it was.
+SELECT run, recoveries + 1 FROM runs
+WHERE owner = :worker AND recoveries + 1 > :max_recoveries
+  AND 1 = (SELECT count(*) FROM (SELECT 1 FROM runs WHERE owner = :worker LIMIT 2));
 
 -- name: block_poisoned
 UPDATE runs
