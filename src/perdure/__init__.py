@@ -48,6 +48,7 @@ from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
 from perdure.api.searching import patched, set_attributes
+from perdure.api.spending import Usage, UsageLine, record_usage
 from perdure.api.streams import StreamItem, emit
 from perdure.api.workerinfo import WorkerInfo
 from perdure.core import events
@@ -56,6 +57,7 @@ from perdure.core.rates import Rate
 from perdure.core.retry import Retry
 from perdure.core.status import Status
 from perdure.core.subscribing import Event
+from perdure.core.usage import Spend
 from perdure.errors import (
     CallbackCompletedError,
     CallbackError,
@@ -149,6 +151,7 @@ __all__ = [
     "ScheduleHandle",
     "ScheduleInfo",
     "ScheduledRun",
+    "Spend",
     "StaleWorkerError",
     "Status",
     "Step",
@@ -165,6 +168,8 @@ __all__ = [
     "UnknownRunError",
     "UnknownScheduleError",
     "UpdateRejected",
+    "Usage",
+    "UsageLine",
     "WaitingInfo",
     "WorkerInfo",
     "Workflow",
@@ -191,6 +196,7 @@ __all__ = [
     "random",
     "read",
     "receive",
+    "record_usage",
     "run",
     "send",
     "set_attributes",

@@ -31,6 +31,7 @@ ALWAYS = frozenset(
         "engine_draining",
         "engine_elsewhere",
         "engine_elsewhere_cancelling",
+        "engine_ledger",
         "engine_messages",
         "engine_publications",
         "engine_queues",

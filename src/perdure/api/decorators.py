@@ -17,8 +17,10 @@ from perdure.errors import ConfigurationError
 from perdure.runtime.databases import UserDatabase
 from perdure.runtime.definitions import (
     RECORD_INPUTS_MAX,
+    Spends,
     StepDefinition,
     StepOptions,
+    checked_spends,
     define_step,
     define_workflow,
 )
@@ -103,6 +105,7 @@ def step(
     heartbeat_timeout: float | timedelta | None = None,
     queue: str | Queue | None = None,
     limit: Limits | None = None,
+    spends: Spends | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -120,6 +123,7 @@ def step(
     heartbeat_timeout: float | timedelta | None = None,
     queue: str | Queue | None = None,
     limit: Limits | None = None,
+    spends: Spends | None = None,
 ) -> _TransactionalDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -134,6 +138,7 @@ def step(
     heartbeat_timeout: float | timedelta | None = None,
     queue: str | Queue | None = None,
     limit: Limits | None = None,
+    spends: Spends | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -160,6 +165,11 @@ def step(
         limit: a `RateLimit`, or what its `cost(...)` returns, or a list of these: no attempt begins before all of them
             allow it. While it has to wait, the run may leave memory. The first one is the other side's: it is
             blocked for all workers when an attempt fails with an HTTP 429 or 529.
+        spends: that attempts are paid for, as calls of language models are: True, or a `Spend` that says how much one
+            may cost at most, or a function that makes one from arguments of the step, which it gets by their names.
+            Such an attempt is in the ledger before its body runs, so that after a crash it shows as unknown spend.
+            Without it that holds for steps that return a response of a model, or that have recorded usage before in
+            this process; False says that it needn't hold.
         once: it mustn't happen twice. Its start is durable before its body runs; an attempt of which nobody knows
             whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
         verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
@@ -191,6 +201,7 @@ def step(
         heartbeat_timeout=time_limit(heartbeat_timeout, "heartbeat_timeout"),
         queue=queue_of(queue),
         limits=limits_of(limit),
+        spends=checked_spends(spends),
     )
     if verify is not None and not once:
         msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"

@@ -11,7 +11,13 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args
 from perdure.api.call import Call, StepCall, WorkflowCall
 from perdure.core.retry import Retry, seconds
 from perdure.errors import ConfigurationError
-from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
+from perdure.runtime.definitions import (
+    Spends,
+    StepDefinition,
+    StepOptions,
+    WorkflowDefinition,
+    checked_spends,
+)
 from perdure.runtime.errands import offer
 from perdure.runtime.limits import Limits, check_costs, limits_of
 from perdure.runtime.queues import Queue, checked_queue, queue_name
@@ -59,6 +65,7 @@ class Step(Generic[P, R]):
         heartbeat_timeout: float | timedelta | None = None,
         queue: str | Queue | None = None,
         limit: Limits | None = None,
+        spends: Spends | None = None,
     ) -> Step[P, R]:
         """The same step with other options, for the calls made through it.
 
@@ -74,6 +81,7 @@ class Step(Generic[P, R]):
             queue: as for `@step`. Workers that serve the queue learn of the step a second or two later, unless they
                 do this, too, when they import their code.
             limit: as for `@step`; an empty list takes the step's limits away.
+            spends: as for `@step`.
 
         Raises:
             ConfigurationError: an option is out of range.
@@ -91,6 +99,7 @@ class Step(Generic[P, R]):
             "heartbeat_timeout": time_limit(heartbeat_timeout, "heartbeat_timeout"),
             "queue": queue_of(queue),
             "limits": None if limit is None else limits_of(limit),
+            "spends": checked_spends(spends),
         }
         check_costs(changes["limits"] or (), self.definition.run)
         given = {name: value for name, value in changes.items() if value is not None}

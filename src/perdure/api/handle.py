@@ -12,6 +12,7 @@ from perdure.api.decisions import UNDECIDED, choice, decision
 from perdure.api.operating import Operated
 from perdure.api.runinfo import RunInfo, run_info
 from perdure.api.sent import with_errands
+from perdure.api.spending import Usage, report
 from perdure.api.talking import Addressed
 from perdure.api.why import why
 from perdure.codec.events import encode_event
@@ -130,6 +131,15 @@ class Handle(Addressed, Operated[R]):
             UnknownRunError: no run has this id.
         """
         return await why(self._connection, self.id)
+
+    async def usage(self) -> Usage:
+        """What the run has spent so far: its earlier generations and everything that it has started included.
+
+        Raises:
+            UnknownRunError: no run has this id.
+        """
+        (line,) = await report(self._connection, None, run=self.id)
+        return line.usage
 
     async def set_attributes(self, **values: AttributeValue | None) -> None:
         """Set attributes of the run, by which it can be found; also after its end. Durable when it returns.

@@ -53,10 +53,11 @@ class Reuse:
 
     Attributes:
         steps: ids of the steps whose outcomes were taken over.
+        children: ids of the child runs whose results were taken over.
         failed_children: by op id, what whoever starts a child anew needs for it to go on from the failed one.
     """
 
-    __slots__ = ("_emitted", "_given", "_outcomes", "_results", "failed_children", "steps")
+    __slots__ = ("_emitted", "_given", "_outcomes", "_results", "children", "failed_children", "steps")
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Reuse:
         own: bool = False,
     ) -> None:
         self.steps: list[str] = []
+        self.children: list[str] = []
         self.failed_children: dict[str, Any] = {}
         self._results = dict(results or {})
         self._outcomes: dict[str, tuple[int, list[ev.Event]]] = {}
@@ -191,6 +193,8 @@ class Reuse:
                 pass
         if not copies:
             return None
+        if isinstance(operation, StartChild) and isinstance(copies[0][0], ev.ChildStarted):
+            self.children.append(copies[0][0].run)
         self._outcomes.pop(operation.id, None)
         return seq, copies
 

@@ -12,15 +12,20 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
 from perdure.core.events import RunStarted
 from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.core.subscribing import Event
+from perdure.core.usage import Spend
 from perdure.errors import ConfigurationError, DuplicateNameError
 from perdure.runtime.limits import Limited, check_costs
+from perdure.runtime.responses import returns_response
+
+#: What a step says of its spending: whether it does, how much at most, or a function of (some of) its arguments.
+Spends: TypeAlias = bool | Spend | Callable[..., Spend]
 
 #: Inputs up to this many bytes are recorded whole; of larger ones only a fingerprint.
 RECORD_INPUTS_MAX = 4096
@@ -41,6 +46,7 @@ class StepOptions:
         heartbeat_timeout: seconds without a heartbeat after which an attempt fails, None = any.
         queue: where its attempts are executed, by workers that serve it; None = where its run is driven.
         limits: rate limits under which it is, and what it costs of each.
+        spends: whether, and what at most, an attempt may spend; None = what earlier ones and its type tell.
     """
 
     retry: Retry = DEFAULT_RETRY
@@ -52,6 +58,7 @@ class StepOptions:
     heartbeat_timeout: float | None = None
     queue: str | None = None
     limits: tuple[Limited, ...] = ()
+    spends: Spends | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class StepDefinition:
         once: it mustn't happen twice: its start is durable before its body runs.
         verify: tells whether an attempt of unknown outcome happened, called with the step's arguments.
         process: its body executes in a process of its own.
+        returns_response: what a client of language models returns; None if that can't be told beforehand.
     """
 
     name: str
@@ -76,6 +84,7 @@ class StepDefinition:
     once: bool = False
     verify: Callable[..., Any] | None = None
     process: bool = False
+    returns_response: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +142,18 @@ def main_module(name: str = "__main__") -> str:
     return os.path.splitext(os.path.basename(path))[0] if path else "__main__"
 
 
+def checked_spends(spends: Any) -> Any:
+    """What was given as `spends=`.
+
+    Raises:
+        ConfigurationError: it says nothing about spending.
+    """
+    if spends is None or isinstance(spends, bool | Spend) or callable(spends):
+        return spends
+    msg = f"spends={spends!r}: give True, False, a Spend(...), or a function of the step's arguments that makes one"
+    raise ConfigurationError(msg)
+
+
 def define_step(
     function: Callable[..., Any],
     name: str | None,
@@ -168,6 +189,7 @@ def define_step(
         once=once,
         verify=verify,
         process=process,
+        returns_response=returns_response(function),
     )
     _register(_steps, definition, "step")
     return definition

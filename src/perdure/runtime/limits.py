@@ -214,6 +214,15 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     return inspect.signature(function)
 
 
+def asked(
+    function: Callable[..., Any], signature: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """What a function says of a call whose arguments it gets by the names of its own parameters."""
+    call = signature.bind(*args, **kwargs)
+    call.apply_defaults()
+    return function(**_wanted(function, call.arguments))
+
+
 def _wanted(cost: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     parameters = signature_of(cost).parameters.values()
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):

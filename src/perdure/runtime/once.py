@@ -17,20 +17,17 @@ from typing import Any, Protocol
 
 from perdure.core.doubt import Done, is_doubtful
 from perdure.runtime.attempt import Attempt
+from perdure.runtime.beginning import Executor, begin_durably
 from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition
 
 
-class Execution(Protocol):
+class Execution(Executor, Protocol):
     """What the step executor does for these steps."""
 
     calls: Calls
 
     def renew(self, attempt: Attempt) -> None: ...
-    async def begin_durably(self, attempt: Attempt) -> BaseException | None: ...
-    def settle(
-        self, attempt: Attempt, definition: StepDefinition, value: Any, error: BaseException | None
-    ) -> None: ...
     def park(
         self, attempt: Attempt, why: str, *, unknown: bool, started_at: float, error: BaseException | None
     ) -> None: ...
@@ -44,7 +41,7 @@ async def execute_once(steps: Execution, attempt: Attempt, definition: StepDefin
     error: BaseException | None = None
     while True:
         if not lost:
-            error = await steps.begin_durably(attempt)
+            error = await begin_durably(steps, attempt)
             value: Any = None
             if error is None:
                 began = attempt.started_at

@@ -17,7 +17,8 @@ from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.heartbeats import Heartbeats, Pulse, starved_error
 from perdure.runtime.outbox import Outlet
 from perdure.runtime.processes import Processes
-from perdure.runtime.processtalk import Announced, Beat, Begun, Item, Job, Late, Logged, Raised, Used
+from perdure.runtime.processtalk import Announced, Beat, Begun, Item, Job, Late, Logged, Raised, Spent, Used
+from perdure.runtime.spending import outlay_of
 from perdure.runtime.standins import error_of
 
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
@@ -117,6 +118,8 @@ class ProcessCalls:
             case Used():
                 if attempt.permission is not None:
                     attempt.permission.settle_here(told.limit, told.amounts)
+            case Spent():
+                outlay_of(info).spend(told.used)
             case Announced():
                 self._outlet(attempt).publish(told.name, told.key, told.data)
             case Logged():

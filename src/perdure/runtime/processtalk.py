@@ -4,7 +4,7 @@ A frame is its length and a message in MessagePack. What users' code made (argum
 is in there as the JSON bytes of the codec, exceptions as a Failure; nothing is pickled.
 
     engine  -> process   Job
-    process -> engine    Begun, then any number of Beat, Item, Used and Logged, then Returned or Raised;
+    process -> engine    Begun, then any number of Beat, Item, Used, Spent and Logged, then Returned or Raised;
                          instead of all that Unfound, or Late
     process -> engine    Begun, then any number of Beat, Item, Announced and Logged, then Returned, Raised or Unfound
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.core import usage
 from perdure.core.events import Failure
 
 #: Bytes that hold a frame's length.
@@ -93,6 +94,12 @@ class Used(msgspec.Struct, frozen=True, tag=True):
     amounts: dict[str, int]
 
 
+class Spent(msgspec.Struct, frozen=True, tag=True):
+    """A call that was made and is paid for."""
+
+    used: usage.Used
+
+
 class Late(msgspec.Struct, frozen=True, tag=True):
     """It can't begin any more: its permission has run out."""
 
@@ -144,7 +151,7 @@ class Greeting(msgspec.Struct, frozen=True):
     levels: dict[str, int]
 
 
-Told = Begun | Beat | Item | Announced | Logged | Used | Late | Returned | Raised | Unfound
+Told = Begun | Beat | Item | Announced | Logged | Used | Spent | Late | Returned | Raised | Unfound
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_told = msgspec.msgpack.Decoder(Told).decode

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from perdure.core.usage import Used
 from perdure.errors import UsageError
 
 
@@ -40,6 +41,15 @@ class Permission(Protocol):
     def settle(self, limit: Any, used: Mapping[str, int]) -> None: ...
 
 
+class Outlay(Protocol):
+    """Takes what the attempt spends."""
+
+    begun: bool
+
+    def spend(self, used: Used, source: object = None) -> None: ...
+    def knows(self, response: object) -> bool: ...
+
+
 class StepInfo(msgspec.Struct, eq=False, gc=False):
     """The attempt that is executing, from `step_info()`.
 
@@ -66,6 +76,7 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
     heard: float = 0.0  #: the engine's own: when the newest heartbeat came, by the monotonic clock
     keys: int = 1
     permission: Permission | None = None  #: the engine's own: of the step's rate limits
+    outlay: Outlay | None = None  #: the engine's own: what the attempt spends, once it does
 
     def __repr__(self) -> str:
         return f"StepInfo(run_id={self.run_id!r}, step_id={self.step_id!r}, attempt={self.attempt})"

@@ -51,12 +51,14 @@ from perdure.runtime.processtalk import (
     Logged,
     Raised,
     Returned,
+    Spent,
     Told,
     Unfound,
     Used,
     frame,
     next_job,
 )
+from perdure.runtime.spending import Outlay, notice
 from perdure.runtime.stepcontext import StepInfo, current_outlet, current_step
 
 #: What the engine's script is called here; its classes are known as `__main__`'s to the engine.
@@ -210,6 +212,8 @@ def _execute(job: Job, told: Greeting, line: Line) -> Told:
         info.last_heartbeat = datetime.fromtimestamp(job.heard_at, UTC)
     if job.limits:
         info.permission = Permission(line, job.limits)
+    outlay = info.outlay = Outlay()
+    outlay.close(lambda _, used: line.tell(Spent(used)))  # whatever comes is told at once
     outlet = Outlet(line, job.max_payload)
     tokens = current_step.set(info), current_outlet.set(lambda: outlet)
     try:
@@ -217,7 +221,10 @@ def _execute(job: Job, told: Greeting, line: Line) -> Told:
             return Late()
         line.tell(Begun())
         args, kwargs = definition.arguments.decode(job.input)
-        data, _ = definition.result.record(definition.run(*args, **kwargs))
+        value = definition.run(*args, **kwargs)
+        if definition.returns_response is not False:
+            notice(info, value)
+        data, _ = definition.result.record(value)
         check_size(data, job.max_payload, f"result of step {definition.name}")
         return Returned(data)
     except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome

@@ -27,6 +27,7 @@ from perdure.core.retry import decide
 from perdure.errors import OutcomeUnknown
 from perdure.runtime import heartbeats
 from perdure.runtime.attempt import Attempt, Encoded, Recorder, TooLate, recorded_input
+from perdure.runtime.beginning import execute_spending
 from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.doorway import Doorway
@@ -34,8 +35,9 @@ from perdure.runtime.gate import Gate
 from perdure.runtime.limits import Limited
 from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
+from perdure.runtime.spending import Bookkeeper, may_spend
 from perdure.runtime.stepcontext import StepInfo
-from perdure.storage.limits import LimitStore
+from perdure.storage.protocol import Store
 from perdure.storage.publications import Publish
 from perdure.storage.streams import Settle, Supersede
 
@@ -55,7 +57,7 @@ class StepExecutor(Doorway):
         processes: how many of them may be steps with process=True.
         max_payload: largest encoded result in bytes.
         outbox: takes what steps put into streams.
-        limits: the rate limits in the store.
+        store: keeps rate limits, and what is spent.
         chance: random numbers in [0, 1) for the jitter of retries.
 
     Attributes:
@@ -72,7 +74,7 @@ class StepExecutor(Doorway):
         processes: int,
         max_payload: int,
         outbox: Outbox,
-        limits: LimitStore,
+        store: Store,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._loop = loop
@@ -95,7 +97,8 @@ class StepExecutor(Doorway):
             max_payload=max_payload,
             outlet=self.outlet_of,
         )
-        self.gate = Gate(limits, loop, clock, self)
+        self.gate = Gate(store.limits, loop, clock, self)
+        self.books = Bookkeeper(store.ledger, loop, clock)
         self.freed: Callable[[], None] = lambda: None
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
@@ -159,6 +162,7 @@ class StepExecutor(Doorway):
             await asyncio.wait(tasks, timeout=1.0)  # time for their finally blocks
         await self.calls.close()
         await self.gate.close()
+        await self.books.close()
 
     # -- one attempt --------------------------------------------------------------------------------
 
@@ -172,7 +176,9 @@ class StepExecutor(Doorway):
         self.executing.add(attempt)
         attempt.started_at = self._clock()
         definition: StepDefinition = attempt.operation.call.definition
-        execute = execute_once if definition.once else StepExecutor._execute
+        execute: Any = execute_once if definition.once else StepExecutor._execute
+        if not definition.once and may_spend(definition, attempt.operation.call.options):
+            execute = execute_spending
         body, context = execute(self, attempt, definition), self._context.copy()
         if _EAGER:  # a step that doesn't wait for anything is then done already
             task = _eager_task(body, loop=self._loop, context=context, eager_start=True)
@@ -195,6 +201,7 @@ class StepExecutor(Doorway):
         self, attempt: Attempt, definition: StepDefinition, value: Any, error: BaseException | None
     ) -> None:
         """The body is done: turn what came of it into an event."""
+        self.books.close_attempt(attempt, definition, value, error)
         try:
             if error is None:
                 self._returned(attempt, definition, value)
@@ -208,21 +215,10 @@ class StepExecutor(Doorway):
     def renew(self, attempt: Attempt) -> None:
         """What executed so far is over, or hears no more; what follows is told of cancellation by itself."""
         self.heartbeats.over(attempt)
-        permission = attempt.info.permission
+        permission, outlay = attempt.info.permission, attempt.info.outlay
         attempt.info = self._info(attempt.run, attempt.operation)
-        attempt.info.permission = permission
+        attempt.info.permission, attempt.info.outlay = permission, outlay
         attempt.starved = False
-
-    async def begin_durably(self, attempt: Attempt) -> BaseException | None:
-        """Wait until the attempt's start is in the log. Returns the cancellation that ended the wait."""
-        attempt.begun = self._loop.create_future()
-        attempt.run.record(ev.StepStarted(self._clock(), attempt.operation.id, attempt.info.attempt))
-        try:
-            await attempt.begun
-        except asyncio.CancelledError as error:
-            return error
-        attempt.started_at = self._clock()
-        return None
 
     def park(
         self, attempt: Attempt, why: str, *, unknown: bool, started_at: float, error: BaseException | None

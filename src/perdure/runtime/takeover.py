@@ -22,6 +22,7 @@ from perdure.runtime.feeding import feed
 from perdure.runtime.host import Host
 from perdure.runtime.soundness import refuse_damaged_before
 from perdure.storage.effects import Effect
+from perdure.storage.ledger import Inherit
 from perdure.storage.protocol import Store
 from perdure.storage.records import History, NewRun, RunRow
 
@@ -47,6 +48,7 @@ class Run(Protocol):
     def busy(self) -> bool: ...
     def take_riders(self) -> list[ev.Event]: ...
     def collect(self, event: Any, value: Any, effects: Sequence[Effect] = ...) -> ev.Event: ...
+    def add_effect(self, effect: Effect) -> None: ...
 
 
 def first_moment(started: ev.RunStarted, driven_at: float) -> float:
@@ -60,6 +62,7 @@ def take_over(run: Run, donor: Reuse) -> list[Command]:
     What is taken over is fed at once and written by one append: until that is durable nothing hangs on it, and
     after a crash it is taken over again. While something else is on its way to the code, it has to queue.
     """
+    steps, children = len(donor.steps), len(donor.children)
     if run.busy():
         left: list[Command] = []
         for command in run.machine.take_commands():
@@ -72,9 +75,17 @@ def take_over(run: Run, donor: Reuse) -> list[Command]:
         for note in run.take_riders():
             _feed(run, note, UNSET)
         left = donor.go_on(run.machine, lambda event, value: _feed(run, event, value), _writer(run))
+    _inherit(run, donor.steps[steps:], donor.children[children:])
     if donor.exhausted:
         run.donor = None
     return left
+
+
+def _inherit(run: Run, steps: Sequence[str], children: Sequence[str]) -> None:
+    """What has been taken over needn't be paid again: that is booked with it."""
+    started = run.machine.started
+    if (steps or children) and not run.gone and started is not None and started.donor is not None:
+        run.add_effect(Inherit(started.donor.run, started.donor.generation, tuple(steps), tuple(children)))
 
 
 def _writer(run: Run) -> Any:

@@ -97,7 +97,7 @@ class Worker(Hosting):
             processes=settings.processes,
             max_payload=settings.max_payload,
             outbox=self._outbox,
-            limits=store.limits,
+            store=store,
         )
         self._residency = Residency(
             loop,

@@ -18,6 +18,7 @@ from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
+from perdure.storage.memory_ledger import MemoryLedger
 from perdure.storage.memory_limits import MemoryLimits
 from perdure.storage.memory_moving import MemoryMoving
 from perdure.storage.memory_pauses import MemoryPauses
@@ -64,6 +65,7 @@ class MemoryStore(MemoryWorkers):
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.limits = MemoryLimits(self._open_database)
+        self.ledger = MemoryLedger(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
         self.publications = MemoryPublications(self._open_database, self._changed)
         self.pauses = MemoryPauses(self._open_database, self._changed)

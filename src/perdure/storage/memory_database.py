@@ -15,6 +15,7 @@ from perdure.storage.effects import UpdateState
 from perdure.storage.errands import placed
 from perdure.storage.generations import following, goes_over, succeeding
 from perdure.storage.memory_effects import take_effect
+from perdure.storage.memory_ledger import Row
 from perdure.storage.memory_publications import Publications
 from perdure.storage.memory_queues import put_in_line, stands_for
 from perdure.storage.memory_run import Run
@@ -68,6 +69,7 @@ class MemoryDatabase:
         #: Of held runs: when each was due, how much mail it had, and for which move it is held.
         self.arrivals: dict[int, tuple[float | None, int, str]] = {}
         self.publications = Publications()
+        self.usage: dict[int, dict[int, Row]] = {}  #: the ledger, by run and entry
         self._last_mail = 0
 
     def row(self, run: Run) -> RunRow:

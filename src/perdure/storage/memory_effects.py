@@ -6,11 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.core.status import Status
-from perdure.storage import memory_attributes, memory_publications, memory_streams, memory_versions
+from perdure.storage import (
+    memory_attributes,
+    memory_ledger,
+    memory_publications,
+    memory_streams,
+    memory_versions,
+)
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
+from perdure.storage.ledger import Book, Inherit
 from perdure.storage.memory_callbacks import open_callback
 from perdure.storage.publications import CloseWait, CloseWaits, OpenWait, Publish
 from perdure.storage.records import Append, Detail
@@ -70,6 +77,8 @@ _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     OpenWait: memory_publications.open_wait,
     CloseWait: memory_publications.close_wait,
     CloseWaits: memory_publications.close_waits,
+    Book: memory_ledger.book,
+    Inherit: memory_ledger.inherit,
 }
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.core.attributes import Attribute
 from perdure.core.events import SEMANTICS_VERSION
+from perdure.storage import memory_ledger
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.effects import UpdateState
 from perdure.storage.memory_database import MemoryDatabase
@@ -158,6 +159,7 @@ def _erase(db: MemoryDatabase, ids: Sequence[str]) -> None:
     db.updates = {place: row for place, row in db.updates.items() if place[0] not in ids}
     for key in gone:
         db.children.pop(key, None)
+        db.usage.pop(key, None)
         db.publications.close_waits(key)
     for children in db.children.values():
         children[:] = [key for key in children if key not in gone]
@@ -188,6 +190,7 @@ def _tables(db: MemoryDatabase, ids: frozenset[str]) -> dict[str, list[tuple[Any
         ]
         tables["patches"] += [(key, change) for change in run.patches]
         tables["publication_waits"] += db.publications.waits_of(key)
+        tables["usage"] += [(key, *row) for row in memory_ledger.packed(db, key)]
     keys = {run.run for run in found}
     for token, row in db.callbacks.items():
         if row.run in keys:
@@ -263,6 +266,8 @@ def _fill(db: MemoryDatabase, tables: dict[str, list[tuple[Any, ...]]], token: s
     _fill_attributes(db, tables["attributes"])
     for key, op, name, where, since, after in tables["publication_waits"]:
         db.publications.open_wait(key, OpenWait(op, name, where, since, after))
+    for key, id, *entry in tables["usage"]:
+        db.usage.setdefault(key, {})[id] = memory_ledger.Row(id, *entry)
     for key, change in tables["patches"]:
         db.runs[key].patches.add(change)
     for key, id, update, call, state, answer in tables["updates"]:

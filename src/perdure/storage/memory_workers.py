@@ -11,6 +11,7 @@ from perdure.core.status import Status
 from perdure.core.suspicion import SUSPECTED
 from perdure.storage.lines import Plan
 from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_ledger import spare
 from perdure.storage.memory_queues import admit, enter_lines, next_in_lines, states_of
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_suspects import being_tried, suspects, waiting_since
@@ -130,6 +131,7 @@ class MemoryWorkers:
         if row is None or row.lease_until != seen_lease:
             return None
         del db.workers[worker]
+        spare(db, [run.run for run in _owned(db, worker)])
         released = 0
         owned = _owned(db, worker)
         for run in owned:
@@ -147,6 +149,7 @@ class MemoryWorkers:
     async def retire(self, worker: int, *, now: float) -> None:
         db = self._open_database()
         db.workers.pop(worker, None)
+        spare(db, [run.run for run in _owned(db, worker)])
         for run in _owned(db, worker):
             run.epoch += 1
             run.release(now)

@@ -130,6 +130,32 @@ class WaitPart(Part, frozen=True, gc=False, tag="wait"):
     after: int
 
 
+class UsagePart(Part, frozen=True, gc=False, tag="usage"):
+    """An entry of the ledger; see Entry. None is open: nobody executes anything while runs are moved."""
+
+    id: int
+    state: str
+    step: str
+    name: str
+    attempt: int
+    at: float
+    epoch: int
+    errand: str
+    workflow: str
+    key: str | None
+    model: str | None
+    provider: str | None
+    response: str | None
+    input: int
+    output: int
+    cached: int
+    written: int
+    reasoning: int
+    cost: int | None
+    price: str | None
+    spared: int
+
+
 class UpdatePart(Part, frozen=True, gc=False, tag="update"):
     """An update and its answer; see UpdateRow."""
 
@@ -173,6 +199,7 @@ AnyPart: TypeAlias = (
     | AttributePart
     | PatchPart
     | WaitPart
+    | UsagePart
     | UpdatePart
     | ItemPart
     | WriterPart

@@ -28,6 +28,7 @@ TABLES: Mapping[str, Callable[..., AnyPart]] = {
     "attributes": m.AttributePart,
     "patches": m.PatchPart,
     "publication_waits": m.WaitPart,
+    "usage": m.UsagePart,
     "updates": m.UpdatePart,
 }
 #: Those whose order says something. The others are sorted here, since databases sort texts differently.

@@ -19,6 +19,7 @@ from typing import Protocol
 from perdure.storage.attributes import Attributes
 from perdure.storage.callbacks import CallbackStore
 from perdure.storage.chain import Damage
+from perdure.storage.ledger import LedgerStore
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
 from perdure.storage.pauses import Pauses
@@ -67,6 +68,11 @@ class Store(Protocol):
     @property
     def limits(self) -> LimitStore:
         """How much may begin in how long."""
+        ...
+
+    @property
+    def ledger(self) -> LedgerStore:
+        """What runs have spent."""
         ...
 
     @property
@@ -277,6 +283,7 @@ class Store(Protocol):
         """Declare a worker dead: remove it and make its runs due for others, in their next epoch.
 
         Does nothing (returns None) if the worker's lease is not `seen_lease` any more, or it is gone.
+        What these runs and what they had finished have spent so far is spared once more, see LedgerStore.
         A run that has now lost its driver more than max_recoveries times in a row without recording
         anything, and was the only one that this worker had, is blocked with code POISON instead. Returns how many
         runs were released.

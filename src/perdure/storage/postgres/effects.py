@@ -9,7 +9,8 @@ from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
-from perdure.storage.postgres import attributes, publications, streams, versions
+from perdure.storage.ledger import Book, Inherit
+from perdure.storage.postgres import attributes, ledger, publications, streams, versions
 from perdure.storage.postgres.callbacks import open_callback
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.errands import stop_errands
@@ -54,6 +55,8 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], Awaitable[None]]] = 
     OpenWait: publications.open_wait,
     CloseWait: publications.close_wait,
     CloseWaits: publications.close_waits,
+    Book: ledger.book,
+    Inherit: ledger.inherit,
 }
 
 

@@ -22,6 +22,7 @@ from perdure.storage.postgres.connection import MIGRATIONS, QUERIES, checked, ma
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
 from perdure.storage.postgres.lane import Lane
+from perdure.storage.postgres.ledger import PostgresLedger
 from perdure.storage.postgres.limits import PostgresLimits
 from perdure.storage.postgres.moving import PostgresMoving
 from perdure.storage.postgres.pauses import PostgresPauses
@@ -84,6 +85,7 @@ class PostgresStore:
         self.publications: Final = PostgresPublications(self)
         self.schedules: Final = PostgresSchedules(self)
         self.limits: Final = PostgresLimits(self)
+        self.ledger: Final = PostgresLedger(self)
         self.updates: Final = PostgresUpdates(self)
         self.questions: Final = PostgresQuestions(self)
         self._under_way: set[asyncio.Task[Any]] = set()

@@ -14,6 +14,7 @@ import msgspec
 from perdure.storage.generations import following
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.due import lock_due
+from perdure.storage.postgres.ledger import spare
 from perdure.storage.postgres.lifecycle import create_runs, post, terminate_run
 from perdure.storage.postgres.lines import claim_limited, queue_states
 from perdure.storage.postgres.newest import lock_newest
@@ -177,6 +178,7 @@ async def announce(db: Database, worker: int, workflows: Sequence[str], now: flo
 async def bury(db: Database, worker: int, seen_lease: float, now: float, max_recoveries: int) -> int | None:
     if await db.run("bury", worker=worker, seen_lease=float(seen_lease)) == 0:
         return None
+    await spare(db, worker)
     for run, recoveries in await db.rows("poisoned", worker=worker, max_recoveries=max_recoveries):
         reason = took_workers_down(recoveries)
         await db.run("block_poisoned", run=run, recoveries=recoveries, now=float(now), reason=reason)
@@ -185,6 +187,7 @@ async def bury(db: Database, worker: int, seen_lease: float, now: float, max_rec
 
 async def retire(db: Database, worker: int, now: float) -> None:
     await db.run("retire", worker=worker)
+    await spare(db, worker)
     await db.run("release_all", worker=worker, now=float(now), count=0)
 
 

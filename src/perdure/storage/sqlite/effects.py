@@ -9,9 +9,10 @@ from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
 from perdure.storage.callbacks import OpenCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
+from perdure.storage.ledger import Book, Inherit
 from perdure.storage.publications import CloseWait, CloseWaits, OpenWait, Publish
 from perdure.storage.records import Append
-from perdure.storage.sqlite import attributes, publications, streams, versions
+from perdure.storage.sqlite import attributes, ledger, publications, streams, versions
 from perdure.storage.sqlite.callbacks import open_callback
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.errands import stop_errand
@@ -54,6 +55,8 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     OpenWait: publications.open_wait,
     CloseWait: publications.close_wait,
     CloseWaits: publications.close_waits,
+    Book: ledger.book,
+    Inherit: ledger.inherit,
 }
 
 

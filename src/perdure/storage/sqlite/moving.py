@@ -131,7 +131,16 @@ def _put(db: Database, packages: Sequence[Package], hold: str | None) -> list[bo
     tables = disassemble(wanted, known, runs.__next__, streams.__next__, held=hold is not None)
     db.many("put_runs", [_with_json(db, row) for row in tables["runs"]])
     db.many("put_inbox", [(run, *rest) for run, _, *rest in tables["inbox"]])
-    for table in ("events", "mail_keys", "step_details", "callbacks", "attributes", "patches", "updates"):
+    for table in (
+        "events",
+        "mail_keys",
+        "step_details",
+        "callbacks",
+        "attributes",
+        "patches",
+        "usage",
+        "updates",
+    ):
         db.many(f"put_{table}", tables[table])
     waits = [wait_row(*row) for row in tables["publication_waits"]]
     db.many("put_publication_shapes", [(name, fields) for _, _, name, _, fields, *_ in waits])

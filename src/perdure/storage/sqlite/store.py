@@ -38,6 +38,7 @@ from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.connection import MIGRATIONS, open_database
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job, settle
+from perdure.storage.sqlite.ledger import SqliteLedger
 from perdure.storage.sqlite.limits import SqliteLimits
 from perdure.storage.sqlite.moving import SqliteMoving
 from perdure.storage.sqlite.pauses import SqlitePauses
@@ -82,6 +83,7 @@ class SqliteStore:
         self._pending: list[Job] = []
         self.schedules = SqliteSchedules(self._write, self._read)
         self.limits: Final = SqliteLimits(self._write, self._read)
+        self.ledger: Final = SqliteLedger(self._write, self._read)
         self.updates: Final = SqliteUpdates(self)
         self.questions: Final = SqliteQuestions(self)
         self._unusable: str | None = "it isn't open yet: await store.open() first"

@@ -14,6 +14,7 @@ from perdure.storage.generations import following
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
 from perdure.storage.sqlite.database import Database, Value
+from perdure.storage.sqlite.ledger import spare
 from perdure.storage.sqlite.lifecycle import create_run, create_runs, post, terminate_run
 from perdure.storage.sqlite.lines import claim_limited, queue_states
 from perdure.storage.sqlite.rows import as_json, run_rows
@@ -162,6 +163,7 @@ def announce(db: Database, worker: int, workflows: Sequence[str], now: float) ->
 def bury(db: Database, worker: int, seen_lease: float, now: float, max_recoveries: int) -> int | None:
     if db.run("bury", {"worker": worker, "seen_lease": seen_lease}) == 0:
         return None
+    spare(db, worker)
     poisoned = db.rows("poisoned", {"worker": worker, "max_recoveries": max_recoveries})
     for run, recoveries in poisoned:
         reason = took_workers_down(recoveries)
@@ -171,6 +173,7 @@ def bury(db: Database, worker: int, seen_lease: float, now: float, max_recoverie
 
 def retire(db: Database, worker: int, now: float) -> None:
     db.run("retire", {"worker": worker})
+    spare(db, worker)
     _release_all(db, worker, now, count=0)
 
 

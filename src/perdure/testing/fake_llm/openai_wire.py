@@ -137,6 +137,6 @@ def _usage(tokens: Tokens) -> Json:
         "prompt_tokens": tokens.input,
         "completion_tokens": tokens.output,
         "total_tokens": tokens.input + tokens.output,
-        "prompt_tokens_details": {"cached_tokens": tokens.cached, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": tokens.cached, "cache_write_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": tokens.reasoning, "audio_tokens": 0},
     }

@@ -399,3 +399,33 @@ CREATE TABLE perdure.gathered (
     payload  bytea            NOT NULL,
     PRIMARY KEY (workflow, grp, number)
 );
+
+-- What calls of language models have used; see storage/ledger.py. Costs are in billionths of a US dollar, NULL if nobody
+-- knows. `spared` is how often a restart didn't have to repeat the call.
+CREATE TABLE perdure.usage (
+    run       bigint           NOT NULL,
+    id        bigint           NOT NULL,
+    state     text             NOT NULL CHECK (state IN ('open', 'spent', 'unknown', 'reused')),
+    step      text             NOT NULL,
+    name      text             NOT NULL,
+    attempt   bigint           NOT NULL,
+    at        double precision NOT NULL,
+    epoch     bigint           NOT NULL,
+    errand    text             NOT NULL,
+    workflow  text             NOT NULL,
+    key       text,
+    model     text,
+    provider  text,
+    response  text,
+    input     bigint           NOT NULL,
+    output    bigint           NOT NULL,
+    cached    bigint           NOT NULL,
+    written   bigint           NOT NULL,
+    reasoning bigint           NOT NULL,
+    cost      bigint,
+    price     text,
+    spared    bigint           NOT NULL DEFAULT 0,
+    PRIMARY KEY (run, id)
+);
+
+CREATE INDEX usage_by_time ON perdure.usage (at);

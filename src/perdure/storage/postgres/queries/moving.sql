@@ -76,6 +76,11 @@ SELECT run, step, data, at FROM perdure.step_details WHERE run = ANY (%(runs)b::
 SELECT run, token_hash, op, opened_at, expires_at, heartbeat, heard_at, state, ended_at
 FROM perdure.callbacks WHERE run = ANY (%(runs)b::bigint[]);
 
+-- name: pack_usage
+-- Nobody executes anything while runs are moved: what is open is unknown.
+SELECT run, id, CASE state WHEN 'open' THEN 'unknown' ELSE state END, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output, cached, written, reasoning, cost, price, spared
+FROM perdure.usage WHERE run = ANY (%(runs)b::bigint[]);
+
 -- name: pack_attributes
 SELECT run, name, place, family, text FROM perdure.attributes WHERE run = ANY (%(runs)b::bigint[]);
 
@@ -133,6 +138,16 @@ INSERT INTO perdure.callbacks (run, token_hash, op, opened_at, expires_at, heart
 VALUES (%s::bigint, %s::bytea, %s, %s::double precision, %s::double precision, %s::double precision,
         %s::double precision, %s, %s::double precision)
 ON CONFLICT (token_hash) DO NOTHING;
+
+-- name: put_usage
+INSERT INTO perdure.usage (
+    run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
+    cached, written, reasoning, cost, price, spared
+) VALUES (
+    %s::bigint, %s::bigint, %s::text, %s::text, %s::text, %s::bigint,
+    %s::double precision, %s::bigint, %s::text, %s::text, %s::text, %s::text,
+    %s::text, %s::text, %s::bigint, %s::bigint, %s::bigint, %s::bigint,
+    %s::bigint, %s::bigint, %s::text, %s::bigint);
 
 -- name: put_attributes
 INSERT INTO perdure.attributes (run, name, place, family, text, number)
@@ -204,6 +219,9 @@ DELETE FROM perdure.step_details WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: erase_callbacks
 DELETE FROM perdure.callbacks WHERE run = ANY (%(runs)b::bigint[]);
+
+-- name: erase_usage
+DELETE FROM perdure.usage WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: erase_attributes
 DELETE FROM perdure.attributes WHERE run = ANY (%(runs)b::bigint[]);

@@ -398,3 +398,33 @@ CREATE TABLE gathered (
     payload  BLOB    NOT NULL,
     PRIMARY KEY (workflow, grp, number)
 ) STRICT, WITHOUT ROWID;
+
+-- What calls of language models have used; see storage/ledger.py. Costs are in billionths of a US dollar, NULL if nobody
+-- knows. `spared` is how often a restart didn't have to repeat the call.
+CREATE TABLE usage (
+    run       INTEGER NOT NULL,
+    id        INTEGER NOT NULL,
+    state     TEXT    NOT NULL CHECK (state IN ('open', 'spent', 'unknown', 'reused')),
+    step      TEXT    NOT NULL,
+    name      TEXT    NOT NULL,
+    attempt   INTEGER NOT NULL,
+    at        REAL    NOT NULL,
+    epoch     INTEGER NOT NULL,
+    errand    TEXT    NOT NULL,
+    workflow  TEXT    NOT NULL,
+    key       TEXT,
+    model     TEXT,
+    provider  TEXT,
+    response  TEXT,
+    input     INTEGER NOT NULL,
+    output    INTEGER NOT NULL,
+    cached    INTEGER NOT NULL,
+    written   INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL,
+    cost      INTEGER,
+    price     TEXT,
+    spared    INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (run, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX usage_by_time ON usage (at);

@@ -73,6 +73,11 @@ SELECT c.run, c.change FROM json_each(:runs) AS k CROSS JOIN patches AS c ON c.r
 SELECT w.run, w.op, w.name, w.condition, w.since, w.after
 FROM json_each(:runs) AS k CROSS JOIN publication_waits AS w ON w.run = k.value;
 
+-- name: pack_usage
+-- Nobody executes anything while runs are moved: what is open is unknown.
+SELECT u.run, u.id, CASE u.state WHEN 'open' THEN 'unknown' ELSE u.state END, u.step, u.name, u.attempt, u.at, u.epoch, u.errand, u.workflow, u.key, u.model, u.provider, u.response, u.input, u.output, u.cached, u.written, u.reasoning, u.cost, u.price, u.spared
+FROM json_each(:runs) AS k CROSS JOIN usage AS u ON u.run = k.value;
+
 -- name: pack_updates
 SELECT u.run, u.id, u.call, u.state, u.answer FROM json_each(:ids) AS k CROSS JOIN updates AS u ON u.run_id = k.value;
 
@@ -129,6 +134,12 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1);
 -- name: put_publication_shapes
 INSERT INTO publication_shapes (name, fields) VALUES (?, ?) ON CONFLICT DO NOTHING;
 
+-- name: put_usage
+INSERT INTO usage (
+    run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
+    cached, written, reasoning, cost, price, spared
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
 -- name: put_updates
 INSERT INTO updates (run, run_id, id, call, state, answer) VALUES (?, ?, ?, ?, ?, ?);
 
@@ -180,6 +191,9 @@ DELETE FROM publication_waits WHERE run IN (SELECT value FROM json_each(:runs));
 
 -- name: erase_step_details
 DELETE FROM step_details WHERE run IN (SELECT value FROM json_each(:runs));
+
+-- name: erase_usage
+DELETE FROM usage WHERE run IN (SELECT value FROM json_each(:runs));
 
 -- name: erase_callbacks
 DELETE FROM callbacks WHERE run IN (SELECT value FROM json_each(:runs));

@@ -1,0 +1,215 @@
+"""What a store keeps of spending, and promises about it.
+
+The ledger has an entry for each call of a language model (or of anything else that is paid for). It is written in the
+transaction that records the outcome of the step that has made the call; so there is an entry exactly if there is
+an outcome, whatever crashes, and a replay writes none.
+
+    open      an attempt that may spend has begun: what it may use at most, written before its body runs
+    spent     a call whose usage is known; an attempt may have several
+    unknown   an attempt that was open is over, and nobody knows what it has spent
+    reused    a result was taken over from another run, as by a fork: this is what it had cost there
+
+An open entry whose attempt nobody executes any more counts as unknown: its driver has lost the run, which the run's
+epoch tells, or the run has ended. So a crash needs no writing to be seen.
+
+An entry belongs to the run whose code asked for the step, and to the key of that run or of its nearest ancestor that
+has one. Sums of a run include its earlier generations and everything that it has started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+from perdure.core.usage import Sums, Used
+from perdure.storage.effects import Effect
+
+
+class EntryState(StrEnum):
+    """What an entry says."""
+
+    OPEN = "open"
+    SPENT = "spent"
+    UNKNOWN = "unknown"
+    REUSED = "reused"
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One entry.
+
+    Attributes:
+        id: a random 63-bit number; a second entry of the run with the same id is left out.
+        step, name, attempt: who has spent: the step's id in its run, its durable name, which attempt.
+        at: wall-clock seconds.
+        epoch: of whoever executes the attempt; tells whether an open one still is.
+        errand: the run that executes it, if that isn't the one which is charged.
+    """
+
+    id: int
+    state: EntryState
+    step: str
+    name: str
+    attempt: int
+    at: float
+    used: Used
+    epoch: int = 0
+    errand: str = ""
+
+
+class Book(Effect, frozen=True, gc=False):
+    """Write entries.
+
+    Attributes:
+        entries: new ones.
+        closes: id of an open entry that is done with: what came of it is known.
+        loses: id of an open entry of which nothing will be known.
+        run: the run that is charged, if it isn't the one that appends.
+    """
+
+    entries: Sequence[Entry] = ()
+    closes: int | None = None
+    loses: int | None = None
+    run: int | None = None
+
+
+class Inherit(Effect, frozen=True, gc=False):
+    """Results of another run were taken over: what they had cost there is spared here.
+
+    Attributes:
+        donor, generation: that run.
+        steps: ids of the steps.
+        children: ids of its child runs whose results were taken over.
+    """
+
+    donor: str
+    generation: int
+    steps: Sequence[str]
+    children: Sequence[str] = ()
+
+
+class Share(StrEnum):
+    """What the sums of a report are told apart by."""
+
+    STEP = "step"
+    WORKFLOW = "workflow"
+    MODEL = "model"
+    KEY = "key"
+    DAY = "day"  #: in UTC
+    RUN = "run"
+
+
+class Query(msgspec.Struct, frozen=True, gc=False):
+    """What a report is about.
+
+    Attributes:
+        by: None for one sum.
+        run: id of a run; all that belongs to it.
+        since, until: wall-clock seconds; an entry at `until` isn't in it.
+    """
+
+    by: Share | None = None
+    run: str | None = None
+    workflow: str | None = None
+    key: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of a report. `name` is None where there is none: a call without a key, say."""
+
+    name: str | None
+    sums: Sums
+
+
+class LedgerStore(Protocol):
+    """The ledger of a store, as `store.ledger`."""
+
+    async def book(self, run: int, book: Book) -> None:
+        """Write entries without an append: of an attempt whose outcome nobody waits for. Repeats change nothing."""
+        ...
+
+    async def report(self, query: Query) -> list[Line]:
+        """Sums, by name; the line without a name is the last. Without `by` there is one line, always."""
+        ...
+
+    async def entries(self, run: int) -> list[Entry]:
+        """All entries of one generation of a run, in the order of their time, in the states that count."""
+        ...
+
+
+def columns(entry: Entry, workflow: str, key: str | None) -> dict[str, Any]:
+    """What a new entry's columns hold, but for the run's key.
+
+    Args:
+        workflow, key: of the run that is charged.
+    """
+    used = entry.used
+    return {
+        "id": entry.id,
+        "state": entry.state.value,
+        "step": entry.step,
+        "name": entry.name,
+        "attempt": entry.attempt,
+        "at": float(entry.at),
+        "epoch": entry.epoch,
+        "errand": entry.errand,
+        "workflow": workflow,
+        "key": key if used.key is None else used.key,
+        "model": used.model,
+        "provider": used.provider,
+        "response": used.response,
+        "input": used.input,
+        "output": used.output,
+        "cached": used.cached,
+        "written": used.written,
+        "reasoning": used.reasoning,
+        "cost": used.cost,
+        "price": used.price,
+    }
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """An entry from its columns: those of Entry but for `used`, then those of Used."""
+    id, state, step, name, attempt, at, epoch, errand, *used = row
+    return Entry(id, EntryState(state), step, name, attempt, at, Used(*used), epoch, errand)
+
+
+#: A row of what the stores group by name and state: both of these, then `FIGURES`.
+Group = tuple[Any, ...]
+
+#: What stores sum up in a group: how many; tokens; cost, and how many have none; the same times how often each was
+#: spared.
+FIGURES = (
+    "calls", "input", "output", "cached", "written", "reasoning", "cost", "unpriced",
+    "spared", "spared_input", "spared_output", "spared_cost", "spared_unpriced",
+)  # fmt: skip
+
+
+def lines_of(groups: Iterable[Group], query: Query) -> list[Line]:
+    """The lines of a report."""
+    found: dict[str | None, Sums] = {} if query.by is not None else {None: Sums()}
+    for name, state, *figures in groups:
+        _add(found.setdefault(name, Sums()), state, [int(figure or 0) for figure in figures])
+    return [Line(name, found[name]) for name in sorted(found, key=lambda name: (name is None, name or ""))]
+
+
+def _add(sums: Sums, state: str, figures: Sequence[int]) -> None:
+    calls, input, output, cached, written, reasoning, cost, unpriced, *spared = figures
+    if state == EntryState.OPEN:
+        sums.in_flight += calls
+    elif state == EntryState.UNKNOWN:
+        sums.lose(cost, count=calls, unpriced=unpriced)
+    elif state == EntryState.REUSED:
+        sums.spare(input, output, cost, count=calls, unpriced=unpriced)
+    else:
+        used = Used(
+            input=input, output=output, cached=cached, written=written, reasoning=reasoning, cost=cost
+        )
+        sums.spent(used, calls)
+        sums.unpriced += unpriced
+    again, *more, unpriced_again = spared
+    sums.spare(*more, count=again, unpriced=unpriced_again)

@@ -1,0 +1,230 @@
+"""The ledger of a memory store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from perdure.storage.ledger import (
+    FIGURES,
+    Book,
+    Entry,
+    EntryState,
+    Group,
+    Inherit,
+    Line,
+    Query,
+    Share,
+    columns,
+    entry_of,
+    lines_of,
+)
+from perdure.storage.records import Append
+
+#: The Db, which knows the rows of this module.
+Db: TypeAlias = Any
+
+
+class Row(msgspec.Struct):
+    """One entry, as it is kept. The fields are the columns of the other stores' table, but for the run's key."""
+
+    id: int
+    state: str
+    step: str
+    name: str
+    attempt: int
+    at: float
+    epoch: int
+    errand: str
+    workflow: str
+    key: str | None
+    model: str | None
+    provider: str | None
+    response: str | None
+    input: int
+    output: int
+    cached: int
+    written: int
+    reasoning: int
+    cost: int | None
+    price: str | None
+    spared: int = 0
+
+
+class MemoryLedger:
+    """See LedgerStore.
+
+    Args:
+        database: the database, if the store is open.
+        changed: tells the other stores.
+    """
+
+    def __init__(self, database: Callable[[], Db], changed: Callable[[], None]) -> None:
+        self._database = database
+        self._changed = changed
+
+    async def book(self, run: int, book: Book) -> None:
+        write(self._database(), run, book)
+        self._changed()
+
+    async def report(self, query: Query) -> list[Line]:
+        return lines_of(_groups(self._database(), query), query)
+
+    async def entries(self, run: int) -> list[Entry]:
+        db = self._database()
+        rows = sorted(db.usage.get(run, {}).values(), key=lambda row: (row.at, row.id))
+        return [_entry(row, _state(db, run, row)) for row in rows]
+
+
+def _entry(row: Row, state: str) -> Entry:
+    who = (row.id, state, row.step, row.name, row.attempt, row.at, row.epoch, row.errand)
+    tokens = (row.input, row.output, row.cached, row.written, row.reasoning)
+    return entry_of((*who, row.model, row.provider, *tokens, row.cost, row.price, row.key, row.response))
+
+
+# -- effects --------------------------------------------------------------------------------------------
+
+
+def book(db: Db, append: Append, effect: Book) -> None:
+    write(db, append.run if effect.run is None else effect.run, effect)
+
+
+def write(db: Db, run: int, effect: Book) -> None:
+    if run not in db.runs:
+        return
+    rows = db.usage.setdefault(run, {})
+    if effect.closes is not None and effect.closes in rows and rows[effect.closes].state == EntryState.OPEN:
+        del rows[effect.closes]
+    if effect.loses is not None and effect.loses in rows:
+        rows[effect.loses].state = EntryState.UNKNOWN
+    for entry in effect.entries:
+        workflow, key = db.runs[run].workflow, _key_of(db, run)
+        rows.setdefault(entry.id, Row(**columns(entry, workflow, key)))
+
+
+def inherit(db: Db, append: Append, effect: Inherit) -> None:
+    donor = db.find_generation(effect.donor, effect.generation)
+    if donor is None:
+        return
+    found = [row for row in db.usage.get(donor.run, {}).values() if row.step in effect.steps]
+    children = [child.run for id in effect.children if (child := db.find_id(id)) is not None]
+    for run in _family(db, children, ended=False):
+        found += db.usage.get(run, {}).values()
+    rows = db.usage.setdefault(append.run, {})
+    for row in found:
+        if row.state in (EntryState.SPENT, EntryState.REUSED):
+            own = msgspec.structs.replace(
+                row,
+                state=EntryState.REUSED.value,
+                spared=0,
+                workflow=db.runs[append.run].workflow,
+                key=_key_of(db, append.run),
+            )
+            rows.setdefault(row.id, own)
+
+
+def spare(db: Db, runs: Iterable[int]) -> None:
+    """These runs lose their driver: what they have paid for needn't be paid again."""
+    if db.usage:
+        for run in _family(db, runs, ended=True):
+            for row in db.usage.get(run, {}).values():
+                if row.state in (EntryState.SPENT, EntryState.REUSED):
+                    row.spared += 1
+
+
+def packed(db: Db, run: int) -> list[tuple[Any, ...]]:
+    """The entries of a run as rows, for a move."""
+    rows = [msgspec.structs.asdict(row) for row in db.usage.get(run, {}).values()]
+    return [
+        tuple(
+            {
+                **row,
+                "state": EntryState.UNKNOWN.value if row["state"] == EntryState.OPEN else row["state"],
+            }.values()
+        )
+        for row in rows
+    ]
+
+
+def _key_of(db: Db, run: int | None) -> str | None:
+    while run is not None and run in db.runs:
+        key: str | None = db.runs[run].key
+        if key is not None:
+            return key
+        run = db.runs[run].parent
+    return None
+
+
+def _family(db: Db, runs: Iterable[int], *, ended: bool) -> Collection[int]:
+    """These runs, their earlier generations, and what all of them have started; if `ended`, what of that is over."""
+    found = set(runs)
+    frontier = list(found)
+    while frontier:
+        run = frontier.pop()
+        kin = [child for child in db.children.get(run, ()) if db.runs[child].ended or not ended]
+        id = db.runs[run].id
+        kin += [other.run for other in db.runs.values() if other.id == id and other.next is not None]
+        frontier += [other for other in kin if other not in found]
+        found |= set(kin)
+    return found
+
+
+# -- sums -----------------------------------------------------------------------------------------------
+
+
+def _state(db: Db, run: int, row: Row) -> str:
+    if row.state != EntryState.OPEN:
+        return row.state
+    driven = db.find_id(row.errand) if row.errand else db.runs[run]
+    here = driven is not None and driven.owner is not None and driven.epoch == row.epoch
+    return row.state if here else EntryState.UNKNOWN
+
+
+def _name(db: Db, run: int, row: Row, by: Share | None) -> str | None:
+    match by:
+        case Share.STEP:
+            return row.name
+        case Share.WORKFLOW:
+            return row.workflow
+        case Share.MODEL:
+            return row.model
+        case Share.KEY:
+            return row.key
+        case Share.DAY:
+            return datetime.fromtimestamp(row.at, UTC).strftime("%Y-%m-%d")
+        case Share.RUN:
+            return str(db.runs[run].id)
+        case None:
+            return None
+
+
+def _groups(db: Db, query: Query) -> list[Group]:
+    runs: Collection[int] = db.usage
+    if query.run is not None:
+        key = db.keys.get(query.run)
+        runs = _family(db, [] if key is None else [key], ended=False)
+    groups: dict[tuple[str | None, str], list[int]] = defaultdict(lambda: [0] * len(FIGURES))
+    for run in runs:
+        for row in db.usage.get(run, {}).values():
+            if (
+                (query.workflow is None or row.workflow == query.workflow)
+                and (query.key is None or row.key == query.key)
+                and (query.since is None or row.at >= query.since)
+                and (query.until is None or row.at < query.until)
+            ):
+                sums = groups[_name(db, run, row, query.by), _state(db, run, row)]
+                for place, figure in enumerate(_figures(row)):
+                    sums[place] += figure
+    return [(*place, *sums) for place, sums in groups.items()]
+
+
+def _figures(row: Row) -> tuple[Any, ...]:
+    unpriced = int(row.cost is None)
+    tokens = (row.input, row.output, row.cached, row.written, row.reasoning)
+    again = row.spared
+    spared = (again, again * row.input, again * row.output, again * (row.cost or 0), again * unpriced)
+    return (1, *tokens, row.cost or 0, unpriced, *spared)

@@ -1,0 +1,112 @@
+"""The ledger of a PostgreSQL store. See storage/ledger.py for what is promised."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from perdure.storage.ledger import Book, Entry, Inherit, Line, Query, columns, entry_of, lines_of
+from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.ways import Ways
+from perdure.storage.records import Append
+
+
+class PostgresLedger:
+    """The verbs, handed to the store's ways."""
+
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
+
+    async def book(self, run: int, book: Book) -> None:
+        await self._ways.beside(write, run, book, marked=False)
+
+    async def report(self, query: Query) -> list[Line]:
+        return await self._ways.read(_report, query)
+
+    async def entries(self, run: int) -> list[Entry]:
+        return await self._ways.read(_entries, run)
+
+
+async def book(db: Database, append: Append, effect: Book) -> None:
+    await write(db, append.run if effect.run is None else effect.run, effect)
+
+
+async def write(db: Database, run: int, effect: Book) -> None:
+    if effect.closes is not None:
+        await db.run("close_usage", run=run, id=effect.closes)
+    if effect.loses is not None:
+        await db.run("lose_usage", run=run, id=effect.loses)
+    if not effect.entries:
+        return
+    place = await db.rows("place_of_run", run=run)
+    if not place:
+        return
+    workflow, key = place[0][0], await _key_of(db, run)
+    for entry in effect.entries:
+        await db.run("put_entry", run=run, **columns(entry, workflow, key))
+
+
+async def inherit(db: Database, append: Append, effect: Inherit) -> None:
+    if not await db.rows("any_usage"):
+        return
+    donor = await db.value("generation_key", id=effect.donor, generation=effect.generation)
+    named = await db.rows("keys_of", ids=list(effect.children)) if effect.children else []
+    ((workflow, *_),) = await db.rows("place_of_run", run=append.run)
+    await db.run(
+        "inherit_usage",
+        run=append.run,
+        donor=donor,
+        steps=list(effect.steps),
+        children=sorted(await _family(db, [key for _, key, *_ in named], ended=False)),
+        workflow=workflow,
+        key=await _key_of(db, append.run),
+    )
+
+
+async def spare(db: Database, worker: int) -> None:
+    """The runs of this worker lose their driver: what they have paid for needn't be paid again."""
+    if await db.rows("any_usage"):
+        runs = [run for run, *_ in await db.rows("owned", worker=worker)]
+        await db.run("spare_usage", runs=sorted(await _family(db, runs, ended=True)))
+
+
+async def _key_of(db: Database, run: int | None) -> str | None:
+    while run is not None:
+        found = await db.rows("place_of_run", run=run)
+        if not found:
+            return None
+        _, key, run = found[0]
+        if key is not None:
+            return str(key)
+    return None
+
+
+async def _family(db: Database, runs: Iterable[int], *, ended: bool) -> Collection[int]:
+    """These runs, their earlier generations, and what all of them have started; if `ended`, what of that is over."""
+    found = set(runs)
+    frontier = found
+    while frontier:
+        kin = await db.rows("kin", runs=sorted(frontier), ended=ended)
+        frontier = {run for (run,) in kin} - found
+        found = found | frontier
+    return found
+
+
+async def _report(db: Database, query: Query) -> list[Line]:
+    runs = None
+    if query.run is not None:
+        keys = [key for _, key, *_ in await db.rows("keys_of", ids=[query.run])]
+        runs = sorted(await _family(db, keys, ended=False))
+    groups = await db.rows(
+        "usage_report",
+        by=None if query.by is None else query.by.value,
+        runs=runs,
+        workflow=query.workflow,
+        key=query.key,
+        since=query.since,
+        until=query.until,
+    )
+    return lines_of(groups, query)
+
+
+async def _entries(db: Database, run: int) -> list[Entry]:
+    return [entry_of(row) for row in await db.rows("usage_entries", run=run)]

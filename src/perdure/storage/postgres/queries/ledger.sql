@@ -1,0 +1,95 @@
+-- The ledger: what calls of language models have used, and what is made of that.
+
+-- name: place_of_run
+-- Under what a run's spending is booked: its own key, or that of the nearest ancestor with one.
+SELECT workflow, key, parent FROM perdure.runs WHERE run = %(run)s::bigint;
+
+-- name: put_entry
+INSERT INTO perdure.usage (
+    run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
+    cached, written, reasoning, cost, price
+) VALUES (
+    %(run)s::bigint, %(id)s::bigint, %(state)s::text, %(step)s::text, %(name)s::text,
+    %(attempt)s::bigint, %(at)s::double precision, %(epoch)s::bigint, %(errand)s::text, %(workflow)s::text,
+    %(key)s::text, %(model)s::text, %(provider)s::text, %(response)s::text, %(input)s::bigint,
+    %(output)s::bigint, %(cached)s::bigint, %(written)s::bigint, %(reasoning)s::bigint, %(cost)s::bigint,
+    %(price)s::text
+) ON CONFLICT (run, id) DO NOTHING;
+
+-- name: close_usage
+DELETE FROM perdure.usage WHERE run = %(run)s::bigint AND id = %(id)s::bigint AND state = 'open';
+
+-- name: lose_usage
+UPDATE perdure.usage SET state = 'unknown'
+WHERE run = %(run)s::bigint AND id = %(id)s::bigint AND state = 'open';
+
+-- name: generation_key
+SELECT run FROM perdure.runs WHERE id = %(id)s::text AND generation = %(generation)s::integer;
+
+-- name: inherit_usage
+INSERT INTO perdure.usage (
+    run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
+    cached, written, reasoning, cost, price
+)
+SELECT %(run)s::bigint, u.id, 'reused', u.step, u.name, u.attempt, u.at, u.epoch, u.errand, %(workflow)s::text,
+       %(key)s::text, u.model, u.provider, u.response, u.input, u.output, u.cached, u.written, u.reasoning, u.cost,
+       u.price
+FROM perdure.usage AS u
+WHERE u.state IN ('spent', 'reused')
+      AND ((u.run = %(donor)s::bigint AND u.step = ANY (%(steps)s::text[]))
+           OR u.run = ANY (%(children)s::bigint[]))
+ON CONFLICT (run, id) DO NOTHING;
+
+-- name: any_usage
+SELECT 1 FROM perdure.usage LIMIT 1;
+
+-- name: kin
+-- The earlier generations of these runs, and what these have started; if asked, what of that is over.
+SELECT c.run FROM perdure.runs AS c
+WHERE c.parent = ANY (%(runs)s::bigint[]) AND (NOT %(ended)s::boolean OR c.ended_at IS NOT NULL)
+UNION
+SELECT g.run FROM perdure.runs AS r JOIN perdure.runs AS g ON g.id = r.id AND g.next IS NOT NULL
+WHERE r.run = ANY (%(runs)s::bigint[]);
+
+-- name: spare_usage
+UPDATE perdure.usage SET spared = spared + 1
+WHERE run = ANY (%(runs)s::bigint[]) AND state IN ('spent', 'reused');
+
+-- name: usage_report
+-- An open entry whose attempt nobody executes any more is unknown.
+SELECT CASE %(by)s::text
+           WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'model' THEN u.model WHEN 'key' THEN u.key
+           WHEN 'day' THEN to_char(to_timestamp(u.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD') WHEN 'run' THEN r.id END,
+       CASE WHEN u.state <> 'open' THEN u.state
+            WHEN u.errand = '' AND r.owner IS NOT NULL AND r.epoch = u.epoch THEN 'open'
+            WHEN u.errand <> '' AND e.owner IS NOT NULL AND e.epoch = u.epoch THEN 'open'
+            ELSE 'unknown' END,
+       count(*), sum(u.input)::bigint, sum(u.output)::bigint, sum(u.cached)::bigint, sum(u.written)::bigint,
+       sum(u.reasoning)::bigint, sum(u.cost)::bigint, sum(CASE WHEN u.cost IS NULL THEN 1 ELSE 0 END)::bigint,
+       sum(u.spared)::bigint, sum(u.spared * u.input)::bigint, sum(u.spared * u.output)::bigint,
+       sum(u.spared * u.cost)::bigint, sum(CASE WHEN u.cost IS NULL THEN u.spared ELSE 0 END)::bigint
+FROM perdure.usage AS u
+     LEFT JOIN perdure.runs AS r ON r.run = u.run
+     LEFT JOIN perdure.ids AS i ON u.errand <> '' AND i.id = u.errand
+     LEFT JOIN perdure.runs AS e ON e.run = i.run
+WHERE (%(workflow)s::text IS NULL OR u.workflow = %(workflow)s::text)
+      AND (%(key)s::text IS NULL OR u.key = %(key)s::text)
+      AND (%(since)s::double precision IS NULL OR u.at >= %(since)s::double precision)
+      AND (%(until)s::double precision IS NULL OR u.at < %(until)s::double precision)
+      AND (%(runs)s::bigint[] IS NULL OR u.run = ANY (%(runs)s::bigint[]))
+GROUP BY 1, 2;
+
+-- name: usage_entries
+SELECT u.id,
+       CASE WHEN u.state <> 'open' THEN u.state
+            WHEN u.errand = '' AND r.owner IS NOT NULL AND r.epoch = u.epoch THEN 'open'
+            WHEN u.errand <> '' AND e.owner IS NOT NULL AND e.epoch = u.epoch THEN 'open'
+            ELSE 'unknown' END,
+       u.step, u.name, u.attempt, u.at, u.epoch, u.errand, u.model, u.provider, u.input, u.output, u.cached, u.written,
+       u.reasoning, u.cost, u.price, u.key, u.response
+FROM perdure.usage AS u
+     LEFT JOIN perdure.runs AS r ON r.run = u.run
+     LEFT JOIN perdure.ids AS i ON u.errand <> '' AND i.id = u.errand
+     LEFT JOIN perdure.runs AS e ON e.run = i.run
+WHERE u.run = %(run)s::bigint
+ORDER BY u.at, u.id;

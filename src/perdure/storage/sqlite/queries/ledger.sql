@@ -1,0 +1,103 @@
+-- The ledger: what calls of language models have used, and what is made of that.
+
+-- name: place_of_run
+-- Under what a run's spending is booked: its own key, or that of the nearest ancestor with one.
+SELECT workflow, key, parent FROM runs WHERE run = :run;
+
+-- name: put_entry
+INSERT INTO usage (
+    run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
+    cached, written, reasoning, cost, price
+) VALUES (
+    :run, :id, :state, :step, :name, :attempt, :at, :epoch, :errand, :workflow, :key, :model, :provider, :response,
+    :input, :output, :cached, :written, :reasoning, :cost, :price
+) ON CONFLICT DO NOTHING;
+
+-- name: close_usage
+DELETE FROM usage WHERE run = :run AND id = :id AND state = 'open';
+
+-- name: lose_usage
+UPDATE usage SET state = 'unknown' WHERE run = :run AND id = :id AND state = 'open';
+
+-- name: generation_key
+SELECT run FROM runs WHERE id = :id AND generation = :generation AND next IS NOT NULL
+UNION ALL
+SELECT run FROM runs WHERE id = :id AND generation = :generation AND next IS NULL;
+
+-- name: inherit_usage
+INSERT INTO usage (
+    run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
+    cached, written, reasoning, cost, price
+)
+SELECT :run, u.id, 'reused', u.step, u.name, u.attempt, u.at, u.epoch, u.errand, :workflow, :key, u.model, u.provider,
+       u.response, u.input, u.output, u.cached, u.written, u.reasoning, u.cost, u.price
+FROM usage AS u
+WHERE u.state IN ('spent', 'reused')
+      AND ((u.run = :donor AND u.step IN (SELECT value FROM json_each(:steps)))
+           OR u.run IN (SELECT value FROM json_each(:children)))
+ON CONFLICT DO NOTHING;
+
+-- name: any_usage
+SELECT 1 FROM usage LIMIT 1;
+
+-- name: kin
+-- The earlier generations of these runs, and what these have started; if asked, what of that is over.
+SELECT c.run FROM json_each(:runs) AS k CROSS JOIN runs AS c ON c.parent = k.value
+WHERE :ended = 0 OR c.ended_at IS NOT NULL
+UNION
+SELECT g.run
+FROM json_each(:runs) AS k CROSS JOIN runs AS r ON r.run = k.value
+     CROSS JOIN runs AS g ON g.id = r.id AND g.next IS NOT NULL;
+
+-- name: spare_usage
+UPDATE usage SET spared = spared + 1
+WHERE run IN (SELECT value FROM json_each(:runs)) AND state IN ('spent', 'reused');
+
+-- name: usage_report
+-- An open entry whose attempt nobody executes any more is unknown.
+SELECT CASE :by WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'model' THEN u.model WHEN 'key' THEN u.key
+                WHEN 'day' THEN date(u.at, 'unixepoch') WHEN 'run' THEN r.id END,
+       CASE WHEN u.state <> 'open' THEN u.state
+            WHEN coalesce(e.owner, iif(u.errand = '', r.owner, NULL)) IS NOT NULL
+                 AND coalesce(e.epoch, r.epoch) = u.epoch THEN 'open'
+            ELSE 'unknown' END,
+       count(*), sum(u.input), sum(u.output), sum(u.cached), sum(u.written), sum(u.reasoning), sum(u.cost),
+       sum(CASE WHEN u.cost IS NULL THEN 1 ELSE 0 END), sum(u.spared), sum(u.spared * u.input),
+       sum(u.spared * u.output), sum(u.spared * u.cost), sum(CASE WHEN u.cost IS NULL THEN u.spared ELSE 0 END)
+FROM usage AS u
+     LEFT JOIN runs AS r ON r.run = u.run
+     LEFT JOIN runs AS e ON u.errand <> '' AND e.id = u.errand AND e.next IS NULL
+WHERE (:workflow IS NULL OR u.workflow = :workflow) AND (:key IS NULL OR u.key = :key)
+      AND (:since IS NULL OR u.at >= :since) AND (:until IS NULL OR u.at < :until)
+GROUP BY 1, 2;
+
+-- name: usage_of
+SELECT CASE :by WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'model' THEN u.model WHEN 'key' THEN u.key
+                WHEN 'day' THEN date(u.at, 'unixepoch') WHEN 'run' THEN r.id END,
+       CASE WHEN u.state <> 'open' THEN u.state
+            WHEN coalesce(e.owner, iif(u.errand = '', r.owner, NULL)) IS NOT NULL
+                 AND coalesce(e.epoch, r.epoch) = u.epoch THEN 'open'
+            ELSE 'unknown' END,
+       count(*), sum(u.input), sum(u.output), sum(u.cached), sum(u.written), sum(u.reasoning), sum(u.cost),
+       sum(CASE WHEN u.cost IS NULL THEN 1 ELSE 0 END), sum(u.spared), sum(u.spared * u.input),
+       sum(u.spared * u.output), sum(u.spared * u.cost), sum(CASE WHEN u.cost IS NULL THEN u.spared ELSE 0 END)
+FROM json_each(:runs) AS k CROSS JOIN usage AS u ON u.run = k.value
+     LEFT JOIN runs AS r ON r.run = u.run
+     LEFT JOIN runs AS e ON u.errand <> '' AND e.id = u.errand AND e.next IS NULL
+WHERE (:workflow IS NULL OR u.workflow = :workflow) AND (:key IS NULL OR u.key = :key)
+      AND (:since IS NULL OR u.at >= :since) AND (:until IS NULL OR u.at < :until)
+GROUP BY 1, 2;
+
+-- name: usage_entries
+SELECT u.id,
+       CASE WHEN u.state <> 'open' THEN u.state
+            WHEN coalesce(e.owner, iif(u.errand = '', r.owner, NULL)) IS NOT NULL
+                 AND coalesce(e.epoch, r.epoch) = u.epoch THEN 'open'
+            ELSE 'unknown' END,
+       u.step, u.name, u.attempt, u.at, u.epoch, u.errand, u.model, u.provider, u.input, u.output, u.cached, u.written,
+       u.reasoning, u.cost, u.price, u.key, u.response
+FROM usage AS u
+     LEFT JOIN runs AS r ON r.run = u.run
+     LEFT JOIN runs AS e ON u.errand <> '' AND e.id = u.errand AND e.next IS NULL
+WHERE u.run = :run
+ORDER BY u.at, u.id;
