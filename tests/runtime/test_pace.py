@@ -7,6 +7,7 @@ import random
 import pytest
 
 from perdure.runtime.pace import SMALL, Pace
+from perdure.storage.chance import chance
 
 TICK = 0.25
 
@@ -15,9 +16,10 @@ def looks(
     workers: int, *, every: int = 1, together: float = 100.0, ticks: int = 400, seed: int = 1
 ) -> list[int]:
     """The ticks at which one of so many workers looks."""
-    pace = Pace(TICK, every, together, random.Random(seed).random)
+    pace = Pace(TICK, every, together)
     pace.workers = workers
-    return [tick for tick in range(1, ticks + 1) if pace.due()]
+    with chance.seeded(random.Random(seed)):
+        return [tick for tick in range(1, ticks + 1) if pace.due()]
 
 
 @pytest.mark.parametrize("every", [1, 4])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from perdure.api.call import Call, ChildOptions, WorkflowCall, current_machine, plain_task
@@ -15,6 +14,7 @@ from perdure.core.machine import Machine
 from perdure.errors import UsageError
 from perdure.runtime.queues import Queue, checked_key, checked_priority, queue_name
 from perdure.runtime.runs import check_run_id
+from perdure.storage.chance import chance
 
 R = TypeVar("R")
 
@@ -115,7 +115,7 @@ async def start(
     )
     machine = current_machine()
     if machine is None:
-        return ChildHandle(id or f"plain-{uuid.uuid4().hex[:12]}", plain_task(call))
+        return ChildHandle(id or f"plain-{chance.uuid4().hex[:12]}", plain_task(call))
     loop = machine.loop
     assert isinstance(loop, WorkflowLoop)
     child = call.start_in(

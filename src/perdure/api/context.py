@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random as _random
 import uuid as _uuid
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from perdure.core.machine import Machine
 from perdure.core.retry import seconds as _seconds
 from perdure.errors import UsageError
 from perdure.runtime.stepcontext import current_step
+from perdure.storage.chance import chance
 
 
 class RunContext:
@@ -74,13 +74,13 @@ def now() -> datetime:
 def random() -> float:
     """A random number in [0, 1). Inside a run the same on replay."""
     machine = current_machine()
-    return _random.random() if machine is None else machine.random().random()  # noqa: S311 - not for secrets
+    return chance.random() if machine is None else machine.random().random()
 
 
 def uuid4() -> _uuid.UUID:
     """A random UUID. Inside a run the same on replay."""
     machine = current_machine()
-    return _uuid.uuid4() if machine is None else _uuid.UUID(int=machine.random().getrandbits(128), version=4)
+    return chance.uuid4() if machine is None else _uuid.UUID(int=machine.random().getrandbits(128), version=4)
 
 
 async def sleep(seconds: float | timedelta) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from perdure.runtime.queues import dedup_of
 from perdure.runtime.runs import check_run_id, run_fingerprint
 from perdure.runtime.takeover import first_moment
 from perdure.runtime.turns import TurnInterrupt, Turns
+from perdure.storage.chance import chance
 from perdure.storage.records import NewRun, RunRow
 
 _ANY = ValueCodec[Any](Any, "result given for a step")
@@ -299,7 +299,7 @@ async def fork(
     source = await original(connection, id)
     upto = source.cut(at)
     results, inputs = source.edits(edits)
-    chosen = new_id or f"{id}-fork-{uuid.uuid4().hex[:8]}"
+    chosen = new_id or f"{id}-fork-{chance.uuid4().hex[:8]}"
     new = source.forked(chosen, connection.clock(), upto, results, inputs)
     if dry_run:
         donor = ev.Donor(id, source.row.generation, source._began(), upto, results, inputs)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from perdure.api.call import current_machine
 from perdure.errors import UsageError
 from perdure.runtime.stepcontext import StepInfo, current_step
+from perdure.storage.chance import chance
 
 
 def step_info() -> StepInfo:
@@ -59,4 +59,4 @@ def idempotency_key() -> str:
     it is a fresh random one.
     """
     step = current_step.get()
-    return uuid.uuid4().hex if step is None else step.idempotency_key()
+    return chance.uuid4().hex if step is None else step.idempotency_key()

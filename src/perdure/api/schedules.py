@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from random import getrandbits
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +18,7 @@ from perdure.core.schedules import BUFFER_MAX, Fired, Schedule, slot_run_id, sta
 from perdure.errors import ScheduleConflictError, UnknownScheduleError, UsageError
 from perdure.runtime import slots
 from perdure.runtime.scheduler import row_of, schedule_in, scheduled_run
+from perdure.storage.chance import chance
 from perdure.storage.schedules import ScheduleRow
 
 OverlapName = Literal["skip", "buffer_one", "buffer_all", "allow", "cancel_other"]
@@ -83,7 +83,7 @@ class ScheduleHandle:
         made: list[str] = []
 
         def triggered(schedule: Schedule, now: float) -> Schedule:
-            made[:] = [f"{slot_run_id(schedule.name, now)}-by-hand-{getrandbits(32):08x}"]
+            made[:] = [f"{slot_run_id(schedule.name, now)}-by-hand-{chance.getrandbits(32):08x}"]
             return started(schedule, Fired(made[0], now))
 
         await self._change(triggered, starts=made)
@@ -277,7 +277,7 @@ class Schedules:
         slots.check(timing, now)
         first = slots.first_after(timing, now) if at is None else timing.at
         schedule = Schedule(name=name, timing=timing, created_at=now, next=first, paused=paused, **fields)
-        row = row_of(schedule, getrandbits(_VERSION_BITS))
+        row = row_of(schedule, chance.getrandbits(_VERSION_BITS))
         handle = ScheduleHandle(self._connection, name, self._max_payload)
         taken = await self._connection.store.schedules.create(row)
         if taken is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -19,6 +18,7 @@ from perdure.runtime.queues import Queue, queue_name
 from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
 from perdure.runtime.worker import Worker
+from perdure.storage.chance import chance
 from perdure.storage.records import NewRun
 
 R = TypeVar("R")
@@ -206,7 +206,7 @@ class Starter:
         where = self._settings.queues[0] if queue is None else queue_name(queue)
         worker = self._worker
         return new_run(
-            id=uuid.uuid4().hex if id is None else id,
+            id=chance.uuid4().hex if id is None else id,
             workflow=called.name,
             input=called.input(self._settings.max_payload),
             queue=where,

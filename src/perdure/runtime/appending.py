@@ -8,7 +8,6 @@ drives it.
 from __future__ import annotations
 
 import logging
-from random import getrandbits
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from perdure.runtime.soundness import damaged
 from perdure.runtime.takeover import FED
 from perdure.runtime.work import Work
 from perdure.storage.chain import Damage, DamageKind, links
+from perdure.storage.chance import chance
 from perdure.storage.errands import StopErrand
 from perdure.storage.publications import OpenWait, Publish
 from perdure.storage.records import Append, Appended, BlockCode, RunRow, Stale
@@ -140,7 +140,13 @@ class Appending(Collecting):
         # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
         data = [encode_event(event) for event, _ in events]
         append = Append(
-            self.run, self.seq, self.epoch, getrandbits(63), data, self.host.clock(), links(self.chain, data)
+            self.run,
+            self.seq,
+            self.epoch,
+            chance.getrandbits(63),
+            data,
+            self.host.clock(),
+            links(self.chain, data),
         )
         if status is not None or self._children or self._consumed or self._effects:
             append = self._with_effects(append, status, release=release)

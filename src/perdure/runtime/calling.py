@@ -12,7 +12,6 @@ import contextvars
 import functools
 import inspect
 import math
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from perdure.runtime.processcalls import ProcessCalls
 
 _UNSURE_PAUSE = 0.02  # seconds between looks at whether attempts may begin, see sure_until
+
+_UNSURE = TooLate()  # what a thread answers that doesn't know whether it may begin
 
 
 class Calls:
@@ -99,7 +100,7 @@ class Calls:
                 return None, TooLate()
             if options.heartbeat_timeout is not None and function is operation.call.definition.run:
                 self._heartbeats.watch(attempt, options.heartbeat_timeout)
-                attempt.info.heard = time.monotonic()
+                attempt.info.heard = self._heartbeats.monotonic()
             if timeout is None:
                 return await function(*args, **kwargs), None
             async with asyncio.timeout(timeout) as limit:
@@ -118,6 +119,19 @@ class Calls:
         self, attempt: Attempt, function: Callable[..., Any]
     ) -> tuple[Any, BaseException | None]:
         """In a thread."""
+        while True:
+            value, error = await self._call_sync(attempt, function)
+            if error is not _UNSURE:
+                return value, error
+            try:
+                await self._be_sure()
+            except asyncio.CancelledError as cancelled:
+                attempt.info.cancelled = True
+                return None, cancelled
+
+    async def _call_sync(
+        self, attempt: Attempt, function: Callable[..., Any]
+    ) -> tuple[Any, BaseException | None]:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="perdure-step")
         context = contextvars.copy_context()
@@ -186,13 +200,13 @@ class Calls:
         attempt.in_thread = True
         try:
             args, kwargs = attempt.operation.call.arguments(attempt.operation.input)
-            while self._clock() >= self.sure_until and not info.cancelled:
-                time.sleep(_UNSURE_PAUSE)  # the process slept while this waited for a thread
             if info.cancelled:
                 return None, asyncio.CancelledError()
+            if self._clock() >= self.sure_until:
+                return None, _UNSURE  # the process slept while this waited for a thread
             if self._void(attempt, function):
                 return None, TooLate()
-            info.heard = time.monotonic()
+            info.heard = self._heartbeats.monotonic()
             return function(*args, **kwargs), None
         except BaseException as error:  # noqa: BLE001 - whatever a step raises is its outcome
             return None, error

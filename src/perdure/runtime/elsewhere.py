@@ -12,7 +12,6 @@ So a run can leave memory while its step executes, and its history tells of a st
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, Protocol
 
 from perdure.codec.events import encode_event
@@ -31,6 +30,7 @@ from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host
 from perdure.runtime.limits import SentLimit, sent_limits
 from perdure.runtime.runs import child_run_id, new_run
+from perdure.storage.chance import chance
 from perdure.storage.effects import Effect
 from perdure.storage.errands import StopErrand
 from perdure.storage.records import NewRun
@@ -94,7 +94,7 @@ def send(run: Run, operation: RunStep) -> None:
     )
     workflow = errand_workflow(operation.name)
     # never the id of an earlier one: ids of steps come again when a person has an attempt made anew
-    name = f"{operation.id}@{secrets.token_hex(4)}"
+    name = f"{operation.id}@{chance.token_hex(4)}"
     new = new_run(
         id=child_run_id(run.id, name, run.machine.started.generation),
         workflow=workflow,

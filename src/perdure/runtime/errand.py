@@ -7,7 +7,6 @@ policy. So an errand carries what one attempt needs, and reports an exception wi
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -78,7 +77,7 @@ def failed(report: ev.ErrandEnded, error: BaseException) -> ev.ErrandEnded:
         failure=_renamed(failure_of(error), _imported),
         kinds=tuple(_imported(type_name(kind)) for kind in bases(type(error))),
         http_status=http_status(error),
-        retry_after=retry_after(error, time.time()),
+        retry_after=retry_after(error, report.at),
     )
 
 

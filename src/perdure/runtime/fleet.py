@@ -12,16 +12,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 from collections.abc import Callable, Generator
 
 from perdure.errors import StoreError
 from perdure.runtime.definitions import drivable, registered
 from perdure.runtime.errands import offer_missed
-from perdure.runtime.liveness import born, host_identity, process_gone
 from perdure.runtime.pace import SMALL, Pace
 from perdure.runtime.settings import Settings
 from perdure.runtime.unbegun import end_unbegun
+from perdure.storage.chance import chance
 from perdure.storage.protocol import Store
 from perdure.storage.workers import Heartbeat, WorkerRow
 
@@ -73,7 +72,8 @@ class Fleet:
         self._held_until = held_until
         self._due = due
         self._check = check
-        self._host = host_identity()
+        self._whereabouts = settings.whereabouts
+        self._host = self._whereabouts.host()
         self._announced = 0  # how many workflows the store knows this worker has code for
         self._heard_at = 0.0  # when the store last took a sign of life, wall clock
         self._lenient_until = 0.0
@@ -136,7 +136,9 @@ class Fleet:
     async def _look(self) -> None:
         if self._counts.due():
             await self._count()
-        if self._looks.due() or any(process_gone(worker, self._host) for worker in self._neighbours):
+        if self._looks.due() or any(
+            self._whereabouts.gone(worker, self._host) for worker in self._neighbours
+        ):
             await self._bury_the_dead()
         if self._rounds.due():
             await offer_missed(self._store, self._settings.queues)
@@ -148,7 +150,7 @@ class Fleet:
     def spread(self) -> float:
         """The seconds over which the workers spread what they all know the moment of."""
         workers = self._looks.workers
-        return 0.0 if workers <= SMALL else workers / CLAIMS * random.random()  # noqa: S311
+        return 0.0 if workers <= SMALL else workers / CLAIMS * chance.random()
 
     async def _count(self) -> None:
         """The more workers, the more rarely each of them looks."""
@@ -159,13 +161,14 @@ class Fleet:
     async def _register(self) -> None:
         now = self._settings.clock()
         names = drivable(self._settings.queues)
+        pid, start = self._whereabouts.process()
         self.id = await self._store.register(
             WorkerRow(
                 id=0,
                 name=self.name,
                 host=self._host,
-                pid=os.getpid(),
-                born=born(os.getpid()),
+                pid=pid,
+                born=start,
                 started_at=now,
                 lease_until=now + self._settings.lease,
                 queues=self._settings.queues,
@@ -197,6 +200,7 @@ class Fleet:
 
     async def _return_from_the_dead(self) -> None:
         """Others have taken this worker's runs over: let go of them, and begin anew."""
+        self.id = 0  # what it is about to take over isn't its own any more, either
         dropped = self._lost()
         logger.error(
             "worker %s was declared dead: nothing was heard of it for its lease of %g s (was it paused, or cut off "
@@ -231,7 +235,7 @@ class Fleet:
         sure = now >= self._lenient_until and not self._silent(self._settings.clock())
         for worker in suspects:
             lapsed = worker.lease_until < now and sure
-            if worker.id == self.id or not (lapsed or process_gone(worker, self._host)):
+            if worker.id == self.id or not (lapsed or self._whereabouts.gone(worker, self._host)):
                 continue
             released = await self._store.bury(
                 worker.id, worker.lease_until, now=now, max_recoveries=self._settings.max_recoveries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Protocol
 
 import msgspec
@@ -13,6 +12,7 @@ from perdure.core.machine import Machine
 from perdure.runtime.definitions import stays_pinned
 from perdure.runtime.host import Host
 from perdure.runtime.runs import SEED_BYTES, run_fingerprint
+from perdure.storage.chance import chance
 from perdure.storage.records import MailKind, NewMail, NewRun, Successor
 
 #: Histories longer than this are slow to replay; there is no limit.
@@ -41,7 +41,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         at=last.at,
         workflow=last.workflow,
         input=last.input,
-        seed=os.urandom(SEED_BYTES),
+        seed=chance.secret(SEED_BYTES),
         generation=generation,
         keys=generation,
         donor=None,

@@ -8,7 +8,6 @@ without its run's history growing. Once the step has an outcome the detail is go
 from __future__ import annotations
 
 import asyncio
-import time
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -73,6 +72,8 @@ class Heartbeats:
     """Listens to the attempts of one engine.
 
     Args:
+        clock: wall-clock seconds.
+        monotonic: seconds that are never set.
         executing: the attempts that execute right now.
 
     Attributes:
@@ -83,10 +84,12 @@ class Heartbeats:
         self,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
+        monotonic: Callable[[], float],
         executing: Collection[Attempt],
     ) -> None:
         self._loop = loop
         self._clock = clock
+        self.monotonic = monotonic
         self._executing = executing
         self.watched: dict[StepInfo, _Watch] = {}
 
@@ -96,7 +99,7 @@ class Heartbeats:
         Raises:
             NotSerializableError: the detail can't be recorded.
         """
-        info.heard = time.monotonic()
+        info.heard = self.monotonic()
         if detail is None:
             return
         data, info.detail = _DETAIL.record(detail)
@@ -129,7 +132,7 @@ class Heartbeats:
     def _look(self, watch: _Watch) -> None:
         attempt = watch.attempt
         heard = attempt.info.heard
-        left = watch.limit - (time.monotonic() - heard) if heard else watch.limit
+        left = watch.limit - (self.monotonic() - heard) if heard else watch.limit
         late = self._loop.time() - watch.due
         if left > 0:
             self._look_in(left, watch)

@@ -24,7 +24,6 @@ from perdure.runtime.definitions import WorkflowDefinition, workflow_named, work
 from perdure.runtime.driver import Driver
 from perdure.runtime.entitycalls import EntityCalls
 from perdure.runtime.handlers import PLAIN, handler_exception
-from perdure.runtime.liveness import host_identity, process_gone
 from perdure.runtime.looking import answer, look
 from perdure.runtime.lookout import Lookout
 from perdure.runtime.machines import let_go, replayed
@@ -226,12 +225,12 @@ class Inquiry:
 
     async def _check_reachable(self, row: RunRow, name: str) -> None:
         """Raise HandlerUnreachableError if no live worker has the code."""
-        now, here = self._settings.clock(), host_identity()
+        now, here = self._settings.clock(), self._settings.whereabouts.host()
         for worker in await self._store.workers():
             if (
                 row.workflow in worker.workflows
                 and worker.lease_until >= now
-                and not process_gone(worker, here)
+                and not self._settings.whereabouts.gone(worker, here)
             ):
                 return
         msg = (

@@ -55,6 +55,23 @@ def process_gone(worker: WorkerRow, here: str) -> bool:
     return False
 
 
+class Whereabouts:
+    """Which process this is, and whether others of its machine still live. A seam for simulations."""
+
+    def host(self) -> str:
+        """The machine, see host_identity."""
+        return host_identity()
+
+    def process(self) -> tuple[int, int]:
+        """This process's id and start time."""
+        pid = os.getpid()
+        return pid, born(pid)
+
+    def gone(self, worker: WorkerRow, here: str) -> bool:
+        """Whether the process of another worker has certainly ended, see process_gone."""
+        return process_gone(worker, here)
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()

@@ -14,7 +14,6 @@ after it the target has.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -26,6 +25,7 @@ from perdure.core.status import Status
 from perdure.errors import MovingError
 from perdure.runtime.liveness import host_identity, process_gone
 from perdure.runtime.packages import arriving
+from perdure.storage.chance import chance
 from perdure.storage.moving import Mark, Stamp, everything
 from perdure.storage.protocol import Store
 from perdure.storage.reasons import being_moved, moved
@@ -102,7 +102,7 @@ class Mover:
         self.report.resumed = mark is not None
         if mark is None:
             await self._check_target()
-            mark = await self._source.moving.begin(Mark(secrets.token_hex(8), self._where))
+            mark = await self._source.moving.begin(Mark(chance.token_hex(8), self._where))
         self._check_mark(mark)
         if not mark.done:
             await self._copy_and_switch(mark.token)

@@ -6,8 +6,7 @@ the more rarely the more they are, at moments of its own, and together they look
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+from perdure.storage.chance import chance
 
 #: Fleets up to this size look as often as they like.
 SMALL = 20
@@ -20,19 +19,15 @@ class Pace:
         tick: seconds from one question to the next.
         every: ticks between looks in a small fleet.
         together: looks a second of all workers, at most.
-        chance: random numbers in [0, 1).
 
     Attributes:
         workers: how many there are.
     """
 
-    def __init__(
-        self, tick: float, every: int, together: float, chance: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, tick: float, every: int, together: float) -> None:
         self._tick = tick
         self._every = every
         self._together = together
-        self._chance = chance
         self._left = every
         self.workers = 1
 
@@ -44,5 +39,5 @@ class Pace:
         self._left = self._every
         if self.workers > SMALL:
             share = max(self._every, self.workers / self._together / self._tick)
-            self._left = max(1, round(share * (0.5 + self._chance())))
+            self._left = max(1, round(share * (0.5 + chance.random())))
         return True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -104,7 +103,7 @@ class ProcessCalls:
 
     def _hear(self, attempt: Attempt, told: Any) -> None:
         info = attempt.info
-        info.heard = time.monotonic()
+        info.heard = self._heartbeats.monotonic()
         match told:
             case Begun():
                 limit = attempt.operation.call.options.heartbeat_timeout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from perdure.codec.events import encode_event
@@ -12,6 +11,7 @@ from perdure.core.finding import fingerprint
 from perdure.errors import UsageError
 from perdure.runtime.definitions import is_singleton, stays_pinned
 from perdure.runtime.queues import checked_key, checked_priority, dedup_in, dedup_of
+from perdure.storage.chance import chance
 from perdure.storage.records import NewRun, ParentPolicy
 
 #: Longest run id, in characters.
@@ -75,7 +75,7 @@ def new_run(
         at=now,
         workflow=workflow,
         input=input,
-        seed=os.urandom(SEED_BYTES),
+        seed=chance.secret(SEED_BYTES),
         parent=parent_id,
         parent_op=parent_op,
         deadline=None if timeout is None else now + delay + timeout,

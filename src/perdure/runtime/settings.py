@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 
 from perdure.errors import ConfigurationError
+from perdure.runtime.liveness import Whereabouts
+from perdure.storage.chance import chance
 
 _VERSION_MAX = 100
 
@@ -25,7 +26,7 @@ def processors() -> int:
 def _code(version: str) -> str:
     """Without a version nobody knows whether two engines have the same code: each then counts as its own."""
     if not version:
-        return uuid.uuid4().hex
+        return chance.uuid4().hex
     return f"{version} on {metadata.version('perdure')}"
 
 
@@ -50,6 +51,8 @@ class Settings:
         version: what its users call the version of this worker's code; "" = nothing.
         code: identifies that code: a run that it couldn't drive isn't given to it again.
         clock: wall-clock seconds since the epoch.
+        monotonic: seconds that are never set, as the event loop counts them.
+        whereabouts: which process this is, and which others of its machine live.
     """
 
     queues: Sequence[str] = ("default",)
@@ -68,6 +71,8 @@ class Settings:
     version: str = ""
     code: str = ""
     clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
 
     def __post_init__(self) -> None:
         if not self.queues or isinstance(self.queues, str):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import random
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +37,7 @@ from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.spending import Bookkeeper, may_spend
 from perdure.runtime.stepcontext import StepInfo
+from perdure.storage.chance import chance
 from perdure.storage.protocol import Store
 from perdure.storage.publications import Publish
 from perdure.storage.streams import Settle, Supersede
@@ -58,7 +59,6 @@ class StepExecutor(Doorway):
         max_payload: largest encoded result in bytes.
         outbox: takes what steps put into streams.
         store: keeps rate limits, and what is spent.
-        chance: random numbers in [0, 1) for the jitter of retries.
 
     Attributes:
         freed: called when an attempt is over.
@@ -75,18 +75,17 @@ class StepExecutor(Doorway):
         max_payload: int,
         outbox: Outbox,
         store: Store,
-        chance: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._clock = clock
         self._concurrency = concurrency
         self._max_payload = max_payload
-        self._chance = chance
         self._line: deque[Attempt] = deque()
         self._closed = False
         self._context = contextvars.copy_context()  # what steps see: the engine's, and nothing of each other
         self.executing: set[Attempt] = set()
-        self.heartbeats = heartbeats.Heartbeats(loop, clock, self.executing)
+        self.heartbeats = heartbeats.Heartbeats(loop, clock, monotonic, self.executing)
         self._outbox = outbox
         self.calls = Calls(
             loop,
@@ -317,7 +316,7 @@ class StepExecutor(Doorway):
             error,
             attempt=number,
             now=now,
-            chance=self._chance(),
+            chance=chance.random(),
             deadline=None if options.deadline is None else first_at + options.deadline,
         )
         if decision.exhausted and not last and _parks(options, error):

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -28,6 +27,7 @@ from perdure.core.retry import is_transient_in_databases
 from perdure.errors import ConfigurationError, OutcomeUnknown, UsageError
 from perdure.runtime.definitions import step_named
 from perdure.runtime.stepcontext import StepInfo, current_step
+from perdure.storage.chance import chance
 
 #: Made on demand. Whoever may not create tables finds it in the guide, to make it by a migration.
 TABLE = (
@@ -173,7 +173,7 @@ def _flow(info: StepInfo, dialect: str) -> Generator[Ask, Any, Any]:
         raise ConfigurationError(msg)
     step = info.step_id if info.keys == 1 else f"{info.step_id}@{info.keys}"  # a run can go on under its id
     place = {"run": info.run_id, "step": step}
-    mine = _CLAIMED + secrets.token_hex(8)
+    mine = _CLAIMED + chance.token_hex(8)
     yield Statement(_CLAIM[dialect], {**place, "result": mine, "at": time.time()})
     found = yield Statement(_FIND, place)
     recorded = found[0][0] if found else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Sequence
 
 from perdure.codec.events import encode_event
@@ -13,6 +12,7 @@ from perdure.core.scope import keyed_operation
 from perdure.errors import RunConflictError, RunEndedError, UnknownRunError, UsageError
 from perdure.runtime.handlers import decode_failure, handler_exception
 from perdure.runtime.lookout import Lookout
+from perdure.storage.chance import chance
 from perdure.storage.effects import SetUpdate, UpdateState
 from perdure.storage.protocol import Store
 from perdure.storage.records import Delivery
@@ -74,7 +74,7 @@ class UpdateCalls:
             TimeoutError: it hasn't ended in time.
             Exception: what the handler raised.
         """
-        update = f"update:{uuid.uuid4().hex}" if key is None else keyed_operation("update", _checked(key))
+        update = f"update:{chance.uuid4().hex}" if key is None else keyed_operation("update", _checked(key))
         now = self._clock()
         event = encode_event(ev.UpdateAccepted(at=now, update=update, name=name, input=input))
         call = fingerprint(name.encode() + b"\0" + input)

@@ -80,8 +80,7 @@ class Worker(Hosting):
         self._loop = loop
         self._settings = settings
         self._results = results
-        self._inquiry = inquiry
-        self.entities = inquiry.entities
+        self._inquiry, self.entities = inquiry, inquiry.entities
         self._listeners = listeners
         self.code, self.clock = settings.code, settings.clock
         self.max_payload = settings.max_payload
@@ -92,6 +91,7 @@ class Worker(Hosting):
         self.steps = StepExecutor(
             loop,
             self.clock,
+            monotonic=settings.monotonic,
             concurrency=settings.concurrency,
             threads=settings.threads,
             processes=settings.processes,
@@ -216,6 +216,8 @@ class Worker(Hosting):
             self._loop.call_soon(self._first_turn, row, first_event)
 
     def _first_turn(self, row: RunRow, first_event: bytes) -> None:
+        if row.owner != self.id:
+            return  # this worker was declared dead since: the run is somebody else's
         driver = self._driver(row)
         self.drivers[row.run] = driver
         driver.replay(decode_event(first_event))
@@ -262,6 +264,9 @@ class Worker(Hosting):
                 driver.lose("somebody else drives it")
                 return
             self._listeners.changed(driver.known_as)
+        if row.owner != self.id:  # else it would be driven on, as this worker's new lease covers it
+            driver.lose(DECLARED_DEAD)
+            return
         self.drivers[row.run] = driver
         driver.work.watch_deadline()
         if history.details:

@@ -16,7 +16,6 @@ So no wait and publication can miss each other, whichever comes first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -26,6 +25,7 @@ from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.finding import fingerprint
 from perdure.core.where import fits, group_of, match_of_payload, match_of_where, where_of
+from perdure.storage.chance import chance
 from perdure.storage.conversation import (
     Ask,
     Content,
@@ -336,7 +336,7 @@ def _run(subscription: Subscription, items: Sequence[Gathered], now: float, *, w
         at=now,
         workflow=subscription.workflow,
         input=input,
-        seed=os.urandom(SEED_BYTES),
+        seed=chance.secret(SEED_BYTES),
         heard=ev.Heard(now, event=subscription.event),
     )
     return NewRun(

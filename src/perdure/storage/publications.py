@@ -15,7 +15,6 @@ comparable.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.core.where import certain_fields, match_of_where, where_of
+from perdure.storage.chance import chance
 from perdure.storage.effects import Effect
 
 
@@ -299,7 +299,7 @@ def op_id(run_id: str, keys: int, op: str) -> str:
 
 def new_id() -> str:
     """The id of any other publication."""
-    return secrets.token_hex(16)
+    return chance.token_hex(16)
 
 
 def numbers_for(ids: Sequence[str], last: int, now: float) -> list[tuple[str, int]]:

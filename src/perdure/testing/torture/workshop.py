@@ -23,15 +23,38 @@ from perdure.testing.torture.programs import fold, value_of
 BOOKS = "PERDURE_TORTURE_BOOKS"  #: the environment's name for the file's place
 
 
+class Books:
+    """What steps write down, in the file that the environment names."""
+
+    def note(self, what: str, tag: str) -> None:
+        """Write a line."""
+        line = {"what": what, "tag": tag, "pid": os.getpid(), "time": time.time()}
+        file = os.open(os.environ[BOOKS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            # A kill can cut a write short where a page of the file ends; hence a new line first.
+            os.write(file, b"\n" + json.dumps(line).encode() + b"\n")
+        finally:
+            os.close(file)
+
+    def happened(self, tag: str) -> bool:
+        """Whether a step had its effect."""
+        return any(line["what"] == "effect" and line["tag"] == tag for line in notes(Path(os.environ[BOOKS])))
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass, in a thread."""
+        time.sleep(seconds)
+
+    def sees(self, tag: str) -> None:
+        """Code of a run has got the outcome of a step."""
+
+
+#: Where the code below writes; a simulation puts books of its own here.
+books: Books = Books()
+
+
 def note(what: str, tag: str) -> None:
     """Write a line into the books."""
-    line = {"what": what, "tag": tag, "pid": os.getpid(), "time": time.time()}
-    file = os.open(os.environ[BOOKS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        # A kill can cut a write short where a page of the file ends; hence a new line first.
-        os.write(file, b"\n" + json.dumps(line).encode() + b"\n")
-    finally:
-        os.close(file)
+    books.note(what, tag)
 
 
 def ready_file(books: Path, pid: int) -> Path:
@@ -61,7 +84,7 @@ async def works(tag: str, milliseconds: int) -> tuple[str, int]:
 @step
 def works_in_a_thread(tag: str, milliseconds: int) -> tuple[str, int]:
     note("begin", tag)
-    time.sleep(milliseconds / 1000)
+    books.rest(milliseconds / 1000)
     note("effect", tag)
     return tag, value_of(tag)
 
@@ -84,10 +107,7 @@ async def fails(tag: str) -> None:
 
 
 def has_happened(tag: str, milliseconds: int) -> Done[tuple[str, int]] | None:
-    books = notes(Path(os.environ[BOOKS]))
-    if any(line["what"] == "effect" and line["tag"] == tag for line in books):
-        return Done((tag, value_of(tag)))
-    return None
+    return Done((tag, value_of(tag))) if books.happened(tag) else None
 
 
 @step(once=True, verify=has_happened)
@@ -111,18 +131,18 @@ async def runs(program: list[Any], total: int) -> int:
 async def _carry_out(kind: str, tag: str, more: Any) -> int:
     match kind:
         case "step":
-            return (await works(tag, more))[1]
+            return _seen(await works(tag, more))
         case "thread":
-            return (await works_in_a_thread.with_options(key=tag)(tag, more))[1]
+            return _seen(await works_in_a_thread.with_options(key=tag)(tag, more))
         case "flaky":
-            return (await comes_third(tag))[1]
+            return _seen(await comes_third(tag))
         case "once":
-            return (await happens_once(tag, more))[1]
+            return _seen(await happens_once(tag, more))
         case "fails":
             try:
                 await fails(tag)
             except ValueError as error:
-                return value_of(str(error))
+                return _seen((str(error), value_of(str(error))))
         case "sleep":
             await asyncio.sleep(more / 1000)
         case "hurry":
@@ -143,6 +163,11 @@ async def _carry_out(kind: str, tag: str, more: Any) -> int:
     return value_of(tag)
 
 
+def _seen(outcome: tuple[str, int]) -> int:
+    books.sees(outcome[0])
+    return outcome[1]
+
+
 async def runs_here(program: list[Any]) -> int:
     """Execute a program within the run."""
     total = 0
@@ -152,7 +177,9 @@ async def runs_here(program: list[Any]) -> int:
 
 
 async def _works_at_once(tag: str) -> tuple[str, int]:
-    return await works(tag, 0)
+    outcome = await works(tag, 0)
+    books.sees(outcome[0])
+    return outcome
 
 
 async def serve(url: str, lease: float) -> None:

@@ -1,0 +1,7 @@
+"""Deterministic simulation: the real engine in virtual time, among faults that a seed draws.
+
+`python -m perdure.testing.simulation --seeds 1000`. `scenario` says what is simulated; `world` has the virtual time and
+the event loops of the simulated processes; `network` lies between them and the one database in memory; `faults` and
+`clocks` say what goes wrong; `processes` are the workers and `client` is the client; `observer` looks whether anything
+is that must never be; `simulating` puts them together; `shrink` makes a scenario that failed small.
+"""

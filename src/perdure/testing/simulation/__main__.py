@@ -1,0 +1,124 @@
+"""`python -m perdure.testing.simulation`: many seeds, and the figures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from perdure.testing.simulation.faults import KINDS
+from perdure.testing.simulation.scenario import drawn, load, save
+from perdure.testing.simulation.shrink import shrunk
+from perdure.testing.simulation.simulating import Outcome, simulate
+
+#: Seeds that one job simulates.
+_BATCH = 20
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m perdure.testing.simulation",
+        description="Simulate the engine among faults, in virtual time. The same seed always does the same.",
+    )
+    parser.add_argument("--seeds", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument(
+        "--from", type=int, default=0, dest="first", metavar="S", help="the first one (default: 0)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
+    parser.add_argument("--log", action="store_true", help="print all that happens")
+    parser.add_argument("--keep", type=Path, help="a folder for the scenarios that fail, made small")
+    parser.add_argument("--file", type=Path, help="simulate a scenario that was kept instead")
+    return parser.parse_args()
+
+
+class Figures:
+    """What many simulations amount to."""
+
+    def __init__(self) -> None:
+        self.seeds = 0
+        self.seconds = 0.0
+        self.counts: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.failed: list[tuple[int, list[str]]] = []
+
+    def add(self, seed: int, outcome: Outcome) -> None:
+        """One more."""
+        self.seeds += 1
+        self.seconds += outcome.seconds
+        self.counts += outcome.counts
+        self.faults += outcome.faults
+        if outcome.violations:
+            self.failed.append((seed, outcome.violations))
+
+    def lines(self, took: float) -> list[str]:
+        """For people."""
+        count = self.counts
+        hits = ", ".join(f"{kind} {self.faults[kind]:,}" for kind in KINDS if self.faults[kind])
+        return [
+            f"simulation: {self.seeds:,} seeds, {count['programs']:,} programs in {count['runs']:,} runs, "
+            f"{count['steps']:,} steps recorded, {count['bodies']:,} bodies begun, {count['timers']:,} timers, "
+            f"{count['messages']:,} messages, {count['children']:,} children; {self.seconds / 3600:.1f} virtual hours "
+            f"in {took:.0f} s",
+            f"simulation: faults that hit: {hits or 'none'}; {count['takeovers']:,} takeovers, {count['stale']:,} "
+            f"appends fenced off, {count['recognised']:,} repeated ones recognised",
+            f"simulation: {len(self.failed)} of {self.seeds:,} seeds with violations",
+        ]
+
+
+def simulated(seeds: Iterable[int]) -> list[tuple[int, Outcome]]:
+    """In a process of the pool: some seeds, without their logs."""
+    found = []
+    for seed in seeds:
+        outcome = simulate(drawn(seed))
+        outcome.log.clear()
+        found.append((seed, outcome))
+    return found
+
+
+def main() -> int:
+    """Be the program; returns its exit code."""
+    asked = arguments()
+    if asked.file is not None:
+        return _tell(simulate(load(asked.file)), log=asked.log)
+    if asked.log:
+        return _tell(simulate(drawn(asked.first)), log=True)
+    began = time.monotonic()
+    figures = Figures()
+    last = asked.first + asked.seeds
+    batches = [range(start, min(start + _BATCH, last)) for start in range(asked.first, last, _BATCH)]
+    if asked.jobs > 1:
+        with ProcessPoolExecutor(asked.jobs) as pool:
+            results = pool.map(simulated, batches)
+            _collect(figures, results)
+    else:
+        _collect(figures, map(simulated, batches))
+    for seed, violations in figures.failed:
+        for violation in violations[:3]:
+            print(f"seed {seed}: {violation}")  # noqa: T201 - a program speaks
+        if asked.keep is not None:
+            save(shrunk(drawn(seed)), asked.keep / f"seed-{seed}.json")
+    print("\n".join(figures.lines(time.monotonic() - began)))  # noqa: T201
+    return 1 if figures.failed else 0
+
+
+def _collect(figures: Figures, results: Iterable[list[tuple[int, Outcome]]]) -> None:
+    for batch in results:
+        for seed, outcome in batch:
+            figures.add(seed, outcome)
+
+
+def _tell(outcome: Outcome, *, log: bool) -> int:
+    if log:
+        print("\n".join(outcome.log))  # noqa: T201
+    for violation in outcome.violations:
+        print(f"violation: {violation}")  # noqa: T201
+    print(f"digest {outcome.digest}, {dict(outcome.counts)}, faults {dict(outcome.faults)}")  # noqa: T201
+    return 1 if outcome.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The client of a simulation: it starts the runs, talks to them, and compares what comes of them with the model.
+
+It is a process of its own, with an engine that drives nothing. What was acknowledged to it counts; what was refused, as
+the database couldn't be reached, it asks for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from perdure import RunCancelled
+from perdure.api.handle import Handle
+from perdure.errors import PerdureError, StoreError
+from perdure.testing.simulation.observer import Observer
+from perdure.testing.simulation.processes import SimulatedEngine
+from perdure.testing.simulation.scenario import RunPlan
+from perdure.testing.torture.programs import expected, messages, value_of
+from perdure.testing.torture.workshop import runs
+
+T = TypeVar("T")
+
+_PAUSE: Final = 0.2  #: seconds after a refusal
+
+
+class Client:
+    """Carries out the client's part of a scenario.
+
+    Attributes:
+        pending: the ids of the runs whose end it hasn't heard of yet.
+    """
+
+    def __init__(self, engine: SimulatedEngine, observer: Observer, plans: tuple[RunPlan, ...]) -> None:
+        self._engine = engine
+        self._observer = observer
+        self._plans = plans
+        self.pending = {plan.id: None for plan in plans}
+
+    async def work(self) -> None:
+        """Do all of it."""
+        await self._insist(self._engine.__aenter__)
+        await asyncio.gather(*map(self._one, self._plans))
+
+    async def _one(self, plan: RunPlan) -> None:
+        await asyncio.sleep(plan.at)
+        handle: Handle[int] = await self._insist(
+            lambda: self._engine.start(runs(plan.program, 0), id=plan.id)
+        )
+        self._acknowledged(plan.id in self._observer.database.keys, f"the start of {plan.id}")
+        try:
+            await asyncio.gather(
+                self._talk(handle, plan), self._cancel(handle, plan), self._compare(handle, plan)
+            )
+        except PerdureError as error:
+            self._observer.wrong(f"{plan.id}: {type(error).__name__}: {error}")
+        self.pending.pop(plan.id)
+
+    async def _talk(self, handle: Handle[int], plan: RunPlan) -> None:
+        for number, tag in enumerate(messages(plan.program)):
+            await asyncio.sleep(plan.waits[number % len(plan.waits)])
+            await self._insist(partial(handle.send, tag, value_of(tag), key=tag))
+
+    async def _cancel(self, handle: Handle[int], plan: RunPlan) -> None:
+        if plan.cancel is not None:
+            await asyncio.sleep(plan.cancel)
+            await self._insist(partial(handle.cancel, "a simulation says so"))
+
+    async def _compare(self, handle: Handle[int], plan: RunPlan) -> None:
+        try:
+            result: Any = await self._insist(handle.result)
+        except RunCancelled:
+            result = None
+        right = expected(plan.program)
+        self._observer.tell(f"{plan.id} resulted in {result}")
+        if result != right and not (result is None and plan.cancel is not None):
+            self._observer.wrong(f"{plan.id} resulted in {result}, and its program says {right}")
+
+    def _acknowledged(self, is_so: bool, what: str) -> None:
+        self._observer.counts["acknowledged"] += 1
+        if not is_so:
+            self._observer.wrong(f"{what} was acknowledged, and isn't in the database")
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await ask()
+            except StoreError:
+                self._observer.counts["refused"] += 1
+                await asyncio.sleep(_PAUSE)
