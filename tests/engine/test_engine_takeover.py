@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ from engine_kit import (
 import perdure
 from perdure import events, step, workflow
 from perdure.errors import StoreUnavailableError
+from perdure.storage.protocol import Store
+from perdure.storage.records import History
 
 BODIES: Counter[str] = Counter()
 GATES: dict[str, asyncio.Event] = {}
@@ -298,5 +301,55 @@ def test_a_cancelled_main_still_hands_its_runs_back(place: Place) -> None:
             assert await engine.run(passes("g"), id="a") == ["before", "g", "after"]
             assert await engine.run(greets(await says("x"))) == "hello x"
         assert BODIES["before"] == 1
+
+    run(main)
+
+
+@workflow
+async def does_once(label: str) -> str:
+    return await does(label)
+
+
+class SlowToLoad(Wrapped):
+    """What it reads is on its way until it may arrive."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+    async def load(self, runs: Sequence[int]) -> list[History]:
+        found = await self.inner.load(runs)
+        self.asked.set()
+        await self.may.wait()
+        return found
+
+
+def test_a_claim_that_was_on_its_way_when_its_worker_was_declared_dead_is_void(place: Place) -> None:
+    """Its new lease doesn't cover the run, which somebody else drives by now."""
+    stores: list[SlowToLoad] = []
+
+    def slow(inner: Store) -> SlowToLoad:
+        stores.append(SlowToLoad(inner))
+        return stores[-1]
+
+    async def main() -> None:
+        BODIES.clear()
+        async with place.engine(slow, lease=0.6) as engine:
+            worker = engine._worker
+            assert worker is not None
+            before = worker.id
+            async with place.engine(worker=False) as client:
+                handle = await client.start(does_once("void claim"), id="r")
+                await stores[0].asked.wait()
+                while worker.id == before:  # a heartbeat may come in between
+                    await bury(place)
+                    await asyncio.sleep(0.01)
+                async with place.engine() as other:
+                    assert await other.get("r").result() == "void claim"
+                await until(lambda: worker.id != 0)
+                stores[0].may.set()
+                await asyncio.sleep(0.1)  # were it driven here, its body would begin at once
+                assert await handle.result() == "void claim"
+        assert BODIES["void claim"] == 1
 
     run(main)

@@ -13,7 +13,7 @@ from perdure.testing.simulation.scenario import drawn, load
 from perdure.testing.simulation.simulating import simulate
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
-SEEDS = 200
+SEEDS = 120
 GROUPS = 8
 
 

@@ -71,7 +71,7 @@ class Figures:
 
 def simulated(seeds: Iterable[int]) -> list[tuple[int, Outcome]]:
     """In a process of the pool: some seeds, without their logs."""
-    found = []
+    found: list[tuple[int, Outcome]] = []
     for seed in seeds:
         outcome = simulate(drawn(seed))
         outcome.log.clear()
