@@ -338,6 +338,6 @@ def test_tasks_of_many_runs_have_different_hashes() -> None:
     """asyncio keeps the tasks of all loops in one table: equal hashes would make it a list."""
     seen = set()
     for number in range(100):
-        loop = WorkflowLoop(f"run {number}", lambda timer: None, lambda timer: None)
+        loop = WorkflowLoop(f"run {number}", None)
         seen.add(hash(loop.create_future()))
     assert len(seen) == 100

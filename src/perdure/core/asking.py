@@ -96,7 +96,7 @@ class Asking(AskingMail):
             operation = self.operations.get(op_id)
             if not asked and isinstance(operation, RunStep):
                 operation.concluding = True
-                self._commands.append(ConcludeStep(operation))
+                self._command(ConcludeStep(operation))
             asked.append(message)
 
         wait = self.step(op_id, name, call, input, decode, unfit, refused)
@@ -149,7 +149,7 @@ class Asking(AskingMail):
         """Ask a started child to cancel, and go on waiting for its end."""
         self._check_inert()
         if operation.id in self.operations:
-            self._commands.append(CancelOperation(operation))
+            self._command(CancelOperation(operation))
 
     # -- publications -------------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ class AskingMail(Opening):
         if self.operations.get(operation.id) is operation:
             del self.operations[operation.id]
             self._fresh.pop(operation.id, None)
-            self._dropped[operation.id] = None
+            self._passed(operation.id)
             if operation.recorded:
                 self.close_listening(operation.id)
 

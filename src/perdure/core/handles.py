@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 # What a timer is for, told by the callback that asyncio and anyio give it. Python's versions differ in how
 # `wait_for` is made; its timer is a time-out in all of them.
@@ -55,10 +55,19 @@ class OrderedHandle(Handle):
         self.number = number
 
 
+class TimerOwner(Protocol):
+    """Whoever makes timers durable."""
+
+    def timer_started(self, handle: TimerHandle) -> None: ...
+    def timer_cancelled(self, handle: TimerHandle) -> None:
+        """Before it has fired."""
+        ...
+
+
 class TimerHandle(Handle):
     """A callback that waits for its time. Its owner hears of it when it is made and when it is cancelled."""
 
-    __slots__ = ("_fired", "_on_cancel", "_when", "id")
+    __slots__ = ("_fired", "_owner", "_when", "id")
 
     def __init__(
         self,
@@ -67,12 +76,12 @@ class TimerHandle(Handle):
         callback: Callable[..., Any],
         args: Sequence[Any],
         context: contextvars.Context,
-        on_cancel: Callable[[TimerHandle], None],
+        owner: TimerOwner,
     ) -> None:
         super().__init__(callback, args, context)
         self.id = id
         self._when = when
-        self._on_cancel = on_cancel
+        self._owner = owner
         self._fired = False
 
     def when(self) -> float:
@@ -82,4 +91,4 @@ class TimerHandle(Handle):
         if not self._cancelled:
             self._cancelled = True
             if not self._fired:
-                self._on_cancel(self)
+                self._owner.timer_cancelled(self)

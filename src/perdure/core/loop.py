@@ -42,8 +42,7 @@ class WorkflowLoop(TaskMaker):
 
     Args:
         name: name of the root task, shown by asyncio's own tools.
-        timer_started: called with each new timer.
-        timer_cancelled: called with each timer cancelled before it fired.
+        owner: hears of timers. It is the machine whose loop this is; durable calls find it here.
 
     Attributes:
         now: what `time()` returns; wall-clock seconds, set by the owner before each drain.
@@ -51,26 +50,21 @@ class WorkflowLoop(TaskMaker):
         silent: drop reports of unhandled exceptions (while replaying, and when leaving memory).
     """
 
-    def __init__(
-        self,
-        name: str,
-        timer_started: Callable[[TimerHandle], None],
-        timer_cancelled: Callable[[TimerHandle], None],
-    ) -> None:
+    # What few runs have isn't in each of them: 8 bytes for every attribute.
+    _generators: Generators | None = None
+    _told: set[asyncio.Task[Any]] | None = None  # tasks that wind_up() has no more to say to
+    _abandoned = False
+    _exception_handler: Callable[[Any, dict[str, Any]], object] | None = None
+
+    def __init__(self, name: str, owner: Any) -> None:
         super().__init__(name)
         self.now = 0.0
         self.interrupted = False
         self.silent = False
-        self.owner: Any = None  #: the machine whose loop this is; durable calls find it here
-        self._timer_started = timer_started
-        self.timer_cancelled = timer_cancelled
+        self.owner = owner
         self._outer: tuple[asyncio.AbstractEventLoop | None, Any, bool] | None = None  # what runs around this
         self._ready: deque[Handle] | None = None  # only while something is ready: an empty one is 600 bytes
-        self._generators: Generators | None = None
-        self._told: set[asyncio.Task[Any]] | None = None  # tasks that wind_up() has no more to say to
-        self._abandoned = False
         self._insistence: Insistence | None = None
-        self._exception_handler: Callable[[Any, dict[str, Any]], object] | None = None
 
     # -- being driven -------------------------------------------------------------------------------
 
@@ -219,13 +213,14 @@ class WorkflowLoop(TaskMaker):
         if when != when:
             msg = "a timer was asked for at the time NaN: give a number of seconds"
             raise ValueError(msg)
-        context = _copy_context() if context is None else context
-        name = self.scope().numbered(timer_kind(callback))
-        timer = TimerHandle(name, when, callback, args, context, self.timer_cancelled)
+        kind = timer_kind(callback)
+        if context is None:  # what ends a sleep sets a future, in whichever context: a copy would be 64 bytes
+            context = self._context if kind == "sleep" and self._context is not None else _copy_context()
+        timer = TimerHandle(self.scope().numbered(kind), when, callback, args, context, self.owner)
         if when <= self.now:
             self.fire(timer)
         elif when != float("inf"):
-            self._timer_started(timer)
+            self.owner.timer_started(timer)
         return timer
 
     def call_soon_threadsafe(  # type: ignore[override]

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from perdure.core import events as ev
 from perdure.core import mismatch
 from perdure.core.commands import Ending, Finish, Operation, WriteDown
@@ -60,19 +62,22 @@ class Machine(Matching):
         super().__init__(run_id, step_error, child_error)
         self.workflow = workflow
         self.max_payload = max_payload
-        self._main = main
+        self._main: Callable[[ev.RunStarted], Coroutine[Any, Any, Any]] | None = main
 
     # -- events in ----------------------------------------------------------------------------------
 
     def begin(self, event: ev.RunStarted, at: float) -> None:
         """Feed the first event. `at` is when the run was first driven: the code's first idea of now."""
-        assert self.started is None, "a run begins once"
+        main, self._main = self._main, None
+        assert main is not None, "a run begins once"
         if event.workflow != self.workflow:
             raise mismatch.changed_workflow(self.run_id, event.workflow, self.workflow)
-        self.started = event
+        self.started = msgspec.structs.replace(
+            event, workflow=self.workflow
+        )  # the name isn't kept for each run
         self.seq = 1
         self.loop.now = at
-        self.loop.start(self._main(event))
+        self.loop.start(main(event))
         self._settle()
 
     def feed(self, event: ev.Event, value: Any = UNSET) -> None:
@@ -141,9 +146,9 @@ class Machine(Matching):
         for command in self._fresh.values():  # asked for, never to be awaited
             if isinstance(command, Operation):
                 self.operations.pop(command.id, None)
-                self._dropped[command.id] = None
+                self._passed(command.id)
         self._fresh = {key: done for key, done in self._fresh.items() if isinstance(done, WriteDown)}
-        self._commands.append(Finish(ending, value, error))
+        self._command(Finish(ending, value, error))
 
     def unheard(self) -> list[ev.Event]:
         """What has come from outside, for the run as such, and its code hasn't heard of. Messages oldest first."""
@@ -200,8 +205,8 @@ class Machine(Matching):
             if not self.ended or self.loop.has_leftovers():
                 self.loop.abandon()
             self.operations.clear()
-            self._fresh.clear()
-            self._commands.clear()
+            self._fresh = {}
+            self._commands = None
 
 
 #: After these the code gets a turn.

@@ -66,12 +66,14 @@ class _Line:
     __slots__ = ("messages", "receivers")
 
     def __init__(self) -> None:
-        self.messages: deque[tuple[int, MessageReceived]] = deque()
-        self.receivers: deque[AwaitMessage] = deque()
+        self.messages: deque[tuple[int, MessageReceived]] | None = (
+            None  # most wait for one: a deque is 770 bytes
+        )
+        self.receivers: list[AwaitMessage] = []
 
     def wake(self) -> None:
         """There may be messages for the first receivers: let them look when they run."""
-        for receiver, _ in zip(self.receivers, self.messages, strict=False):
+        for receiver, _ in zip(self.receivers, self.messages or (), strict=False):
             if not receiver.future.done():
                 receiver.future.set_result(None)
 
@@ -90,6 +92,8 @@ class Mailbox:
     def put(self, number: int, event: MessageReceived) -> None:
         """A message has arrived; `number` is that of its event."""
         line = self._line(event.name)
+        if line.messages is None:
+            line.messages = deque()
         line.messages.append((number, event))
         line.wake()
 
@@ -136,7 +140,7 @@ class Mailbox:
 
     def unread(self) -> list[tuple[int, MessageReceived]]:
         """The messages that no code has received, with their numbers, in the order of their arrival."""
-        found = [item for line in self._lines.values() for item in line.messages]
+        found = [item for line in self._lines.values() for item in line.messages or ()]
         return sorted(found, key=lambda item: item[0])
 
     def left(self) -> list[MessageReceived]:
@@ -153,6 +157,8 @@ class Mailbox:
         """The next message that can be read; those before it are set aside."""
         while line.messages:
             number, event = line.messages.popleft()
+            if not line.messages:
+                line.messages = None
             why = self._aside.get(number)
             if why is None:
                 try:

@@ -72,7 +72,7 @@ class MatchingCalls(Finding):
             if self.replaying and isinstance(dropped, RunStep):
                 # it was given up while this was on its way to the log
                 dropped.sent = event
-                self._commands.append(CancelOperation(dropped))
+                self._command(CancelOperation(dropped))
             return
         if not isinstance(operation, RunStep):
             raise self._unexpected(event)
@@ -146,7 +146,7 @@ class MatchingCalls(Finding):
             dropped = self._dropped.get(event.child)
             if isinstance(dropped, StartChild):  # given up while its start was on its way to the log
                 dropped.recorded = True
-                self._commands.append(CancelOperation(dropped))
+                self._command(CancelOperation(dropped))
             return
         self._check_input(event, operation.input)
         operation.recorded = True

@@ -58,7 +58,7 @@ class MatchingMail(MatchingCalls):
         if not isinstance(operation, AwaitCallback):
             raise self._unexpected(event)
         if not self.replaying:
-            self._commands.append(CancelOperation(operation))  # the clock needn't be watched any more
+            self._command(CancelOperation(operation))  # the clock needn't be watched any more
         told = event.failure.message if event.failure is not None else ""
         if event.result is not None:
             operation.ended.set_result(operation.decode(event.result) if value is UNSET else value)
@@ -129,7 +129,7 @@ class MatchingMail(MatchingCalls):
             assert self.listening is not None
             self.listening.passed_over(waiting, event.number)
             waiting.recorded = False
-            self._fresh[waiting.id] = waiting
+            self._hand_out(waiting.id, waiting)
             return
         operation = self._take(event, event.wait)
         if operation is None:  # whoever waits next gets it

@@ -27,6 +27,9 @@ from perdure.core.mailbox import Doubt
 from perdure.core.unwinding import Suspended
 from perdure.errors import UsageError
 
+#: The tables of all runs that have nothing in them; not to be written into. An empty one for each would be 64 bytes.
+_NONE: dict[str, Any] = {}
+
 #: After so many durable calls while being unwound, code will never end.
 RESISTANCE_MAX = 100
 
@@ -47,17 +50,16 @@ class Opening:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.loop = WorkflowLoop(run_id, self._timer_started, self._timer_cancelled)
-        self.loop.owner = self
+        self.loop = WorkflowLoop(run_id, self)
         self.operations: dict[str, OpenOperation] = {}
         self.inert = False
         self.replaying = False
-        self._dropped: dict[str, StartChild | RunStep | None] = {}
-        self._fresh: dict[str, OpenOperation | WriteDown] = {}
+        self._dropped: dict[str, StartChild | RunStep | None] = _NONE
+        self._fresh: dict[str, OpenOperation | WriteDown] = _NONE
         self._records: dict[str, WriteDown] | None = (
             None  # what the code did and the history doesn't hold yet
         )
-        self._commands: list[Command] = []
+        self._commands: list[Command] | None = None
         self._keyed: set[str] | None = None  # ids made of the user's own keys, which mustn't come twice
         self._resisted = 0
         self._doubt: Doubt | None = None
@@ -66,9 +68,9 @@ class Opening:
 
     def take_commands(self) -> list[Command]:
         """What the code has asked for that isn't in the history. Each command is handed out once."""
-        commands = [*self._fresh.values(), *self._commands] if self._fresh else self._commands
-        self._fresh = {}
-        self._commands = []
+        commands = [*self._fresh.values(), *(self._commands or ())]
+        self._fresh = _NONE
+        self._commands = None
         self._doubt = None  # the history is used up, and nothing in it has proved the code wrong
         return commands
 
@@ -91,7 +93,8 @@ class Opening:
         if self._records is None:
             self._records = {}
         assert record.op not in self._records, "a record's id is its own"
-        self._records[record.op] = self._fresh[record.op] = WriteDown(record, effects)
+        self._records[record.op] = command = WriteDown(record, effects)
+        self._hand_out(record.op, command)
 
     # -- operations ---------------------------------------------------------------------------------
 
@@ -108,7 +111,26 @@ class Opening:
         if operation.id[-1] == "]":
             self._check_key(operation.id)
         self.operations[operation.id] = operation
-        self._fresh[operation.id] = operation
+        self._hand_out(operation.id, operation)
+
+    def _hand_out(self, op_id: str, command: OpenOperation | WriteDown) -> None:
+        """Have something handed out with the next commands."""
+        if self._fresh is _NONE:
+            self._fresh = {op_id: command}
+        else:
+            self._fresh[op_id] = command
+
+    def _command(self, command: Command) -> None:
+        """A command that is no operation is handed out with the next ones, after what is fresh."""
+        if self._commands is None:
+            self._commands = []
+        self._commands.append(command)
+
+    def _passed(self, op_id: str, kept: StartChild | RunStep | None = None) -> None:
+        """An outcome of this may still come."""
+        if self._dropped is _NONE:
+            self._dropped = {}
+        self._dropped[op_id] = kept
 
     def _check_key(self, op_id: str) -> None:
         if self._keyed is None:
@@ -143,17 +165,19 @@ class Opening:
             )  # on replay it is fresh, and was sent all the same
         else:
             begun = not fresh
-        self._dropped[operation.id] = kept
+        self._passed(operation.id, kept)
         if begun:
-            self._commands.append(CancelOperation(operation))
+            self._command(CancelOperation(operation))
 
     # -- the loop's timers --------------------------------------------------------------------------
 
-    def _timer_started(self, handle: TimerHandle) -> None:
+    def timer_started(self, handle: TimerHandle) -> None:
+        """The code has set a timer."""
         if not self.inert:
             self._open(StartTimer(handle.id, self.loop.now, handle, handle.when()))
 
-    def _timer_cancelled(self, handle: TimerHandle) -> None:
+    def timer_cancelled(self, handle: TimerHandle) -> None:
+        """The code doesn't need a timer any more."""
         operation = self.operations.get(handle.id)
         if not self.inert and isinstance(operation, StartTimer):
             self._drop(operation)

@@ -10,29 +10,47 @@ of update handlers have the paths `u1`, `u2` and so on, in the order in which th
 
 from __future__ import annotations
 
+from sys import intern
+
 
 class Scope:
     """The counters of one task."""
 
-    __slots__ = ("_counts", "_prefix", "_tasks", "path")
+    __slots__ = ("_count", "_counts", "_name", "_prefix", "_tasks", "path")
 
     def __init__(self, path: str = "") -> None:
         self.path = path
         self._prefix = path + "/" if path else ""
-        self._counts: dict[str, int] = {}
+        self._name: str | None = None  # the first that it asked for; most tasks ask for nothing else
+        self._count = 0
+        self._counts: dict[str, int] | None = None  # of other names
         self._tasks = 0
 
     def operation(self, name: str) -> str:
         """The id of the next step or child run called `name`."""
-        position = self._counts.get(name, 0) + 1
-        self._counts[name] = position
+        if name == self._name:
+            self._count = position = self._count + 1
+        else:
+            position = self._next(name)
         return f"{self._prefix}{name}#{position}"
 
     def numbered(self, kind: str) -> str:
         """The id of the next nameless thing of this kind: a time-out that is added moves no sleep."""
-        position = self._counts.get(kind + ":", 0) + 1  # no name holds a colon at its end
-        self._counts[kind + ":"] = position
-        return f"{self._prefix}{kind}:{position}"
+        name = intern(kind + ":")  # no name holds a colon at its end
+        if name == self._name:
+            self._count = position = self._count + 1
+        else:
+            position = self._next(name)
+        return intern(f"{self._prefix}{name}{position}")  # thousands of runs may stand at the same one
+
+    def _next(self, name: str) -> int:
+        if self._name is None:
+            self._name, self._count = name, 1
+            return 1
+        if self._counts is None:
+            self._counts = {}
+        position = self._counts[name] = self._counts.get(name, 0) + 1
+        return position
 
     def item(self, index: int) -> Scope:
         """The scope of a task that is known by its index and not by the order of creation."""

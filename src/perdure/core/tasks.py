@@ -30,6 +30,9 @@ class TaskMaker(ForbiddenApi):
         name: name of the root task, shown by asyncio's own tools.
     """
 
+    _callback_scope: Scope | None = None
+    _adopted: dict[int, NumberedTask] | None = None
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.root_scope = Scope()
@@ -38,8 +41,6 @@ class TaskMaker(ForbiddenApi):
         # first task of every run would have the same hash there
         self._numbers = zlib.crc32(name.encode("utf-8", "replace")) << 24
         self._scopes: dict[asyncio.Task[Any], Scope] | None = None  # of all tasks but the root
-        self._callback_scope: Scope | None = None
-        self._adopted: dict[int, NumberedTask] | None = None
         self._context: contextvars.Context | None = None  # the root task's
 
     def start(self, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -31,13 +31,17 @@ class TimeLimited:
     def deadline_passed(self) -> None:
         machine = self.machine
         since = machine.deadline_passed_at if machine.deadline_passed else self.now()
-        self.work.arm("cleanup", since + CLEANUP_SECONDS, self._cleanup_over)
+        self.work.arm("cleanup", since + CLEANUP_SECONDS, _cleanup_over, self)
         if not machine.deadline_passed:
             self.record(ev.DeadlinePassed(at=since))
 
-    def _cleanup_over(self) -> None:
+    def cleanup_over(self) -> None:
         if self.machine.compensating:  # a half undone saga helps nobody: see again when it may be done
-            self.work.arm("cleanup", self.now() + CLEANUP_SECONDS, self._cleanup_over)
+            self.work.arm("cleanup", self.now() + CLEANUP_SECONDS, _cleanup_over, self)
             return
         self.end(timed_out(self.machine, self.now()))
         self.flush()
+
+
+def _cleanup_over(work: Work, run: TimeLimited) -> None:
+    run.cleanup_over()

@@ -27,22 +27,36 @@ HEAP_SLACK = 256
 
 
 class Alarm:
-    """Something that will happen at `due`, unless cancelled."""
+    """Something that will happen at `due`, unless cancelled. It is what the heap is made of.
 
-    __slots__ = ("_timers", "action", "args", "due")
+    Attributes:
+        action: called with `args`; None once it was, or was cancelled.
+    """
+
+    __slots__ = ("_number", "_timers", "action", "args", "due")
 
     def __init__(
         self, timers: Timers, due: float, action: Callable[..., None], args: tuple[Any, ...]
     ) -> None:
         self._timers = timers
+        self._number = 0
         self.due = due
         self.action: Callable[..., None] | None = action
         self.args = args
 
+    def __lt__(self, other: Alarm) -> bool:
+        due, others = self.due, other.due
+        return due < others or (due == others and self._number < other._number)
+
+    def ring(self) -> None:
+        action, args = self.action, self.args
+        self.action, self.args = None, ()  # cancelling it from here on is nothing
+        if action is not None:
+            action(*args)
+
     def cancel(self) -> None:
         if self.action is not None:
-            self.action = None
-            self.args = ()
+            self.action, self.args = None, ()
             self._timers.forgotten()
 
 
@@ -56,7 +70,7 @@ class Timers:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
         self._loop = loop
         self._clock = clock
-        self._heap: list[tuple[float, int, Alarm]] = []
+        self._heap: list[Alarm] = []
         self._number = 0
         self._cancelled = 0  # alarms in the heap that won't ring
         self._nap: asyncio.TimerHandle | None = None
@@ -65,18 +79,23 @@ class Timers:
     def at(self, due: float, action: Callable[..., None], *args: Any) -> Alarm:
         """Call `action(*args)` once the wall clock shows `due`; those of one moment in the order asked."""
         alarm = Alarm(self, due, action, args)
-        self._number += 1
-        heapq.heappush(self._heap, (due, self._number, alarm))
-        if due < self._nap_until:
-            self._sleep()
+        self.set(alarm)
         return alarm
+
+    def set(self, alarm: Alarm) -> None:
+        """Let an alarm ring at its time."""
+        self._number += 1
+        alarm._number = self._number
+        heapq.heappush(self._heap, alarm)
+        if alarm.due < self._nap_until:
+            self._sleep()
 
     def forgotten(self) -> None:
         """An alarm was cancelled. When most of the heap is of that kind, what is left moves into a new one:
         a run that left memory until next year mustn't leave its alarm behind."""
         self._cancelled += 1
         if self._cancelled > HEAP_SLACK and self._cancelled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].action is not None]
+            self._heap = [alarm for alarm in self._heap if alarm.action is not None]
             heapq.heapify(self._heap)
             self._cancelled = 0
 
@@ -92,13 +111,13 @@ class Timers:
         if self._nap is not None:
             self._nap.cancel()
             self._nap = None
-        while self._heap and self._heap[0][2].action is None:
+        while self._heap and self._heap[0].action is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
         if not self._heap:
             self._nap_until = float("inf")
             return
-        self._nap_until = self._heap[0][0]
+        self._nap_until = self._heap[0].due
         nap = min(NAP_MAX, max(NAP_MIN, self._nap_until - self._clock()))
         self._nap = self._loop.call_later(nap, self._ring)
 
@@ -106,15 +125,13 @@ class Timers:
         self._nap = None
         now = self._clock()
         heap = self._heap
-        while heap and heap[0][0] <= now:
-            alarm = heapq.heappop(heap)[2]
+        while heap and heap[0].due <= now:
+            alarm = heapq.heappop(heap)
             if alarm.action is None:
                 self._cancelled -= 1
                 continue
-            action, args = alarm.action, alarm.args
-            alarm.action = None  # cancelling it from here on is nothing
             try:
-                action(*args)
+                alarm.ring()
             except Exception:  # the engine's own: the other alarms mustn't suffer from it
                 logger.critical("an alarm made the engine fail", exc_info=True)
             heap = self._heap

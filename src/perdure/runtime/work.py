@@ -15,7 +15,7 @@ from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host, appended
 from perdure.runtime.parking import why_parked
 from perdure.runtime.pausing import Pause
-from perdure.runtime.timers import Alarm
+from perdure.runtime.timers import Alarm, Timers
 from perdure.storage.effects import Effect, StepDetail
 from perdure.storage.records import Detail, NewRun
 
@@ -68,15 +68,44 @@ class Owner(Protocol):
     def deadline_passed(self) -> None: ...
 
 
+class RunAlarm(Alarm):
+    """An alarm of a run's work: thousands of runs may have one, so it is one object, not one of five.
+
+    Args:
+        action: called with the work and what was armed.
+        armed: what it is about.
+    """
+
+    __slots__ = ("_armed", "_work", "name")
+
+    def __init__(
+        self, name: str, due: float, action: Callable[[Work, Any], None], work: Work, armed: Any
+    ) -> None:
+        super().__init__(work.timers, due, action, ())
+        self.name = name
+        self._work: Work | None = work
+        self._armed = armed
+
+    def ring(self) -> None:
+        action, work, self.action = self.action, self._work, None
+        if action is not None and work is not None:
+            work.rung(self, action, self._armed)
+
+    def cancel(self) -> None:
+        super().cancel()
+        self._work = self._armed = None  # it may stay in the heap for a while
+
+
 class Work:
     """The open work of one run. Empty most of the time, so its tables are made when needed."""
 
-    __slots__ = ("_alarms", "_attempts", "_parked", "_run")
+    __slots__ = ("_alarm", "_alarms", "_attempts", "_parked", "_run")
 
     def __init__(self, run: Owner) -> None:
         self._run = run
         self._attempts: dict[str, Attempt] | None = None
-        self._alarms: dict[str, Alarm] | None = None
+        self._alarm: RunAlarm | None = None  # most runs have one at most
+        self._alarms: dict[str, RunAlarm] | None = None  # the others
         self._parked: list[RunStep] | None = None  # steps that wait for a person's decision
 
     def start_step(self, operation: RunStep) -> None:
@@ -94,7 +123,7 @@ class Work:
             host.steps.give_up(self._run, operation)
             return
         if waits:
-            self.arm(operation.id, operation.retry_at, self._retry, operation)
+            self.arm(operation.id, operation.retry_at, Work._retry, operation)
             host.watch(self._run, operation)
             return
         if operation.elsewhere:
@@ -177,7 +206,7 @@ class Work:
 
     def start_timer(self, operation: StartTimer) -> None:
         """Record that the timer fired once its time has come."""
-        self.arm(operation.id, operation.due, self._timer_due, operation)
+        self.arm(operation.id, operation.due, Work._timer_due, operation)
         self._run.host.watch(self._run, operation)
 
     def _timer_due(self, operation: StartTimer) -> None:
@@ -188,41 +217,72 @@ class Work:
     def watch_callback(self, operation: AwaitCallback, deadline: float | None) -> None:
         """Look after a callback once its time may be over."""
         if deadline is not None:
-            self.arm(operation.id, deadline, self._callback_due, operation)
+            self.arm(operation.id, deadline, Work._callback_due, operation)
         self._run.host.watch(self._run, operation)
 
     def _callback_due(self, operation: AwaitCallback) -> None:
         run = self._run
         if run.machine.operations.get(operation.id) is operation:
             # Should the run leave memory before the store has answered, this will wake it.
-            self.arm(operation.id, run.host.clock() + LOOK_AGAIN, self._callback_due, operation)
+            self.arm(operation.id, run.host.clock() + LOOK_AGAIN, Work._callback_due, operation)
             run.host.callback_due(run, operation)
 
     def watch_deadline(self) -> None:
         """Look at the run's timeout from now on. Not earlier: an alarm mustn't ring amid a replay."""
         started = self._run.machine.started
         if started is not None and started.deadline is not None and not self._run.gone:
-            self.arm("deadline", started.deadline, self._run.deadline_passed)
+            self.arm("deadline", started.deadline, Work._deadline_passed)
 
-    def arm(self, name: str, due: float, action: Callable[..., None], *args: Any) -> None:
-        """Call `action(*args)` at `due`, unless this work is dropped before."""
-        if self._alarms is None:
-            self._alarms = {}
-        self._alarms[name] = self._run.host.timers.at(due, self._ring, name, action, args)
+    def _deadline_passed(self, _: None) -> None:
+        self._run.deadline_passed()
 
-    def _ring(self, name: str, action: Callable[..., None], args: tuple[Any, ...]) -> None:
-        if self._alarms is not None:
-            self._alarms.pop(name, None)
-        if (pause := self._run.pause) is not None:
-            pause.put_off.append((action, args))
+    @property
+    def timers(self) -> Timers:
+        """The clock's."""
+        return self._run.host.timers
+
+    def arm(self, name: str, due: float, action: Callable[[Work, Any], None], armed: Any = None) -> None:
+        """Call `action(work, armed)` at `due`, unless this work is dropped before."""
+        alarm = RunAlarm(name, due, action, self, armed)
+        if self._alarm is None:
+            self._alarm = alarm
         else:
-            action(*args)
+            if self._alarms is None:
+                self._alarms = {}
+            self._alarms[name] = alarm
+        self.timers.set(alarm)
+
+    def rung(self, alarm: RunAlarm, action: Callable[[Work, Any], None], armed: Any) -> None:
+        """An alarm's time has come."""
+        self._take_alarm(alarm.name)
+        if (pause := self._run.pause) is not None:
+            pause.put_off.append((action, (self, armed)))
+        else:
+            action(self, armed)
+
+    def _armed(self, name: str) -> bool:
+        alarm = self._alarm
+        return (alarm is not None and alarm.name == name) or name in (self._alarms or ())
+
+    def _take_alarm(self, name: str) -> RunAlarm | None:
+        alarm = self._alarm
+        if alarm is not None and alarm.name == name:
+            self._alarm = None
+            return alarm
+        return None if self._alarms is None else self._alarms.pop(name, None)
+
+    def _take_alarms(self) -> list[RunAlarm]:
+        alarms = [*(self._alarms or {}).values()]
+        if self._alarm is not None:
+            alarms.append(self._alarm)
+        self._alarm = self._alarms = None
+        return alarms
 
     def cancel(self, operation: Operation) -> None:
         """The code doesn't wait for this any more."""
         if isinstance(operation, RunStep) and operation.pulse is not None and operation.pulse.stored:
             self._run.add_effect(StepDetail(operation.id, None, operation.pulse.at))
-        if self._alarms is not None and (alarm := self._alarms.pop(operation.id, None)) is not None:
+        if (alarm := self._take_alarm(operation.id)) is not None:
             alarm.cancel()
         if self._attempts is not None and (attempt := self._attempts.pop(operation.id, None)) is not None:
             attempt.cancel()
@@ -255,7 +315,7 @@ class Work:
         attempt = None if self._attempts is None else self._attempts.get(operation.id)
         stands_in_line = attempt is not None and attempt.future is None and not operation.recalled
         parked = operation.parked is not None and not operation.parked.unknown
-        if parked or stands_in_line or (self._alarms is not None and operation.id in self._alarms):
+        if parked or stands_in_line or self._armed(operation.id):
             self.cancel(operation)
             self._run.host.steps.give_up(self._run, operation)
 
@@ -270,11 +330,10 @@ class Work:
 
     def drop(self) -> None:
         """Cancel everything."""
-        attempts, alarms = self._attempts, self._alarms
-        self._attempts = self._alarms = None
+        attempts, self._attempts = self._attempts, None
         for attempt in (attempts or {}).values():
             attempt.cancel()
-        for alarm in (alarms or {}).values():
+        for alarm in self._take_alarms():
             alarm.cancel()
 
     @property
@@ -304,4 +363,7 @@ class Work:
 
     def next_due(self) -> float | None:
         """When the clock will next have something for this run."""
-        return min((alarm.due for alarm in (self._alarms or {}).values()), default=None)
+        due = None if self._alarm is None else self._alarm.due
+        for alarm in (self._alarms or {}).values():
+            due = alarm.due if due is None or alarm.due < due else due
+        return due

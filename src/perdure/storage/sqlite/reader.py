@@ -69,6 +69,7 @@ class Reader:
             if job is None:
                 break
             answer(self._loop, [job], [self._read(job)])
+            job = None  # its answer may be large
         self._disconnect()
         answer(self._loop, [self._closed], [None])
 

@@ -157,7 +157,7 @@ def mail(db: Database, worker: int) -> list[Mail]:
 
 
 def owned(db: Database, worker: int) -> list[tuple[int, int]]:
-    return [(run, epoch) for run, epoch in db.rows("owned", {"worker": worker})]
+    return db.rows("owned", {"worker": worker})
 
 
 def workers(db: Database) -> list[WorkerRow]:
