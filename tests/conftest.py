@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -73,7 +74,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figures that tests have counted or measured (see tests/acceptance/conftest.py)."""
     if seed := os.environ.get("PERDURE_TEST_HICCUPS"):
         terminalreporter.write_line(f"on a machine that hiccups (repeat it with PERDURE_TEST_HICCUPS={seed})")
+    counted: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "figure" and report.when == "call":
                 terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")
+            elif name == "tally" and report.when == "call":
+                counted[value[0]] += value[1]
+    if counted:
+        told = ", ".join(f"{number:,} {what}" for what, number in counted.items())
+        failed = len(terminalreporter.getreports("failed"))
+        verdict = f"{failed} tests failed" if failed else "0 lost, 0 recorded twice, 0 stuck, 0 damaged"
+        terminalreporter.write_line(f"PROOF: {told}: {verdict}")

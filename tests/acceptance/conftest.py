@@ -25,6 +25,16 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 
 
 @pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
+    """Counts what all tests did together, for the end of their summary."""
+
+    def count(what: str, number: int) -> None:
+        record_property("tally", [what, number])
+
+    return count
+
+
+@pytest.fixture
 def tmp_path() -> Iterator[Path]:
     """On a real disk, other than for the rest of the tests."""
     with TemporaryDirectory(prefix="perdure-", ignore_cleanup_errors=True) as folder:

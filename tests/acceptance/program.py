@@ -221,5 +221,6 @@ if __name__ == "__main__":
     parser.add_argument("--lease", type=float, default=15.0)
     parser.add_argument("--queues", default="default")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(message)s")
+    level = os.environ.get("PERDURE_LOG", "WARNING")
+    logging.basicConfig(level=level, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     asyncio.run(serve(arguments.url, arguments.lease, arguments.queues.split(",")))

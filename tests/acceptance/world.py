@@ -125,6 +125,10 @@ class World:
         """Of the server's database, or of the file, which a test may have put elsewhere."""
         return self._url or f"sqlite:///{self.database}"
 
+    def move_to(self, url: str) -> None:
+        """Work with this database from now on."""
+        self._url = url
+
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if name != "PERDURE_URL"}
@@ -241,17 +245,17 @@ async def bodies_begun(world: World, count: int, pid: int | None = None) -> None
     await until(enough)
 
 
-async def logged(process: Process, text: str) -> None:
-    """Wait until a process has said something on stderr."""
+async def logged(process: Process, text: str, times: int = 1) -> None:
+    """Wait until a process has said something on stderr, so often."""
 
     async def said() -> bool:
-        return text in process.log.read_text()
+        return process.log.read_text().count(text) >= times
 
     await until(said)
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
     """Wait for a condition."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(patience):
         while not await condition():
             await asyncio.sleep(0.02)

@@ -90,6 +90,7 @@ def test_runs_survive_losses_of_power(tmp_path: Path, record_property: Callable[
             tried += AGAIN
             recovered += 2
     assert redone > 0, "no cut was between a body and its record"
+    record_property("tally", ["images of losses of power under an engine", tried])
     record_property(
         "figure",
         f"{tried} images, 0 lost, 0 damaged; {recovered} recovered: {redone} bodies again whose outcome was lost, "
