@@ -12,6 +12,7 @@ from perdure.storage.postgres import PostgresStore
 from perdure.testing.conformance.bench import NOW, QUEUE, Bench
 
 ROUNDS, EACH, RUNS = 40, 5, 1_000
+MANY, TIMES = 400, 8
 
 
 @pytest.fixture
@@ -59,6 +60,31 @@ def test_appends_dont_look_at_the_runs_of_others(server: Server) -> None:
     asyncio.run(main())
 
 
+def test_large_batches_and_replays_look_at_their_own_runs_only(server: Server) -> None:
+    """Of many runs the planner would rather sort or hash all there are."""
+    database = server.new_database()
+
+    async def main() -> int:
+        bench = Bench(lambda: PostgresStore(server.socket_url(database)))
+        await bench.open()
+        owner = await bench.worker()
+        rows = [await bench.make(f"run{number}", owner=owner) for number in range(MANY)]
+        await bench.close()  # the server counts what is done when its connections are closed
+        server.execute(OTHERS, database)
+        before = read(server, database, "runs")
+        await bench.open()
+        for _ in range(TIMES):
+            loaded = await bench.store.load([row.run for row in rows])
+            assert [len(history.events) for history in loaded] == [1] * MANY
+        for first in range(0, MANY, MANY // TIMES):
+            batch = rows[first : first + MANY // TIMES]
+            await bench.store.append([bench.change(row, b"x", status="completed") for row in batch])
+        await bench.close()
+        return read(server, database, "runs") - before
+
+    assert asyncio.run(main()) < MANY * (2 * TIMES + 4)
+
+
 def test_claims_dont_look_at_all_that_is_queued(server: Server) -> None:
     """Nor at all that sleeps."""
     database = server.new_database()
@@ -90,4 +116,13 @@ INSERT INTO perdure.runs (run, id, workflow, wake_at, status, queue, fingerprint
 SELECT n, 'q' || n, (ARRAY['a', 'b'])[1 + n % 2], {NOW} - n * 0.1, status, queue, fingerprint, seq, chain,
        epoch, created_at, updated_at, semantics, on_parent_close
 FROM perdure.runs, generate_series(1, {10 * RUNS}) AS n WHERE id = 'seed'
+"""
+
+#: So many of the same owner that reading all of them seems to be cheaper than finding each one of a large batch.
+OTHERS = f"""
+INSERT INTO perdure.runs (run, id, workflow, owner, status, queue, fingerprint, seq, chain, epoch, created_at,
+                          updated_at, semantics, on_parent_close)
+SELECT n, 'o' || n, workflow, owner, status, queue, fingerprint, seq, chain, epoch, created_at, updated_at, semantics,
+       on_parent_close
+FROM perdure.runs, generate_series(1, {RUNS}) AS n WHERE id = 'run1'
 """
