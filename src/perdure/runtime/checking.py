@@ -176,6 +176,7 @@ class Check:
 
         events = size = 0
         last: bytes | None = None
+        summed_up = standing.checkpoint is None
         try:
             for seq, link, data in self._history(standing.run):
                 events, size = events + 1, size + len(data)
@@ -183,9 +184,9 @@ class Check:
                 last = data if seq == standing.seq else last
                 if seq > standing.seq:
                     break  # one of them tells enough; or it was appended since
-                if seq == standing.checkpoint:
-                    _look_at_checkpoint(seq, data, tell)
-                _look_into(seq, data, tell)
+                event = _look_into(seq, data, tell)
+                if isinstance(event, ev.Checkpointed) and seq > (standing.checkpoint or 0):
+                    summed_up = True
         except StoreError as error:
             tell("unreadable", str(error))
             return events, size, found
@@ -196,6 +197,11 @@ class Check:
             tell(one.kind.value, one.text, one.seq)
         if proof.untold:
             tell("content", f"{proof.untold} more events of this history are damaged")
+        if not (summed_up or damage):
+            tell(
+                "checkpoint",
+                f"its row says that a replay may go on after event {standing.checkpoint}; none says how",
+            )
         if last is not None and standing.seq not in broken:
             _look_at_end(standing, last, tell)
         _look_at_row(standing, tell)
@@ -215,20 +221,12 @@ class Check:
 _Tell = Callable[..., None]
 
 
-def _look_into(seq: int, data: bytes, tell: _Tell) -> None:
+def _look_into(seq: int, data: bytes, tell: _Tell) -> ev.Event | None:
     try:
-        decode_event(data)
+        return decode_event(data)
     except UndecodableError as error:
         tell("undecodable", f"event {seq} can't be read: {error}", seq)
-
-
-def _look_at_checkpoint(seq: int, data: bytes, tell: _Tell) -> None:
-    try:
-        event = decode_event(data)
-    except UndecodableError:
-        return
-    if not isinstance(event, ev.Checkpointed):
-        tell("checkpoint", f"its row says that event {seq} is a checkpoint, which it isn't", seq)
+        return None
 
 
 def _look_at_end(standing: Standing, last: bytes, tell: _Tell) -> None:
@@ -253,8 +251,6 @@ def _look_at_row(standing: Standing, tell: _Tell) -> None:
         tell("status", f"its status is {standing.status!r}, which there isn't")
     if standing.mail != standing.inbox:
         tell("mail", f"its row counts {standing.mail} inbox items, and there are {standing.inbox}")
-    if standing.checkpoint is not None and not 0 < standing.checkpoint <= standing.seq:
-        tell("checkpoint", f"its row says that event {standing.checkpoint} of {standing.seq} is a checkpoint")
     if standing.next and not standing.next_is_there:
         tell("generation", f"its next generation has the key {standing.next}, which isn't there")
     if not standing.known:

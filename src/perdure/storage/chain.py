@@ -18,7 +18,8 @@ from zlib import crc32
 
 import msgspec
 
-#: Goes behind each event, so that bytes can't change over to their neighbour unseen: JSON has no bare line end.
+#: Goes behind each event, so that bytes can't change over to its neighbour unseen. (Where such a byte is in an event, both
+#: could be parted there instead; then neither can be decoded.)
 _END = b"\n"
 
 #: So many findings of one history are told; the rest is counted.
@@ -163,6 +164,7 @@ def is_sound(
     checkpoint: int | None,
     link_there: int | None,
     seqs: Sequence[int],
+    first_link: int,
     events: Sequence[bytes],
 ) -> bool:
     """Whether what was read of a history for a replay is what was recorded.
@@ -171,10 +173,11 @@ def is_sound(
         id, generation, seq, chain, checkpoint: as the run's row says.
         link_there: of the event at the checkpoint.
         seqs, events: all; or with a checkpoint the first one, and those behind it.
+        first_link: of the first one.
     """
     value, after = origin(id, generation), 0
     if checkpoint:
-        if link_there is None or not events or seqs[0] != 1:
+        if link_there is None or not events or seqs[0] != 1 or link(value, events[0]) != first_link:
             return False
         seqs, events, value, after = seqs[1:], events[1:], link_there, checkpoint
     dense = len(seqs) == seq - after and (not seqs or seqs[-1] == seq)

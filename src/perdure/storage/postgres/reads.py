@@ -60,6 +60,7 @@ async def load(db: Database, runs: Sequence[int]) -> list[History]:
 
 
 async def _load(db: Database, runs: Sequence[int]) -> list[History]:
+    first_links: dict[int, int] = {}
     said: dict[int, tuple[str, int, int, int, int | None, int | None]] = {}
     found: dict[int, tuple[list[bytes], list[int], list[Mail], list[Detail]]] = {
         run: ([], [], [], []) for run in runs
@@ -68,6 +69,8 @@ async def _load(db: Database, runs: Sequence[int]) -> list[History]:
         for run, kind, number, its_link, data, text, *rest in await db.rows("histories", runs=list(runs)):
             events, seqs, inbox, _ = found[run]
             if kind == 1:
+                if not events:
+                    first_links[run] = its_link
                 events.append(data)
                 seqs.append(number)
             elif kind == 0:
@@ -80,7 +83,7 @@ async def _load(db: Database, runs: Sequence[int]) -> list[History]:
     histories: list[History] = []
     for run in runs:
         events, seqs, inbox, details = found[run]
-        sound = run not in said or is_sound(*said[run], seqs, events)
+        sound = run not in said or is_sound(*said[run], seqs, first_links.get(run, 0), events)
         damage = None if sound else await _damage(db, run, *said[run][:5])
         histories.append(History(run, events, inbox, details, damage))
     return histories
