@@ -103,10 +103,9 @@ def _would_terminate(db: Database, ending: Sequence[int]) -> bool:
 
 def _numbered(appends: Sequence[Append]) -> Iterator[tuple[int, int, int, bytes]]:
     for append in appends:
-        seq = append.expected
-        for link, data in zip(append.links, append.events, strict=True):
-            seq += 1
-            yield append.run, seq, link, data
+        its_links = append.links
+        for place, data in enumerate(append.events):
+            yield append.run, append.expected + place + 1, its_links[place], data
 
 
 def _apply(db: Database, append: Append) -> Appended | Stale:

@@ -63,7 +63,7 @@ def events(db: Database, run: int, after: int, limit: int) -> list[tuple[int, by
 def load(db: Database, runs: Sequence[int]) -> list[History]:
     try:
         return _load(db, runs)
-    except apsw.CorruptError as error:
+    except (apsw.CorruptError, UnicodeDecodeError) as error:
         db.roll_back()
         if len(runs) == 1:
             return [History(runs[0], (), (), damage=unreadable(error))]
