@@ -18,8 +18,8 @@ from zlib import crc32
 
 import msgspec
 
-#: Goes behind each event, so that bytes can't change over to its neighbour unseen. (Where such a byte is in an event, both
-#: could be parted there instead; then neither can be decoded.)
+#: Goes behind each event, so that bytes can't change over to its neighbour unseen. (Where such a byte is in an event,
+#: both could be parted there instead; then neither can be decoded.)
 _END = b"\n"
 
 #: So many findings of one history are told; the rest is counted.
