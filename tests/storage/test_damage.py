@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from damage_kit import BEYOND, KINDS, Kind, Raw, Stored, raw_access
 
+from helpers.damage import BEYOND, KINDS, Kind, Raw, Stored, raw_access
 from helpers.postgres import lent_database
 from perdure.codec.events import encode_event
 from perdure.core import events as ev

@@ -17,7 +17,7 @@ from perdure.runtime.listeners import Listeners
 from perdure.runtime.results import Results
 from perdure.runtime.worker import Worker
 from perdure.storage.protocol import Store
-from perdure.storage.records import MailKind, RunRow
+from perdure.storage.records import BlockCode, MailKind, RunRow
 
 _PAGE = 1000  # events fetched at once
 
@@ -88,6 +88,15 @@ class Connection:
             kept = [item for item in await self.store.inbox(row.run) if item.kind == MailKind.MESSAGE]
             missed += [stray(decode_event(item.data)) for item in kept]
         return tuple(missed), tuple(aside)
+
+    async def readable(self, row: RunRow) -> list[ev.Event]:
+        """A run's events, as far as they can be read: whoever looks at a damaged run is to see the rest of it."""
+        events: list[ev.Event] = []
+        if row.block_code != BlockCode.HISTORY:  # what its events say together isn't what happened
+            with contextlib.suppress(UndecodableError):
+                async for event in self.history(row.run):
+                    events.append(event)  # noqa: PERF401 - what was read before an error counts
+        return events
 
     async def history(self, run: int) -> AsyncIterator[ev.Event]:
         """A run's events, in order."""

@@ -22,6 +22,7 @@ from perdure.runtime.definitions import WorkflowDefinition, is_singleton, step_n
 from perdure.runtime.machines import let_go, new_machine
 from perdure.runtime.queues import dedup_of
 from perdure.runtime.runs import check_run_id, run_fingerprint
+from perdure.runtime.soundness import damaged
 from perdure.runtime.takeover import first_moment
 from perdure.runtime.turns import TurnInterrupt, Turns
 from perdure.storage.chance import chance
@@ -246,10 +247,25 @@ def _tried(
         turns.close()
 
 
-async def original(connection: Connection, id: str) -> Original:
-    """A run with its history. Raises UnknownRunError."""
+async def original(connection: Connection, id: str, at: int | str | None = None) -> Original:
+    """A run with its history; of a damaged one what is before the damage, if no more is asked for.
+
+    Raises:
+        UnknownRunError: there is none.
+        DamagedHistoryError: what is needed of its history isn't what was recorded.
+    """
     row = await connection.row(id)
-    return Original(row, [event async for event in connection.history(row.run)])
+    (history,) = await connection.store.load([row.run])
+    if (damage := history.damage) is None:
+        return Original(row, [event async for event in connection.history(row.run)])
+    kept = (damage.seq or 1) - 1
+    if kept == 0 or at is None or (isinstance(at, int) and at > kept + 1):
+        raise damaged(id, damage)
+    sound: list[ev.Event] = []
+    while len(sound) < kept:
+        page = await connection.store.events(row.run, after=len(sound), limit=kept - len(sound))
+        sound += [decode_event(data) for _, data in page]
+    return Original(row, sound)
 
 
 async def retry(connection: Connection, id: str) -> None:
@@ -296,7 +312,7 @@ async def fork(
     """See Handle.fork. Returns the new run's id."""
     if new_id is not None:
         check_run_id(new_id)
-    source = await original(connection, id)
+    source = await original(connection, id, at)
     upto = source.cut(at)
     results, inputs = source.edits(edits)
     chosen = new_id or f"{id}-fork-{chance.uuid4().hex[:8]}"

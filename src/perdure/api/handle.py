@@ -98,7 +98,7 @@ class Handle(Addressed, Operated[R]):
             UnknownRunError: no run has this id, or this generation.
         """
         row = await self._connection.generation(self.id, generation)
-        events = [event async for event in self._connection.history(row.run)]
+        events = await self._connection.readable(row)
         undelivered, set_aside = await self._connection.strays(row, events)
         found = await self._connection.store.attributes.of([row.run])
         attributes = found.get(row.run, ())
@@ -119,6 +119,7 @@ class Handle(Addressed, Operated[R]):
 
         Raises:
             UnknownRunError: no run has this id, or this generation.
+            UndecodableError: the next event can't be read; of a damaged history there may be others than were recorded.
         """
         row = await self._connection.generation(self.id, generation)
         async for event in self._connection.history(row.run):

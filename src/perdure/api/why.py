@@ -36,7 +36,7 @@ async def why(connection: Connection, id: str) -> Why:
 async def _why(connection: Connection, row: RunRow, servers: Mapping[int, Server], depth: int) -> Why:
     found: list[Wait] = []
     if not Status(row.status).final:
-        found = waits([event async for event in connection.history(row.run)])
+        found = waits(await connection.readable(row))
     children: dict[str, Why] = {}
     if depth > 0:
         ids = [wait.detail for wait in found if wait.kind == "child"][:_CHILDREN_MAX]

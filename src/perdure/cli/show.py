@@ -25,11 +25,12 @@ from perdure.cli.output import (
     out,
     print_json,
     printable,
+    tell,
 )
 from perdure.cli.timeline import Line, timeline
 from perdure.core.events import Event
 from perdure.core.timeline import Wait
-from perdure.errors import UnknownRunError
+from perdure.errors import UndecodableError, UnknownRunError
 
 _STRAYS = 5  # messages of each kind in the header
 
@@ -68,7 +69,13 @@ async def _look(url: str | None, id: str, generation: int | None) -> tuple[RunIn
         try:
             # The row first: a history read after it holds all that the row counts, and perhaps more.
             run = await handle.info(generation=generation)
-            return run, [event async for event in handle.history(generation=run.generation)]
+            history: list[Event] = []
+            try:
+                async for event in handle.history(generation=run.generation):
+                    history.append(event)  # noqa: PERF401 - what was read before an error counts
+            except UndecodableError as error:
+                tell(f"From event {len(history) + 1} on the history can't be read. {error}")
+            return run, history
         except UnknownRunError as error:
             if generation is not None and "generation" in str(error):
                 raise
