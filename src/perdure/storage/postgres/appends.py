@@ -15,6 +15,7 @@ import msgspec
 
 from perdure.core.status import FINAL
 from perdure.storage.errands import any_errand, placed
+from perdure.storage.postgres.arrays import blobs, integers, reals
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.effects import take_effects
 from perdure.storage.postgres.lifecycle import (
@@ -60,17 +61,17 @@ def bindings(batch: Sequence[Append]) -> dict[str, Any]:
         for seq, (link, data) in enumerate(zip(append.links, append.events, strict=True), append.expected + 1)
     ]
     return {
-        "runs": [append.run for append in batch],
-        "expected": [append.expected for append in batch],
-        "epochs": [append.epoch for append in batch],
-        "attempts": [append.attempt for append in batch],
-        "seqs": [append.expected + len(append.events) for append in batch],
-        "nows": [float(append.now) for append in batch],
-        "chains": [append.chain for append in batch],
-        "event_runs": [run for run, _, _, _ in events],
-        "event_seqs": [seq for _, seq, _, _ in events],
-        "event_links": [link for _, _, link, _ in events],
-        "event_data": [data for _, _, _, data in events],
+        "runs": integers([append.run for append in batch]),
+        "expected": integers([append.expected for append in batch]),
+        "epochs": integers([append.epoch for append in batch]),
+        "attempts": integers([append.attempt for append in batch]),
+        "seqs": integers([append.expected + len(append.events) for append in batch]),
+        "nows": reals([append.now for append in batch]),
+        "chains": integers([append.chain for append in batch]),
+        "event_runs": integers([run for run, _, _, _ in events]),
+        "event_seqs": integers([seq for _, seq, _, _ in events]),
+        "event_links": integers([link for _, _, link, _ in events]),
+        "event_data": blobs([data for _, _, _, data in events]),
     }
 
 

@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from perdure.errors import ConfigurationError, StoreUnavailableError
 from perdure.storage.migrate import Migration, load_migrations
+from perdure.storage.postgres.arrays import ADAPTERS
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.migrating import migrate
 from perdure.storage.sql import load_queries
@@ -76,7 +77,7 @@ def make_pool(conninfo: str, *, prepares: bool) -> AsyncConnectionPool[AsyncConn
         max_size=CONNECTIONS,
         open=False,
         reconnect_timeout=RECONNECT_FOR,
-        kwargs={"autocommit": True, "prepare_threshold": 2 if prepares else None},
+        kwargs={"autocommit": True, "prepare_threshold": 2 if prepares else None, "context": ADAPTERS},
         configure=by_index if prepares else None,
         name="perdure",
     )
