@@ -76,7 +76,7 @@ class TimerHandle(Handle):
         callback: Callable[..., Any],
         args: Sequence[Any],
         context: contextvars.Context,
-        owner: TimerOwner,
+        owner: TimerOwner | None,
     ) -> None:
         super().__init__(callback, args, context)
         self.id = id
@@ -90,5 +90,5 @@ class TimerHandle(Handle):
     def cancel(self) -> None:
         if not self._cancelled:
             self._cancelled = True
-            if not self._fired:
+            if not self._fired and self._owner is not None:
                 self._owner.timer_cancelled(self)

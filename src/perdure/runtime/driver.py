@@ -79,16 +79,26 @@ class Driver(Appending, TimeLimited):
 
     # -- events in ----------------------------------------------------------------------------------
 
-    def replay(self, event: ev.Event) -> None:
-        """Feed one recorded event. Nothing the code asks for is carried out before `proceed()`."""
-        if isinstance(event, ev.RunStarted):
+    def begin(self, event: ev.RunStarted) -> None:
+        """Feed the first event of a new run. Nothing the code asks for is carried out before `proceed()`."""
+        self._last_at = first_moment(event, self._last_at)
+        feed(self, event, self._last_at)
+
+    def recall(self, event: ev.Event) -> None:
+        """Feed one recorded event, amid a replay (feeding.py)."""
+        kind = type(event)
+        if kind is ev.StepCompleted:  # nearly all are of this kind
+            if event.at > self._last_at:
+                self._last_at = event.at
+            self.machine.feed(event)
+        elif isinstance(event, ev.RunStarted):
             self._last_at = first_moment(event, self._last_at)
-            feed(self, event, self._last_at)
+            self.machine.begin(event, self._last_at)
         else:
             self._last_at = max(self._last_at, event.at)
             self.has_children = self.has_children or isinstance(event, ev.ChildStarted | ev.StepSent)
-            feed(self, event)
-            if type(event) in TURNING:
+            self.machine.feed(event)
+            if kind in TURNING:
                 self.pause = paused_after(event, self.pause)
 
     def go_on_from(self, donor: Reuse) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
@@ -26,6 +28,14 @@ class Run(Protocol):
     def block(self, error: Exception, where: str = "") -> None: ...
 
 
+class Replaying(Run, Protocol):
+    """One that comes into memory."""
+
+    def recall(self, event: ev.Event) -> None:
+        """Have an event of its history fed to the machine."""
+        ...
+
+
 def feed(run: Run, event: ev.Event, value: Any = UNSET) -> None:
     """Feed an event to a run that is still driven here.
 
@@ -43,12 +53,40 @@ def feed(run: Run, event: ev.Event, value: Any = UNSET) -> None:
                 machine.feed(event)
             else:
                 machine.feed(event, value)
-    except TurnInterrupt:
-        turns.over()
-        run.block(machine.turn_limit_error(), turns.place)
-    except TurnLimitError as error:
-        run.block(error, turns.place)
-    except (NonDeterminismError, UndecodableError) as error:
-        run.block(error)
-    except Exception:  # noqa: BLE001 - the engine's own: no other run may suffer from it
-        run.block(PerdureError(f"the engine itself failed on this run:\n{traceback.format_exc()}"))
+    except BaseException as error:  # noqa: BLE001 - what isn't the run's is raised again
+        _end(run, error)
+
+
+def replay(run: Replaying, history: Sequence[bytes]) -> None:
+    """Feed a part of the history of a run that comes into memory.
+
+    All of it goes in one frame: a frame around each event is a fifth of a replay's cost.
+    """
+    turns = run.host.turns
+    try:
+        with turns.of(run.machine, run.definition.guard):
+            run.machine.loop.enter()
+            for data in history:
+                event = decode_event(data)
+                turns.again()
+                run.recall(event)
+    except BaseException as error:  # noqa: BLE001 - what isn't the run's is raised again
+        _end(run, error)
+
+
+def _end(run: Run, error: BaseException) -> None:
+    """The code can't go on: block the run."""
+    turns = run.host.turns
+    match error:
+        case TurnInterrupt():
+            turns.over()
+            run.block(run.machine.turn_limit_error(), turns.place)
+        case TurnLimitError():
+            run.block(error, turns.place)
+        case NonDeterminismError() | UndecodableError():
+            run.block(error)
+        case Exception():  # the engine's own: no other run may suffer from it
+            told = "".join(traceback.format_exception(error))
+            run.block(PerdureError(f"the engine itself failed on this run:\n{told}"))
+        case _:
+            raise error

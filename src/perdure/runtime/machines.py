@@ -46,9 +46,11 @@ async def replayed(
     machine.past = past_of(history)
     try:
         for start in range(0, len(history.events), REPLAY_SLICE):
-            for data in history.events[start : start + REPLAY_SLICE]:
-                event = decode_event(data)
-                with turns.of(machine, definition.guard):
+            with turns.of(machine, definition.guard):
+                machine.loop.enter()
+                for data in history.events[start : start + REPLAY_SLICE]:
+                    event = decode_event(data)
+                    turns.again()
                     if isinstance(event, ev.RunStarted):
                         machine.begin(event, first_moment(event, row.started_at or row.created_at))
                     else:

@@ -72,6 +72,10 @@ class Turns:
         if self._guarded:
             guard.guarded[self._thread] = True
 
+    def again(self) -> None:
+        """Another turn of the same machine begins, in the same frame."""
+        self._since = time.monotonic()
+
     def __exit__(self, *error: object) -> None:
         self.over()
 

@@ -9,12 +9,12 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from perdure.codec.events import decode_event
 from perdure.core.commands import RunStep
 from perdure.core.errands import step_of
 from perdure.errors import StoreError
 from perdure.runtime.driver import Driver
 from perdure.runtime.entities import from_checkpoint
+from perdure.runtime.feeding import replay
 from perdure.runtime.machines import REPLAY_SLICE, set_aside_in
 from perdure.runtime.past import past_of
 from perdure.runtime.soundness import refuse_damaged
@@ -61,14 +61,9 @@ async def feed_history(driver: Driver, history: History) -> None:
     machine.past = past_of(history)
     machine.look_ahead = lambda: set_aside_in(history.events)
     for start in range(0, len(history.events), REPLAY_SLICE):
-        machine.loop.enter()  # once for all of them: entering and leaving is a fifth of a replay's cost
-        try:
-            for data in history.events[start : start + REPLAY_SLICE]:
-                driver.replay(decode_event(data))
-                if driver.gone:
-                    return
-        finally:
-            machine.loop.leave()
+        replay(driver, history.events[start : start + REPLAY_SLICE])
+        if driver.gone:
+            return
         await asyncio.sleep(0)
     machine.replaying = False
     machine.past = None

@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from perdure.codec.events import decode_event
+from perdure.core.events import RunStarted
 from perdure.errors import DamagedHistoryError, UndecodableError
 from perdure.runtime import collector, guard
 from perdure.runtime.capacity import Capacity
@@ -220,7 +221,9 @@ class Worker(Hosting):
             return  # this worker was declared dead since: the run is somebody else's
         driver = self._driver(row)
         self.drivers[row.run] = driver
-        driver.replay(decode_event(first_event))
+        started = decode_event(first_event)
+        assert isinstance(started, RunStarted)
+        driver.begin(started)
         driver.work.watch_deadline()
         driver.proceed()
         if row.mail:

@@ -196,7 +196,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> Handle:
         context = _copy_context() if context is None else context
-        timer = TimerHandle("", when, callback, args, context, _nothing)
+        timer = TimerHandle("", when, callback, args, context, None)
         self._numbers += 1
         heapq.heappush(self._timers, (when, self._numbers, timer))
         return timer
@@ -253,7 +253,3 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     def __repr__(self) -> str:
         return f"<ProcessLoop {self.name}>"
-
-
-def _nothing(timer: TimerHandle) -> None:
-    pass
