@@ -16,6 +16,7 @@ from perdure.core.retry import is_turned_away, open_again_at
 from perdure.errors import RateLimited
 from perdure.runtime.attempt import Attempt, Recorder
 from perdure.runtime.gate import Gate
+from perdure.storage.chance import chance
 
 if TYPE_CHECKING:
     from perdure.runtime.definitions import StepOptions
@@ -30,7 +31,6 @@ class Doorway:
     _closed: bool
     _concurrency: int
     _clock: Callable[[], float]
-    _chance: Callable[[], float]
     _loop: asyncio.AbstractEventLoop
 
     if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Doorway:
         if limit is None:
             return None
         now = self._clock()
-        until = open_again_at(error, operation.refusals + 1, now, self._chance())
+        until = open_again_at(error, operation.refusals + 1, now, chance.random())
         self.gate.block(limit, until)
         began = operation.first_at or attempt.started_at
         if (
