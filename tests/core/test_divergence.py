@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
+import perdure
 from helpers.simulation import Boom, Simulation, child, do, other, replayed, simulate
 from perdure.core import events as ev
+from perdure.core.commands import Ending
+from perdure.core.finding import fingerprint
 from perdure.errors import NonDeterminismError, UndecodableError
 
 Program = Callable[[], Coroutine[Any, Any, Any]]
@@ -276,3 +280,69 @@ def test_a_key_used_twice_at_once_is_the_codes_mistake() -> None:
     live = simulate(main)
     assert isinstance(live.error, UsageError)
     assert "do[k]" in str(live.error)
+
+
+def test_changed_arguments_that_are_too_large_to_be_kept_are_refused() -> None:
+    """Of such the history has a fingerprint only."""
+
+    async def before() -> None:
+        await do("old text")
+
+    async def after() -> None:
+        await do("new text")
+
+    history = simulate(before).history
+    completed = history[1]
+    assert isinstance(completed, ev.StepCompleted)
+    assert completed.input is not None
+    digest = fingerprint(completed.input)
+    history[1] = msgspec.structs.replace(completed, input=None, fingerprint=digest)
+    assert replayed(before, history).ending is Ending.RETURNED
+    with pytest.raises(NonDeterminismError, match="disagree at event 2"):
+        replayed(after, history)
+
+
+@pytest.mark.parametrize("field", ["stream", "payload"])
+def test_what_the_code_puts_out_must_be_the_same_again(field: str) -> None:
+    """It has no outcome, so nothing else would tell."""
+
+    async def before() -> None:
+        perdure.emit("news", "old")
+        await do("a")
+
+    async def after() -> None:
+        perdure.emit("news" if field == "payload" else "gossip", "new" if field == "payload" else "old")
+        await do("a")
+
+    history = simulate(before).history
+    assert [type(event) for event in history[1:]] == [ev.Emitted, ev.StepCompleted]
+    assert replayed(before, history).ending is Ending.RETURNED
+    with pytest.raises(NonDeterminismError, match="disagree at event 2"):
+        replayed(after, history)
+
+
+def test_what_the_code_puts_out_may_come_at_another_time() -> None:
+    async def main() -> None:
+        perdure.emit("news", "old")
+        await do("a")
+
+    history = simulate(main).history
+    history[1] = msgspec.structs.replace(history[1], at=history[1].at + 0.5)
+    assert replayed(main, history).ending is Ending.RETURNED
+
+
+def test_the_code_s_time_never_goes_back() -> None:
+    """Whatever clock an event's writer had."""
+    seen: list[float] = []
+
+    async def main() -> None:
+        for label in "abc":
+            await do(label)
+            seen.append(perdure.now().timestamp())
+
+    history = simulate(main).history
+    seen.clear()
+    first, *steps = history
+    back = [msgspec.structs.replace(event, at=steps[0].at - number) for number, event in enumerate(steps)]
+    assert replayed(main, [first, *back]).ending is Ending.RETURNED
+    assert seen == [steps[0].at] * 3
