@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         verdict: "failed", "passed", "hung" (ended by the suite's own limit for a test), "endless" (ended from here),
-            "broken" (they couldn't be run).
+            "broken" (they couldn't be run, or were all skipped).
         test: which test has failed first, or hung.
         why: the first line of what it said.
         passed: how many tests passed before.
@@ -84,11 +84,10 @@ def copy_tree(to: Path) -> Path:
     return to
 
 
-def try_tests(root: Path, tests: Sequence[str], *, postgres: str, first_only: bool = True) -> Outcome:
+def try_tests(root: Path, tests: Sequence[str], *, first_only: bool = True) -> Outcome:
     """Run tests of a copy on the source of that copy.
 
     Args:
-        postgres: the url of a server that they may use.
         first_only: end with the first that fails.
 
     Raises:
@@ -102,7 +101,6 @@ def try_tests(root: Path, tests: Sequence[str], *, postgres: str, first_only: bo
         **os.environ,
         "PYTHONPATH": os.pathsep.join((str(root / "src"), str(root / "tests" / "mutants"))),
         "PERDURE_WITNESS": str(witness),
-        "PERDURE_TEST_POSTGRES": postgres,
         "PERDURE_TEST_PATIENCE": f"{PATIENCE:g}",
     }
     options = ["-q", "-p", "witness", "-p", "no:cacheprovider", "-o", f"faulthandler_timeout={TEST_LIMIT:g}"]
@@ -141,13 +139,13 @@ def _read(witness: Path, code: int | None, seconds: float) -> Outcome:
             return Outcome("failed", line["failed"], why[0][:200], passed, seconds)
     if code is None:
         return Outcome("endless", last, f"ended from outside after {LIMIT:g} s", passed, seconds)
-    if code == 0:
+    if code == 0 and passed:
         return Outcome("passed", passed=passed, seconds=seconds)
     if code == 1 and last and not any("exit" in line for line in lines):
         return Outcome(
             "hung", last, "hangs, and is ended by the suite's own limit for a test", passed, seconds
         )
-    return Outcome("broken", last, f"pytest ended with {code}", passed, seconds)
+    return Outcome("broken", last, f"pytest ended with {code}, {passed} tests passed", passed, seconds)
 
 
 def _end_all(mark: str, process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,107 @@
+"""Transactions that meet others in PostgreSQL: done again where that helps, and waiting where it matters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from helpers.postgres import lent_database
+from perdure.errors import StoreError
+from perdure.storage.postgres import PostgresStore, attempts, verbs
+from perdure.testing.conformance.bench import LEASE, NOW, QUEUE, WORKFLOW, Bench
+
+
+def on_server(test: Callable[[Bench], Awaitable[None]]) -> None:
+    async def main(url: str) -> None:
+        bench = Bench(lambda: PostgresStore(url))
+        await bench.open()
+        try:
+            await test(bench)
+        finally:
+            await bench.close()
+
+    with lent_database() as url:
+        asyncio.run(main(url))
+
+
+def raises(code: str) -> bytes:
+    return f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$".encode()
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["40001", "40P01", "55P03", "57014"],
+    ids=["serialisation failure", "deadlock", "lock not available", "statement timeout"],
+)
+def test_a_transaction_that_met_another_one_is_done_again(code: str) -> None:
+    """Distributed engines refuse with the first of these what PostgreSQL itself lets wait."""
+
+    async def test(bench: Bench) -> None:
+        store: Any = bench.store
+        tries = 0
+
+        async def verb(db: Any) -> int:
+            nonlocal tries
+            tries += 1
+            if tries <= 2:
+                await db.connection.execute(raises(code))
+            return tries
+
+        assert await store._attempts.write(verb) == 3
+        assert await store._attempts.write(verb, marked=False) == 4
+
+    on_server(test)
+
+
+def test_a_transaction_that_is_wrong_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "PATIENCE", 60.0)
+
+    async def test(bench: Bench) -> None:
+        store: Any = bench.store
+        tries = 0
+
+        async def verb(db: Any) -> None:
+            nonlocal tries
+            tries += 1
+            await db.connection.execute(raises("23505"))
+
+        with pytest.raises(StoreError) as caught:
+            await store._attempts.write(verb)
+        assert isinstance(caught.value.__cause__, psycopg.errors.UniqueViolation)
+        assert tries == 1
+
+    on_server(test)
+
+
+def test_a_worker_is_not_buried_amid_its_claim() -> None:
+    """Else what it is just claiming would stay with a dead one: whoever buries it couldn't see that yet."""
+
+    async def test(bench: Bench) -> None:
+        worker, other = await bench.worker(), await bench.worker()
+        await bench.make("r")
+        elsewhere = await bench.another()
+        store: Any = bench.store
+        claimed, go_on = asyncio.Event(), asyncio.Event()
+
+        async def claims(db: Any) -> Any:
+            answer = await verbs.claim(db, worker, [WORKFLOW], [QUEUE], NOW, 9)
+            claimed.set()
+            await go_on.wait()
+            return answer
+
+        claim = asyncio.ensure_future(store._attempts.write(claims))
+        await claimed.wait()
+        burial = asyncio.ensure_future(elsewhere.bury(worker, LEASE, now=NOW, max_recoveries=9))
+        await asyncio.wait(
+            [burial], timeout=0.3
+        )  # it waits for the claim; one that doesn't is through by then
+        go_on.set()
+        assert [row.id for row in (await claim).rows] == ["r"]
+        assert await burial == 1
+        assert [row.id for row in await bench.claim(other)] == ["r"]
+
+    on_server(test)
