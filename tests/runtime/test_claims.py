@@ -49,7 +49,7 @@ def claiming(test: Callable[[Claims, Store], Coroutine[Any, Any, None]]) -> None
     async def main() -> None:
         store: Any = Store()
         clock = asyncio.get_running_loop().time
-        residency: Any = SimpleNamespace(room=lambda: 1000, make_room=lambda: None)
+        residency: Any = SimpleNamespace(room=lambda: 1000, make_room=lambda _: None, drivers={})
         capacity: Any = Capacity()
 
         async def take(*args: Any) -> None:

@@ -88,13 +88,14 @@ def test_a_worker_is_not_buried_amid_its_claim() -> None:
         claimed, go_on = asyncio.Event(), asyncio.Event()
 
         async def claims(db: Any) -> Any:
-            answer = await verbs.claim(db, worker, [WORKFLOW], [QUEUE], NOW, 9)
+            answer = await verbs.claim(db, worker, [WORKFLOW], [QUEUE], NOW, 9, None)
             claimed.set()
             await go_on.wait()
             return answer
 
         claim = asyncio.ensure_future(store._attempts.write(claims))
-        await claimed.wait()
+        async with asyncio.timeout(30):
+            await claimed.wait()
         burial = asyncio.ensure_future(elsewhere.bury(worker, LEASE, now=NOW, max_recoveries=9))
         await asyncio.wait(
             [burial], timeout=0.3
