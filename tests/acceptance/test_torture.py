@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import program
 import pytest
-from world import SOAK, World, seeded
+from world import PERDURE, SOAK, World, seeded
 
 pytestmark = pytest.mark.acceptance
 
@@ -24,8 +24,9 @@ def count(report: str, what: str) -> int:
 def test_a_database_that_is_tortured_holds(either: World, figure: Callable[[str], None]) -> None:
     seed = str(seeded().randrange(1_000_000))
     folder = str(either.folder / "torture")
-    process = either.perdure("torture", "--seconds", SECONDS, "--seed", seed, "--folder", folder)
-    report, _ = process.popen.communicate(timeout=300)
+    options = [] if either.server is None else ["--pgdata", str(either.server.folder / "data")]
+    process = either.perdure("torture", "--seconds", SECONDS, "--seed", seed, "--folder", folder, *options)
+    report, _ = process.popen.communicate(timeout=900)
     told = report.decode()
     figure(" / ".join(told.splitlines()[1:]))
     assert process.popen.returncode == 0, told
@@ -37,6 +38,18 @@ def test_a_database_that_is_tortured_holds(either: World, figure: Callable[[str]
         assert count(told, "losses of power tried") >= 200
     else:
         assert count(told, "connections to the server cut") >= 0
+        assert count(told, "crashes of the server") >= SOAK
+    assert count(told, "were set aside with the reason") == 3
+    assert count(told, "healthy programs beside them ended right") > 0
+
+
+def test_a_server_is_made_for_the_torture(world: World) -> None:
+    process = world.start(*PERDURE, "torture", "--own-postgres", "--seconds", "3", "--seed", "1")
+    report, _ = process.popen.communicate(timeout=900)
+    told = report.decode()
+    assert process.popen.returncode == 0 or "NOTHING SHOWN" in told, told
+    assert "crashes of the server, each followed by a start" in told
+    assert "127.0.0.1" in told
 
 
 def test_a_database_with_runs_is_left_alone(world: World) -> None:

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from perdure import Engine
+from perdure.errors import PerdureError
 from perdure.testing.torture import workshop
 from perdure.testing.torture.audit import Audit, Findings
+from perdure.testing.torture.poison import Poisoning
 from perdure.testing.torture.power import cut_power
 from perdure.testing.torture.programs import Drawing, Program, expected, messages, value_of
 from perdure.testing.torture.report import Report
+from perdure.testing.torture.server import Server
+from perdure.testing.torture.smalldisk import small_disk
 
 KINDS = {
     "step", "thread", "flaky", "fails", "once", "sleep", "hurry", "many", "together", "child", "message", "next",
@@ -117,6 +121,29 @@ def test_a_report_that_shows_nothing_says_so() -> None:
     assert "NOTHING SHOWN: no worker was killed" in report.lines()[-1]
     report.kills = report.completed = 300
     assert report.lines()[-1] == "With 95 % confidence (3/N), fewer than 1.00% of such runs go wrong."
+    report.restarts, report.full = 4, 2
+    report.poisoning = Poisoning(deadly=3, parked=3, deaths=12, healthy=9)
+    assert "4 crashes of the server, each followed by a start" in report.lines()
+    assert "2 times nothing was left on a small disk" in report.lines()
+    assert any("3 runs that kill their workers, of which 3 were set aside" in line for line in report.lines())
     report.faults.append("lost")
     assert report.lines()[-2:-1] == ["WRONG: lost"]
     assert not report.passed
+
+
+def test_a_small_disk_is_refused_where_nobody_may_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no `mount` there
+    with small_disk(tmp_path) as disk:
+        assert disk is None
+
+
+def test_a_server_without_its_programs_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.testing.torture.server.shutil.which", lambda name: None)
+    monkeypatch.setattr("perdure.testing.torture.server.find_spec", lambda name: None)
+    monkeypatch.setattr("perdure.testing.torture.server.Path.glob", lambda self, pattern: iter(()))
+    with pytest.raises(PerdureError, match="no programs of a PostgreSQL server"):
+        Server(tmp_path, random.Random(1))

@@ -14,6 +14,16 @@ from perdure.cli.database import UrlOption, chosen
 
 def torture(
     url: UrlOption = None,
+    own_postgres: Annotated[
+        bool, typer.Option("--own-postgres", help="Make a PostgreSQL server for this, and crash it, too.")
+    ] = False,
+    pgdata: Annotated[
+        Path | None,
+        typer.Option(
+            help="The data directory of the PostgreSQL server at --url: it is crashed, too.",
+            show_default=False,
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(help="How long to kill.", min=1.0)] = 30.0,
     seed: Annotated[
         int | None,
@@ -29,7 +39,9 @@ def torture(
 
     Give a database without runs; it is written full. Exits with 0 if all held, 1 if not.
     """
-    command = [sys.executable, "-m", "perdure.testing.torture", "--url", chosen(url)]
+    command = [sys.executable, "-m", "perdure.testing.torture"]
+    command += ["--own-postgres"] if own_postgres else ["--url", chosen(url)]
+    command += [] if pgdata is None else ["--pgdata", str(pgdata)]
     command += ["--seconds", str(seconds), "--workers", str(workers)]
     if seed is not None:
         command += ["--seed", str(seed)]

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from perdure.errors import PerdureError
+from perdure import Engine
+from perdure.errors import PerdureError, StoreError
 from perdure.testing.torture.workshop import ready_file
 
 _WORKER: Final = "from perdure.testing.torture.workshop import main; main()"
@@ -28,9 +29,14 @@ class Fleet:
     Args:
         folder: for the books, and what each worker says on stderr.
         cut: cuts connections to the database.
+        crash: ends the database's server, and starts it again.
+        name: of the workers' logs.
+        max_recoveries: of the workers' engines. By default nobody is to be protected from a run that often loses its
+            worker: it's for the blows that it does.
 
     Attributes:
         kills, pauses: how often that was done to a worker.
+        died_of_runs: workers that ended, or hung, under `supervise`.
         stopped: ids of the processes that were paused at some time: they may wake up in the middle of anything.
         deaths: what workers said that ended by themselves, which none should.
     """
@@ -42,16 +48,24 @@ class Fleet:
         size: int,
         chance: random.Random,
         cut: Callable[[], Awaitable[None]] | None = None,
+        crash: Callable[[], Awaitable[None]] | None = None,
+        *,
+        name: str = "worker",
+        max_recoveries: int = 1_000_000,
     ) -> None:
         self._url = url
         self._folder = folder
         self._size = size
         self._chance = chance
         self._cut = cut
+        self._crash = crash
+        self._name = name
+        self._max_recoveries = max_recoveries
+        self._registered: set[int] = set()
         self._workers: list[subprocess.Popen[bytes]] = []
         self._paused: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
         self._number = 0
-        self.kills = self.pauses = 0
+        self.kills = self.pauses = self.died_of_runs = 0
         self.stopped: set[int] = set()
         self.deaths: list[str] = []
 
@@ -66,7 +80,7 @@ class Fleet:
             if time.monotonic() > deadline or any(worker.poll() is not None for worker in self._workers):
                 await self.__aexit__()
                 raise PerdureError(
-                    f"the workers don't start; see what they say in {self._folder}/worker-*.log"
+                    f"the workers don't start; see what they say in {self._folder}/{self._name}-*.log"
                 )
             await asyncio.sleep(0.02)
         return self
@@ -92,6 +106,29 @@ class Fleet:
         while len(self._workers) < self._size:
             self._workers.append(self._start())
 
+    async def supervise(self, engine: Engine) -> None:
+        """Start workers in the place of those that have ended, and end those that the others hold for dead."""
+        try:
+            registered = {worker.pid for worker in await engine.workers()}
+        except StoreError:
+            registered = self._registered
+        hung = self._registered - registered
+        self._registered |= registered
+        for worker in list(self._workers):
+            if worker.pid in hung and worker.poll() is None:
+                worker.kill()
+            if worker.poll() is not None or worker.pid in hung:
+                worker.communicate()
+                self._workers.remove(worker)
+                self.died_of_runs += 1
+        while len(self._workers) < self._size:
+            self._workers.append(self._start())
+
+    def said(self, text: str) -> int:
+        """How often workers have said this."""
+        logs = self._folder.glob(f"{self._name}-*.log")
+        return sum(log.read_text(errors="replace").count(text) for log in logs)
+
     async def attack(self, until: float) -> None:
         """Kill and pause workers until this moment (of the monotonic clock), then let all of them go on."""
         chance = self._chance
@@ -107,8 +144,10 @@ class Fleet:
                     self._kill(worker)
             elif lot < 0.2 and len(self._paused) < self._size - 1:
                 self._pause(self._anyone())
-            elif lot < 0.35 and self._cut is not None:
+            elif lot < 0.3 and self._cut is not None:
                 await self._cut()
+            elif lot < 0.5 and self._crash is not None:
+                await self._crash()
             elif lot < 0.9:
                 self._kill(self._anyone())
             self.look_after()
@@ -130,9 +169,10 @@ class Fleet:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._number += 1
-        log = self._folder / f"worker-{self._number}.log"
+        log = self._folder / f"{self._name}-{self._number}.log"
         with log.open("wb") as errors:
             command = [sys.executable, "-c", _WORKER, self._url, str(self.books), str(LEASE)]
+            command.append(str(self._max_recoveries))
             # It ends when its standard input does, so none outlives this process.
             return subprocess.Popen(  # noqa: S603 - our own program
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors

@@ -28,6 +28,9 @@ PATIENCE: Final = 120.0
 class Load:
     """Keeps runs going.
 
+    Args:
+        name: leads the ids of the runs.
+
     Attributes:
         started: runs whose start was acknowledged.
         completed: those that ended with the result that their program says.
@@ -35,9 +38,10 @@ class Load:
         refused: how often the store said that it can't be used.
     """
 
-    def __init__(self, engine: Engine, seed: int) -> None:
+    def __init__(self, engine: Engine, seed: int, *, name: str = "torture") -> None:
         self._engine = engine
         self._seed = seed
+        self._name = name
         self.started = self.completed = self.refused = 0
         self.wrong: list[str] = []
         self.stuck: list[str] = []
@@ -59,9 +63,10 @@ class Load:
             await asyncio.gather(*live, return_exceptions=True)
 
     async def _one(self, number: int) -> None:
-        chance = random.Random(f"{self._seed}/{number}")  # noqa: S311 - a seed must bring the same programs
-        program = Drawing(chance, f"{self._seed}-{number}").program()
-        id = f"torture-{self._seed}-{number}"
+        own = f"{self._name}-{self._seed}"
+        chance = random.Random(f"{own}/{number}")  # noqa: S311 - a seed must bring the same programs
+        program = Drawing(chance, f"{own}-{number}").program()
+        id = f"{own}-{number}"
         handle = await self._insist(lambda: self._engine.start(runs(program, 0), id=id))
         self.started += 1
         try:

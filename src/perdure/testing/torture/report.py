@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from perdure.testing.torture.audit import Findings
+from perdure.testing.torture.poison import Poisoning
 
 
 @dataclass
@@ -13,7 +14,10 @@ class Report:
 
     Attributes:
         cuts: connections that the server ended, None where there is no server.
+        restarts: crashes of the server, None where it isn't ours to end.
         images: of losses of power that were tried, None where that can't be (PostgreSQL).
+        full: how often there was no room on a small disk, None where none could be made.
+        poisoning: what became of runs that kill their workers.
         faults: what is wrong, one line each.
     """
 
@@ -26,7 +30,10 @@ class Report:
     pauses: int = 0
     refused: int = 0
     cuts: int | None = None
+    restarts: int | None = None
     images: int | None = None
+    full: int | None = None
+    poisoning: Poisoning | None = None
     findings: Findings = field(default_factory=Findings)
     faults: list[str] = field(default_factory=list[str])
 
@@ -57,6 +64,16 @@ class Report:
         ]
         if self.cuts is not None:
             lines.append(f"{self.cuts:,} connections to the server cut")
+        if self.restarts is not None:
+            lines.append(f"{self.restarts:,} crashes of the server, each followed by a start")
+        if self.poisoning is not None:
+            one = self.poisoning
+            lines.append(
+                f"{one.deadly:,} runs that kill their workers, of which {one.parked:,} were set aside with the reason "
+                f"after {one.deaths:,} deaths; {one.healthy:,} healthy programs beside them ended right"
+            )
+        if self.full is not None:
+            lines.append(f"{self.full:,} times nothing was left on a small disk")
         if self.images is not None:
             lines.append(f"{self.images:,} losses of power tried: images of torn, lost and reordered writes")
         lines += [f"WRONG: {fault}" for fault in self.faults[:20]]

@@ -1,6 +1,7 @@
 """The code that tortured workers execute, and the books that its steps keep.
 
-`main` is a worker: its arguments are a url, the place of the books, and a lease. Each body writes into the books when
+`main` is a worker: its arguments are a url, the place of the books, a lease, and how many deaths in a row a run may
+be present at. Each body writes into the books when
 it begins and when it has had its effect: by one write at the end of a file, which a kill can't take back.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -182,14 +184,33 @@ async def _works_at_once(tag: str) -> tuple[str, int]:
     return outcome
 
 
-async def serve(url: str, lease: float) -> None:
+@step
+async def kills(kind: str) -> None:
+    """Takes its worker down: at once, as a fault in C code does, or by never letting the event loop go."""
+    match kind:
+        case "exits":
+            os._exit(3)
+        case "crashes":
+            ctypes.string_at(0)
+        case _:
+            while True:
+                pass
+
+
+@workflow(name="perdure.torture.deadly")
+async def deadly(kind: str, tag: str) -> None:
+    """Records something, and kills whoever drives it from then on."""
+    await works(tag, 1)
+    await kills(kind)
+
+
+async def serve(url: str, lease: float, max_recoveries: int) -> None:
     """Be a worker until SIGTERM, or until whoever started it is gone."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(sys.stdin.fileno(), stop.set)  # nobody writes there: it has been closed
-    # However often a run loses its worker: nobody here is to be protected from it.
-    async with Engine(url, lease=lease, max_recoveries=1_000_000):
+    async with Engine(url, lease=lease, max_recoveries=max_recoveries):
         ready_file(Path(os.environ[BOOKS]), os.getpid()).touch()
         await stop.wait()
 
@@ -197,4 +218,4 @@ async def serve(url: str, lease: float) -> None:
 def main() -> None:
     """Be the program."""
     os.environ[BOOKS] = sys.argv[2]
-    asyncio.run(serve(sys.argv[1], float(sys.argv[3])))
+    asyncio.run(serve(sys.argv[1], float(sys.argv[3]), int(sys.argv[4])))
