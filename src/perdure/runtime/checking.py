@@ -100,14 +100,18 @@ class Check:
         if files:
             yield from self._database()
         after = 0
-        while page := self._auditor.runs(after=after, limit=_RUNS):
-            yield from self._strays(after, page[-1].run)
-            for standing in page:
-                yield from self._run(standing)
-            after = page[-1].run
-            if self._progress is not None:
-                self._progress(self.counts)
-        yield from self._strays(after, None)
+        try:
+            while page := self._auditor.runs(after=after, limit=_RUNS):
+                yield from self._strays(after, page[-1].run)
+                for standing in page:
+                    yield from self._run(standing)
+                after = page[-1].run
+                if self._progress is not None:
+                    self._progress(self.counts)
+        except StoreError as error:
+            yield Finding("database", f"the rows of runs behind the key {after} can't be read: {error}")
+        else:
+            yield from self._strays(after, None)
 
     def runs(self, ids: Sequence[str]) -> Iterator[Finding]:
         """What is wrong with these runs.

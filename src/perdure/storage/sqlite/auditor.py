@@ -14,6 +14,7 @@ from typing import Any
 
 import apsw
 
+from perdure.errors import StoreError
 from perdure.storage.auditing import OF_RUNS, Standing, Stray
 from perdure.storage.sql import load_queries
 from perdure.storage.sqlite.connection import MIGRATIONS, Patience, translate
@@ -45,7 +46,13 @@ class SqliteAuditor:
             connection = apsw.Connection(self.where, flags=apsw.SQLITE_OPEN_READONLY)
             self._db = Database(connection, _QUERIES)
             connection.set_busy_handler(Patience())
-            is_ready(self._db, self.where, MIGRATIONS)
+            ready = is_ready(self._db, self.where, MIGRATIONS)
+        if not ready:
+            self.close()
+            raise StoreError(
+                f"The database {self.where} has an older schema than this Perdure, or none yet. Anything that works "
+                "with it brings it up to date: perdure ls"
+            )
 
     def close(self) -> None:
         self._db.close()
@@ -95,6 +102,9 @@ class SqliteAuditor:
             yield
         except apsw.Error as error:
             raise translate(error, self.where) from error
+        except UnicodeDecodeError as error:
+            msg = f"The database {self.where} is damaged: there is a text in it that can't be read ({error})"
+            raise StoreError(msg) from error
 
 
 def _standing(row: Row) -> Standing:
