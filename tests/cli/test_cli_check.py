@@ -143,3 +143,35 @@ def test_what_cannot_be_checked(cli: Cli, tmp_path: Path) -> None:
     empty = tmp_path / "empty.db"
     empty.touch()
     assert "older schema" in cli.fails("check", url=f"sqlite:///{empty}")
+
+
+def test_damage_is_carried_along(cli: Cli, tmp_path: Path) -> None:
+    """By an export, under another id too, and by a move: whoever does it hears of it, and the copy is as damaged."""
+    with_runs(cli.url, "a", "b")
+    change(cli.url, "a", lambda events: [*events[:1], (*events[1][:2], events[1][2] + b"!"), *events[2:]])
+    file, other, moved = (
+        tmp_path / "a.jsonl",
+        f"sqlite:///{tmp_path}/other.db",
+        f"sqlite:///{tmp_path}/moved.db",
+    )
+    for outcome in (
+        cli("export", "a", "--out", str(file)),
+        cli("import", str(file), url=other),
+        cli("import", str(file), "--id", "again", url=other),
+        cli("move", "--from", cli.url, "--to", moved),
+    ):
+        assert outcome.code == 0, outcome
+        assert "The history of run a isn't what was recorded" in outcome.err
+    for url, ids in ((other, ["a", "again"]), (moved, ["a"])):
+        found = cli("check", "--json", url=url).json["findings"]
+        assert [(one["run"], one["kind"], one["seq"]) for one in found] == [(id, "content", 2) for id in ids]
+
+
+def test_a_sound_run_stays_so_under_another_id(cli: Cli, tmp_path: Path) -> None:
+    with_runs(cli.url, "a")
+    file = str(tmp_path / "a.jsonl")
+    assert cli("export", "a", "--out", file).code == 0
+    assert cli("import", file, "--id", "b").code == 0
+    outcome = cli("check")
+    assert outcome.code == 0
+    assert "2 runs" in outcome.err

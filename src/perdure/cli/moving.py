@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +68,7 @@ def export(
 ) -> None:
     """Write one run as a file: all its generations with their histories and messages."""
     packages = asyncio.run(_export(url, id, with_children=with_children))
+    _warn([package.id for package in packages if package.damage()])
     if out is None:
         sys.stdout.write("".join(line.decode() for line in export_lines(packages)))
         return
@@ -95,6 +96,7 @@ def import_(
             packages = read_export(lines)
     except OSError as error:
         raise Trouble(f"{file} can't be read: {error.strerror}.") from None
+    _warn([package.id for package in packages if package.damage()])
     if id is not None:
         packages = renamed(packages, packages[0].id, id)
     asyncio.run(_import(chosen(url), packages, resume=resume))
@@ -129,8 +131,18 @@ def _show(report: Report) -> None:
         tell("An earlier attempt had moved the runs; what was left to do is done.")
     if report.schedules:
         tell(f"{report.schedules} schedules went over.")
+    _warn(report.damaged)
     for name in report.refused:
         tell(f"The target has another schedule {name!r}: that of the source stays there.")
+
+
+def _warn(damaged: Sequence[str]) -> None:
+    """Damaged runs are carried as they are: the other database is to find the same damage."""
+    for id in damaged:
+        tell(
+            f"The history of run {printable(id)} isn't what was recorded. It is carried as it is, and the run will be "
+            "blocked there. `perdure check` tells what is wrong."
+        )
 
 
 async def _export(url: str | None, id: str, *, with_children: bool) -> list[Package]:

@@ -48,6 +48,7 @@ class Report(msgspec.Struct):
         arrived: runs that this attempt let go in the target.
         schedules: schedules that went over.
         refused: names of schedules that the target has already, in another form; they stay.
+        damaged: ids of runs whose histories aren't what was recorded, before as after.
     """
 
     resumed: bool = False
@@ -60,6 +61,7 @@ class Report(msgspec.Struct):
     arrived: int = 0
     schedules: int = 0
     refused: list[str] = []
+    damaged: list[str] = []
 
 
 class Mover:
@@ -233,6 +235,9 @@ class Mover:
                 f"was switched. Move again; if it stays so, please report it."
             )
         self.report.copied += len(missing)
+        self.report.damaged += [
+            package.id for package in missing if package.damage() and package.id not in self.report.damaged
+        ]
         for stamp in stamps:
             self._copied[stamp.id] = stamp.print
         for package in wanted:
