@@ -31,6 +31,8 @@ from mutations import HERE, ROOT, Applied, Mutant, Net, file_of, mutants, nets, 
 from report import document
 from trying import Outcome, copy_tree, end_what_runs, try_tests
 
+#: Seconds after which tests on the source without a bug are ended.
+CLEAN_LIMIT = 1200.0
 _KEPT = ROOT / ".mutants" / "results.json"
 _DOCUMENT = ROOT / "docs" / "mutants.md"
 
@@ -98,7 +100,7 @@ class Hunt:
         if outcome is None:
             lane = self._free.get()
             try:
-                outcome = try_tests(lane, tests, first_only=False)
+                outcome = try_tests(lane, tests, first_only=False, limit=CLEAN_LIMIT)
             finally:
                 self._free.put(lane)
             if outcome.verdict == "passed":

@@ -24,7 +24,7 @@ _PARTS = ("src", "tests", "examples", "docs", "pyproject.toml", "README.md", "AR
 PATIENCE = 20.0
 #: The suite's own limit for a test (faulthandler_timeout in pyproject.toml), shorter for the same reason.
 TEST_LIMIT = 60.0
-#: After so many seconds tests are ended from here, and have caught nothing.
+#: After so many seconds the tests of a mutant are ended from here, and have caught nothing.
 LIMIT = 300.0
 
 
@@ -84,11 +84,12 @@ def copy_tree(to: Path) -> Path:
     return to
 
 
-def try_tests(root: Path, tests: Sequence[str], *, first_only: bool = True) -> Outcome:
+def try_tests(root: Path, tests: Sequence[str], *, first_only: bool = True, limit: float = LIMIT) -> Outcome:
     """Run tests of a copy on the source of that copy.
 
     Args:
         first_only: end with the first that fails.
+        limit: seconds after which they are ended.
 
     Raises:
         OverError: somebody has ended all.
@@ -118,7 +119,7 @@ def try_tests(root: Path, tests: Sequence[str], *, first_only: bool = True) -> O
         )
         _running.add(process)
         try:
-            code = process.wait(LIMIT)
+            code = process.wait(limit)
         except subprocess.TimeoutExpired:
             code = None
         finally:
@@ -138,7 +139,7 @@ def _read(witness: Path, code: int | None, seconds: float) -> Outcome:
             why = line["why"].strip().splitlines() or [""]
             return Outcome("failed", line["failed"], why[0][:200], passed, seconds)
     if code is None:
-        return Outcome("endless", last, f"ended from outside after {LIMIT:g} s", passed, seconds)
+        return Outcome("endless", last, f"ended from outside after {seconds:.0f} s", passed, seconds)
     if code == 0 and passed:
         return Outcome("passed", passed=passed, seconds=seconds)
     if code == 1 and last and not any("exit" in line for line in lines):
