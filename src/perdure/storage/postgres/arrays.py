@@ -2,7 +2,7 @@
 
 psycopg looks at each item to find a type for all, and so calls an array of small numbers by a small type: the same
 statement is then prepared and planned for each mixture of types, and the server casts each item. An append's share of
-the arrays took 2.1 microseconds; this takes 0.5.
+the arrays and of what is put into them took 3.2 microseconds; this takes 0.6.
 """
 
 from __future__ import annotations
