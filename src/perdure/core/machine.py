@@ -30,6 +30,9 @@ from perdure.core.matching import Matching
 from perdure.core.matching_calls import StepError
 from perdure.errors import TurnLimitError
 
+#: The encoded input of a workflow that is called without arguments.
+_NO_ARGUMENTS = b"[[],{}]"
+
 
 class Machine(Matching):
     """The state of one run, rebuilt from its events.
@@ -72,9 +75,9 @@ class Machine(Matching):
         assert main is not None, "a run begins once"
         if event.workflow != self.workflow:
             raise mismatch.changed_workflow(self.run_id, event.workflow, self.workflow)
-        self.started = msgspec.structs.replace(
-            event, workflow=self.workflow
-        )  # the name isn't kept for each run
+        # what runs have alike isn't kept for each of them
+        plain = _NO_ARGUMENTS if event.input == _NO_ARGUMENTS else event.input
+        self.started = msgspec.structs.replace(event, workflow=self.workflow, input=plain)
         self.seq = 1
         self.loop.now = at
         self.loop.start(main(event))

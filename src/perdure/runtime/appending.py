@@ -119,7 +119,7 @@ class Appending(Collecting):
                 self._final_sent = True
                 if self._consumed:  # what came while the run was ending stays in the inbox, as undelivered
                     self._buffer, self._consumed = without_messages(self._buffer), None
-                self._buffer.append((self._ending[1], UNSET))
+                self._put(self._ending[1], UNSET)
                 self._submit(self._ending[0])
         else:
             if self._reception is not None:

@@ -18,6 +18,9 @@ from perdure.storage.records import Append, NewRun
 #: Events of one append, with their decoded values.
 Batch = list[tuple[ev.Event, Any]]
 
+#: What all runs have collected that have nothing to append; not to be written into.
+NO_EVENTS: Batch = []
+
 
 class Collecting:
     """The part of a driver that collects.
@@ -38,16 +41,23 @@ class Collecting:
         self.has_children = False
         self._last_at = last_at
         self._riders: list[ev.Event] | None = None  # notes that go with the next append, whatever that is
-        self._buffer: Batch = []  # events to append next, with their decoded values
+        self._buffer: Batch = NO_EVENTS  # events to append next, with their decoded values
         self._children: list[NewRun] | None = None  # runs to create with them
         self._effects: list[Effect] | None = None  # what else the store does with them
         self._consumed: list[int] | None = None  # inbox items taken into them
+
+    def _put(self, event: ev.Event, value: Any) -> None:
+        """An event goes with the next append."""
+        if self._buffer is NO_EVENTS:
+            self._buffer = [(event, value)]
+        else:
+            self._buffer.append((event, value))
 
     def write_down(self, event: Any, effects: Sequence[Effect] = (), child: NewRun | None = None) -> None:
         """An event of the code's own making goes with the next append, and what the store does for it."""
         if event.at < self._last_at:
             event = msgspec.structs.replace(event, at=self._last_at)
-        self._buffer.append((event, UNSET))
+        self._put(event, UNSET)
         for effect in effects:
             self.add_effect(effect)
         if child is not None:
@@ -60,7 +70,7 @@ class Collecting:
         if at > event.at:
             event = msgspec.structs.replace(event, at=at)
         self._last_at = at
-        self._buffer.append((event, value))
+        self._put(event, value)
         for effect in effects:
             self.add_effect(effect)
         written: ev.Event = event
@@ -113,9 +123,9 @@ class Collecting:
         return riders
 
     def _take_events(self) -> Batch:
-        events, self._buffer = self._buffer, []
+        events, self._buffer = self._buffer, NO_EVENTS
         if self._riders:
-            events[:0] = [(note, UNSET) for note in self.take_riders()]
+            events = [*((note, UNSET) for note in self.take_riders()), *events]
         return events
 
     def _take_effects(self, append: Append) -> Append:

@@ -29,6 +29,7 @@ from perdure.core.status import Status
 from perdure.errors import DamagedHistoryError, NonDeterminismError, UndecodableError
 from perdure.runtime.appending import Appending
 from perdure.runtime.carrying import carry_out, still_wanted
+from perdure.runtime.collecting import NO_EVENTS
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.elsewhere import REPORTS, take_report
 from perdure.runtime.endings import Last
@@ -118,7 +119,10 @@ class Driver(Appending, TimeLimited):
         if event.at < self._last_at:  # the wall clock was set back; a run's time isn't
             event = msgspec.structs.replace(event, at=self._last_at)
         self._last_at = event.at
-        self._buffer.append((event, value))
+        if self._buffer is NO_EVENTS:
+            self._buffer = [(event, value)]
+        else:
+            self._buffer.append((event, value))
         self.flush()
 
     def take_mail(self, items: Iterable[tuple[int, ev.Event]]) -> None:
@@ -144,7 +148,7 @@ class Driver(Appending, TimeLimited):
             event, value = self.machine.read_callback(event)
         elif isinstance(event, ev.PublicationArrived):
             event, value = self.machine.read_publication(event)
-        self._buffer.append((msgspec.structs.replace(event, at=self._last_at), value))
+        self._put(msgspec.structs.replace(event, at=self._last_at), value)
 
     def reception(self) -> Reception:
         """Who deals with callers of the run's handlers."""

@@ -1,0 +1,72 @@
+"""What a run that is suspended in memory holds: the bytes of its objects, which are counted, not timed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_kit import Place, run, until
+
+import perdure
+from perdure import Call, Engine, workflow
+
+RUNS = 300
+
+
+@workflow
+async def sleeps() -> None:
+    await asyncio.sleep(86_400)
+
+
+@workflow
+async def receives() -> int:
+    return await perdure.receive("answer", int)
+
+
+@workflow
+async def waits_in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(asyncio.sleep(86_400))
+
+
+async def _settled(engine: Engine, runs: int) -> None:
+    """So many runs are suspended, and the log has been told what they wait for."""
+    drivers = engine._worker.drivers if engine._worker is not None else {}
+    await until(lambda: len(drivers) == runs)
+    await until(
+        lambda: all(
+            driver.idle() and all(getattr(one, "noted", True) for one in driver.machine.operations.values())
+            for driver in drivers.values()
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [(sleeps, 3_600), (receives, 4_600), (waits_in_a_group, 11_000)],
+    ids=["sleeps", "receives", "waits_in_a_group"],
+)
+def test_a_suspended_run_holds_little(tmp_path: Path, make: Callable[[], Call[Any]], most: int) -> None:
+    """On Python 3.11 it is 3.2, 4.1 and 9.9 kB; of a process it takes a fifth more."""
+
+    async def main() -> float:
+        async with Place(tmp_path / "a.db").engine(evict_after=3600.0) as engine:
+            await engine.start_many([make() for _ in range(50)])
+            await _settled(engine, 50)
+            gc.collect()
+            tracemalloc.start()
+            try:
+                await engine.start_many([make() for _ in range(RUNS)])
+                await _settled(engine, 50 + RUNS)
+                gc.collect()
+                return tracemalloc.get_traced_memory()[0] / RUNS
+            finally:
+                tracemalloc.stop()
+
+    assert run(main) <= most
