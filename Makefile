@@ -42,7 +42,7 @@ bench: $(VENV)/.bench  ## figures beside the raw limits and peers; PEERS=0: ours
 	$(BIN)/python -m benchmarks $(if $(filter 0,$(PEERS)),--no-peers) $(if $(filter-out 0,$(QUICK)),--quick)
 
 soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons, a slow machine
-	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance tests/acceptance
+	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance -o faulthandler_timeout=3000 tests/acceptance
 	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
 	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss tests/crash_everywhere
 	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres

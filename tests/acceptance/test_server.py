@@ -36,19 +36,19 @@ UNFINISHED = [status for status in perdure.Status if not status.final]
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server(max_connections="40", superuser_reserved_connections="3")
+    made = Server(max_connections="60", superuser_reserved_connections="3")
     yield made
     made.remove()
 
 
 class Load:
-    """Keeps three workers busy."""
+    """Keeps workers busy."""
 
-    def __init__(self, world: World, client: Engine) -> None:
+    def __init__(self, world: World, client: Engine, workers: int) -> None:
         self.world = world
         self.client = client
         self.handles: list[Handle[int]] = []
-        self.fleet: list[Process] = [world.start_worker(PERDURE_LOG="INFO") for _ in range(3)]
+        self.fleet: list[Process] = [world.start_worker(PERDURE_LOG="INFO") for _ in range(workers)]
         for worker in self.fleet:
             worker.wait_ready()
         self._task = asyncio.create_task(self._keep_busy())
@@ -69,15 +69,15 @@ class Load:
             await asyncio.sleep(0.05)
 
     async def executing(self) -> int:
-        """How many bodies are executing, by the books; waits until there are some."""
+        """How many bodies have just begun and not ended, by the books; waits until there are some."""
         found = 0
 
         async def some() -> bool:
             nonlocal found
-            begun, ended = (
-                sum(line.what == what for line in self.world.lines()) for what in ("begin", "end")
-            )
-            found = begun - ended
+            lines = self.world.lines()
+            ended = {(line.run, line.step, line.attempt) for line in lines if line.what == "end"}
+            begun = {(line.run, line.step, line.attempt) for line in lines if line.time > time.time() - 0.5}
+            found = len(begun - ended)
             return found > 0
 
         await until(some)
@@ -100,7 +100,9 @@ class Load:
 
 
 @asynccontextmanager
-async def load(tmp_path: Path, server: Server, port: int | None = None) -> AsyncIterator[Load]:
+async def load(
+    tmp_path: Path, server: Server, port: int | None = None, workers: int = 3
+) -> AsyncIterator[Load]:
     with ExitStack() as left:
         world = World(tmp_path / "world", server, port)
         left.callback(world.close)
@@ -109,7 +111,7 @@ async def load(tmp_path: Path, server: Server, port: int | None = None) -> Async
         server.execute(f"ALTER DATABASE {database} OWNER TO app")
         world.move_to(server.url(database, port=port, user="app"))
         async with world.client() as client:
-            yield Load(world, client)
+            yield Load(world, client, workers)
 
 
 def test_a_server_that_dies_again_and_again(
@@ -146,18 +148,31 @@ def test_a_server_that_dies_again_and_again(
 
 def kill_a_backend(server: Server, chance: random.Random) -> int:
     """Of the engine's; the server then ends all others, and recovers."""
-    found = server.execute(
-        "SELECT pid FROM pg_stat_activity WHERE application_name = 'perdure' AND backend_type = 'client backend'"
-    )
+    deadline = time.monotonic() + PATIENCE
+    found: list[tuple[object, ...]] = []
+    while not found:  # the workers may not be connected again yet
+        assert time.monotonic() < deadline
+        found = insist(server, _BACKENDS, deadline)
     (pid,) = chance.choice(found)
     assert isinstance(pid, int)
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:  # until it has recovered
-        with contextlib.suppress(psycopg.Error):
-            server.execute("SELECT 1")
-            return 1
-    raise AssertionError("the server didn't come back")
+    insist(server, "SELECT 1", deadline)
+    return 1
+
+
+_BACKENDS = (
+    "SELECT pid FROM pg_stat_activity WHERE application_name = 'perdure' AND backend_type = 'client backend'"
+)
+
+
+def insist(server: Server, statement: str, deadline: float) -> list[tuple[object, ...]]:
+    """Ask until the server answers."""
+    while True:
+        try:
+            return server.execute(statement)
+        except psycopg.Error:
+            assert time.monotonic() < deadline, "the server didn't come back"
+            time.sleep(0.05)
 
 
 def test_replies_to_commits_that_get_lost(
@@ -172,9 +187,9 @@ def test_replies_to_commits_that_get_lost(
 
     async def scenario() -> None:
         with Proxy(server.port) as proxy:
-            async with load(tmp_path, server, proxy.port) as busy:
-                proxy.lose_reply = lambda data: b"COMMIT\0" in data and chance.random() < 0.3
-                proxy.lose_reply_to = lambda data: b"perdure_append_one" in data and chance.random() < 0.3
+            async with load(tmp_path, server, proxy.port, workers=5 if SOAK else 3) as busy:
+                proxy.lose_reply = lambda data: b"COMMIT\0" in data and chance.random() < 0.4
+                proxy.lose_reply_to = lambda data: b"perdure_append_one" in data and chance.random() < 0.4
 
                 async def enough() -> bool:
                     return proxy.swallowed >= LOST_REPLIES
@@ -211,9 +226,9 @@ def test_a_server_without_room_for_connections(
                             "WHERE application_name = 'perdure'"
                         )
                         with contextlib.suppress(psycopg.OperationalError):
-                            for _ in range(60):
+                            for _ in range(80):
                                 hoard.append(psycopg.connect(busy.world.url))
-                        if len(hoard) >= 30:
+                        if len(hoard) >= 40:
                             break
                     refused += len(hoard)
                     await asyncio.sleep(2.0)
