@@ -22,6 +22,7 @@ from perdure.testing.torture.smalldisk import small_disk
 
 KINDS = {
     "step", "thread", "flaky", "fails", "once", "sleep", "hurry", "many", "together", "child", "message", "next",
+    "mostly", "give up", "failing child", "called off", "told",
 }  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def kinds(program: Program) -> set[str]:
     found: set[str] = set()
     for kind, _, more in program:
         found.add(kind)
-        parts = more if kind == "together" else [more] if kind in ("child", "next") else []
+        parts = more if kind == "together" else [more] if kind in ("child", "failing child", "next") else []
         for part in parts:
             found |= kinds(part)
     return found

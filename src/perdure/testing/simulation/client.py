@@ -7,17 +7,20 @@ the database couldn't be reached, it asks for again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from perdure import RunCancelled
 from perdure.api.handle import Handle
-from perdure.errors import PerdureError, StoreError
+from perdure.codec.events import decode_event
+from perdure.core import events as ev
+from perdure.errors import PerdureError, RunEndedError, StoreError
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.processes import SimulatedEngine
 from perdure.testing.simulation.scenario import RunPlan
-from perdure.testing.torture.programs import expected, messages, value_of
+from perdure.testing.torture.programs import Program, expected, messages, tally, value_of
 from perdure.testing.torture.workshop import runs
 
 T = TypeVar("T")
@@ -60,7 +63,12 @@ class Client:
     async def _talk(self, handle: Handle[int], plan: RunPlan) -> None:
         for number, tag in enumerate(messages(plan.program)):
             await asyncio.sleep(plan.waits[number % len(plan.waits)])
-            await self._insist(partial(handle.send, tag, value_of(tag), key=tag))
+            try:
+                await self._insist(partial(handle.send, tag, value_of(tag), key=tag))
+            except RunEndedError:
+                if plan.cancel is None:
+                    raise
+                return
 
     async def _cancel(self, handle: Handle[int], plan: RunPlan) -> None:
         if plan.cancel is not None:
@@ -74,8 +82,24 @@ class Client:
             result = None
         right = expected(plan.program)
         self._observer.tell(f"{plan.id} resulted in {result}")
-        if result != right and not (result is None and plan.cancel is not None):
+        if result is None and plan.cancel is not None:
+            self._observer.counts["cancelled"] += 1
+            return
+        if result != right or waits_for_ever(plan.program):
             self._observer.wrong(f"{plan.id} resulted in {result}, and its program says {right}")
+        self._compare_histories(plan)
+
+    def _compare_histories(self, plan: RunPlan) -> None:
+        """Whether there is exactly as much in the histories as the program says."""
+        found: Counter[str] = Counter()
+        for run in self._observer.database.runs.values():
+            if run.id.partition("/")[0].partition("~")[0] == plan.id:
+                found += contents(run.events)
+        right = tally(plan.program)
+        if found != right:
+            self._observer.wrong(
+                f"{plan.id}: histories hold {dict(found)}, and its program says {dict(right)}"
+            )
 
     def _acknowledged(self, is_so: bool, what: str) -> None:
         self._observer.counts["acknowledged"] += 1
@@ -89,3 +113,30 @@ class Client:
             except StoreError:
                 self._observer.counts["refused"] += 1
                 await asyncio.sleep(_PAUSE)
+
+
+def contents(history: Sequence[bytes]) -> Counter[str]:
+    """What a history holds, as `tally` counts it."""
+    found: Counter[str] = Counter()
+    for event in map(decode_event, history):
+        match event:
+            case ev.StepCompleted():
+                found["steps"] += 1
+            case ev.StepFailed() if event.failure.type == "builtins.ValueError":
+                found["steps"] += 1
+            case ev.TimerFired():
+                found["timers"] += 1
+            case ev.ChildEnded():
+                found["children"] += 1
+            case ev.MessageReceived():
+                found["messages"] += 1
+            case ev.RunContinued():
+                found["generations"] += 1
+            case _:
+                pass
+    return found
+
+
+def waits_for_ever(program: Program) -> bool:
+    """Whether it ends only by being cancelled."""
+    return any(kind == "never" or (kind == "tidy" and waits_for_ever(more)) for kind, _, more in program)

@@ -171,7 +171,8 @@ class Observer:
                 self.counts["steps"] += 1
             case ev.StepFailed():
                 self._outcome(run, event.step)
-                self._recorded(run, event.failure.message)
+                if event.failure.type == "builtins.ValueError":  # else it was given up
+                    self._recorded(run, event.failure.message)
                 self.counts["steps"] += 1
             case ev.TimerFired():
                 self._outcome(run, event.timer)
@@ -180,7 +181,8 @@ class Observer:
                 self._outcome(run, event.child)
                 self.counts["children"] += 1
             case ev.MessageReceived():
-                self._outcome(run, f"message {event.key}")
+                if event.key is not None:
+                    self._outcome(run, f"message {event.key}")
                 self.counts["messages"] += 1
             case ev.RunRecovered():
                 self.counts["takeovers"] += 1

@@ -131,9 +131,15 @@ def _worker(chance: random.Random, *, skewed: bool) -> WorkerPlan:
 
 def _run(chance: random.Random, id: str, seconds: float) -> RunPlan:
     program = Drawing(chance, id).program()
+    cancel = chance.uniform(0.0, seconds / 2 + 1.0) if chance.random() < 0.2 else None
+    if cancel is not None and chance.random() < 0.4:
+        program = [*program[:-1], ["never", f"{id}.never", 0], *program[-1:]]
+    if chance.random() < 0.2 and program[-1][0] != "next":
+        program = [["tidy", f"{id}.tidy", program]]
     return RunPlan(
         id=id,
         program=program,
+        cancel=cancel,
         at=chance.uniform(0.0, seconds / 2),
         waits=tuple(chance.choice((0.0, 0.02, 0.3, 2.0)) for _ in range(4)),
     )

@@ -93,7 +93,7 @@ def _programs(program: Program) -> Iterator[Program]:
     for number, (kind, tag, more) in enumerate(program):
         yield [*program[:number], *program[number + 1 :]]
         match kind:
-            case "child" | "next":
+            case "child" | "failing child" | "next" | "tidy":
                 for part in _programs(more):
                     yield [*program[:number], [kind, tag, part], *program[number + 1 :]]
             case "together":

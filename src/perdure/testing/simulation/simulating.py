@@ -97,23 +97,18 @@ class _Simulation:
         books, workshop.books = workshop.books, _Books(self.world, self.observer)
         ears = _Ears(self.observer)
         logger = logging.getLogger("perdure")
-        level, propagate = logger.level, logger.propagate
         logger.addHandler(ears)
-        logger.setLevel(logging.WARNING)
-        logger.propagate = False
         try:
             yield
         finally:
             workshop.books = books
             logger.removeHandler(ears)
-            logger.setLevel(level)
-            logger.propagate = propagate
 
     def run(self) -> None:
         """Everything, in virtual time."""
         self.fleet.begin()
         if self.scenario.faults:
-            self.world.run(lambda: False, self.scenario.faults)
+            self.world.run(self._is_over, self.scenario.faults)
         self.fleet.heal()
         self.world.run(self._is_over, self.scenario.faults + PATIENCE)
         self._look_for_stuck()
@@ -203,18 +198,28 @@ class _Ears(logging.Handler):
 def _alone() -> Generator[None, None, None]:
     """Collections of garbage come at no moment that a seed knows of: there are none before the end.
 
-    What is unwound then is of processes that are no more, and what that complains of concerns nobody.
+    What is unwound then is of processes that are no more, and what that complains of, or logs, concerns nobody.
     """
     collecting, hook = gc.isenabled(), sys.unraisablehook
     gc.disable()
+    gc.freeze()  # what was there before isn't looked through each time
     sys.unraisablehook = _ignored
+    logger, silence = logging.getLogger("perdure"), logging.NullHandler()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(silence)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
             gc.collect()
     finally:
+        logger.removeHandler(silence)
+        logger.setLevel(level)
+        logger.propagate = propagate
         sys.unraisablehook = hook
+        gc.unfreeze()
         if collecting:
             gc.enable()
 

@@ -8,6 +8,7 @@ another order or with another result shows.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, TypeAlias
@@ -56,9 +57,21 @@ class Drawing:
 
     def _instruction(self, depth: int, *, receives: bool) -> Instruction:
         chance = self._chance
-        kinds = ["step", "step", "thread", "flaky", "fails", "once", "sleep", "hurry", "many"]
+        kinds = [
+            "step",
+            "step",
+            "thread",
+            "flaky",
+            "fails",
+            "once",
+            "sleep",
+            "hurry",
+            "many",
+            "mostly",
+            "give up",
+        ]
         if depth < _DEEPEST:
-            kinds += ["together", "together", "child"]
+            kinds += ["together", "together", "child", "failing child", "called off", "told"]
         if receives:
             kinds += ["message", "message"]
         kind, tag = chance.choice(kinds), self._tag()
@@ -69,9 +82,9 @@ class Drawing:
                     tag,
                     [self.program(depth + 1, receives=False) for _ in range(chance.randint(2, 3))],
                 ]
-            case "child":
+            case "child" | "failing child":
                 return [kind, tag, self.program(depth + 1, receives=False)]
-            case "many":
+            case "many" | "mostly":
                 return [kind, tag, [f"{tag}/{part}" for part in range(chance.randint(2, 6))]]
             case "sleep":
                 return [kind, tag, chance.choice((1, 5, 30, 150))]
@@ -87,6 +100,11 @@ def value_of(tag: str) -> int:
     return value
 
 
+def is_to_fail(tag: str) -> bool:
+    """Whether an item of a map fails, of which some may."""
+    return value_of(tag) % 2 == 1
+
+
 def expected(program: Program, total: int = 0) -> int:
     """What a run of this program results in."""
     for instruction in program:
@@ -94,10 +112,14 @@ def expected(program: Program, total: int = 0) -> int:
         match kind:
             case "together":
                 value = sum(expected(part) for part in more)
-            case "child":
+            case "child" | "tidy":
                 value = expected(more)
+            case "told":
+                value = fold(0, value_of(tag))
             case "many":
                 value = sum(value_of(part) for part in more)
+            case "mostly":
+                value = sum(value_of(part) for part in more if not is_to_fail(part)) + len(more)
             case "next":
                 return expected(more, total)
             case _:
@@ -108,4 +130,45 @@ def expected(program: Program, total: int = 0) -> int:
 
 def messages(program: Program) -> Iterator[str]:
     """The tags of the messages that a run of this program waits for, in order."""
-    return (tag for kind, tag, _ in program if kind == "message")
+    for kind, tag, more in program:
+        if kind == "message":
+            yield tag
+        elif kind == "tidy":
+            yield from messages(more)
+
+
+def tally(program: Program) -> Counter[str]:
+    """What the histories of a run of this program, and of all that it starts, hold how often.
+
+    Steps that are given up may have an outcome or not, so they don't count.
+    """
+    found: Counter[str] = Counter()
+    for kind, _, more in program:
+        match kind:
+            case "step" | "thread" | "flaky" | "once" | "fails":
+                found["steps"] += 1
+            case "many" | "mostly":
+                found["steps"] += len(more)
+            case "sleep" | "hurry" | "give up":
+                found["timers"] += more > 0  # what is over at once needs no timer
+            case "message":
+                found["messages"] += 1
+            case "child" | "failing child":
+                found["children"] += 1
+                found += tally(more)
+            case "told":
+                found["children"] += 1
+                found["messages"] += 1
+            case "called off":
+                found["children"] += 1
+            case "next":
+                found["generations"] += 1
+                found += tally(more)
+            case "together":
+                for part in more:
+                    found += tally(part)
+            case "tidy":
+                found += tally(more)
+            case _:
+                pass
+    return found

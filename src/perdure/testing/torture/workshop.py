@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import perdure
-from perdure import Done, Engine, Retry, step, workflow
-from perdure.testing.torture.programs import fold, value_of
+from perdure import Done, Engine, Retry, RunCancelled, RunFailed, step, workflow
+from perdure.testing.torture.programs import fold, is_to_fail, value_of
 
 BOOKS = "PERDURE_TORTURE_BOOKS"  #: the environment's name for the file's place
 
@@ -130,6 +130,19 @@ async def runs(program: list[Any], total: int) -> int:
     return total
 
 
+@workflow(name="perdure.torture.failing")
+async def runs_and_fails(program: list[Any], why: str) -> None:
+    """Execute a program, and fail."""
+    await runs_here(program)
+    raise ValueError(why)
+
+
+@workflow(name="perdure.torture.waiting")
+async def waits_for_ever(tag: str) -> None:
+    """Wait for what never comes."""
+    await perdure.receive(tag, int)
+
+
 async def _carry_out(kind: str, tag: str, more: Any) -> int:
     match kind:
         case "step":
@@ -155,6 +168,35 @@ async def _carry_out(kind: str, tag: str, more: Any) -> int:
             return await perdure.receive(tag, int)
         case "child":
             return await runs(more, 0)
+        case "give up":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(more / 1000):
+                    await works(tag, 3_600_000)
+        case "failing child":
+            try:
+                await runs_and_fails(more, tag)
+            except RunFailed as error:
+                return value_of(str(error.__cause__))
+        case "called off":
+            waiting = await perdure.start(waits_for_ever(tag))
+            await waiting.cancel()
+            with contextlib.suppress(RunCancelled):
+                await waiting.result()
+        case "told":
+            child = await perdure.start(runs([["message", tag, 0]], 0))
+            await child.send(tag, value_of(tag))
+            return await child.result()
+        case "tidy":
+            try:
+                return await runs_here(more)
+            except asyncio.CancelledError:
+                books.sees((await works(f"{tag}/tidied", 0))[0])
+                raise
+        case "never":
+            await perdure.receive(tag, int)
+        case "mostly":
+            tried = await perdure.map(_works_or_fails, more, concurrency=2, max_failures=len(more))
+            return sum(one[1] for one in tried.results if one is not None) + tried.succeeded + tried.failed
         case "together":
             return sum(await asyncio.gather(*(runs_here(part) for part in more)))
         case "many":
@@ -176,6 +218,12 @@ async def runs_here(program: list[Any]) -> int:
     for kind, tag, more in program:
         total = fold(total, await _carry_out(kind, tag, more))
     return total
+
+
+async def _works_or_fails(tag: str) -> tuple[str, int]:
+    if is_to_fail(tag):
+        await fails(tag)
+    return await _works_at_once(tag)
 
 
 async def _works_at_once(tag: str) -> tuple[str, int]:
