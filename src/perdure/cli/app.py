@@ -11,6 +11,7 @@ from perdure.cli.callback import callback
 from perdure.cli.calling import query, update
 from perdure.cli.check import check
 from perdure.cli.control import cancel, terminate
+from perdure.cli.cost import cost
 from perdure.cli.demo import demo
 from perdure.cli.limits import limits
 from perdure.cli.ls import ls
@@ -57,7 +58,7 @@ def root(
 
 COMMANDS = (
     run, worker, workers, ls, show, why, stream, send, publish, publications, query, update, cancel, terminate, pause,
-    resume, retry, fork, resolve, move, export, check, demo, torture,
+    resume, retry, fork, resolve, cost, move, export, check, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from perdure.api.runinfo import RunInfo, StrayMessage
+from perdure.api.spending import Usage
+from perdure.cli.cost import spent, usage_facts
 from perdure.cli.database import UrlOption, reader, unknown
 from perdure.cli.facts import event_facts, run_facts
 from perdure.cli.output import (
@@ -48,12 +50,12 @@ def show(
     url: UrlOption = None,
 ) -> None:
     """Show a run and its history."""
-    run, history = asyncio.run(_look(url, id, generation))
+    run, history, usage = asyncio.run(_look(url, id, generation))
     if as_json:
-        print_json({**run_facts(run), "history": event_facts(history)})
+        print_json({**run_facts(run), "usage": usage_facts(usage), "history": event_facts(history)})
         return
     console = out()
-    console.print(_header(run, datetime.now(UTC)))
+    console.print(_header(run, usage, datetime.now(UTC)))
     console.print()
     lines = timeline(history, full=full)
     if full:
@@ -63,7 +65,7 @@ def show(
         console.print(_table(lines))
 
 
-async def _look(url: str | None, id: str, generation: int | None) -> tuple[RunInfo, list[Event]]:
+async def _look(url: str | None, id: str, generation: int | None) -> tuple[RunInfo, list[Event], Usage]:
     async with reader(url) as engine:
         handle = engine.get(id)
         try:
@@ -75,14 +77,14 @@ async def _look(url: str | None, id: str, generation: int | None) -> tuple[RunIn
                     history.append(event)  # noqa: PERF401 - what was read before an error counts
             except UndecodableError as error:
                 tell(f"From event {len(history) + 1} on the history can't be read. {error}")
-            return run, history
+            return run, history, await handle.usage()
         except UnknownRunError as error:
             if generation is not None and "generation" in str(error):
                 raise
             raise await unknown(engine, error) from None
 
 
-def _header(run: RunInfo, now: datetime) -> Table:
+def _header(run: RunInfo, usage: Usage, now: datetime) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -118,6 +120,8 @@ def _header(run: RunInfo, now: datetime) -> Table:
     grid.add_row("created", Text(f"{clock_time(run.created_at)} ({ago(run.created_at, now)})"))
     if run.ended_at is not None and run.started_at is not None:
         grid.add_row("took", Text(duration((run.ended_at - run.started_at).total_seconds())))
+    if usage != Usage():
+        grid.add_row("spent", Text(spent(usage)))
     recovered = f", worker lost {run.recoveries} times in a row" if run.recoveries else ""
     grid.add_row("events", Text(f"{run.events}{recovered}"))
     return grid

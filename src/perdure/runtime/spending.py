@@ -17,7 +17,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from random import getrandbits
 from typing import Any
 
 import msgspec
@@ -30,6 +29,7 @@ from perdure.runtime.limits import asked, signature_of
 from perdure.runtime.prices import priced
 from perdure.runtime.responses import usage_of
 from perdure.runtime.stepcontext import StepInfo
+from perdure.storage.chance import chance
 from perdure.storage.ledger import Book, Entry, EntryState, LedgerStore
 
 logger = logging.getLogger("perdure.ledger")
@@ -68,7 +68,7 @@ class Outlay:
         Args:
             source: the response that tells of it.
         """
-        id = getrandbits(63)
+        id = chance.getrandbits(63)
         with _lock:
             if source is None:
                 self._only_responses = False
@@ -146,7 +146,7 @@ class Bookkeeper:
     def forecast(self, attempt: Attempt) -> None:
         """An attempt is about to begin that may spend: what it may spend goes with its run's next append."""
         outlay = outlay_of(attempt.info)
-        outlay.open, outlay.begun = getrandbits(63), False
+        outlay.open, outlay.begun = chance.getrandbits(63), False
         entry = self._entry(attempt, outlay.open, EntryState.OPEN, _at_most(attempt))
         attempt.run.add_effect(Book([entry], run=attempt.run.streams_of))
 
