@@ -7,6 +7,7 @@ guessed at.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import tomllib
@@ -86,6 +87,7 @@ def _in_list(name: str) -> Iterator[Mutant]:
     assert not document, f"what is meant by {sorted(document)}?"
 
 
+@functools.cache
 def nets() -> list[Net]:
     """Those whose tests are there."""
     document = tomllib.loads((HERE / "nets.toml").read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -12,11 +12,18 @@ import pytest
 from helpers.postgres import lent_database
 from perdure.errors import StoreError
 from perdure.storage.postgres import PostgresStore, attempts, verbs
+from perdure.storage.records import Appended
 from perdure.testing.conformance.bench import LEASE, NOW, QUEUE, WORKFLOW, Bench
 
 
-def on_server(test: Callable[[Bench], Awaitable[None]]) -> None:
-    async def main(url: str) -> None:
+@pytest.fixture
+def url() -> Iterator[str]:
+    with lent_database() as lent:
+        yield lent
+
+
+def on_server(test: Callable[[Bench], Awaitable[None]], url: str) -> None:
+    async def main() -> None:
         bench = Bench(lambda: PostgresStore(url))
         await bench.open()
         try:
@@ -24,8 +31,7 @@ def on_server(test: Callable[[Bench], Awaitable[None]]) -> None:
         finally:
             await bench.close()
 
-    with lent_database() as url:
-        asyncio.run(main(url))
+    asyncio.run(main())
 
 
 def raises(code: str) -> bytes:
@@ -37,7 +43,7 @@ def raises(code: str) -> bytes:
     ["40001", "40P01", "55P03", "57014"],
     ids=["serialisation failure", "deadlock", "lock not available", "statement timeout"],
 )
-def test_a_transaction_that_met_another_one_is_done_again(code: str) -> None:
+def test_a_transaction_that_met_another_one_is_done_again(code: str, url: str) -> None:
     """Distributed engines refuse with the first of these what PostgreSQL itself lets wait."""
 
     async def test(bench: Bench) -> None:
@@ -54,10 +60,10 @@ def test_a_transaction_that_met_another_one_is_done_again(code: str) -> None:
         assert await store._attempts.write(verb) == 3
         assert await store._attempts.write(verb, marked=False) == 4
 
-    on_server(test)
+    on_server(test, url)
 
 
-def test_a_transaction_that_is_wrong_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_that_is_wrong_is_not_done_again(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr(attempts, "PATIENCE", 60.0)
 
     async def test(bench: Bench) -> None:
@@ -74,10 +80,10 @@ def test_a_transaction_that_is_wrong_is_not_done_again(monkeypatch: pytest.Monke
         assert isinstance(caught.value.__cause__, psycopg.errors.UniqueViolation)
         assert tries == 1
 
-    on_server(test)
+    on_server(test, url)
 
 
-def test_a_worker_is_not_buried_amid_its_claim() -> None:
+def test_a_worker_is_not_buried_amid_its_claim(url: str) -> None:
     """Else what it is just claiming would stay with a dead one: whoever buries it couldn't see that yet."""
 
     async def test(bench: Bench) -> None:
@@ -105,4 +111,32 @@ def test_a_worker_is_not_buried_amid_its_claim() -> None:
         assert await burial == 1
         assert [row.id for row in await bench.claim(other)] == ["r"]
 
-    on_server(test)
+    on_server(test, url)
+
+
+def test_an_append_whose_connection_breaks_before_it_happened_is_made_again(url: str) -> None:
+    """It waits for a lock when its connection is ended; so it can't have happened, and mustn't be acknowledged."""
+
+    async def test(bench: Bench) -> None:
+        row = await bench.make("r", owner=await bench.worker())
+        async with await psycopg.AsyncConnection.connect(url) as other:
+            await other.execute("SELECT 1 FROM perdure.runs WHERE run = %s FOR UPDATE", [row.run])
+            append = bench.store.append([bench.change(row, b"x")])
+            async with asyncio.timeout(30):
+                while not (stuck := await (await other.execute(STUCK)).fetchall()):
+                    await asyncio.sleep(0.005)
+            ((process,),) = stuck
+            await other.execute("SELECT pg_terminate_backend(%s)", [process])
+            await asyncio.wait([append], timeout=0.2)
+            assert not append.done()
+            await other.rollback()
+        assert await append == [Appended(2)]
+        assert list(await bench.history(row)) == [b"first", b"x"]
+
+    on_server(test, url)
+
+
+STUCK = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%perdure.events%'
+"""
