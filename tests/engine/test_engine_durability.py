@@ -103,6 +103,37 @@ def test_a_message_is_in_the_history_before_the_code_receives_it(place: Place) -
     held_back(place, events.MessageReceived, listens(), [])
 
 
+@workflow
+async def hands_a_token_out() -> str:
+    promise = perdure.callback(str)
+    await does(promise.token)
+    return await promise
+
+
+def test_a_callback_is_known_before_its_token_leaves_the_run(place: Place) -> None:
+    async def main() -> None:
+        SEEN.clear()
+        door: list[Holding] = []
+
+        def wrap(store: Store) -> Holding:
+            door.append(Holding(store, events.CallbackOpened))
+            return door[0]
+
+        async with place.engine(wrap) as engine:
+            handle = await engine.start(hands_a_token_out(), id="r")
+            try:
+                await until(lambda: door[0].held)
+                await asyncio.sleep(0.1)
+                assert SEEN == []
+            finally:
+                door[0].opened.set()
+            await until(lambda: SEEN)
+            await engine.callbacks.complete(SEEN[0].removeprefix("body of "), "kept")
+            assert await handle.result() == "kept"
+
+    run(main)
+
+
 def test_a_run_has_ended_in_the_log_before_anybody_gets_its_result(place: Place) -> None:
     async def main() -> None:
         door: list[Holding] = []

@@ -20,6 +20,7 @@ from perdure.errors import (
     UnknownRunError,
     UsageError,
 )
+from perdure.runtime.mailroom import hand_out
 
 
 @dataclass
@@ -94,6 +95,35 @@ def test_names_are_lines_of_their_own(place: Place) -> None:
             assert [(item.name, item.value) for item in (await handle.info()).undelivered] == [("c", 2)]
 
     run(main)
+
+
+def test_what_two_looks_have_brought_is_taken_once(place: Place) -> None:
+    """The second look began before the first one's mail was written down."""
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(takes("n", 2), id="a")
+            await until(lambda: waits_in(engine))
+            worker = engine._worker
+            assert worker is not None
+            worker._mailroom._closed = True
+            await handle.send("n", 1)
+            (item,) = await engine._store.mail(worker.id)
+            driver = next(iter(worker.drivers.values()))
+            hand_out(driver, [item])
+            hand_out(driver, [item])
+            worker._mailroom._closed = False
+            await handle.send("n", 2)
+            assert await handle.result() == [1, 2]
+            assert len(await of_kind(handle, events.MessageReceived)) == 2
+
+    run(main)
+
+
+def waits_in(engine: perdure.Engine) -> bool:
+    """Whether a run is in memory, and at rest."""
+    assert engine._worker is not None
+    return any(driver.idle() for driver in engine._worker.drivers.values())
 
 
 def test_values_are_read_as_the_type_asked_for(place: Place) -> None:
