@@ -27,7 +27,19 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from mutations import HERE, ROOT, Applied, Mutant, Net, file_of, mutants, nets, split
+from mutations import (
+    HERE,
+    ROOT,
+    Applied,
+    Mutant,
+    Net,
+    StaleMutationError,
+    file_of,
+    mutants,
+    mutated,
+    nets,
+    split,
+)
 from report import document
 from trying import Outcome, copy_tree, end_what_runs, try_tests
 
@@ -159,6 +171,12 @@ def main(arguments: list[str]) -> int:
     chosen = [
         mutant for mutant in every if not options.only or any(part in mutant.name for part in options.only)
     ]
+    try:
+        for mutant in chosen:
+            mutated(mutant)
+    except StaleMutationError as error:
+        print(error)
+        return 2
     cast = [] if options.no_nets else nets()
     results = Results(again=options.again)
     with tempfile.TemporaryDirectory(prefix="perdure-mutants-") as folder:
