@@ -159,7 +159,7 @@ def test_nothing_is_done_by_a_damaged_history(place: Place, what: str) -> None:
             assert await engine.get("good").result() == [7, 8, 1, 9]
             handle = engine.get("bad")
             reason = await blocked(handle)
-            assert "the history of run 'bad' isn't what was recorded" in reason
+            assert "the history of run 'bad' is damaged" in reason
             assert told in reason
             (cause,) = (await handle.why()).causes
             assert (cause.kind, cause.what) == ("history", reason)

@@ -29,7 +29,7 @@ def damaged(id: str, damage: Damage) -> DamagedHistoryError:
             f", or go on from what is before that as another run: perdure fork {quoted(id)} --at {damage.seq}"
         )
     return DamagedHistoryError(
-        f"the history of run {id!r} isn't what was recorded: {damage.text}. Nothing is done by it any more. "
+        f"the history of run {id!r} is damaged: {damage.text}. Nothing is done by it any more. "
         f"See with `perdure check` what else is damaged. Bring the rows back from a backup, and then: "
         f"perdure resume {quoted(id)}{rest}",
         run_id=id,
