@@ -16,7 +16,6 @@ import asyncio
 import contextvars
 import gc
 import logging
-import sys
 from asyncio import events as _events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -24,7 +23,7 @@ from types import MethodType
 from typing import Any, NoReturn
 
 from perdure.core.forbidden import thread_error
-from perdure.core.generators import LAST_REFERENCES, Generators
+from perdure.core.generators import Generators, watch
 from perdure.core.handles import Handle, TimerHandle, timer_kind
 from perdure.core.insistence import Insistence, cancel_in_order, insists
 from perdure.core.tasks import TaskMaker
@@ -62,7 +61,7 @@ class WorkflowLoop(TaskMaker):
         self.interrupted = False
         self.silent = False
         self.owner = owner
-        self._outer: tuple[asyncio.AbstractEventLoop | None, Any, bool] | None = None  # what runs around this
+        self._outer: tuple[asyncio.AbstractEventLoop | None, bool] | None = None  # what runs around this
         self._ready: deque[Handle] | None = None  # only while something is ready: an empty one is 600 bytes
         self._insistence: Insistence | None = None
 
@@ -112,17 +111,16 @@ class WorkflowLoop(TaskMaker):
         """
         if self._outer is not None:
             return False
-        self._outer = (_get_running_loop(), sys.get_asyncgen_hooks(), gc.isenabled())
+        self._outer = (_get_running_loop(), gc.isenabled())
         gc.disable()
         _set_running_loop(self)
-        sys.set_asyncgen_hooks(self._generator_begins, self._generator_dropped)
+        watch()
         return True
 
     def leave(self) -> None:
         """Give the thread back. Once more does nothing, and finishes what an interrupt has cut short."""
         if self._outer is not None:
-            loop, hooks, collecting = self._outer
-            sys.set_asyncgen_hooks(*hooks)
+            loop, collecting = self._outer
             _set_running_loop(loop)
             if collecting:
                 gc.enable()
@@ -243,13 +241,14 @@ class WorkflowLoop(TaskMaker):
 
     # -- asyncio: async generators ------------------------------------------------------------------
 
-    def _generator_begins(self, agen: AsyncGenerator[Any, Any]) -> None:
+    def generator_begins(self, agen: AsyncGenerator[Any, Any]) -> None:
+        """One of this run's code: it is kept track of."""
         if self._generators is None:
             self._generators = Generators()
         self._generators.begins(agen)
 
-    def _generator_dropped(self, agen: AsyncGenerator[Any, Any]) -> None:
-        collected = sys.getrefcount(agen) > LAST_REFERENCES
+    def generator_dropped(self, agen: AsyncGenerator[Any, Any], *, collected: bool) -> None:
+        """Nobody has it any more, or the garbage collector has found that out."""
         if self._abandoned:
             return
         if self._outer is not None and not collected:  # dropped by workflow code, which replays

@@ -244,5 +244,5 @@ class Appending(Collecting):
             except Exception as error:  # the engine's own: the run mustn't hang for it
                 logger.critical("run %s made the engine fail", self.id, exc_info=True)
                 self.block(error)
-            if any(not epoch for _, epoch in result.children):
+            if result.children and any(not epoch for _, epoch in result.children):
                 self.check_children()

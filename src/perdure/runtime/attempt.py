@@ -11,6 +11,7 @@ import msgspec
 from perdure.core import events as ev
 from perdure.core.commands import RunStep
 from perdure.core.finding import fingerprint
+from perdure.errors import OutcomeUnknown
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.outbox import Outlet
 from perdure.runtime.stepcontext import StepInfo
@@ -33,6 +34,20 @@ class OpenWork(Protocol):
     """The table of a run's attempts."""
 
     def attempt_over(self, operation: RunStep) -> None: ...
+
+
+class Log(Protocol):
+    """Where outcomes become durable, many at once.
+
+    Attributes:
+        hurried: what is recorded now needn't wait for others, and `hurry()` follows.
+    """
+
+    hurried: bool
+
+    def hurry(self) -> None:
+        """Offer what was recorded."""
+        ...
 
 
 class Reporter(Protocol):
@@ -145,3 +160,8 @@ def recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:
     if len(given) <= operation.call.options.record_inputs:
         return given, None
     return None, fingerprint(given)
+
+
+def parks(options: StepOptions, error: BaseException) -> bool:
+    """Whether a step whose attempts are used up waits for a person instead of failing."""
+    return options.retry.on_exhausted == "block" or isinstance(error, OutcomeUnknown)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from perdure.runtime.attempt import Attempt, TooLate
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.heartbeats import Heartbeats, starved_error
 from perdure.runtime.outbox import Outlet
-from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step
+from perdure.runtime.stepcontext import current_attempt, current_step
 
 if TYPE_CHECKING:
     from perdure.runtime.processcalls import ProcessCalls
@@ -87,7 +86,6 @@ class Calls:
         """In the event loop."""
         current_step.set(attempt.info)
         current_attempt.set(attempt)
-        current_outlet.set(functools.partial(self._outlet, attempt))
         operation = attempt.operation
         options: StepOptions = operation.call.options
         timeout = options.timeout
@@ -136,7 +134,7 @@ class Calls:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="perdure-step")
         context = contextvars.copy_context()
         context.run(current_step.set, attempt.info)
-        context.run(current_outlet.set, functools.partial(self._outlet, attempt))
+        context.run(current_attempt.set, attempt)
         call = attempt.operation.call
         options: StepOptions = call.options
         if options.heartbeat_timeout is not None and function is call.definition.run:

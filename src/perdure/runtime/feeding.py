@@ -47,10 +47,8 @@ def feed(run: Run, event: ev.Event, value: Any = UNSET) -> None:
     machine, turns = run.machine, run.host.turns
     try:
         with turns.of(machine, run.definition.guard):
-            if isinstance(event, ev.RunStarted):
+            if type(event) is ev.RunStarted:
                 machine.begin(event, value)
-            elif value is UNSET:
-                machine.feed(event)
             else:
                 machine.feed(event, value)
     except BaseException as error:  # noqa: BLE001 - what isn't the run's is raised again

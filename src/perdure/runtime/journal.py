@@ -38,6 +38,7 @@ class Journal:
     Attributes:
         trouble: what the store complained of last, None while it works.
         commits: batches made durable so far.
+        hurried: what is submitted now needn't wait for others, and `hurry()` follows.
     """
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,18 +46,28 @@ class Journal:
         self._loop = loop
         self._pending: _Batch = []
         self._in_flight = 0
+        self._delivering = False  # steps that are done at once come back from within
         self._waiting_to_retry: dict[asyncio.TimerHandle, _Batch] = {}
         self._idle: asyncio.Future[None] | None = None
         self._closed = False
         self.trouble: str | None = None
         self.commits = 0
+        self.hurried = False
 
     def submit(self, append: Append, done: Callable[..., None], *args: Any) -> None:
         """Make an append durable and then call `done(result, *args)` with what became of it."""
-        if not self._pending:
+        if not self._pending and not self.hurried:
             self._loop.call_soon(self._flush)
         self._pending.append((append, done, args))
         if len(self._pending) >= FLUSH_AT and not self._in_flight:
+            self._flush()
+
+    def hurry(self) -> None:
+        """What was `hurried` has been submitted: offer it now, unless this comes from within an answer."""
+        self.hurried = False
+        if self._delivering or self._in_flight:
+            self._loop.call_soon(self._flush)
+        else:
             self._flush()
 
     async def drain(self) -> None:
@@ -79,8 +90,11 @@ class Journal:
 
     def _offer(self, batch: _Batch, pause: float) -> None:
         self._in_flight += 1
-        future = self._store.append([append for append, _, _ in batch])
-        future.add_done_callback(lambda settled: self._settled(batch, settled, pause))
+        future = self._store.append([item[0] for item in batch])
+        if future.done():  # a lone append is quicker done than handed over
+            self._settled(batch, future, pause)
+        else:
+            future.add_done_callback(lambda settled: self._settled(batch, settled, pause))
 
     def _settled(self, batch: _Batch, future: asyncio.Future[list[Appended | Stale]], pause: float) -> None:
         self._in_flight -= 1
@@ -100,6 +114,7 @@ class Journal:
         """Tell each owner. One garbage collection after a batch of turns is a third cheaper than one in each."""
         collecting = gc.isenabled()
         gc.disable()
+        self._delivering = True
         try:
             for (append, done, args), result in zip(batch, results, strict=True):
                 try:
@@ -107,6 +122,7 @@ class Journal:
                 except Exception:  # the engine's own: the other runs of the batch mustn't suffer from it
                     logger.critical("run key %s made the engine fail", append.run, exc_info=True)
         finally:
+            self._delivering = False
             if collecting:
                 gc.enable()
 

@@ -26,7 +26,7 @@ from perdure.core.commands import RunStep
 from perdure.core.retry import decide
 from perdure.errors import OutcomeUnknown
 from perdure.runtime import heartbeats
-from perdure.runtime.attempt import Attempt, Encoded, Recorder, TooLate, recorded_input
+from perdure.runtime.attempt import Attempt, Encoded, Log, Recorder, TooLate, parks, recorded_input
 from perdure.runtime.beginning import execute_spending
 from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
@@ -36,7 +36,7 @@ from perdure.runtime.limits import Limited
 from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.spending import Bookkeeper, may_spend
-from perdure.runtime.stepcontext import StepInfo
+from perdure.runtime.stepcontext import StepInfo, current_attempt, current_outlet
 from perdure.storage.chance import chance
 from perdure.storage.protocol import Store
 from perdure.storage.publications import Publish
@@ -75,6 +75,7 @@ class StepExecutor(Doorway):
         max_payload: int,
         outbox: Outbox,
         store: Store,
+        log: Log,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
@@ -84,6 +85,7 @@ class StepExecutor(Doorway):
         self._line: deque[Attempt] = deque()
         self._closed = False
         self._context = contextvars.copy_context()  # what steps see: the engine's, and nothing of each other
+        self._context.run(current_outlet.set, lambda: self.outlet_of(current_attempt.get()))
         self.executing: set[Attempt] = set()
         self.heartbeats = heartbeats.Heartbeats(loop, clock, monotonic, self.executing)
         self._outbox = outbox
@@ -99,6 +101,7 @@ class StepExecutor(Doorway):
         self.gate = Gate(store.limits, loop, clock, self)
         self.books = Bookkeeper(store.ledger, loop, clock)
         self.freed: Callable[[], None] = lambda: None
+        self._log = log
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
@@ -194,7 +197,16 @@ class StepExecutor(Doorway):
             value, error = await self.calls.call_sync(attempt, definition.run)
         if attempt.outlet is not None:
             await attempt.outlet.see_through()
-        self.settle(attempt, definition, value, error)
+        log = self._log
+        if len(self.executing) > 1:
+            self.settle(attempt, definition, value, error)
+            return
+        # The only one: its outcome needn't wait for others. A turn of the loop less is 8 microseconds of 180.
+        log.hurried = True
+        try:
+            self.settle(attempt, definition, value, error)
+        finally:
+            self._context.copy().run(log.hurry)
 
     def settle(
         self, attempt: Attempt, definition: StepDefinition, value: Any, error: BaseException | None
@@ -319,7 +331,7 @@ class StepExecutor(Doorway):
             chance=chance.random(),
             deadline=None if options.deadline is None else first_at + options.deadline,
         )
-        if decision.exhausted and not last and _parks(options, error):
+        if decision.exhausted and not last and parks(options, error):
             self.park(
                 attempt,
                 f"{decision.why}, and it ended with {type(error).__name__}: {error}",
@@ -381,8 +393,3 @@ class StepExecutor(Doorway):
             following = self._line.popleft()
             if not following.dropped:
                 self._begin(following)
-
-
-def _parks(options: StepOptions, error: BaseException) -> bool:
-    """Whether a step whose attempts are used up waits for a person instead of failing."""
-    return options.retry.on_exhausted == "block" or isinstance(error, OutcomeUnknown)

@@ -77,8 +77,7 @@ class Worker(Hosting):
         inquiry: Inquiry,
         listeners: Listeners,
     ) -> None:
-        self._store = store
-        self._loop = loop
+        self._store, self._loop = store, loop
         self._settings = settings
         self._results = results
         self._inquiry, self.entities = inquiry, inquiry.entities
@@ -99,6 +98,7 @@ class Worker(Hosting):
             max_payload=settings.max_payload,
             outbox=self._outbox,
             store=store,
+            log=self.journal,
         )
         self._residency = Residency(
             loop,

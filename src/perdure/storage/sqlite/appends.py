@@ -57,7 +57,7 @@ def apply_appends(
         return [
             Stale(append.expected, append.epoch, surplus(append.expected))
             if append.run in damaged and append.events
-            else _apply(db, append)
+            else apply_append(db, append)
             for append in appends
         ]
     answers: list[Appended | Stale] = []
@@ -78,7 +78,7 @@ def _apply_wave(db: Database, wave: Sequence[Append]) -> list[Appended | Stale]:
     ending = [append.run for append in wave if append.status in _FINAL]
     if len(wave) == 1 or (ending and _would_terminate(db, ending)):
         # The end of one run may reach into the rows of others in this wave: the order counts.
-        return [_apply(db, append) for append in wave]
+        return [apply_append(db, append) for append in wave]
     rows = [(a.run, a.expected, a.epoch, a.attempt, a.expected + len(a.events), a.now, a.chain) for a in wave]
     if db.run("advance_many", (as_json(rows),)) != len(wave):
         raise WaveRefusedError
@@ -108,22 +108,11 @@ def _numbered(appends: Sequence[Append]) -> Iterator[tuple[int, int, int, bytes]
             yield append.run, append.expected + place + 1, its_links[place], data
 
 
-def _apply(db: Database, append: Append) -> Appended | Stale:
+def apply_append(db: Database, append: Append) -> Appended | Stale:
     """Apply one append by plain statements."""
-    run, seq = append.run, append.expected + len(append.events)
-    passed = db.run(
-        "advance",
-        {
-            "run": run,
-            "expected": append.expected,
-            "epoch": append.epoch,
-            "attempt": append.attempt,
-            "seq": seq,
-            "now": append.now,
-            "chain": append.chain,
-        },
-    )
-    if not passed:
+    run, expected = append.run, append.expected
+    seq = expected + len(append.events)
+    if not db.run("advance", (run, expected, append.epoch, append.attempt, seq, append.now, append.chain)):
         return _refuse(db, append)
     try:
         for event in _numbered([append]):

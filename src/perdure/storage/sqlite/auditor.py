@@ -17,7 +17,7 @@ import apsw
 from perdure.errors import StoreError
 from perdure.storage.auditing import OF_RUNS, Standing, Stray
 from perdure.storage.sql import load_queries
-from perdure.storage.sqlite.connection import MIGRATIONS, Patience, translate
+from perdure.storage.sqlite.connection import MIGRATIONS, translate
 from perdure.storage.sqlite.database import Database, Row
 from perdure.storage.sqlite.migrating import is_ready
 
@@ -45,7 +45,6 @@ class SqliteAuditor:
         with self._explained():
             connection = apsw.Connection(self.where, flags=apsw.SQLITE_OPEN_READONLY)
             self._db = Database(connection, _QUERIES)
-            connection.set_busy_handler(Patience())
             ready = is_ready(self._db, self.where, MIGRATIONS)
         if not ready:
             self.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import apsw
 
-from perdure.storage.sqlite.connection import Patience
+from perdure.storage.sqlite.patience import BUSY_LIMIT, Patience
 
 #: Pages are 4 kB. The more of them at once, the more rewrites of the same page are saved.
 _PASSIVE_PAGES = 1000
@@ -20,8 +20,9 @@ _TRUNCATE_PATIENCE = 0.1
 class Checkpointer:
     """Watches the log's length on the writer's connection."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, patience: Patience) -> None:
         self._connection = connection
+        self._patience = patience
         self._pages = 0
         self._next = _PASSIVE_PAGES
         connection.set_wal_hook(self._committed)
@@ -50,11 +51,11 @@ class Checkpointer:
 
     def truncate(self) -> None:
         """Copy everything and empty the log, unless readers don't give way in a moment."""
-        self._connection.set_busy_handler(Patience(_TRUNCATE_PATIENCE))
+        self._patience.limit = _TRUNCATE_PATIENCE
         try:
             self._run(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
-            self._connection.set_busy_handler(Patience())
+            self._patience.limit = BUSY_LIMIT
 
     def _run(self, mode: int) -> None:
         try:

@@ -25,6 +25,7 @@ from perdure.storage.migrate import Migration, load_migrations
 from perdure.storage.sql import load_queries
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.migrating import is_ready, migrate
+from perdure.storage.sqlite.patience import BUSY_LIMIT, BUSY_STEP
 
 _HERE = Path(__file__).parent
 _QUERIES = load_queries(_HERE / "queries")
@@ -33,26 +34,7 @@ MIGRATIONS = load_migrations(_HERE / "migrations")
 #: Older ones can corrupt a WAL file when a checkpoint races with a commit.
 _OLDEST_SQLITE = (3, 51, 3)
 _SYNCHRONOUS_FULL = 2
-_BUSY_STEP = 0.001
-_BUSY_LIMIT = 10.0
 _CACHE_KIB = 8 * 1024
-
-
-class Patience:
-    """A busy handler of short even steps: SQLite's own backs off so far that a busy peer starves us."""
-
-    def __init__(self, limit: float = _BUSY_LIMIT) -> None:
-        self._limit = limit
-        self._deadline = 0.0
-
-    def __call__(self, calls: int) -> bool:
-        now = time.monotonic()
-        if calls == 0:
-            self._deadline = now + self._limit
-        if now >= self._deadline:
-            return False
-        time.sleep(_BUSY_STEP)
-        return True
 
 
 def open_database(
@@ -67,7 +49,7 @@ def open_database(
         ConfigurationError, NotADatabaseError, NewerSchemaError, OlderWorkersError, StoreUnavailableError.
     """
     _check_library()
-    deadline = time.monotonic() + _BUSY_LIMIT
+    deadline = time.monotonic() + BUSY_LIMIT
     while True:
         try:
             return _open_once(path, vfs, migrations)
@@ -76,7 +58,7 @@ def open_database(
             # the busy handler then.
             if time.monotonic() >= deadline:
                 raise translate(error, path) from error
-            time.sleep(_BUSY_STEP)
+            time.sleep(BUSY_STEP)
         except apsw.Error as error:
             raise translate(error, path) from error
 
@@ -104,7 +86,6 @@ def _check_library() -> None:
 
 def _prepare(db: Database, path: str, migrations: Sequence[Migration]) -> None:
     connection = db.connection
-    connection.set_busy_handler(Patience())
     if connection.readonly("main"):
         raise StoreUnavailableError(
             f"The database {path} can't be written: the file, its directory or the file system is "

@@ -11,13 +11,19 @@ from typing import Any, TypeAlias, cast
 
 import apsw
 
+from perdure.storage.sqlite.patience import Patience
+
 Value: TypeAlias = int | float | bytes | str | None
 Bindings: TypeAlias = Sequence[Value] | Mapping[str, Value]
 Row: TypeAlias = tuple[Any, ...]
 
 
 class Database:
-    """Runs named queries on one connection, on the thread that opened it."""
+    """Runs named queries on one connection, on the thread that opened it.
+
+    Attributes:
+        patience: with locks that others hold.
+    """
 
     def __init__(self, connection: apsw.Connection, queries: Mapping[str, str]) -> None:
         self.connection = connection
@@ -25,6 +31,8 @@ class Database:
         # apsw's stubs name a class that Python 3.11 lacks, so its signature can't be checked there.
         self._cursor = cast(Any, connection.cursor())
         self._changes = connection.changes
+        self.patience = Patience()
+        connection.set_busy_handler(self.patience)
 
     def run(self, query: str, bindings: Bindings = ()) -> int:
         """Run a statement without rows; returns how many it changed."""

@@ -37,7 +37,7 @@ from perdure.storage.sqlite.attributes import SqliteAttributes
 from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.connection import MIGRATIONS, open_database
 from perdure.storage.sqlite.database import Database
-from perdure.storage.sqlite.job import Job, settle
+from perdure.storage.sqlite.job import Job
 from perdure.storage.sqlite.ledger import SqliteLedger
 from perdure.storage.sqlite.limits import SqliteLimits
 from perdure.storage.sqlite.moving import SqliteMoving
@@ -48,6 +48,7 @@ from perdure.storage.sqlite.queues import SqliteQueues
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.schedules import SqliteSchedules
 from perdure.storage.sqlite.streams import SqliteStreams
+from perdure.storage.sqlite.transaction import needs_mark
 from perdure.storage.sqlite.unbegun import SqliteUnbegun
 from perdure.storage.sqlite.updates import SqliteUpdates
 from perdure.storage.sqlite.writer import Writer
@@ -122,6 +123,13 @@ class SqliteStore:
     # -- writing ------------------------------------------------------------------------------------
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        if len(batch) == 1 and not self._pending and self._unusable is None and not needs_mark(batch[0]):
+            # two turns of the loop less, on the way to the writer and back: 15 microseconds of 200
+            answer = self._writer.commit_here(batch[0])
+            if answer is not None:
+                done: asyncio.Future[list[Appended | Stale]] = self._loop.create_future()
+                done.set_result([answer])
+                return done
         return self._submit(None, batch)
 
     async def create(self, runs: Sequence[NewRun]) -> list[Created]:
@@ -222,11 +230,6 @@ class SqliteStore:
 
     def _flush(self) -> None:
         jobs, self._pending = self._pending, []
-        if len(jobs) == 1 and jobs[0].verb is None and len(jobs[0].appends) == 1:
-            answers = self._writer.commit_here(jobs[0])
-            if answers is not None:
-                settle(jobs, answers)
-                return
         if jobs:
             self._writer.submit(jobs)
 

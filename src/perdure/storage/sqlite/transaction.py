@@ -50,7 +50,7 @@ class Transaction:
         db.begin()
         before = db.connection.total_changes()
         self.answers = self._do_jobs(db, singly=singly, damaged=damaged)
-        if db.connection.total_changes() != before and any(needs_mark(job) for job in self._jobs):
+        if db.connection.total_changes() != before and any(map(_needs_mark, self._jobs)):
             db.run("mark_commit", {"writer": self._writer, "number": number})
             self._mark = number
         db.commit()
@@ -78,9 +78,13 @@ class Transaction:
         return answers
 
 
-def needs_mark(job: Job) -> bool:
-    """Whether a repeat of the job couldn't tell that it is one, or what the answer was."""
-    return job.verb is not None or any(append.children or append.successor for append in job.appends)
+def needs_mark(append: Append) -> bool:
+    """Whether a repeat of an append couldn't tell that it is one, or what the answer was."""
+    return bool(append.children or append.successor)
+
+
+def _needs_mark(job: Job) -> bool:
+    return job.verb is not None or any(map(needs_mark, job.appends))
 
 
 def _split(answers: Sequence[Appended | Stale], sizes: Sequence[int]) -> list[Sequence[Appended | Stale]]:

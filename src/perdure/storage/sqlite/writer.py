@@ -13,7 +13,8 @@ Between jobs the writer watches for commits of other connections and processes.
 
 Handing a job to the thread and its answer back costs two wake-ups, of 40 microseconds each or more. A lone
 append that meets an idle writer is therefore committed by the event loop itself (`commit_here`), as long as
-the disk is quick: the loop then stands still for less than a context switch would have cost somebody else.
+the disk is quick: the loop then stands still for less than a context switch would have cost somebody else. A
+commit that took longer sends the next ones to the thread for as long again; if they go on being slow, for longer.
 """
 
 from __future__ import annotations
@@ -30,20 +31,26 @@ from typing import Any
 import apsw
 
 from perdure.errors import StoreError
+from perdure.storage.records import Append, Appended, Stale
+from perdure.storage.sqlite.appends import apply_append
 from perdure.storage.sqlite.checkpoint import Checkpointer
-from perdure.storage.sqlite.connection import Patience, translate
+from perdure.storage.sqlite.connection import translate
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Failed, Job, answer
-from perdure.storage.sqlite.transaction import Transaction, needs_mark
+from perdure.storage.sqlite.patience import BUSY_LIMIT
+from perdure.storage.sqlite.transaction import Transaction
 
 #: How long the idle writer waits before it looks whether somebody else has committed.
 _LOOK_EVERY = 0.008
 #: Pauses before an I/O error's repair is tried; after the last one the jobs fail.
 _REPAIR_PAUSES = (0.0, 0.01, 0.1, 0.4)
 _RECONNECT_EVERY = 0.5
-#: After a commit that took longer than this, the event loop commits nothing itself for a while.
+#: After a commit that took longer than this, the event loop commits nothing itself for so many times as long, twice
+#: that after the next slow one, and so on up to a limit. Disks that are quick have a slow moment every thousand
+#: commits: with a pause of 100 ms after each, a fifth of a run's sequential steps went by way of the thread.
 _SLOW_COMMIT = 0.002
-_SLOW_PAUSE = 0.1
+_SLOW_PAUSE = 1.0
+_SLOW_PAUSE_MAX = 64.0
 
 _OUTCOME_UNKNOWN = (apsw.IOError, apsw.CorruptError)
 _NOTHING_WRITTEN = (
@@ -83,6 +90,7 @@ class Writer:
         self._looked_at = 0.0
         self._mutex = threading.Lock()  # held by whoever uses the connection
         self._slow_until = 0.0
+        self._slow_pause = _SLOW_PAUSE
         self._thread = threading.Thread(target=self._main, name="perdure-writer", daemon=True)
         self._opened = Job(loop.create_future(), None, ())
         self._closed = Job(loop.create_future(), None, ())
@@ -94,26 +102,24 @@ class Writer:
     def submit(self, jobs: list[Job]) -> None:
         self._queue.put(jobs)
 
-    def commit_here(self, job: Job) -> Sequence[Any] | None:
-        """Do a job on the calling thread, if that is quick. None: it isn't done, submit it.
+    def commit_here(self, append: Append) -> Appended | Stale | None:
+        """Do a plain append on the calling thread, if that is quick. None: it isn't done, submit it.
 
         Whatever goes wrong is left to the writer thread, which has the patience; a repeated append
         recognises itself.
         """
-        if needs_mark(job) or time.monotonic() < self._slow_until:
-            return None
-        if not self._mutex.acquire(blocking=False):
+        began = time.monotonic()
+        if began < self._slow_until or not self._mutex.acquire(False):
             return None
         try:
             db, checkpointer = self._db, self._checkpointer
             if db is None or checkpointer is None or checkpointer.due or not self._queue.empty():
                 return None
-            began = time.monotonic()
-            transaction = Transaction(self._id, [job])
-            self._number += 1
-            db.connection.set_busy_handler(None)
+            db.patience.limit = 0.0
             try:
-                transaction.run(db, self._number)
+                db.begin()
+                answer = apply_append(db, append)
+                db.commit()
             except _OUTCOME_UNKNOWN:
                 self._disconnect()
                 return None
@@ -121,13 +127,19 @@ class Writer:
                 self._roll_back()
                 return None
             finally:
-                if self._db is not None:
-                    db.connection.set_busy_handler(Patience())
-                if time.monotonic() - began > _SLOW_COMMIT:
-                    self._slow_until = began + _SLOW_PAUSE
-            return transaction.answers
+                db.patience.limit = BUSY_LIMIT
+                self._took(began, time.monotonic() - began)
+            return answer
         finally:
             self._mutex.release()
+
+    def _took(self, began: float, seconds: float) -> None:
+        """A commit on the event loop took so long: decide when there may be another."""
+        if seconds <= _SLOW_COMMIT:
+            self._slow_pause = _SLOW_PAUSE
+        else:
+            self._slow_until = began + seconds * (1 + self._slow_pause)
+            self._slow_pause = min(self._slow_pause * 2, _SLOW_PAUSE_MAX)
 
     async def close(self) -> None:
         """Finish what was submitted, then disconnect."""
@@ -230,7 +242,7 @@ class Writer:
         except apsw.Error as error:
             db.close()
             raise translate(error, self._path) from error
-        self._checkpointer = Checkpointer(db.connection)
+        self._checkpointer = Checkpointer(db.connection, db.patience)
         self._db = db
         return db
 

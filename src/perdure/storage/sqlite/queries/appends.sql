@@ -6,9 +6,10 @@
 -- name: advance
 -- The compare-and-set that locks a run's row, fences stale drivers off and moves the run on. A repeat
 -- of the append that is there already doesn't pass either; it recognises itself by `standing`.
+-- ?1 run, ?2 expected, ?3 epoch, ?4 attempt, ?5 seq, ?6 now, ?7 chain
 UPDATE runs
-SET seq = :seq, chain = ifnull(:chain, chain), attempt = :attempt, updated_at = :now, recoveries = iif(:seq > :expected, 0, recoveries)
-WHERE run = :run AND seq = :expected AND epoch = :epoch AND owner IS NOT NULL AND attempt IS NOT :attempt;
+SET seq = ?5, chain = ifnull(?7, chain), attempt = ?4, updated_at = ?6, recoveries = iif(?5 > ?2, 0, recoveries)
+WHERE run = ?1 AND seq = ?2 AND epoch = ?3 AND owner IS NOT NULL AND attempt IS NOT ?4;
 
 -- name: advance_many
 -- The same for many different runs: [[run, expected, epoch, attempt, seq, now, chain], ...].
