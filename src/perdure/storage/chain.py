@@ -110,7 +110,9 @@ class Proof:
             self._tell(DamageKind.SURPLUS, seq, f"event {seq} is behind the newest one, which is {self._seq}")
             return
         if self._suspect is not None:
-            self._settle(link(self._suspect[1], data) == stored)
+            fits = link(self._suspect[1], data) == stored
+            self._value = self._suspect[1] if fits else self._value
+            self._settle(fits)
         computed = None if self._value is None else link(self._value, data)
         if computed is not None and computed != stored:
             self._suspect = seq, computed, stored
