@@ -8,5 +8,6 @@
 
 Absolute figures say little about another machine: the disk alone drifts by a factor of two within an hour. So everybody
 takes turns, and ratios are taken within a round. README.md beside this file says how each engine is driven, and what
-"durable" means in it. `queues.py` stands for itself: how long a claim takes behind very long lines.
+"durable" means in it. Two stand for themselves: `queues.py`, how long a claim takes behind very long lines, and
+`layers.py`, in which layer the time goes.
 """
