@@ -323,3 +323,34 @@ def test_a_check_beside_writers_finds_nothing(url: str) -> None:
 
 def _moved_on(row: RunRow, seq: int, chain: int) -> RunRow:
     return msgspec.structs.replace(row, seq=seq, chain=chain)
+
+
+def test_a_row_that_cannot_be_read_blocks_its_run_alone(tmp_path: Path) -> None:
+    """A worker's other runs are claimed; a check says whose row it is."""
+    url = f"sqlite:///{tmp_path / 'test.db'}"
+
+    async def main() -> None:
+        bench = Bench(lambda: store_for(url))
+        await bench.open()
+        rows = [await bench.make(id) for id in ("a", "b", "c")]
+        raw = raw_access(url)
+        raw.execute("UPDATE runs SET key = CAST(x'ff6b' AS TEXT) WHERE id = 'b'")
+        worker = await bench.worker()
+        assert [row.id for row in await bench.claim(worker)] == ["a", "c"]
+        assert await bench.claim(worker) == []
+        ((status, code, reason, owner),) = raw.execute(
+            "SELECT status, block_code, reason, owner FROM runs WHERE run = ?", rows[1].run
+        )
+        assert (status, code, owner) == ("blocked", "history", None)
+        assert "can't be read" in reason
+        raw.execute("UPDATE runs SET id = CAST(x'ff62' AS TEXT) WHERE id = 'b'")
+        raw.close()
+        auditor = auditor_for(url)
+        found = [
+            (one.kind, one.run) for one in Check(auditor).everything(files=False) if one.kind != "undecodable"
+        ]
+        assert found == [("content", "\\xffb")]
+        auditor.close()
+        await bench.close()
+
+    asyncio.run(main())

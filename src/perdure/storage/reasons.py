@@ -33,6 +33,14 @@ def took_workers_down(times: int) -> str:
     )
 
 
+def row_unreadable(told: str) -> str:
+    """For BlockCode.HISTORY."""
+    return (
+        f"a text in the run's row can't be read ({told}): the database is damaged. See with `perdure check` what "
+        f"else is. Bring the row back from a backup, and then resume the run, or terminate it."
+    )
+
+
 def parent_ended(parent: str) -> str:
     """For children that are cancelled or terminated with their parent."""
     return f"the parent run {parent!r} ended"

@@ -109,7 +109,16 @@ class SqliteAuditor:
 def _standing(row: Row) -> Standing:
     run, id, generation, seq, chain, status, mail, inbox, checkpoint, following, is_there, known = row
     return Standing(
-        *(run, id, generation, seq, chain, status, mail, inbox, checkpoint, following),
+        run,
+        id.decode(errors="backslashreplace"),
+        generation,
+        seq,
+        chain,
+        status.decode(errors="backslashreplace"),
+        mail,
+        inbox,
+        checkpoint,
+        following,
         next_is_there=bool(is_there),
         known=bool(known),
     )

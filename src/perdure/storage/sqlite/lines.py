@@ -21,8 +21,9 @@ from perdure.storage.lines import (
     pick,
 )
 from perdure.storage.records import Claimed, RunRow
+from perdure.storage.sqlite.claimed import claimed_rows
 from perdure.storage.sqlite.database import Database, Row, Value
-from perdure.storage.sqlite.rows import as_json, run_rows
+from perdure.storage.sqlite.rows import as_json
 
 _states = msgspec.json.Decoder(list[QueueState], strict=False)
 
@@ -76,7 +77,7 @@ def claim_limited(
         plan.owns_more(state, take("admit", [state.name], plan.owns(state, own)))
     for state in plan.lines:
         runs += _admit(db, plan, state, known, worker, now)
-    rows: list[RunRow] = run_rows(db.rows("rows_by_key", {"runs": as_json(runs)})) if runs else []
+    rows: list[RunRow] = claimed_rows(db, runs) if runs else []
     ahead: dict[str, Value] = {"queues": as_json(plan.looks_ahead_in()), "workflows": known, "worker": worker}
     next_at = plan.next_at(db.value("next_at", ahead), db.value("next_in_lines", fitting))
     return Claimed(rows, next_at, plan.waits, since)

@@ -13,6 +13,7 @@ import msgspec
 from perdure.storage.generations import following
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
+from perdure.storage.sqlite.claimed import claimed_rows
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.ledger import spare
 from perdure.storage.sqlite.lifecycle import create_run, create_runs, post, terminate_run
@@ -110,7 +111,7 @@ def claim(
     if suspected is not None and since is not None and since <= suspected and not tried:
         found = claim_suspected(db, worker, workflows, queues, states, suspected, now, limit)
         if found:
-            return Claimed(run_rows(db.rows("rows_by_key", {"runs": as_json(found)})), now, suspected=since)
+            return Claimed(claimed_rows(db, found), now, suspected=since)
     if states:
         return claim_limited(db, worker, workflows, queues, states, since, now, limit)
     fitting: dict[str, Value] = {
@@ -123,7 +124,7 @@ def claim(
     if due:
         runs = as_json([run for (run,) in due])
         db.run("claim", {"worker": worker, "now": now, "runs": runs})
-        rows = run_rows(db.rows("rows_by_key", {"runs": runs}))
+        rows = claimed_rows(db, [run for (run,) in due])
     return Claimed(rows, db.value("next_at", fitting), suspected=since)
 
 

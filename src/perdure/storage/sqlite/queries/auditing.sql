@@ -1,8 +1,8 @@
 -- Looking through everything for damage.
 
 -- name: standings
--- A page of runs, in the order of their keys.
-SELECT r.run, r.id, r.generation, r.seq, r.chain, r.status, r.mail,
+-- A page of runs, in the order of their keys. Texts as bytes: what isn't UTF-8 any more is to be told, not to be an error.
+SELECT r.run, CAST(r.id AS BLOB), r.generation, r.seq, r.chain, CAST(r.status AS BLOB), r.mail,
        (SELECT count(*) FROM inbox AS i WHERE i.run = r.run), r.checkpoint, r.next,
        EXISTS (SELECT 1 FROM runs AS n WHERE n.run = r.next AND n.id = r.id),
        r.next IS NOT NULL OR EXISTS (SELECT 1 FROM runs AS c WHERE c.id = r.id AND c.next IS NULL AND c.run = r.run)

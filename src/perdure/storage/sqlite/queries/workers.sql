@@ -139,6 +139,12 @@ WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank = -2000000000 AND 
   AND r.status <> 'blocked'
 LIMIT :limit;
 
+-- name: block_unreadable
+-- A run that was just claimed, and whose row can't be read.
+UPDATE runs
+SET owner = NULL, wake_at = NULL, status = 'blocked', reason = :reason, block_code = 'history'
+WHERE run = :run;
+
 -- name: block_stranded
 UPDATE runs
 SET wake_at = NULL, updated_at = :now, status = 'blocked', reason = :reason, block_code = 'code'
