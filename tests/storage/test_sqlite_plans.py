@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def db(tmp_path: Path) -> Iterator[Database]:
 def plan(db: Database, query: str) -> list[str]:
     text = QUERIES[query]
     # A query is planned without its values, as for a table of which nothing is known.
-    values = (None,) * text.count("?") or Nulls()
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", text)]
+    values = (None,) * max(numbered, default=text.count("?")) or Nulls()
     return [row[3] for row in db.connection.execute("EXPLAIN QUERY PLAN " + text, values)]
 
 
