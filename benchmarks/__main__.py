@@ -1,6 +1,7 @@
 """Measures everybody on the same work, in alternating rounds, and writes tables and a picture.
 
-Usage: python -m benchmarks [--quick] [--no-peers] [--store NAME] [--only NAME] [--work NAME] [--rounds N] [--out DIR]
+Usage: python -m benchmarks [--quick] [--no-peers] [--store NAME] [--only NAME] [--work NAME] [--rounds N]
+                            [--minutes N] [--out DIR]
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 
 from benchmarks import plot, report
 from benchmarks.peers import Peers
-from benchmarks.rounds import Bench, Results, run
-from benchmarks.works import CONTENDERS, OURS_INSIDE, WORKS, Contender, Sizes, Work
+from benchmarks.rounds import Bench, Planned, Results, run
+from benchmarks.works import CONTENDERS, OURS_INSIDE, WORKS, Contender
 
 ROOT = Path(__file__).parents[1]
 ENGINE_OF = {"with_dbos": "dbos", "with_absurd": "absurd", "with_restate": "restate"}
@@ -30,7 +31,10 @@ def _options() -> argparse.Namespace:
         "--only", metavar="CONTENDER", action="append", help="only these, such as dbos-sqlite"
     )
     parser.add_argument("--work", action="append", choices=[work.key for work in WORKS], help="only these")
-    parser.add_argument("--rounds", type=int, help="default: 5, or 2 if quick")
+    parser.add_argument("--rounds", type=int, help="at most; default: 5, or 2 if quick")
+    parser.add_argument(
+        "--minutes", type=float, help="for all rounds but the first; default: 60, or 15 without peers"
+    )
     parser.add_argument(
         "--folder", type=Path, default=Path.cwd(), help="where the databases are made: the disk to measure"
     )
@@ -49,14 +53,14 @@ def _contenders(options: argparse.Namespace, missing: dict[str, str]) -> list[Co
     ]
 
 
-def _plan(options: argparse.Namespace, chosen: list[Contender]) -> list[tuple[Work, Sizes, list[Contender]]]:
+def _plan(options: argparse.Namespace, chosen: list[Contender]) -> list[Planned]:
     plan = []
     for work in WORKS:
         sizes = work.quick if options.quick else work.full
-        if sizes is None or (options.work and work.key not in options.work):
+        if options.work and work.key not in options.work:
             continue
         if contenders := report.contenders_of(work, chosen):
-            plan.append((work, sizes, contenders))
+            plan.append(Planned(work, sizes, contenders))
     return plan
 
 
@@ -69,6 +73,7 @@ def main() -> None:
     chosen = _contenders(options, peers.missing)
     if not any(one.peer for one in chosen):
         print("no peer takes part: ours only", file=sys.stderr)
+    minutes = options.minutes or (60 if any(one.peer for one in chosen) else 15)
     results = Results()
     # short: the name of a Unix socket has to fit in it
     with (
@@ -77,7 +82,7 @@ def main() -> None:
     ):
         Path(folder).chmod(0o755)  # PostgreSQL's user has to enter it
         try:
-            run(bench, _plan(options, chosen), rounds, results)
+            run(bench, _plan(options, chosen), rounds, minutes * 60, results)
         except KeyboardInterrupt:
             print("interrupted: what was measured until now is written", file=sys.stderr)
     _write(options, results, rounds, peers)
@@ -85,9 +90,7 @@ def main() -> None:
 
 def _write(options: argparse.Namespace, results: Results, rounds: int, peers: Peers) -> None:
     versions = {} if options.no_peers else peers.versions()
-    text = report.markdown(
-        results, rounds=rounds, quick=options.quick, versions=versions, left_out=peers.missing
-    )
+    text = report.markdown(results, quick=options.quick, versions=versions, left_out=peers.missing)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.md").write_text(text)
     told = {"quick": options.quick, "rounds": rounds, "versions": versions, **asdict(results)}

@@ -38,12 +38,16 @@ def ratios(results: Results, work: str, ours: str, theirs: str, figure: Figure) 
     return found
 
 
-def markdown(
-    results: Results, *, rounds: int, quick: bool, versions: dict[str, str], left_out: dict[str, str]
-) -> str:
+def rounds_of(results: Results, work: str) -> str:
+    """In how many rounds a work was measured."""
+    return str(max(len(rounds) for rounds in results.figures[work].values()))
+
+
+def markdown(results: Results, *, quick: bool, versions: dict[str, str], left_out: dict[str, str]) -> str:
     parts = [f"# Benchmarks\n\n{_machine()}"]
     parts.append(
-        f"Medians of up to {rounds} rounds in which everybody takes turns, each measurement in a process of its own. "
+        "Medians of as many rounds as the tables say, in which everybody takes turns; each measurement in a process of "
+        "its own. "
         + ("**Quick sizes: to see that all works; don't quote them.** " if quick else "")
         + "Absolute figures tell of this machine and its disk; the ratios say more."
     )
@@ -61,9 +65,12 @@ def markdown(
             _table(("work", "", *_rival_heads()), beaten),
         ]
     if inside := list(_inside(results)):
-        parts += ["## Perdure alone", _table(("work", "figure", "store", "measured"), inside)]
+        parts += ["## Perdure alone", _table(("work", "figure", "store", "rounds", "measured"), inside)]
     if reached := list(_targets(results)):
-        parts += ["## Targets", _table(("work", "figure", "Perdure on", "target", "measured", ""), reached)]
+        parts += [
+            "## Targets",
+            _table(("work", "figure", "Perdure on", "target", "measured", "", "rounds"), reached),
+        ]
     if results.failures:
         failed = [
             (results.titles[work], LABELS[contender], text.replace("|", "/")[:200])
@@ -106,9 +113,14 @@ def _side_by_side(results: Results) -> str:
             values = [median(results, work.key, one.key, figure.name) for one in columns]
             if any(value is not None for value in values):
                 rows.append(
-                    (results.titles[work.key], figure.label, *(_shown(value, figure) for value in values))
+                    (
+                        results.titles[work.key],
+                        figure.label,
+                        rounds_of(results, work.key),
+                        *(_shown(value, figure) for value in values),
+                    )
                 )
-    return _table(("work", "", *(one.label for one in columns)), rows)
+    return _table(("work", "", "rounds", *(one.label for one in columns)), rows)
 
 
 def _shared(work: Work) -> bool:
@@ -123,7 +135,13 @@ def _inside(results: Results) -> Iterator[tuple[str, ...]]:
             for figure in work.figures:
                 value = median(results, work.key, contender, figure.name)
                 if value is not None:
-                    yield results.titles[work.key], figure.label, LABELS[contender], _shown(value, figure)
+                    yield (
+                        results.titles[work.key],
+                        figure.label,
+                        LABELS[contender],
+                        rounds_of(results, work.key),
+                        _shown(value, figure),
+                    )
 
 
 def _rival_heads() -> list[str]:
@@ -183,6 +201,7 @@ def _targets(results: Results) -> Iterator[tuple[str, ...]]:
             wanted,
             told,
             "reached" if reached else "**missed**",
+            rounds_of(results, work.key),
         )
 
 
@@ -192,4 +211,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def contenders_of(work: Work, chosen: Sequence[Contender]) -> list[Contender]:
-    return [one for one in chosen if one.module in work.modules]
+    return [one for one in chosen if one.module in work.modules and one.store in work.stores]

@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.peers import Peers
 from benchmarks.works import Contender, Sizes, Work
@@ -144,20 +145,54 @@ class Bench:
             return said.read()
 
 
+class Planned(NamedTuple):
+    """A work that is to be measured, how large, and who does it."""
+
+    work: Work
+    sizes: Sizes
+    contenders: list[Contender]
+
+
 def run(
-    bench: Bench, works: list[tuple[Work, Sizes, list[Contender]]], rounds: int, results: Results
+    bench: Bench,
+    works: list[Planned],
+    rounds: int,
+    seconds: float,
+    results: Results,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Fill in the results, round by round; whatever is there already when it is interrupted counts."""
+    """Fill in the results, round by round; whatever is there already when it is interrupted counts.
+
+    Everything is measured once. Further rounds begin with the works that take least, and go on as long as they fit.
+
+    Args:
+        rounds: at most so many of each work.
+        seconds: in which everything is to be done. What is begun is finished.
+    """
+    ends = clock() + seconds
+    took: dict[str, float] = {}
     for number in range(rounds):
-        for work, sizes, contenders in works:
-            if number >= work.most_rounds:
+        for planned in sorted(works, key=lambda one: took.get(one.work.key, 0.0)):
+            work = planned.work
+            expected = took.get(work.key, 0.0)
+            if number >= work.most_rounds or (number and clock() + expected > ends):
                 continue
-            title = results.titles[work.key] = work.title.format(**sizes)
-            for contender in contenders:
-                try:
-                    found: Figures | MeasurementFailed = bench.measure(work, contender, sizes)
-                except MeasurementFailed as error:
-                    found = error
-                results.add(work, contender, found)
-                told = found if isinstance(found, MeasurementFailed) else json.dumps(found)
-                print(f"round {number + 1} of {rounds}: {title}: {contender.label}: {told}", file=sys.stderr)
+            began = clock()
+            _measure_all(bench, planned, f"round {number + 1}", results)
+            took[work.key] = max(expected, clock() - began)
+
+
+def _measure_all(bench: Bench, planned: Planned, where: str, results: Results) -> None:
+    """One round of one work: everybody takes a turn."""
+    work, sizes, contenders = planned
+    title = results.titles[work.key] = work.title.format(**sizes)
+    for contender in contenders:
+        began = time.monotonic()
+        try:
+            found: Figures | MeasurementFailed = bench.measure(work, contender, sizes)
+        except MeasurementFailed as error:
+            found = error
+        results.add(work, contender, found)
+        told = found if isinstance(found, MeasurementFailed) else json.dumps(found)
+        took = time.monotonic() - began
+        print(f"{where}: {title}: {contender.label}: {told} ({took:.1f} s)", file=sys.stderr)

@@ -66,18 +66,20 @@ class Work:
     Attributes:
         title: with the sizes to be filled in.
         function: of the engines' modules; one of that name with `_before` first prepares, and may kill itself.
-        full, quick: its sizes; None leaves it out.
+        full, quick: its sizes.
         modules: who does it.
-        most_rounds: long ones aren't repeated as often as the others.
+        stores: where it is done.
+        most_rounds: the longest one isn't repeated. The others are as often as time allows (rounds.py).
     """
 
     key: str
     title: str
     function: str
     figures: tuple[Figure, ...]
-    full: Sizes | None
-    quick: Sizes | None
+    full: Sizes
+    quick: Sizes
     modules: frozenset[str]
+    stores: frozenset[Store] = frozenset({"sqlite", "postgres", "own"})
     most_rounds: int = 100
     seconds: int = 900  #: after which a measurement is given up
     prepared: bool = False
@@ -94,16 +96,15 @@ OURS = _modules("with_perdure")
 RESTATE = _modules("with_restate")
 
 
-def _many(runs: int, quick: int | None) -> Work:
+def _many(runs: int, quick: int) -> Work:
     return Work(
         f"many_{runs}",
         "{runs:,} runs x {steps} steps",
         "many",
         STEPS,
         {"runs": runs, "steps": 10},
-        {"runs": quick, "steps": 10} if quick else None,
+        {"runs": quick, "steps": 10},
         ALL,
-        most_rounds=3 if runs > 1000 else 100,
     )
 
 
@@ -116,41 +117,43 @@ def _payloads(label: str, size: int, steps: int, quick: int) -> Work:
         {"bytes": size, "steps": steps},
         {"bytes": size, "steps": quick},
         ALL,
-        most_rounds=3,
     )
 
 
-def _growing(steps: int, quick: int | None, places: tuple[int, ...], modules: frozenset[str]) -> Work:
+def _growing(steps: int, quick: int, places: tuple[int, ...], modules: frozenset[str]) -> Work:
     return Work(
         f"growing_{steps}",
         "a history of {steps:,} steps",
         "growing",
         tuple(Figure(f"at_{place}_us", f"us at step {place:,}", "lower") for place in places),
         {"steps": steps},
-        {"steps": quick} if quick else None,
+        {"steps": quick},
         modules,
-        most_rounds=3,
         seconds=1800,
     )
 
 
-def _recovery(steps: int, quick: int | None, modules: frozenset[str]) -> Work:
+def _recovery(steps: int, quick: int, modules: frozenset[str]) -> Work:
     return Work(
         f"recovery_{steps}",
         "recovery of a run with {steps:,} steps",
         "recovery",
         SECONDS,
         {"steps": steps},
-        {"steps": quick} if quick else None,
+        {"steps": quick},
         modules,
-        most_rounds=3,
         prepared=True,
         unprepared=RESTATE,
         seconds=1800,
     )
 
 
-def _sleepers(runs: int, quick: int | None, modules: frozenset[str]) -> Work:
+def _sleepers(
+    runs: int,
+    quick: int,
+    modules: frozenset[str],
+    stores: frozenset[Store] = frozenset({"sqlite", "postgres", "own"}),
+) -> Work:
     return Work(
         f"sleepers_{runs}",
         "{runs:,} sleeping runs",
@@ -161,9 +164,10 @@ def _sleepers(runs: int, quick: int | None, modules: frozenset[str]) -> Work:
             Figure("disk_bytes_per_run", "disk bytes/run", "lower"),
         ),
         {"runs": runs},
-        {"runs": quick} if quick else None,
+        {"runs": quick},
         modules,
-        most_rounds=1,
+        stores,
+        most_rounds=1 if runs > 100_000 else 100,
         prepared=True,
         unprepared=RESTATE,
         seconds=3600,
@@ -175,8 +179,8 @@ WORKS = (
         "sequential", "{steps:,} sequential steps", "sequential", STEPS, {"steps": 2000}, {"steps": 300}, ALL
     ),
     _many(300, 100),
-    _many(1000, None),
-    _many(5000, None),
+    _many(1000, 200),
+    _many(5000, 400),
     Work("latency", "start to result, one step", "latency", SPREAD, {"times": 300}, {"times": 50}, ENGINES),
     Work("message", "message and answer", "message", SPREAD, {"times": 300}, {"times": 50}, ENGINES),
     Work(
@@ -187,7 +191,6 @@ WORKS = (
         {"timers": 1000, "lead": 30},
         {"timers": 200, "lead": 12},
         ENGINES,
-        most_rounds=3,
     ),
     Work(
         "timers_10000",
@@ -195,12 +198,11 @@ WORKS = (
         "timers",
         SPREAD,
         {"timers": 10_000, "lead": 15},
-        None,
+        {"timers": 1_000, "lead": 6},
         OURS | RESTATE,
-        most_rounds=3,
     ),
     _recovery(10_000, 1_000, ENGINES),
-    _recovery(100_000, None, OURS),
+    _recovery(100_000, 5_000, OURS),
     Work(
         "restart",
         "restart with {runs:,} interrupted runs",
@@ -209,7 +211,6 @@ WORKS = (
         {"runs": 1000, "steps": 3},
         {"runs": 100, "steps": 3},
         ENGINES,
-        most_rounds=3,
         prepared=True,
         unprepared=RESTATE,
     ),
@@ -219,13 +220,13 @@ WORKS = (
         "restart",
         SECONDS,
         {"runs": 10_000, "steps": 3},
-        None,
+        {"runs": 300, "steps": 3},
         OURS,
-        most_rounds=3,
         prepared=True,
     ),
     _sleepers(5_000, 500, ENGINES),
-    _sleepers(1_000_000, None, OURS),
+    _sleepers(100_000, 1_000, OURS),
+    _sleepers(1_000_000, 2_000, OURS, frozenset({"sqlite"})),
     Work(
         "mapped",
         "a map over {items:,} items",
@@ -234,7 +235,6 @@ WORKS = (
         {"items": 5_000},
         {"items": 500},
         ENGINES - _modules("with_absurd"),
-        most_rounds=3,
     ),
     Work(
         "mapped_100000",
@@ -242,15 +242,14 @@ WORKS = (
         "mapped",
         (Figure("items_per_s", "items/s", "higher"),),
         {"items": 100_000},
-        None,
+        {"items": 2_000},
         OURS,
-        most_rounds=3,
     ),
     _payloads("1 kB", 1_000, 500, 100),
     _payloads("100 kB", 100_000, 200, 20),
     _payloads("1 MB", 1_000_000, 50, 5),
     _growing(5_000, 1_000, (100, 1_000), ENGINES),
-    _growing(100_000, None, (100, 10_000, 100_000), OURS),
+    _growing(100_000, 2_000, (100, 10_000, 100_000), OURS),
     Work(
         "replay",
         "replay",
@@ -264,11 +263,10 @@ WORKS = (
         "memory",
         "a suspended run in memory",
         "memory",
-        (Figure("bytes_per_run", "bytes", "lower"),),
+        (Figure("bytes_per_run", "bytes", "lower"), Figure("receiving", "bytes, receiving", "lower")),
         {"runs": 8_000},
         {"runs": 2_000},
         _modules("perdure_inside"),
-        most_rounds=3,
     ),
     Work(
         "overhead",
@@ -315,7 +313,6 @@ WORKS = (
         {"runs": 3_000},
         {"runs": 300},
         _modules("perdure_fleet"),
-        most_rounds=3,
     ),
     Work(
         "remote_message",

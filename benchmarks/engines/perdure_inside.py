@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -22,6 +23,11 @@ from perdure.storage.sqlite.store import SqliteStore
 @perdure.workflow
 async def sleep_long() -> None:
     await asyncio.sleep(86_400)
+
+
+@perdure.workflow
+async def receive() -> None:
+    await perdure.receive("anything", int)
 
 
 def replay(folder: str, sizes: Sizes) -> Figures:
@@ -70,20 +76,26 @@ def _unexpected(*args: object, **kwargs: object) -> BaseException:
 
 
 def memory(folder: str, sizes: Sizes) -> Figures:
-    """Bytes of one run that is suspended in memory."""
+    """Bytes of one run that is suspended in memory: of one that sleeps, and of one that waits for a message."""
     runs = sizes["runs"]
 
-    async def work() -> float:
-        async with perdure.Engine(url_of(folder), evict_after=3600) as engine:
-            await engine.start_many([sleep_long() for _ in range(100)])
-            await asyncio.sleep(0.5)
-            before = resident_bytes()
-            for _ in range(0, runs, 500):  # in portions, so that starting them doesn't count as keeping them
-                await engine.start_many([sleep_long() for _ in range(500)])
-            await asyncio.sleep(1.0)
-            return (resident_bytes() - before) / runs
+    async def work() -> Figures:
+        async with perdure.Engine(url_of(folder), evict_after=3600, max_resident=10 * runs) as engine:
 
-    return {"bytes_per_run": asyncio.run(work())}
+            async def begin(number: int, make: Callable[[], perdure.Call[None]]) -> None:
+                for _ in range(0, number, 500):  # in portions: starting them doesn't count as keeping them
+                    await engine.start_many([make() for _ in range(500)])
+                await asyncio.sleep(1.0)
+
+            async def growth(make: Callable[[], perdure.Call[None]]) -> float:
+                await begin(runs // 4, make)  # what there is only once is there then
+                before = resident_bytes()
+                await begin(runs, make)
+                return (resident_bytes() - before) / runs
+
+            return {"bytes_per_run": await growth(sleep_long), "receiving": await growth(receive)}
+
+    return asyncio.run(work())
 
 
 def overhead(folder: str, sizes: Sizes) -> Figures:

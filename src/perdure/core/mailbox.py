@@ -100,43 +100,37 @@ class Mailbox:
     def receive(
         self, name: str, decode: Callable[[bytes], Any], timeout: float | None
     ) -> Generator[Any, Any, Any]:
-        """What `await receive(...)` runs."""
-        line = self._line(name)
+        """What `await receive(...)` runs. All in one generator: an agent that waits for a message is the run that is
+        most often in memory, and each generator is 300 bytes."""
+        run, line = self._run, self._line(name)
         value = _NOTHING if line.receivers else self._take(name, line, decode)
         if value is _NOTHING:
-            value = yield from self._wait(line, name, decode, timeout)
+            loop = run.loop
+            op_id = loop.scope().numbered("receive")
+            operation = AwaitMessage(op_id, loop.now, name, loop.create_future(), timeout)
+            run.open_wait(operation)
+            timer = None if timeout is None else loop.call_later(timeout, _on_timeout, operation)
+            line.receivers.append(operation)
+            line.wake()
+            try:
+                while value is _NOTHING:
+                    yield from operation.future
+                    value = self._take(name, line, decode)
+                    if value is _NOTHING:
+                        operation.future = loop.create_future()
+                        if operation.expired:
+                            _on_timeout(operation)
+                run.end_wait(operation)
+            finally:
+                line.receivers.remove(operation)
+                if timer is not None:
+                    timer.cancel()
+                if not run.inert:
+                    run.give_up(operation)
+                    line.wake()
         if not line.receivers and not line.messages:
             self._lines.pop(name, None)
         return value
-
-    def _wait(
-        self, line: _Line, name: str, decode: Callable[[bytes], Any], timeout: float | None
-    ) -> Generator[Any, Any, Any]:
-        run, loop = self._run, self._run.loop
-        operation = AwaitMessage(
-            loop.scope().numbered("receive"), loop.now, name, loop.create_future(), timeout
-        )
-        run.open_wait(operation)
-        timer = None if timeout is None else loop.call_later(timeout, _on_timeout, operation)
-        line.receivers.append(operation)
-        line.wake()
-        try:
-            while True:
-                yield from operation.future
-                value = self._take(name, line, decode)
-                if value is not _NOTHING:
-                    run.end_wait(operation)
-                    return value
-                operation.future = loop.create_future()
-                if operation.expired:
-                    _on_timeout(operation)
-        finally:
-            line.receivers.remove(operation)
-            if timer is not None:
-                timer.cancel()
-            if not run.inert:
-                run.give_up(operation)
-                line.wake()
 
     def unread(self) -> list[tuple[int, MessageReceived]]:
         """The messages that no code has received, with their numbers, in the order of their arrival."""
