@@ -33,7 +33,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", action="append", choices=[work.key for work in WORKS], help="only these")
     parser.add_argument("--rounds", type=int, help="at most; default: 5, or 2 if quick")
     parser.add_argument(
-        "--minutes", type=float, help="for all rounds but the first; default: 60, or 15 without peers"
+        "--minutes",
+        type=float,
+        help="for all rounds but the first; default: 60, 15 without peers, 5 if quick",
     )
     parser.add_argument(
         "--folder", type=Path, default=Path.cwd(), help="where the databases are made: the disk to measure"
@@ -73,7 +75,7 @@ def main() -> None:
     chosen = _contenders(options, peers.missing)
     if not any(one.peer for one in chosen):
         print("no peer takes part: ours only", file=sys.stderr)
-    minutes = options.minutes or (60 if any(one.peer for one in chosen) else 15)
+    minutes = options.minutes or (5 if options.quick else 60 if any(one.peer for one in chosen) else 15)
     results = Results()
     # short: the name of a Unix socket has to fit in it
     with (

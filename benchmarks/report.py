@@ -66,7 +66,7 @@ def markdown(results: Results, *, quick: bool, versions: dict[str, str], left_ou
         ]
     if inside := list(_inside(results)):
         parts += ["## Perdure alone", _table(("work", "figure", "store", "rounds", "measured"), inside)]
-    if reached := list(_targets(results)):
+    if not quick and (reached := list(_targets(results))):
         parts += [
             "## Targets",
             _table(("work", "figure", "Perdure on", "target", "measured", "", "rounds"), reached),
