@@ -32,6 +32,9 @@ _WEAK = frozenset({weakref.__file__, inspect.getfile(weakref.WeakSet)})
 
 _NEVER = float("inf")
 
+#: So often in a row the watchdog must have seen a turn: if the whole process was stopped, that isn't the code's fault.
+LOOKS = 5
+
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
 _set_async_exc.restype = ctypes.c_int
@@ -101,8 +104,9 @@ class Turns:
 
     def _watch(self, limit: float) -> None:
         pause = limit / 10
+        sightings = Sightings()
         while not self._stop.wait(pause):
-            if not self._too_long(limit):
+            if not sightings.often(self._since) or not self._too_long(limit):
                 continue
             with self._lock:
                 loop = self._loop
@@ -115,6 +119,19 @@ class Turns:
                 loop.interrupted = True
                 self._fired = True
                 _set_async_exc(self._thread, ctypes.py_object(TurnInterrupt))
+
+
+class Sightings:
+    """How often in a row the same turn was seen. It is known by when it began."""
+
+    def __init__(self) -> None:
+        self._turn = _NEVER
+        self._times = 0
+
+    def often(self, turn: float) -> bool:
+        self._times = self._times + 1 if turn == self._turn else 1
+        self._turn = turn
+        return self._times >= LOOKS
 
 
 def _in_callback(thread: int) -> bool:
