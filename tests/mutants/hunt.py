@@ -120,24 +120,26 @@ class Hunt:
         print(f"without a bug: {what}: {_told(outcome)}", flush=True)
         return outcome.verdict == "passed"
 
-    def judge(self, mutant: Mutant, catchers: list[Net]) -> Outcome:
-        """What the tests say of a mutant."""
+    def judge(self, mutant: Mutant) -> Outcome:
+        """What the tests that are to catch a mutant say of it."""
+        return self._tried(mutant.name, mutant, list(mutant.tests))
+
+    def cast(self, net: Net, mutant: Mutant) -> Outcome:
+        """What other tests say of a mutant."""
+        return self._tried(f"{mutant.name} / {net.name}", mutant, list(net.tests))
+
+    def _tried(self, what: str, mutant: Mutant, tests: list[str]) -> Outcome:
+        outcome = self._results.get(what, mutant.changes, tests)
+        if outcome is not None:
+            return outcome
         lane = self._free.get()
         try:
             with Applied(mutant, lane, next(self._moments)):
-                outcome = self._tried(lane, mutant.name, mutant, list(mutant.tests))
-                for net in catchers:
-                    self._tried(lane, f"{mutant.name} / {net.name}", mutant, list(net.tests))
+                outcome = try_tests(lane, tests)
         finally:
             self._free.put(lane)
-        return outcome
-
-    def _tried(self, lane: Path, what: str, mutant: Mutant, tests: list[str]) -> Outcome:
-        outcome = self._results.get(what, mutant.changes, tests)
-        if outcome is None:
-            outcome = try_tests(lane, tests)
-            if outcome.sure:
-                self._results.put(outcome, what, mutant.changes, tests)
+        if outcome.sure:
+            self._results.put(outcome, what, mutant.changes, tests)
         return outcome
 
 
@@ -177,25 +179,28 @@ def main(arguments: list[str]) -> int:
     except StaleMutationError as error:
         print(error)
         return 2
-    cast = [] if options.no_nets else nets()
     results = Results(again=options.again)
     with tempfile.TemporaryDirectory(prefix="perdure-mutants-") as folder:
         lanes = [copy_tree(Path(folder) / f"lane{number}") for number in range(options.lanes)]
         hunt = Hunt(results, lanes)
-        if not _all_pass(hunt, chosen, cast):
+        if not _all_pass(hunt, chosen):
             print("These tests fail without any bug, so they can't tell of one. Mend them first.")
             return 2
-        caught = _hunted(hunt, chosen, cast)
-    _write_document(results, every)
+        caught = _hunted(hunt, chosen)
+        try:
+            if not options.no_nets:
+                _cast_nets(hunt, chosen)
+        finally:
+            _write_document(results, every)
     print(f"{caught} of {len(chosen)} caught, {len(chosen) - caught} survived")
     return 0 if caught == len(chosen) else 1
 
 
-def _all_pass(hunt: Hunt, chosen: list[Mutant], cast: list[Net]) -> bool:
+def _all_pass(hunt: Hunt, chosen: list[Mutant]) -> bool:
     parts = [part for tests in united(chosen) for part in _parts(tests, hunt.lanes)]
-    work = [(f"tests of mutants, {number} of {len(parts)}", part) for number, part in enumerate(parts, 1)]
-    work += [(net.name, list(net.tests)) for net in cast]
-    return all(list(_side_by_side(hunt, [functools.partial(hunt.passes_without, *item) for item in work])))
+    names = [f"tests of mutants, {number} of {len(parts)}" for number in range(1, len(parts) + 1)]
+    work = [functools.partial(hunt.passes_without, *item) for item in zip(names, parts, strict=True)]
+    return all(list(_side_by_side(hunt, work)))
 
 
 def _parts(arguments: list[str], number: int) -> list[list[str]]:
@@ -204,15 +209,29 @@ def _parts(arguments: list[str], number: int) -> list[list[str]]:
     return [[*part, *given] for part in (tests[start::number] for start in range(number)) if part]
 
 
-def _hunted(hunt: Hunt, chosen: list[Mutant], cast: list[Net]) -> int:
+def _hunted(hunt: Hunt, chosen: list[Mutant]) -> int:
     """How many were caught."""
 
     def judge(mutant: Mutant) -> bool:
-        outcome = hunt.judge(mutant, [net for net in cast if net.name in mutant.nets])
+        outcome = hunt.judge(mutant)
         print(f"{'caught' if outcome.caught else 'SURVIVED':9}{mutant.name}: {_told(outcome)}", flush=True)
         return outcome.caught
 
     return sum(_side_by_side(hunt, [functools.partial(judge, mutant) for mutant in chosen]))
+
+
+def _cast_nets(hunt: Hunt, chosen: list[Mutant]) -> None:
+    """Find out what else catches them."""
+    for net in nets():
+        within = [mutant for mutant in chosen if net.name in mutant.nets]
+        if within and hunt.passes_without(net.name, list(net.tests)):
+            work = [functools.partial(_caught_by, hunt, net, mutant) for mutant in within]
+            found = sum(_side_by_side(hunt, work))
+            print(f"{net.name}: {found} of {len(within)} caught", flush=True)
+
+
+def _caught_by(hunt: Hunt, net: Net, mutant: Mutant) -> bool:
+    return hunt.cast(net, mutant).caught
 
 
 def _side_by_side(hunt: Hunt, work: Sequence[Callable[[], bool]]) -> Iterator[bool]:
@@ -229,7 +248,7 @@ def _side_by_side(hunt: Hunt, work: Sequence[Callable[[], bool]]) -> Iterator[bo
 
 
 def _write_document(results: Results, every: list[Mutant]) -> None:
-    """When all are judged, nets included."""
+    """When all are judged; of nets it tells which of them haven't been tried."""
     judged = {mutant.name: results.get(mutant.name, mutant.changes, list(mutant.tests)) for mutant in every}
     by_nets = {
         (mutant.name, net.name): results.get(f"{mutant.name} / {net.name}", mutant.changes, list(net.tests))
@@ -237,10 +256,10 @@ def _write_document(results: Results, every: list[Mutant]) -> None:
         for net in nets()
         if net.name in mutant.nets
     }
-    if all(judged.values()) and all(by_nets.values()):
+    if all(judged.values()):
         _DOCUMENT.write_text(document(every, nets(), judged, by_nets), encoding="utf-8")
     else:
-        print("docs/mutants.md is as it was: not every mutant is judged by every net")
+        print("docs/mutants.md is as it was: not every mutant is judged")
 
 
 if __name__ == "__main__":

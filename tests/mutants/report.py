@@ -69,6 +69,9 @@ def _catchers(
         outcome = by_nets.get((mutant.name, net.name))
         if outcome is not None and outcome.caught:
             yield net.name
+    untried = [name for (of, name), outcome in by_nets.items() if of == mutant.name and outcome is None]
+    if untried:
+        yield f"(not tried: {', '.join(untried)})"
 
 
 def _row(mutant: Mutant, outcome: Outcome | None, others: list[str]) -> str:

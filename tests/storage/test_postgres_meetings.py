@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from helpers.postgres import lent_database
 from perdure.errors import StoreError
 from perdure.storage.postgres import PostgresStore, attempts, verbs
+from perdure.storage.protocol import Store
 from perdure.storage.records import Appended
 from perdure.testing.conformance.bench import LEASE, NOW, QUEUE, WORKFLOW, Bench
 
@@ -140,3 +142,26 @@ STUCK = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%perdure.events%'
 """
+
+
+def test_of_many_who_claim_at_once_each_gets_others(url: str) -> None:
+    """What one looks at may be claimed by another before it can lock it, and be unlocked again by then."""
+
+    async def test(bench: Bench) -> None:
+        stores = [bench.store, await bench.another(), await bench.another()]
+        workers = [(await bench.worker(), stores[number % 3]) for number in range(12)]
+        claimed = Counter[str]()
+
+        async def claims(worker: int, store: Store) -> None:
+            while rows := (
+                await store.claim(worker, workflows=[WORKFLOW], queues=[QUEUE], now=NOW, limit=3)
+            ).rows:
+                claimed.update(row.id for row in rows)
+
+        for turn in range(1, 5):
+            await bench.store.create([bench.new(f"{turn}-{number}") for number in range(400)])
+            while claimed.total() < turn * 400:
+                await asyncio.gather(*(claims(*worker) for worker in workers))
+            assert set(claimed.values()) == {1}
+
+    on_server(test, url)
