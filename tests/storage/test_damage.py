@@ -306,7 +306,7 @@ def test_a_check_beside_writers_finds_nothing(url: str) -> None:
         try:
             for _ in range(5):
                 check = Check(auditor)
-                found = await asyncio.to_thread(lambda check=check: list(check.everything(files=False)))
+                found = await asyncio.to_thread(_looked, check)
                 assert found == []
                 looks += check.counts.runs
         finally:
@@ -319,6 +319,10 @@ def test_a_check_beside_writers_finds_nothing(url: str) -> None:
     looks, written = asyncio.run(work())
     assert looks == 5 * RUNS
     assert written > 0
+
+
+def _looked(check: Check) -> list[Finding]:
+    return list(check.everything(files=False))
 
 
 def _moved_on(row: RunRow, seq: int, chain: int) -> RunRow:

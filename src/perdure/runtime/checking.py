@@ -155,20 +155,17 @@ class Check:
         for _ in range(_LOOKS):
             events, size, found = self._look(standing)
             if not found or before == (standing, found):
-                break
+                self.counts.events += events
+                self.counts.bytes += size
+                self.counts.damaged += bool(found)
+                return found
             before = standing, found
             again = self._auditor.standing(standing.run)
             if again is None:  # it was moved away meanwhile
-                found = []
-                break
+                return []
             standing = again
-        else:
-            self.counts.changing += 1
-            found = []
-        self.counts.events += events
-        self.counts.bytes += size
-        self.counts.damaged += bool(found)
-        return found
+        self.counts.changing += 1
+        return []
 
     def _look(self, standing: Standing) -> tuple[int, int, list[Finding]]:
         """How many events and bytes a history has, and what is wrong with it and its run's row."""

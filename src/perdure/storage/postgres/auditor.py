@@ -5,7 +5,7 @@ Its connection is set to read only. It takes any replica as well as the primary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,7 +85,7 @@ class PostgresAuditor:
             return self._connection.execute(QUERIES[query].encode(), bindings, binary=True).fetchall()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None, None, None]:
         try:
             yield
         except psycopg.Error as error:

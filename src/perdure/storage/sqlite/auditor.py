@@ -7,7 +7,7 @@ longer than a page takes, so that the log can be emptied meanwhile.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,17 +86,22 @@ class SqliteAuditor:
                     "AND NOT EXISTS (SELECT 1 FROM runs AS r WHERE r.run = "
                     f"{table}.run) GROUP BY run LIMIT 100"
                 )
-                rows: Any = self._db.connection.execute(query, given)
+                rows = self._execute(query, given)
                 found += [Stray(table, run, number) for run, number in rows]
         return found
 
     def complaints(self) -> Sequence[str]:
         with self._explained():
-            rows: Any = self._db.connection.execute(f"PRAGMA integrity_check({_COMPLAINTS})")
+            rows = self._execute(f"PRAGMA integrity_check({_COMPLAINTS})")
             return [text for (text,) in rows if text != "ok"]
 
+    def _execute(self, statement: str, bindings: Sequence[int] = ()) -> list[Row]:
+        connection: Any = self._db.connection  # apsw's stubs name a class that Python 3.11 lacks
+        rows: list[Row] = connection.execute(statement, bindings).fetchall()
+        return rows
+
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None, None, None]:
         try:
             yield
         except apsw.Error as error:

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from perdure.storage.chain import links
+from perdure.storage.chain import Damage, DamageKind, first_link, links
 from perdure.storage.records import Appended, BlockCode, Stale
 from perdure.testing.conformance.bench import LEASE, NOW, Bench, Check
 
@@ -256,6 +256,37 @@ async def load_answers_in_order(bench: Bench) -> None:
     assert list(second.mail) == []
 
 
+async def the_chain_goes_on_with_each_append(bench: Bench) -> None:
+    """From the run's origin over its first event to the newest one; a change of state leaves it."""
+    row = await bench.make("r", owner=await bench.worker())
+    assert row.chain == first_link("r", 1, b"first")
+    chained = links(row.chain, [b"2", b"3", b"4"])
+    row = await bench.put(row, b"2")
+    assert row.chain == chained[0]
+    row = await bench.put(row, b"3", b"4")
+    assert row.chain == chained[-1]
+    row = await bench.put(row, status="waiting", release=True)
+    assert row.chain == chained[-1]
+    (history,) = await bench.store.load([row.run])
+    assert history.damage is None
+
+
+async def a_run_with_other_links_is_damaged(bench: Bench) -> None:
+    """What was recorded under links that don't fit is refused where it would be acted by, and nothing else is."""
+    worker = await bench.worker()
+    bad, good = await bench.make("bad", owner=worker), await bench.make("good", owner=worker)
+    await bench.put(bad, b"2", links=[1])
+    good = await bench.put(good, b"2")
+    first, second = await bench.store.load([bad.run, good.run])
+    assert second.damage is None
+    assert first.damage is not None
+    assert (first.damage.kind, first.damage.seq) == (DamageKind.CONTENT, 2)
+    told, newest = await bench.store.last_event([bad.run, good.run])
+    assert isinstance(told, Damage)
+    assert newest == b"2"
+    bench.sound = False
+
+
 CHECKS: tuple[Check, ...] = (
     events_follow_on,
     bytes_come_back_as_they_were,
@@ -276,4 +307,6 @@ CHECKS: tuple[Check, ...] = (
     release_gives_the_run_up,
     recording_something_clears_recoveries,
     load_answers_in_order,
+    the_chain_goes_on_with_each_append,
+    a_run_with_other_links_is_damaged,
 )

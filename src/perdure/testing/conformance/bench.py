@@ -27,6 +27,7 @@ class Bench:
         self._factory = factory
         self._stores: list[Store] = []
         self._attempts = itertools.count(1 << 62)
+        self.sound = True  # whether all histories are to be what was recorded, in the end
 
     async def open(self) -> None:
         self.store = await self.another()
@@ -113,6 +114,8 @@ class Bench:
 
     async def prove(self) -> None:
         """Whatever has written to the histories of this database, they are what was recorded."""
+        if not self.sound:
+            return
         store = await self.another()
         ids = [stamp.id for stamp in await store.moving.stamps()]
         for package in await store.moving.read(ids):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure.codec.events import encode_event
 from perdure.core.events import CancelRequested
-from perdure.storage.records import Delivery, MailKind, ParentPolicy
+from perdure.storage.records import BlockCode, Delivery, MailKind, ParentPolicy
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
 PAUSED, RESUMED = b"paused", b"resumed"
@@ -98,6 +98,20 @@ async def a_cancellation_lets_a_run_go_on(bench: Bench) -> None:
         assert await resume(bench, id) is Delivery.REPEATED
 
 
+async def a_run_with_a_damaged_history_is_due_when_it_is_resumed(bench: Bench) -> None:
+    """It is blocked for a person, who may have mended it; other blocked runs stay where they are."""
+    worker = await bench.worker()
+    for id, code in (("damaged", BlockCode.HISTORY), ("poisonous", BlockCode.POISON)):
+        row = await bench.make(id, owner=worker)
+        await bench.put(row, status="blocked", reason="why", block_code=code, release=True)
+    assert await resume(bench, "damaged") is Delivery.DELIVERED
+    assert await resume(bench, "poisonous") is Delivery.REPEATED
+    damaged, other = await bench.row("damaged"), await bench.row("poisonous")
+    assert (damaged.status, damaged.wake_at, other.wake_at) == ("blocked", NOW + 1, None)
+    (claimed,) = await bench.claim(worker, now=NOW + 1)
+    assert (claimed.id, claimed.status, claimed.block_code) == ("damaged", "running", None)
+
+
 CHECKS: tuple[Check, ...] = (
     a_run_that_nobody_drives_is_paused_at_once,
     a_resumed_run_is_due,
@@ -105,4 +119,5 @@ CHECKS: tuple[Check, ...] = (
     a_driven_run_is_held_by_its_driver,
     a_resumption_isnt_lost_while_the_driver_gives_up,
     a_cancellation_lets_a_run_go_on,
+    a_run_with_a_damaged_history_is_due_when_it_is_resumed,
 )
