@@ -12,11 +12,12 @@ by their shape (`error.response.status_code`, `error.status`), since no client l
 from __future__ import annotations
 
 import dataclasses
-import email.utils
 import math
-from datetime import UTC, timedelta
-from typing import Any, Literal
+from datetime import timedelta
+from typing import Literal
 
+from perdure.core.answers import http_status, retry_after
+from perdure.core.refusals import Refusal, Why, refusal
 from perdure.errors import (
     ConfigurationError,
     NotSerializableError,
@@ -31,9 +32,6 @@ from perdure.errors import (
 
 #: HTTP statuses worth another try: request timeout, too early, too many requests (RFC 9110, 8470, 6585).
 TRANSIENT_HTTP = frozenset({408, 425, 429})
-
-#: HTTP statuses of a server that turns requests away because of their rate, or because it has too many.
-RATE_HTTP = frozenset({429, 529})
 
 #: OSErrors that describe a mistake and not a moment; they don't go away by waiting.
 LASTING_OS_ERRORS = (
@@ -145,6 +143,7 @@ class _TransientInDatabases(Retry):
 
 #: How long to hold back if the other side doesn't say.
 WHEN_TURNED_AWAY = Retry(initial=2.0, max_interval=300.0)
+WHEN_OUT_OF_CREDIT = Retry(initial=60.0, max_interval=3600.0)
 
 DEFAULT_RETRY: Retry = _TransientOnly()
 TRANSACTION_RETRY: Retry = _TransientInDatabases()
@@ -183,65 +182,31 @@ def is_transient_in_databases(error: BaseException) -> bool:
     )
 
 
-def is_turned_away(error: BaseException) -> bool:
-    """Whether the other side has turned it away because of its rate, so that nothing has happened.
+def turned_away(error: BaseException, now: float) -> Refusal | None:
+    """How the other side has turned it away, if it has: then nothing has happened.
 
-    >>> is_turned_away(RateLimited()), is_turned_away(TimeoutError())
-    (True, False)
+    Args:
+        now: wall-clock seconds.
+
+    >>> turned_away(RateLimited(after=3), 0.0).after, turned_away(TimeoutError(), 0.0)
+    (3.0, None)
     """
-    return isinstance(error, RateLimited) or http_status(error) in RATE_HTTP
+    if isinstance(error, RateLimited):
+        return Refusal(Why.RATE, after=error.after)
+    return refusal(error, now)
 
 
-def open_again_at(error: BaseException, refusals: int, now: float, chance: float) -> float:
+def open_again_at(refused: Refusal, refusals: int, now: float, chance: float) -> float:
     """When the other side may take more, wall-clock seconds: as it says, or longer each time.
 
     Args:
         refusals: how often in a row it has turned this away.
         chance: a random number in [0, 1).
     """
-    said = getattr(error, "after", None) if isinstance(error, Retryable) else retry_after(error, now)
-    return now + (WHEN_TURNED_AWAY.delay(refusals, chance) if said is None else said)
-
-
-def http_status(error: BaseException) -> int | None:
-    """The HTTP status an error carries, if it looks like an HTTP client's."""
-    response = getattr(error, "response", None)
-    for holder, name in (
-        (response, "status_code"),
-        (error, "status_code"),
-        (response, "status"),
-        (error, "status"),
-    ):
-        status = getattr(holder, name, None)
-        if isinstance(status, int) and 100 <= status < 600:
-            return status
-    return None
-
-
-def retry_after(error: BaseException, now: float) -> float | None:
-    """Seconds that the server asked to wait (RFC 9110, 10.2.3), None if it didn't say.
-
-    Args:
-        now: wall-clock seconds, for the form of the header that is a date.
-    """
-    headers: Any = getattr(getattr(error, "response", None), "headers", None) or getattr(
-        error, "headers", None
-    )
-    look_up: Any = getattr(headers, "get", None)
-    if not callable(look_up):
-        return None
-    value: Any = look_up("retry-after") or look_up("Retry-After")
-    if not isinstance(value, str | int | float):
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            moment = email.utils.parsedate_to_datetime(str(value))
-        except (ValueError, TypeError):
-            return None
-        seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
-    return max(0.0, seconds) if seconds == seconds and seconds < 1e9 else None
+    if refused.after:  # 0 would ask again and again, as fast as it can
+        return now + refused.after
+    policy = WHEN_OUT_OF_CREDIT if refused.why is Why.QUOTA else WHEN_TURNED_AWAY
+    return now + policy.delay(refusals, chance)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

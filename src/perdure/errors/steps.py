@@ -88,8 +88,9 @@ class Retryable(PerdureError):
 class RateLimited(Retryable):
     """Raise in a step when the other side takes no more for now. All workers then hold back what has this limit.
 
-    HTTP errors with the status 429 or 529 are taken for it without that. In a step with a rate limit it doesn't count
-    as an attempt: the step waits, and is tried again however often that happens.
+    HTTP errors with the status 429 or 529 are taken for it without that, as are the errors by which the clients of
+    OpenAI, Anthropic and Google tell of limits and caps. In a step with a rate limit it doesn't count as an attempt:
+    the step waits, and is tried again however often that happens.
 
     Args:
         message: what the other side said.

@@ -99,7 +99,13 @@ class TooLate(Exception):
 
 
 class Pass(Protocol):
-    """A permission of rate limits to begin."""
+    """A permission of rate limits to begin.
+
+    Attributes:
+        limits: those that gave it.
+    """
+
+    limits: tuple[Any, ...]
 
     def void(self, now: float) -> bool:
         """Whether it holds no longer; from any thread."""

@@ -12,10 +12,11 @@ from perdure.core import events as ev
 from perdure.core.commands import RunStep
 from perdure.core.limiting import NAP
 from perdure.core.rates import MICRO
-from perdure.core.retry import is_turned_away, open_again_at
+from perdure.core.retry import open_again_at, turned_away
 from perdure.errors import RateLimited
 from perdure.runtime.attempt import Attempt, Recorder
 from perdure.runtime.gate import Gate
+from perdure.runtime.limits import Limited, RateLimit
 from perdure.storage.chance import chance
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Doorway:
     _concurrency: int
     _clock: Callable[[], float]
     _loop: asyncio.AbstractEventLoop
+    _providers: dict[str, str]  # by a step's name: what stands for the provider that has turned it away
 
     if TYPE_CHECKING:
 
@@ -75,16 +77,17 @@ class Doorway:
 
     def _ask_again(self, attempt: Attempt) -> None:
         """It came too late to begin: its place is free, and it is before the gate."""
+        assert attempt.permission is not None
         if attempt.operation.call.definition.once and not attempt.dropped:
             self._over(attempt)  # the log says that it began: it has to say, too, that it didn't
             now = self._clock()
-            limit = _options(attempt).limits[0].limit.name
+            limit = attempt.permission.names()[0]
             attempt.run.record(ev.StepDelayed(now, attempt.operation.id, now, limit))
             return
         self.executing.discard(attempt)
         attempt.future = None
         if not attempt.dropped and not self._closed:
-            self.gate.ask_again(attempt, _options(attempt).limits)
+            self.gate.ask_again(attempt, attempt.permission.limits)
         self._begin_next()
 
     # -- what the other side says ---------------------------------------------------------------------
@@ -94,29 +97,49 @@ class Doorway:
 
         Returns:
             What to record instead of a failed attempt. None if it is a failure like any other: it is something
-            else, the step has no rate limit, its policy names this error as one never to try again, or its deadline
-            would be over.
+            else, the step has no rate limit and it isn't a known provider who says so, its policy names this error as
+            one never to try again, or its deadline would be over.
         """
-        if not is_turned_away(error):
+        now = self._clock()
+        refused = turned_away(error, now)
+        if refused is None:
             return None
         operation, options = attempt.operation, _options(attempt)
         limit: str | None = getattr(error, "limit", None) if isinstance(error, RateLimited) else None
-        if limit is None and options.limits:
-            limit = options.limits[0].limit.name
+        if limit is None:
+            limit = options.limits[0].limit.name if options.limits else refused.provider
         if limit is None:
             return None
-        now = self._clock()
-        until = open_again_at(error, operation.refusals + 1, now, chance.random())
+        until = open_again_at(refused, operation.refusals + 1, now, chance.random())
         self.gate.block(limit, until)
+        if refused.provider is not None:
+            self._providers[operation.name] = limit
         began = operation.first_at or attempt.started_at
         if (
-            not options.limits
+            not (options.limits or refused.provider)
             or isinstance(error, options.retry.never)
             or (options.deadline is not None and until >= began + options.deadline)
         ):
             return None
         again = min(until, now + NAP / MICRO)
         return ev.StepDelayed(now, operation.id, again, limit, failure_of(error), attempt.started_at)
+
+    def _limits_of(self, operation: RunStep) -> tuple[Limited, ...]:
+        """What a step's attempt has to pass: the limits that it declares, or the provider who has turned it away.
+
+        Without a declaration that is only known when it has happened: to this attempt, or to others of the step on this
+        worker; and matters while that provider takes no more.
+        """
+        options: StepOptions = operation.call.options
+        if options.limits:
+            return options.limits
+        if operation.delay is not None:
+            return (Limited(RateLimit.bare(operation.delay.limit), {}),)
+        if self._providers:
+            name = self._providers.get(operation.name)
+            if name is not None and self.gate.shut(name):
+                return (Limited(RateLimit.bare(name), {}),)
+        return ()
 
 
 def _options(attempt: Attempt) -> StepOptions:

@@ -14,7 +14,7 @@ import msgspec
 from perdure.codec.bare import bases, type_name
 from perdure.codec.failures import failure_of
 from perdure.core import events as ev
-from perdure.core.retry import http_status, retry_after
+from perdure.core.refusals import told
 from perdure.errors import UndecodableError
 from perdure.runtime.definitions import main_module
 from perdure.runtime.limits import SentLimit
@@ -72,12 +72,13 @@ def decode_errand(data: bytes) -> Errand:
 
 def failed(report: ev.ErrandEnded, error: BaseException) -> ev.ErrandEnded:
     """The report of an attempt that has raised something. Classes of a script go by the name of its module."""
+    status, after = told(error, report.at)
     return msgspec.structs.replace(
         report,
         failure=_renamed(failure_of(error), _imported),
         kinds=tuple(_imported(type_name(kind)) for kind in bases(type(error))),
-        http_status=http_status(error),
-        retry_after=retry_after(error, report.at),
+        http_status=status,
+        retry_after=after,
     )
 
 

@@ -131,6 +131,7 @@ class Gate:
         self._changes: list[Change] = []
         self._known: dict[str, RateLimit] = {}  # as the store has been told by this worker
         self._blocked: dict[str, int] = {}  # by limit: which block was the last one
+        self._shut: dict[str, float] = {}  # until when, as far as this worker has seen
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self.asking = 0
@@ -199,7 +200,12 @@ class Gate:
         """The other side takes no more before `until`, wall-clock seconds: hold everybody back, here at once."""
         self.blocks += 1
         self._blocked[name] = self.blocks
+        self._shut[name] = max(until, self._shut.get(name, 0.0))
         self.change(Block(name, int(until * MICRO)))
+
+    def shut(self, name: str) -> bool:
+        """Whether this worker has seen that a limit is blocked at this moment. It may be open again meanwhile."""
+        return self._shut.get(name, 0.0) > self._clock()
 
     def blocked_since(self, permission: Pass) -> bool:
         """Whether a limit was blocked from here after that was asked for."""
@@ -268,6 +274,7 @@ class Gate:
         return [
             Definition(name, limit.rates, fresh=_is_news(limit, self._known.get(name)))
             for name, limit in limits.items()
+            if limit.rates
         ]
 
     def _learn(self, batch: Batch, limits: Mapping[str, RateLimit], replaced: Iterable[Definition]) -> None:

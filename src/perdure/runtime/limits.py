@@ -77,6 +77,13 @@ class RateLimit:
                 _amount(cost, unit, self.name)
         return Limited(self, costs)
 
+    @classmethod
+    def bare(cls, name: str) -> RateLimit:
+        """A limit that counts nothing, and can only be blocked."""
+        limit = cls.__new__(cls)
+        limit.name, limit.number, limit.rates = name, 0, {}
+        return limit
+
     def __repr__(self) -> str:
         rates = "".join(f", {unit}={rate!r}" for unit, rate in self.rates.items())
         return f"RateLimit({self.name!r}{rates})"

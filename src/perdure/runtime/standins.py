@@ -15,8 +15,8 @@ from typing import Any
 from perdure.codec.bare import native_base
 from perdure.codec.failures import speaking_for
 from perdure.codec.rebuild import exception_of, loaded_exception
+from perdure.core.answers import http_status, retry_after
 from perdure.core.events import Failure
-from perdure.core.retry import http_status, retry_after
 
 
 def error_of(

@@ -34,8 +34,8 @@ import msgspec
 from perdure.codec.bare import bases, type_name
 from perdure.codec.failures import failure_of
 from perdure.codec.values import ValueCodec, check_size
+from perdure.core import refusals
 from perdure.core.events import Failure
-from perdure.core.retry import http_status, retry_after
 from perdure.runtime import stepcontext
 from perdure.runtime.definitions import StepDefinition, step_named
 from perdure.runtime.heartbeats import DETAIL_MAX
@@ -287,9 +287,9 @@ def _send_log(told: Greeting, line: Line) -> None:
 
 
 def _raised(error: BaseException) -> Raised:
-    asked = retry_after(error, time.time())
+    status, asked = refusals.told(error, time.time())
     kinds = [_as_in_the_engine(type_name(kind)) for kind in bases(type(error))]
-    return Raised(_renamed(failure_of(error)), kinds, http_status(error), asked)
+    return Raised(_renamed(failure_of(error)), kinds, status, asked)
 
 
 def _as_in_the_engine(name: str) -> str:

@@ -32,7 +32,6 @@ from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.doorway import Doorway
 from perdure.runtime.gate import Gate
-from perdure.runtime.limits import Limited
 from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.spending import Bookkeeper, may_spend
@@ -98,6 +97,7 @@ class StepExecutor(Doorway):
             max_payload=max_payload,
             outlet=self.outlet_of,
         )
+        self._providers: dict[str, str] = {}
         self.gate = Gate(store.limits, loop, clock, self)
         self.books = Bookkeeper(store.ledger, loop, clock)
         self.freed: Callable[[], None] = lambda: None
@@ -172,7 +172,7 @@ class StepExecutor(Doorway):
         if attempt.operation.unfit is not None:
             self._loop.call_soon(self._failed, attempt, attempt.operation.unfit)
             return
-        limits: tuple[Limited, ...] = attempt.operation.call.options.limits
+        limits = self._limits_of(attempt.operation)
         if limits and not self.gate.admits(attempt, limits):
             return
         self.executing.add(attempt)
