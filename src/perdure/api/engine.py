@@ -47,7 +47,8 @@ class Engine(Doors, Spending, Starter):
         max_resident: how many runs are in memory at once.
         lease: seconds after which a worker that isn't heard of counts as dead. One that died on the same
             host is noticed within a second.
-        max_recoveries: a run that takes its worker down more often than this in a row is blocked.
+        max_recoveries: a run that takes its worker down more often than this in a row is blocked, if it was the only
+            one there at last.
         turn_limit: seconds workflow code may run without awaiting; None = for ever (for debuggers).
         max_payload: largest encoded input or result, in bytes.
         keep_publications: how long published events are kept for runs that look back, in seconds; None = for ever.

@@ -42,7 +42,8 @@ class Settings:
         evict_after: a run that only waits leaves memory after this long.
         max_resident: runs in memory at once.
         lease: a worker that isn't heard of for this long counts as dead, wherever it is.
-        max_recoveries: a run that takes its worker down more often than this in a row is blocked.
+        max_recoveries: a run that takes its worker down more often than this in a row is blocked, if it was the only
+            one there at last.
         turn_limit: longest time workflow code may run without awaiting, None = for ever.
         max_payload: largest encoded argument list or result, in bytes.
         keep_publications: how long events that were published are kept, None = for ever.
