@@ -101,8 +101,10 @@ class _Script:
         )
         self.seqs[row.run] = seq + len(events)
         return self.deeds.do_soon(
-            self.bench.store.append([change]),
-            events={(row.run, seq + 1 + place): event for place, event in enumerate(events)},
-            made=[child.id for child in children],
-            taken=[item.data for item in mail],
+            lambda: self.bench.store.append([change]),
+            {
+                "events": {(row.run, seq + 1 + place): event for place, event in enumerate(events)},
+                "made": [child.id for child in children],
+                "taken": [item.data for item in mail],
+            },
         )

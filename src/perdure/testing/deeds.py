@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,15 @@ class Deeds:
         self.acknowledged(deed)
         return result
 
-    def do_soon(self, future: asyncio.Future[Any], **facts: Any) -> asyncio.Future[Any]:
-        deed = self.begin(**facts)
+    def do_soon(self, work: Callable[[], asyncio.Future[Any]], *facts: dict[str, Any]) -> asyncio.Future[Any]:
+        """Do what is some deeds at once. They begin before it: a store may have done it when its call returns."""
+        deeds = [self.begin(**each) for each in facts]
+        future = work()
 
         def settled(done: asyncio.Future[Any]) -> None:
             if done.exception() is None:
-                self.acknowledged(deed)
+                for deed in deeds:
+                    self.acknowledged(deed)
 
         future.add_done_callback(settled)
         return future
@@ -96,17 +99,15 @@ class Witness:
         return done
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
-        future = self._inner.append(batch)
-        for append in batch:
-            self._deeds.do_soon(
-                future,
-                events={
-                    (append.run, append.expected + 1 + place): data
-                    for place, data in enumerate(append.events)
-                },
-                made=[child.id for child in append.children],
-            )
-        return future
+        return self._deeds.do_soon(lambda: self._inner.append(batch), *map(_deed_of, batch))
+
+
+def _deed_of(append: Append) -> dict[str, Any]:
+    places = enumerate(append.events, append.expected + 1)
+    return {
+        "events": {(append.run, seq): data for seq, data in places},
+        "made": [child.id for child in append.children],
+    }
 
 
 @dataclass
