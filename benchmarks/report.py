@@ -211,4 +211,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def contenders_of(work: Work, chosen: Sequence[Contender]) -> list[Contender]:
-    return [one for one in chosen if one.module in work.modules and one.store in work.stores]
+    return [
+        one
+        for one in chosen
+        if one.module in work.modules and one.store in work.stores and one.key not in work.without
+    ]

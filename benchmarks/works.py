@@ -69,6 +69,7 @@ class Work:
         full, quick: its sizes.
         modules: who does it.
         stores: where it is done.
+        without: contenders for whom it would take too long.
         most_rounds: the longest one isn't repeated. The others are as often as time allows (rounds.py).
     """
 
@@ -80,6 +81,7 @@ class Work:
     quick: Sizes
     modules: frozenset[str]
     stores: frozenset[Store] = frozenset({"sqlite", "postgres", "own"})
+    without: frozenset[str] = frozenset()
     most_rounds: int = 100
     seconds: int = 900  #: after which a measurement is given up
     prepared: bool = False
@@ -105,6 +107,7 @@ def _many(runs: int, quick: int) -> Work:
         {"runs": runs, "steps": 10},
         {"runs": quick, "steps": 10},
         ALL,
+        without=frozenset({"dbos-sqlite"} if runs > 1000 else ()),  # minutes; a thousand say as much
     )
 
 

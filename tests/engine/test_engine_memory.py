@@ -70,3 +70,26 @@ def test_a_suspended_run_holds_little(tmp_path: Path, make: Callable[[], Call[An
                 tracemalloc.stop()
 
     assert run(main) <= most
+
+
+@workflow
+async def looks_around() -> list[str]:
+    other = asyncio.create_task(asyncio.sleep(86_400), name="other")
+    await perdure.receive("look", int)
+    found = sorted(task.get_name() for task in asyncio.all_tasks())
+    other.cancel()
+    return found
+
+
+def test_asyncio_knows_of_tasks_whose_code_goes_on_and_of_no_others(memory: Place) -> None:
+    async def main() -> None:
+        async with memory.engine() as engine:
+            handle = await engine.start(looks_around(), id="around")
+            await _settled(engine, 1)
+            assert engine._worker is not None
+            (driver,) = engine._worker.drivers.values()
+            await until(lambda: not asyncio.all_tasks(driver.machine.loop))
+            await handle.send("look", 1)
+            assert await handle.result() == ["around", "other"]
+
+    run(main)

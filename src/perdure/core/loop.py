@@ -111,6 +111,8 @@ class WorkflowLoop(TaskMaker):
         """
         if self._outer is not None:
             return False
+        if self.dozing:
+            self.rouse()
         self._outer = (_get_running_loop(), gc.isenabled())
         gc.disable()
         _set_running_loop(self)

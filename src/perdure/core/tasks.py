@@ -30,6 +30,7 @@ class TaskMaker(ForbiddenApi):
         name: name of the root task, shown by asyncio's own tools.
     """
 
+    dozing = False
     _callback_scope: Scope | None = None
     _adopted: dict[int, NumberedTask] | None = None
 
@@ -54,6 +55,23 @@ class TaskMaker(ForbiddenApi):
         tasks = [self.root] if self.root is not None else []
         tasks.extend(self._scopes or ())
         return [task for task in tasks if not task.done()]
+
+    # -- asyncio's register ---------------------------------------------------------------------------
+
+    def doze(self) -> None:
+        """Nothing goes on here for a while: asyncio, which keeps a register of all tasks, needn't know of these.
+
+        A place in it is 150 bytes for each run, and whoever asks it for tasks of another loop has to look at all.
+        """
+        self.dozing = True
+        for task in self.live_tasks():
+            asyncio.tasks._unregister_task(task)
+
+    def rouse(self) -> None:
+        """Before the code goes on, which may ask for `asyncio.all_tasks()`."""
+        self.dozing = False
+        for task in self.live_tasks():
+            asyncio.tasks._register_task(task)
 
     # -- scopes -------------------------------------------------------------------------------------
 

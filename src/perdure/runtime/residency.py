@@ -119,6 +119,8 @@ class Residency:
                 lasting.setdefault(driver, {})[operation.id] = operation
         for driver, operations in lasting.items():
             if not driver.busy():
+                if not driver.work.executing:
+                    driver.machine.loop.doze()
                 driver.note(self._notes_of(driver, operations.values()), driver.work.standing())
             else:  # the log is being written: look again when that is done
                 for operation in operations.values():
