@@ -25,6 +25,7 @@ from perdure.testing.simulation.world import World
 
 _FINAL: Final = frozenset(status.value for status in FINAL)
 _ENDINGS: Final = (ev.RunCompleted, ev.RunFailed, ev.RunCancelled, ev.RunTerminated, ev.RunContinued)
+_ROUNDING: Final = 0.000_002  #: seconds
 _SHOWN: Final = 20  #: violations that are told in full
 
 
@@ -94,6 +95,11 @@ class Observer:
         """The code of a run goes on with the outcome of a step."""
         if tag not in self.recorded:
             self.wrong(f"process {process} showed the outcome of {tag} before it was recorded")
+
+    def waited(self, tag: str, asked: float, took: float) -> None:
+        """The code of a run goes on after a time."""
+        if took < asked - _ROUNDING:
+            self.wrong(f"{tag} was to last {asked} s, and lasted {took} s")
 
     def owned_by(self, run: int, process: int) -> bool:
         """Whether a run belongs to a worker of this process."""

@@ -176,6 +176,9 @@ class _Books(workshop.Books):
     def sees(self, tag: str) -> None:
         self._observer.sees(self._process(), tag)
 
+    def waited(self, tag: str, asked: float, took: float) -> None:
+        self._observer.waited(tag, asked, took)
+
 
 class _Ears(logging.Handler):
     """Hears what the engine logs: what it calls critical is its own error."""

@@ -49,6 +49,9 @@ class Books:
     def sees(self, tag: str) -> None:
         """Code of a run has got the outcome of a step."""
 
+    def waited(self, tag: str, asked: float, took: float) -> None:
+        """Code of a run has waited for a time: how long it was to be, and was by the run's own clock, in seconds."""
+
 
 #: Where the code below writes; a simulation puts books of its own here.
 books: Books = Books()
@@ -159,7 +162,9 @@ async def _carry_out(kind: str, tag: str, more: Any) -> int:
             except ValueError as error:
                 return _seen((str(error), value_of(str(error))))
         case "sleep":
+            began = perdure.now()
             await asyncio.sleep(more / 1000)
+            books.waited(tag, more / 1000, (perdure.now() - began).total_seconds())
         case "hurry":
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(more / 1000):
