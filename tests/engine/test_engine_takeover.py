@@ -28,6 +28,8 @@ from engine_kit import (
 import perdure
 from perdure import events, step, workflow
 from perdure.errors import StoreUnavailableError
+from perdure.runtime.attempt import Attempt
+from perdure.runtime.steps import StepExecutor
 from perdure.storage.protocol import Store
 from perdure.storage.records import History
 
@@ -351,5 +353,30 @@ def test_a_claim_that_was_on_its_way_when_its_worker_was_declared_dead_is_void(p
                 await asyncio.sleep(0.1)  # were it driven here, its body would begin at once
                 assert await handle.result() == "void claim"
         assert BODIES["void claim"] == 1
+
+    run(main)
+
+
+def test_an_attempt_that_is_cancelled_before_its_first_turn_leaves_its_place(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker may be declared dead in the very turn of the event loop in which it begins."""
+    begin = StepExecutor._begin
+    dropped: list[str] = []
+
+    def begin_and_drop(executor: StepExecutor, attempt: Attempt) -> None:
+        begin(executor, attempt)
+        if not dropped:
+            dropped.append(attempt.operation.id)
+            attempt.cancel()
+
+    async def main() -> None:
+        monkeypatch.setattr(StepExecutor, "_begin", begin_and_drop)
+        async with place.engine(concurrency=1) as engine:
+            await engine.start(does_once("dropped"), id="dropped")
+            await until(lambda: dropped)
+            await works(engine)
+            assert engine._worker is not None
+            assert not engine._worker.steps.executing
 
     run(main)

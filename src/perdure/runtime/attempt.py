@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -133,6 +134,7 @@ class Attempt(msgspec.Struct, eq=False):
         in_thread: its body is executing in a thread, which nothing can interrupt.
         permission: to begin, of the rate limits that its step has; None without, and before it has one.
         waited: it asked for that at a moment which it had been told.
+        unbegun: called if its task is cancelled before it has begun, and so can't tell of its end by itself.
         outlet: where what it puts into streams goes; only attempts that put something there have one.
     """
 
@@ -150,12 +152,23 @@ class Attempt(msgspec.Struct, eq=False):
     outlet: Outlet | None = None
     permission: Pass | None = None
     waited: bool = False
+    unbegun: Callable[[Attempt], None] | None = None
 
     def cancel(self) -> None:
         """Nobody waits for it any more: interrupt an async step, tell a sync one."""
         self.dropped = self.info.cancelled = True
-        if self.future is not None:
-            self.future.cancel()
+        future = self.future
+        if future is None:
+            return
+        if isinstance(future, asyncio.Task) and self.unbegun is not None and _unbegun(future):
+            future.add_done_callback(lambda _: None if self.unbegun is None else self.unbegun(self))
+        future.cancel()
+
+
+def _unbegun(task: asyncio.Task[Any]) -> bool:
+    """Whether a task hasn't had its first turn: once cancelled it won't execute a line, not even a `finally`."""
+    code: Any = task.get_coro()
+    return inspect.getcoroutinestate(code) == inspect.CORO_CREATED
 
 
 def recorded_input(operation: RunStep) -> tuple[bytes | None, bytes | None]:

@@ -186,6 +186,7 @@ class StepExecutor(Doorway):
             task = _eager_task(body, loop=self._loop, context=context, eager_start=True)
             attempt.future = None if attempt.over else task
         else:
+            attempt.unbegun = self._over
             attempt.future = asyncio.Task(body, loop=self._loop, context=context)
 
     async def _execute(self, attempt: Attempt, definition: StepDefinition) -> None:
