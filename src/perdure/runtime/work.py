@@ -212,7 +212,8 @@ class Work:
     def _timer_due(self, operation: StartTimer) -> None:
         run = self._run
         if run.machine.operations.get(operation.id) is operation:
-            run.record(ev.TimerFired(at=run.host.clock(), timer=operation.id))
+            # never earlier than it was due, even if the clock was set back since the alarm rang
+            run.record(ev.TimerFired(at=max(run.host.clock(), operation.due), timer=operation.id))
 
     def watch_callback(self, operation: AwaitCallback, deadline: float | None) -> None:
         """Look after a callback once its time may be over."""
