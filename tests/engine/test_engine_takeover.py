@@ -16,6 +16,7 @@ from engine_kit import (
     bury,
     crash,
     greets,
+    history,
     of_kind,
     reaches,
     recorded,
@@ -27,11 +28,12 @@ from engine_kit import (
 
 import perdure
 from perdure import events, step, workflow
+from perdure.codec.events import decode_event
 from perdure.errors import StoreUnavailableError
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.steps import StepExecutor
 from perdure.storage.protocol import Store
-from perdure.storage.records import History
+from perdure.storage.records import Append, Appended, History, Stale
 
 BODIES: Counter[str] = Counter()
 GATES: dict[str, asyncio.Event] = {}
@@ -378,5 +380,70 @@ def test_an_attempt_that_is_cancelled_before_its_first_turn_leaves_its_place(
             await works(engine)
             assert engine._worker is not None
             assert not engine._worker.steps.executing
+
+    run(main)
+
+
+class Reluctant(Wrapped):
+    """Refuses the first end of a timer, and takes the second only once it may; until what follows is written, it
+    lets no worker sign off."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.offered = 0
+        self.may, self.written = asyncio.Event(), asyncio.Event()
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        if any(isinstance(decode_event(data), events.TimerFired) for one in batch for data in one.events):
+            self.offered += 1
+            return asyncio.ensure_future(self._later(batch))
+        done = self.inner.append(batch)
+        if self.may.is_set():
+            done.add_done_callback(lambda _: self.written.set())
+        return done
+
+    async def _later(self, batch: Sequence[Append]) -> list[Appended | Stale]:
+        if self.offered == 1:
+            raise StoreUnavailableError("the disk is full (a test says so)")
+        await self.may.wait()
+        return await self.inner.append(batch)
+
+    async def retire(self, worker: int, *, now: float) -> None:
+        await self.written.wait()
+        await self.inner.retire(worker, now=now)
+
+
+@workflow
+async def sleeps_and_does(label: str) -> str:
+    await asyncio.sleep(0.01)
+    return await does(label)
+
+
+def test_a_run_whose_timer_fires_while_its_worker_closes_goes_on(place: Place) -> None:
+    """The end of the timer is on its way to a store in trouble when the run is handed back."""
+    stores: list[Reluctant] = []
+
+    def reluctant(inner: Store) -> Reluctant:
+        stores.append(Reluctant(inner))
+        return stores[-1]
+
+    async def main() -> None:
+        BODIES.clear()
+        engine = place.engine(reluctant)
+        async with engine:
+            handle = await engine.start(sleeps_and_does("late"), id="r")
+            await until(lambda: stores[0].offered == 2)
+            assert engine._worker is not None
+            (driver,) = engine._worker.drivers.values()
+            closing = asyncio.create_task(engine.close())
+            await until(lambda: driver._handover is not None)
+            stores[0].may.set()
+            await closing
+        async with place.engine() as other:
+            assert await other.get("r").result() == "late"
+            assert [type(event).__name__ for event in await history(other.get(handle.id))][1:3] == [
+                "TimerFired",
+                "StepCompleted",
+            ]
 
     run(main)

@@ -220,7 +220,10 @@ class Driver(Appending, TimeLimited):
     def release(self, wake_at: float | None) -> None:
         """Hand the run back, to be driven again at `wake_at` or when something arrives for it."""
         stuck = self.machine.stuck()
-        if self.pause is None:  # else the code doesn't know yet what isn't waited for any more
+        if self.busy():  # the code hasn't heard of that yet, and may wait for nothing else
+            wake_at = self.now()
+        # else the code doesn't know yet what isn't waited for any more; a note that comes after it fits no replay
+        if self.pause is None and not self._in_flight:
             for note in wait_notes(self.machine.operations.values(), self.now()):
                 self.ride(note)
         self._handover = Handover(Status.WAITING, wake_at, reason=stuck)
