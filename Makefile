@@ -46,6 +46,7 @@ soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all uni
 	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
 	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss tests/crash_everywhere
 	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres
+	$(BIN)/python -m perdure.testing.simulation --seeds 10000 --jobs 2
 	$(BIN)/python tests/mutants/hunt.py
 
 mutants: $(VENV)/.dev  ## deliberate bugs, each of which a test must catch; writes docs/mutants.md
