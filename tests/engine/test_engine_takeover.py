@@ -447,3 +447,56 @@ def test_a_run_whose_timer_fires_while_its_worker_closes_goes_on(place: Place) -
             ]
 
     run(main)
+
+
+class HoldsCancellations(Wrapped):
+    """Takes no cancellation before it may."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+    async def send(self, id: str, data: bytes, **options: Any) -> Any:
+        if isinstance(decode_event(data), events.CancelRequested):
+            self.asked.set()
+            await self.may.wait()
+        return await self.inner.send(id, data, **options)
+
+
+@workflow
+async def waits_for_ever() -> None:
+    await perdure.receive("nothing")
+
+
+@workflow
+async def calls_a_child_off() -> str:
+    child = await perdure.start(waits_for_ever())
+    await child.cancel()
+    try:
+        await child.result()
+    except perdure.RunCancelled:
+        return "called off"
+    return "it ended"
+
+
+def test_a_run_stays_until_its_childs_cancellation_is_there(place: Place) -> None:
+    """Were it handed back before, and its worker died, nobody would call the child off."""
+    stores: list[HoldsCancellations] = []
+
+    def holding(inner: Store) -> HoldsCancellations:
+        stores.append(HoldsCancellations(inner))
+        return stores[-1]
+
+    async def main() -> None:
+        engine = place.engine(holding, evict_after=0.0)
+        async with engine:
+            await engine.start(calls_a_child_off(), id="r")
+            await stores[0].asked.wait()
+            await reaches(engine.get("r"), "waiting")
+            await asyncio.sleep(0.3)
+            await crash(engine)
+        await bury(place)
+        async with place.engine() as other:
+            assert await other.get("r").result() == "called off"
+
+    run(main)

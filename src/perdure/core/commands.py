@@ -86,6 +86,7 @@ class StartChild(Operation, eq=False):
     Attributes:
         started, ended: what the code awaits; `started` is None if nobody waits for the start.
         recorded: ChildStarted is in the history.
+        called_off: its cancellation is on its way.
     """
 
     run_id: str
@@ -97,6 +98,7 @@ class StartChild(Operation, eq=False):
     started: asyncio.Future[Any] | None
     ended: asyncio.Future[Any]
     recorded: bool = False
+    called_off: bool = False
 
 
 class AwaitCallback(Operation, eq=False):

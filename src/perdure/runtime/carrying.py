@@ -165,7 +165,7 @@ def _cancel(run: Run, command: CancelOperation) -> None:
     if isinstance(operation, RunStep) and operation.sent is not None:
         run.work.give_up(operation)
     elif isinstance(operation, StartChild):
-        run.host.cancel_run(operation.run_id, f"run {run.id!r} gave up waiting for it")
+        run.host.cancel_run(operation, f"run {run.id!r} gave up waiting for it")
     else:
         if isinstance(operation, RunStep) and operation.call.options.on_cancel == "abandon":
             run.work.abandon(operation)

@@ -101,13 +101,15 @@ class Family:
                 elsewhere.miss(sender, step)
         sender.flush()
 
-    def cancel(self, id: str, reason: str, told: Callable[[], None]) -> None:
-        """Ask a child to cancel, and say when it has been `told`."""
-        self._aside(self._cancel(id, reason, told))
+    def cancel(self, operation: StartChild, reason: str, told: Callable[[], None]) -> None:
+        """Ask a child to cancel, and say when it has been `told`. Until then its parent stays in memory."""
+        operation.called_off = True
+        self._aside(self._cancel(operation, reason, told))
 
-    async def _cancel(self, id: str, reason: str, told: Callable[[], None]) -> None:
+    async def _cancel(self, operation: StartChild, reason: str, told: Callable[[], None]) -> None:
         event = encode_event(ev.CancelRequested(at=self._clock(), reason=reason))
-        await self._persistently(lambda: self._store.send(id, event, now=self._clock()))
+        await self._persistently(lambda: self._store.send(operation.run_id, event, now=self._clock()))
+        operation.called_off = False
         told()
 
     def send(self, sender: Driver, message: SendMessage) -> None:

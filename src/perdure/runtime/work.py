@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from perdure.core import events as ev
-from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartTimer
+from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartChild, StartTimer
 from perdure.core.machine import Machine
 from perdure.core.status import Status
 from perdure.runtime import elsewhere
@@ -355,8 +355,11 @@ class Work:
 
     @property
     def sending(self) -> bool:
-        """Whether a message to another run isn't written down yet."""
-        return any(isinstance(operation, SendMessage) for operation in self._run.machine.operations.values())
+        """Whether a message to another run isn't written down yet, or a child's cancellation isn't there."""
+        return any(
+            isinstance(operation, SendMessage) or (isinstance(operation, StartChild) and operation.called_off)
+            for operation in self._run.machine.operations.values()
+        )
 
     def attempting(self, operation: RunStep) -> bool:
         """Whether this step is being attempted right now (and doesn't wait for its next attempt)."""
