@@ -126,11 +126,13 @@ class Bench:
             )
             try:
                 code = process.wait(seconds)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
                 code = None
                 process.terminate()  # so that it can end those that it started
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(10)
+                if isinstance(error, KeyboardInterrupt):
+                    raise
             finally:
                 with contextlib.suppress(ProcessLookupError):  # it, and what it left
                     os.killpg(process.pid, signal.SIGKILL)
