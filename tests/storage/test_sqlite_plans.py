@@ -77,6 +77,7 @@ WALKS = {"find"}
 LARGE = ("runs", "events", "inbox", "updates", "r", "c", "d", "n", "u", "st", "item", "attr")
 WALKS = {"find", "find_named", "stamps", "live_runs"}
 #: So may an operator who wants to know how much there is of everything, and a queue that gets other limits.
+WALKS |= {"usage_report"}  # adds up all that was spent
 WALKS |= {"queue_counts", "slot_counts", "due_counts", "limit_queue", "rank_line"}
 
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -83,7 +83,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def made_server(chance: random.Random) -> Iterator[tuple[str, Server]]:
+def made_server(chance: random.Random) -> Generator[tuple[str, Server]]:
     """A new server in a temporary folder, and the url of its database."""
     folder = Path(tempfile.mkdtemp(prefix="perdure-torture-pg-"))
     data = folder / "data"

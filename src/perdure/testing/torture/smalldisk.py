@@ -7,7 +7,7 @@ import contextlib
 import random
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ _SIZE: Final = "96m"
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path | None]:
+def small_disk(folder: Path) -> Generator[Path | None]:
     """A file system of its own there; None if that isn't allowed, or there is none of that kind."""
     disk = folder / "small-disk"
     disk.mkdir()
