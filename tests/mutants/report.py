@@ -17,7 +17,8 @@ them can still be made. The lists are in [tests/mutants](../tests/mutants).
 **{caught} of {count} caught, {left} survived.**
 
 *Caught first by* is the first test that failed, of those that are named in the list. (A test that hangs counts, as the
-suite has a limit for that; it is told then.) *Also by* are tests that were written for no mutant in particular:
+suite has a limit for that; it is told then.) *Also by* are tests that were written for no mutant in particular
+(? where not all of these were tried):
 """
 
 _TITLES = {
@@ -69,9 +70,8 @@ def _catchers(
         outcome = by_nets.get((mutant.name, net.name))
         if outcome is not None and outcome.caught:
             yield net.name
-    untried = [name for (of, name), outcome in by_nets.items() if of == mutant.name and outcome is None]
-    if untried:
-        yield f"(not tried: {', '.join(untried)})"
+    if any(outcome is None for (name, _), outcome in by_nets.items() if name == mutant.name):
+        yield "?"
 
 
 def _row(mutant: Mutant, outcome: Outcome | None, others: list[str]) -> str:
