@@ -113,7 +113,7 @@ def always_sure(executor: StepExecutor, moment: float) -> None:
 
 def armed_early(work: Work, name: str, due: float, *more: Any) -> None:
     """Time that code waits for seems to have passed a little early."""
-    _arm(work, name, due - 0.001 if "sleep" in name else due, *more)
+    _arm(work, name, due - 0.1 if "sleep" in name else due, *more)
 
 
 def sleeps_for_ever(work: Work) -> None:

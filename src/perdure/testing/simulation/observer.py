@@ -21,6 +21,7 @@ from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_run import Run
 from perdure.storage.records import Append, Appended, NewRun, Stale
 from perdure.storage.workers import WorkerRow
+from perdure.testing.simulation.clocks import EPOCH
 from perdure.testing.simulation.world import World
 
 _FINAL: Final = frozenset(status.value for status in FINAL)
@@ -55,6 +56,7 @@ class Observer:
         self._bodies: Counter[str] = Counter()
         self._effects: Counter[str] = Counter()
         self._at_work: dict[tuple[int, str], bool] = {}
+        self.clocks_are_right = True
         self.deceived: set[int] = set()  #: processes that may believe that runs are theirs which aren't
 
     def tell(self, what: str) -> None:
@@ -182,6 +184,8 @@ class Observer:
                 self.counts["steps"] += 1
             case ev.TimerFired():
                 self._outcome(run, event.timer)
+                if self.clocks_are_right and event.at > EPOCH + self._world.now + _ROUNDING:
+                    self.wrong(f"run {run.id}: {event.timer} fired at {self._world.now}, before its time")
                 self.counts["timers"] += 1
             case ev.ChildEnded():
                 self._outcome(run, event.child)

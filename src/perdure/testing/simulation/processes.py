@@ -109,6 +109,7 @@ class Fleet:
         self.chance = chance
         self._fate = world.process("fate")  # where it is decided what happens to the others
         self.workers = [Worker(self, number, plan) for number, plan in enumerate(scenario.workers, 1)]
+        observer.clocks_are_right = all(plan.skew.shape == "right" for plan in scenario.workers)
         self._living: set[int] = set()
         self._graves: list[SimulatedEngine] = []  # nothing of the dead is to be collected, and so unwound
 
