@@ -245,13 +245,13 @@ async def bodies_begun(world: World, count: int, pid: int | None = None) -> None
     await until(enough)
 
 
-async def logged(process: Process, text: str, times: int = 1) -> None:
+async def logged(process: Process, text: str, times: int = 1, patience: float = PATIENCE) -> None:
     """Wait until a process has said something on stderr, so often."""
 
     async def said() -> bool:
         return process.log.read_text().count(text) >= times
 
-    await until(said)
+    await until(said, patience)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
