@@ -160,7 +160,8 @@ def translate(error: apsw.Error, path: str) -> StoreError:
     """Perdure's error for one of SQLite's."""
     if isinstance(error, apsw.NotADBError):
         return NotADatabaseError(
-            f"{path} isn't a SQLite database; it was left untouched. Give Perdure a path of its own."
+            f"{path} isn't a SQLite database; it was left untouched. Give Perdure a path of its own; "
+            "or remove the file, if Perdure was just making it when the disk failed and then the power."
         )
     where = os.path.abspath(path)
     for kind, advice in _ADVICE:
