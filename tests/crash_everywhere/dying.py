@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 DEATH = 137
 #: What a second process may say that an undisturbed one doesn't.
-_BURIED = re.compile(r"worker \S+ is dead; \d+ runs go on elsewhere|run \S+ is blocked: outcome unknown: .*")
+_BURIED = re.compile(
+    r"worker \S+ is dead; \d+ runs go on elsewhere|run \S+ is blocked: outcome unknown: .*"
+    r"|runs whose workers died \d+ times in a row or less are tried with .*"
+)
 _ERRAND = re.compile(r"@[0-9a-f]{8}$")
 _BY_EVENT = re.compile(r":\d{16}$")
 LIVE = {"queued", "running", "waiting"}

@@ -19,6 +19,8 @@ from perdure.storage.records import Append, Appended, Stale
 from perdure.testing.simulation.scenario import drawn
 from perdure.testing.simulation.simulating import simulate
 
+pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
+
 #: Within so many seeds each of them has to be found.
 SEEDS = 60
 

@@ -12,6 +12,8 @@ import pytest
 from perdure.testing.simulation.scenario import drawn, load
 from perdure.testing.simulation.simulating import simulate
 
+pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
+
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
 SEEDS = 120
 GROUPS = 8

@@ -168,6 +168,7 @@ class Writer:
                     answer(self._loop, jobs, self._commit(jobs))
                 self._checkpoint()
                 self._look(idle=not jobs)
+            del jobs  # they may be large, and the next ones may be long in coming
         with self._mutex:
             for db in self.databases:
                 _close(db, in_order=self._wreck is None)
