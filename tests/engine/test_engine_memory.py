@@ -54,11 +54,12 @@ async def _settled(engine: Engine, runs: int) -> None:
 
 @pytest.mark.parametrize(
     ("make", "most"),
-    [(sleeps, 3_600), (receives, 4_200), (waits_in_a_group, 11_000)],
+    [(sleeps, 4_000), (receives, 4_800), (waits_in_a_group, 11_000)],
     ids=["sleeps", "receives", "waits_in_a_group"],
 )
 def test_a_suspended_run_holds_little(tmp_path: Path, make: Callable[[], Call[Any]], most: int) -> None:
-    """On Python 3.11 it is 3.2, 3.8 and 9.9 kB; of a process it takes a fifth more."""
+    """On Python 3.11 it is 3.2, 3.8 and 9.9 kB; of a process it takes a fifth more. Where
+    thousands of other tests had run before in the same process, 0.7 kB more were seen."""
 
     async def main() -> float:
         async with Place(tmp_path / "a.db").engine(evict_after=3600.0) as engine:
