@@ -14,7 +14,7 @@ from pathlib import Path
 from perdure.testing.simulation.faults import KINDS
 from perdure.testing.simulation.scenario import drawn, load, save
 from perdure.testing.simulation.shrink import shrunk
-from perdure.testing.simulation.simulating import Outcome, simulate
+from perdure.testing.simulation.simulating import Outcome, simulate, simulated
 
 #: Seeds that one job simulates.
 _BATCH = 20
@@ -70,16 +70,6 @@ class Figures:
             f"appends fenced off, {count['recognised']:,} repeated ones recognised",
             f"simulation: {len(self.failed)} of {self.seeds:,} seeds with violations",
         ]
-
-
-def simulated(seeds: Iterable[int]) -> list[tuple[int, Outcome]]:
-    """In a process of the pool: some seeds, without their logs."""
-    found: list[tuple[int, Outcome]] = []
-    for seed in seeds:
-        outcome = simulate(drawn(seed))
-        outcome.log.clear()
-        found.append((seed, outcome))
-    return found
 
 
 def main() -> int:

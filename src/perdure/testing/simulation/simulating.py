@@ -9,7 +9,7 @@ import random
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -22,7 +22,7 @@ from perdure.testing.simulation.faults import Dice
 from perdure.testing.simulation.network import DistantStore, Line
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.processes import Faraway, Fleet, SimulatedEngine
-from perdure.testing.simulation.scenario import Scenario
+from perdure.testing.simulation.scenario import Scenario, drawn
 from perdure.testing.simulation.world import ProcessLoop, World
 from perdure.testing.torture import workshop
 
@@ -229,3 +229,13 @@ def _alone() -> Generator[None, None, None]:
 
 def _ignored(unraisable: object) -> None:
     pass
+
+
+def simulated(seeds: Iterable[int]) -> list[tuple[int, Outcome]]:
+    """In a process of the pool: some seeds, without their logs."""
+    found: list[tuple[int, Outcome]] = []
+    for seed in seeds:
+        outcome = simulate(drawn(seed))
+        outcome.log.clear()
+        found.append((seed, outcome))
+    return found

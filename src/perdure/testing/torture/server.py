@@ -141,10 +141,9 @@ def binaries(data: Path) -> Path:
 
 def _version_of(place: Path) -> str:
     """The major version of the server's programs there."""
-    said = subprocess.run(
-        [place / "postgres", "--version"], check=False, capture_output=True, text=True
-    ).stdout
-    found = re.search(r"\d+", said)
+    command = [str(place / "postgres"), "--version"]
+    said = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - the server's own program
+    found = re.search(r"\d+", said.stdout)
     return found[0] if found else ""
 
 
