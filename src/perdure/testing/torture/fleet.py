@@ -102,6 +102,8 @@ class Fleet:
         for worker in list(self._workers):
             if worker.poll() is not None:
                 self._workers.remove(worker)
+                if self._crash is not None and not self._is_ready(worker):
+                    continue  # it came while the server was down, and said so; whoever supervises starts another
                 self.deaths.append(f"worker {worker.pid} ended by itself with code {worker.returncode}")
         while len(self._workers) < self._size:
             self._workers.append(self._start())
