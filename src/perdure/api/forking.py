@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from perdure.api.connection import Connection
+from perdure.codec.arguments import Arguments
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
@@ -156,8 +157,7 @@ class Original:
             if not isinstance(value, Args):
                 results[step] = (_ANY if definition is None else definition.result).record(value)[0]
             elif definition is None:
-                msg = f"edits={{{name!r}: {value!r}}}: this process has no code for that step: import its module first"
-                raise UsageError(msg)
+                inputs[step] = _unnamed(name, value)
             else:
                 definition.arguments.check(value.args, value.kwargs)
                 inputs[step] = definition.arguments.record(value.args, value.kwargs)[0]
@@ -329,3 +329,17 @@ async def fork(
         raise RunConflictError(msg)
     connection.nudge()
     return chosen
+
+
+def _unnamed(step: str, edit: Args) -> bytes:
+    """Arguments of a step that this process has no code for, or whose body is made on the spot (see inline.py)."""
+    if edit.kwargs or len(edit.args) != 1:
+        msg = (
+            f"edits={{{step!r}: {edit!r}}}: this process has no code for that step: import its module first. If it is "
+            "a call of a model or a tool, give one argument: all that it is given"
+        )
+        raise UsageError(msg)
+    return Arguments(_given, f"step {step}").record(edit.args, {})[0]
+
+
+def _given(given: Any) -> None: ...

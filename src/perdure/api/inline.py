@@ -1,0 +1,146 @@
+"""Durable steps whose bodies are made on the spot: what bindings to clients and frameworks turn their calls into.
+
+A decorated step's input is its arguments, and its code is found by its name. A call of a framework's model or tool
+carries live objects (a client, dependencies, a context) that have no JSON form, and is only known as a closure while
+its code runs. As a step it is identified by a name and, best, by a key that comes with the data; `given` is what its
+outcome depends on, as data: histories keep it (or its fingerprint), replays and forks compare it.
+
+The body executes in the contextvars of the code that awaits it, as frameworks keep their state there; all else is as
+for any step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Generator
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar, cast
+
+from perdure.api.call import StepCall, current_machine
+from perdure.codec.arguments import Arguments
+from perdure.codec.values import ValueCodec
+from perdure.core.machine import Machine
+from perdure.errors import ConfigurationError
+from perdure.runtime.definitions import StepDefinition, StepOptions, durable_name
+from perdure.runtime.stepcontext import current_attempt, current_step
+
+R = TypeVar("R")
+
+
+class Carrier(Protocol):
+    """Carries results as bytes, where a type alone can't say how. A `ValueCodec` is one."""
+
+    def record(self, value: Any) -> tuple[bytes, Any]:
+        """The bytes, and the decoded value, with which live code goes on, as replay will."""
+        ...
+
+    def decode(self, data: bytes) -> Any:
+        """The value that was recorded."""
+        ...
+
+
+def in_run() -> bool:
+    """Whether workflow code is executing: where a call would be durable, neither in a step nor outside of runs."""
+    return current_machine() is not None
+
+
+class InlineCall(StepCall[R]):
+    """A step that is its body, awaited once."""
+
+    __slots__ = ("_editable",)
+
+    def __init__(
+        self, definition: StepDefinition, options: StepOptions, given: object, editable: bool
+    ) -> None:
+        super().__init__(definition, options, (given,), {})
+        self._editable = editable
+
+    def _in_run(self, machine: Machine, op_id: str) -> Generator[Any, Any, R]:
+        donor = None if machine.started is None else machine.started.donor
+        if not self._editable and donor is not None and op_id in donor.inputs:
+            msg = (
+                f"the fork changes the input of {op_id!r}, which is a call that {self.definition.name!r} made of live "
+                "objects: it can't be made again from data. Edit its result, or the input of the run"
+            )
+            raise ConfigurationError(msg)
+        return super()._in_run(machine, op_id)
+
+
+def inline_step(
+    name: str,
+    body: Callable[[Any], Awaitable[R]],
+    *,
+    given: object = None,
+    result: Any = Any,
+    options: StepOptions | None = None,
+    editable: bool = False,
+    returns_response: bool | None = False,
+) -> InlineCall[R]:
+    """Make a call of a durable step whose body is at hand. Await it in workflow code.
+
+    Args:
+        name: its durable name, of at most 255 printable characters without # [ ] /
+        body: what it does, called with a copy of `given`; it may hold live objects. It isn't called on replay.
+        given: what its outcome depends on, as data. A replay that gives something else is a divergence; a fork
+            executes it anew.
+        result: the type of what the body returns, or a carrier of it.
+        options: as for any step; `StepOptions(key=...)` names it within its run instead of its position.
+        editable: the body makes its call from what it is given, so that a fork may change that.
+        returns_response: the body returns what a client of language models does, so that it spends; None if only
+            the value will tell.
+
+    Raises:
+        ConfigurationError: the name can't be one.
+        DurableCallInStepError: (awaited in a step) a step is a leaf.
+
+    Example:
+        >>> async def ask(given: dict[str, str]) -> str:
+        ...     return (await client.complete(**given)).text  # doctest: +SKIP
+        >>> answer = await inline_step("ask", ask, given={"prompt": "why?"}, result=str)  # doctest: +SKIP
+    """
+    durable = durable_name(body, name)
+    context = contextvars.copy_context()
+
+    async def run(given: Any) -> R:
+        # Attempts may overlap in an entered context, and one mustn't see what another has set: each has its own.
+        mine = context.copy()
+        for variable in (current_step, current_attempt):
+            mine.run(cast(contextvars.ContextVar[Any], variable).set, variable.get())
+        return await asyncio.get_running_loop().create_task(_awaited(body, given), context=mine)
+
+    definition = StepDefinition(
+        name=durable,
+        function=run,
+        options=options or StepOptions(),
+        arguments=_arguments(durable),
+        result=result if hasattr(result, "record") else _codec(durable, result),
+        is_async=True,
+        run=run,
+        returns_response=returns_response,
+    )
+    return InlineCall(definition, definition.options, given, editable)
+
+
+async def _awaited(body: Callable[[Any], Awaitable[R]], given: Any) -> R:
+    return await body(given)
+
+
+def _shape(given: Any) -> None: ...
+
+
+@lru_cache(maxsize=1024)
+def _arguments(name: str) -> Arguments:
+    return Arguments(_shape, f"step {name}")
+
+
+def _codec(name: str, annotation: Any) -> ValueCodec[Any]:
+    try:
+        return _codec_of(name, annotation)
+    except TypeError:  # an annotation that can't be hashed
+        return ValueCodec[Any](annotation, f"result of step {name}")
+
+
+@lru_cache(maxsize=1024)
+def _codec_of(name: str, annotation: Any) -> ValueCodec[Any]:
+    return ValueCodec[Any](annotation, f"result of step {name}")
