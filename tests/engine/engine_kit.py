@@ -65,9 +65,10 @@ def drop_hints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hints, "open", nothing)
 
 
-def sets_clock_ahead(engine: Engine, seconds: float) -> None:
-    """Before it is entered: let this engine believe that it is later."""
-    object.__setattr__(engine._settings, "clock", lambda: time.time() + seconds)
+def sets_clock_ahead(engine: Engine, seconds: float | Callable[[], float]) -> None:
+    """Before it is entered: let this engine believe that it is later, by as much as this says whenever it looks."""
+    ahead = seconds if callable(seconds) else lambda: seconds
+    object.__setattr__(engine._settings, "clock", lambda: time.time() + ahead())
 
 
 # -- stores with faults -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 
-from engine_kit import Place, of_kind, run, says, until
+from engine_kit import Place, of_kind, run, says, sets_clock_ahead, until
 
 import perdure
 from perdure import Engine, events, step, workflow
@@ -99,5 +99,40 @@ def test_what_does_not_execute_goes_on_elsewhere_before_the_last_step_has_ended(
             for id in ("long", "two", "listens"):
                 assert await of_kind(survivor.get(id), events.RunRecovered) == []
         assert BODIES == {"long": 1, "short": 1, "next": 1}
+
+    run(main)
+
+
+@step(retry=perdure.Retry(max_attempts=5, initial=0.05, backoff=1.0))
+async def fails_first(name: str) -> str:
+    BODIES[name] += 1
+    if BODIES[name] == 1:
+        raise ConnectionError(name)
+    return name
+
+
+@workflow
+async def tries_again_beside(gate: str) -> list[str]:
+    return list(await asyncio.gather(waits_at(gate), fails_first("again")))
+
+
+def test_an_attempt_in_line_isnt_forgotten_when_the_clock_is_set_back(place: Place) -> None:
+    """Its alarm has rung already, so nothing but the attempt that wasn't begun tells that there is something to do."""
+
+    async def main() -> None:
+        fresh("g")
+        leaving, set_back = place.engine(grace=60), asyncio.Event()
+        sets_clock_ahead(leaving, lambda: -60 if set_back.is_set() else 0)
+        await leaving.__aenter__()
+        await leaving.start(tries_again_beside("g"), id="a")
+        await until(lambda: BODIES["again"] == 1 and BODIES["g"] == 1)
+        closing = asyncio.ensure_future(leaving.close())
+        await asyncio.sleep(0.3)  # the second attempt is due meanwhile, and isn't begun
+        assert BODIES["again"] == 1
+        set_back.set()
+        GATES["g"].set()
+        await closing
+        async with place.engine() as engine:
+            assert await engine.get("a").result() == ["g", "again"]
 
     run(main)

@@ -76,7 +76,9 @@ class Fleet:
         self._host = self._whereabouts.host()
         self._announced = 0  # how many workflows the store knows this worker has code for
         self._heard_at = 0.0  # when the store last took a sign of life, wall clock
-        self._lenient_until = 0.0
+        self._lenient_until = (
+            0.0  # by the event loop's time: a clock that swings mustn't make it last for ever
+        )
         self._looks = Pace(LOOK_EVERY, 1, LOOKS)
         self._rounds = Pace(LOOK_EVERY, ROUNDS, ROUNDS_TOGETHER)
         self._checks = Pace(LOOK_EVERY, ROUNDS, CHECKS)
@@ -221,7 +223,7 @@ class Fleet:
         They get as long as there is between two heartbeats before they are taken for dead.
         """
         if self._silent(now):
-            self._lenient_until = now + max(self._settings.lease / 3, LENIENCE_MIN)
+            self._lenient_until = self._loop.time() + max(self._settings.lease / 3, LENIENCE_MIN)
         self._heard_at = now
 
     def _silent(self, now: float) -> bool:
@@ -232,7 +234,7 @@ class Fleet:
         now = self._settings.clock()
         suspects = await self._store.suspects(self._host, lapsed_before=now)
         self._neighbours = [worker for worker in suspects if worker.host == self._host]
-        sure = now >= self._lenient_until and not self._silent(self._settings.clock())
+        sure = self._loop.time() >= self._lenient_until and not self._silent(self._settings.clock())
         for worker in suspects:
             lapsed = worker.lease_until < now and sure
             if worker.id == self.id or not (lapsed or self._whereabouts.gone(worker, self._host)):

@@ -344,10 +344,11 @@ class Work:
 
     def unfinished(self, now: float) -> bool:
         """Whether there is something to do at once: a step that executes, stands in line or was interrupted."""
+        # The alarm counts as well as the time: after it has rung, the clock may have been set back.
         operations = self._run.machine.operations.values()
         return self.sending or any(
             isinstance(operation, RunStep)
-            and operation.retry_at <= now
+            and (operation.retry_at <= now or not self._armed(operation.id))
             and operation.parked is None
             and operation.sent is None
             for operation in operations

@@ -8,7 +8,6 @@ change any more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -114,6 +113,11 @@ class Observer:
         """A worker is there."""
         self._processes[worker] = row.pid
         self.tell(f"process {row.pid} is worker {worker}")
+
+    def buried(self, row: WorkerRow) -> None:
+        """A worker is held for dead. If that is due to somebody's clock, it doesn't know yet, and can't."""
+        if self.sender in self.deceived:
+            self.deceived.add(row.pid)
 
     def created(self, run: Run) -> None:
         """A run is there."""
@@ -240,7 +244,7 @@ class ObservedDatabase(MemoryDatabase):
     def __init__(self, observer: Observer) -> None:
         super().__init__()
         self._observer = observer
-        self.workers = _Workers(observer.registered)
+        self.workers = _Workers(observer)
 
     def create(self, new: NewRun, parent: int | None) -> Run | None:
         run = super().create(new, parent)
@@ -261,16 +265,20 @@ class ObservedDatabase(MemoryDatabase):
 
 
 class _Workers(dict[int, WorkerRow]):
-    """The rows of workers, which tells of new ones."""
+    """The rows of workers, which tell of new ones and of those that were held for dead."""
 
-    def __init__(self, registered: Callable[[int, WorkerRow], None]) -> None:
+    def __init__(self, observer: Observer) -> None:
         super().__init__()
-        self._registered = registered
+        self._observer = observer
 
     def __setitem__(self, worker: int, row: WorkerRow) -> None:
         if worker not in self:
-            self._registered(worker, row)
+            self._observer.registered(worker, row)
         super().__setitem__(worker, row)
+
+    def __delitem__(self, worker: int) -> None:
+        self._observer.buried(self[worker])
+        super().__delitem__(worker)
 
 
 def _digest(events: Any) -> str:
