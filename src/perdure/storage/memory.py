@@ -16,6 +16,7 @@ from perdure.storage.chain import Damage
 from perdure.storage.generations import following
 from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
+from perdure.storage.memory_checkpoints import MemoryCheckpoints
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
 from perdure.storage.memory_ledger import MemoryLedger
@@ -65,6 +66,7 @@ class MemoryStore(MemoryWorkers):
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.limits = MemoryLimits(self._open_database)
+        self.checkpoints = MemoryCheckpoints(lambda: self._open_database().checkpoints)
         self.ledger = MemoryLedger(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
         self.publications = MemoryPublications(self._open_database, self._changed)

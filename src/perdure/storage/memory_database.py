@@ -14,6 +14,7 @@ from perdure.storage.chain import first_link
 from perdure.storage.effects import UpdateState
 from perdure.storage.errands import placed
 from perdure.storage.generations import following, goes_over, succeeding
+from perdure.storage.memory_checkpoints import Checkpoints
 from perdure.storage.memory_effects import take_effect
 from perdure.storage.memory_ledger import Row
 from perdure.storage.memory_publications import Publications
@@ -70,6 +71,7 @@ class MemoryDatabase:
         self.arrivals: dict[int, tuple[float | None, int, str]] = {}
         self.publications = Publications()
         self.usage: dict[int, dict[int, Row]] = {}  #: the ledger, by run and entry
+        self.checkpoints = Checkpoints()
         self._last_mail = 0
 
     def row(self, run: Run) -> RunRow:

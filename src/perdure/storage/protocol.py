@@ -19,6 +19,7 @@ from typing import Protocol
 from perdure.storage.attributes import Attributes
 from perdure.storage.callbacks import CallbackStore
 from perdure.storage.chain import Damage
+from perdure.storage.checkpoints import CheckpointStore
 from perdure.storage.ledger import LedgerStore
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
@@ -73,6 +74,11 @@ class Store(Protocol):
     @property
     def ledger(self) -> LedgerStore:
         """What runs have spent."""
+        ...
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """State of graphs, which belongs to no run."""
         ...
 
     @property

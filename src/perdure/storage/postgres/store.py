@@ -18,6 +18,7 @@ from perdure.storage.postgres.attempts import Attempts
 from perdure.storage.postgres.attributes import PostgresAttributes
 from perdure.storage.postgres.batches import Batches
 from perdure.storage.postgres.callbacks import PostgresCallbacks
+from perdure.storage.postgres.checkpoints import PostgresCheckpoints
 from perdure.storage.postgres.connection import MIGRATIONS, QUERIES, checked, make_pool, prepare, shown
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
@@ -85,6 +86,7 @@ class PostgresStore:
         self.publications: Final = PostgresPublications(self)
         self.schedules: Final = PostgresSchedules(self)
         self.limits: Final = PostgresLimits(self)
+        self.checkpoints: Final = PostgresCheckpoints(self)
         self.ledger: Final = PostgresLedger(self)
         self.updates: Final = PostgresUpdates(self)
         self.questions: Final = PostgresQuestions(self)

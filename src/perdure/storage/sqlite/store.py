@@ -35,6 +35,7 @@ from perdure.storage.records import (
 from perdure.storage.sqlite import reads, verbs
 from perdure.storage.sqlite.attributes import SqliteAttributes
 from perdure.storage.sqlite.callbacks import SqliteCallbacks
+from perdure.storage.sqlite.checkpoints import SqliteCheckpoints
 from perdure.storage.sqlite.connection import MIGRATIONS, open_database
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job
@@ -84,6 +85,7 @@ class SqliteStore:
         self._pending: list[Job] = []
         self.schedules = SqliteSchedules(self._write, self._read)
         self.limits: Final = SqliteLimits(self._write, self._read)
+        self.checkpoints: Final = SqliteCheckpoints(self._write, self._read)
         self.ledger: Final = SqliteLedger(self._write, self._read)
         self.updates: Final = SqliteUpdates(self)
         self.questions: Final = SqliteQuestions(self)

@@ -432,3 +432,40 @@ CREATE TABLE perdure.usage (
 );
 
 CREATE INDEX usage_by_time ON perdure.usage (at);
+
+-- Checkpoints of graphs, which belong to no run; see storage/checkpoints.py. What a channel held is kept once for each of
+-- its versions; `channels` are the versions that a checkpoint has.
+CREATE TABLE perdure.checkpoints (
+    thread    text COLLATE "C" NOT NULL,
+    namespace text COLLATE "C" NOT NULL,
+    id        text COLLATE "C" NOT NULL,
+    parent    text,
+    made_by   text,
+    channels  jsonb            NOT NULL,
+    metadata  bytea            NOT NULL,
+    data      bytea            NOT NULL,
+    PRIMARY KEY (thread, namespace, id)
+);
+
+CREATE INDEX checkpoints_of_runs ON perdure.checkpoints (made_by) WHERE made_by IS NOT NULL;
+
+CREATE TABLE perdure.checkpoint_values (
+    thread    text COLLATE "C" NOT NULL,
+    namespace text COLLATE "C" NOT NULL,
+    channel   text COLLATE "C" NOT NULL,
+    version   text COLLATE "C" NOT NULL,
+    data      bytea            NOT NULL,
+    PRIMARY KEY (thread, namespace, channel, version)
+);
+
+CREATE TABLE perdure.checkpoint_writes (
+    thread     text COLLATE "C" NOT NULL,
+    namespace  text COLLATE "C" NOT NULL,
+    checkpoint text COLLATE "C" NOT NULL,
+    task       text COLLATE "C" NOT NULL,
+    idx        bigint           NOT NULL,
+    channel    text COLLATE "C" NOT NULL,
+    path       text COLLATE "C" NOT NULL,
+    data       bytea            NOT NULL,
+    PRIMARY KEY (thread, namespace, checkpoint, task, idx)
+);

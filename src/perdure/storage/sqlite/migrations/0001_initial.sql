@@ -428,3 +428,40 @@ CREATE TABLE usage (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX usage_by_time ON usage (at);
+
+-- Checkpoints of graphs, which belong to no run; see storage/checkpoints.py. What a channel held is kept once for each of
+-- its versions; `channels` are the versions that a checkpoint has.
+CREATE TABLE checkpoints (
+    thread    TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    id        TEXT NOT NULL,
+    parent    TEXT,
+    made_by   TEXT,
+    channels  TEXT NOT NULL CHECK (json_type(channels) = 'object'),
+    metadata  BLOB NOT NULL,
+    data      BLOB NOT NULL,
+    PRIMARY KEY (thread, namespace, id)
+) STRICT;
+
+CREATE INDEX checkpoints_of_runs ON checkpoints (made_by) WHERE made_by IS NOT NULL;
+
+CREATE TABLE checkpoint_values (
+    thread    TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    channel   TEXT NOT NULL,
+    version   TEXT NOT NULL,
+    data      BLOB NOT NULL,
+    PRIMARY KEY (thread, namespace, channel, version)
+) STRICT;
+
+CREATE TABLE checkpoint_writes (
+    thread     TEXT    NOT NULL,
+    namespace  TEXT    NOT NULL,
+    checkpoint TEXT    NOT NULL,
+    task       TEXT    NOT NULL,
+    idx        INTEGER NOT NULL,
+    channel    TEXT    NOT NULL,
+    path       TEXT    NOT NULL,
+    data       BLOB    NOT NULL,
+    PRIMARY KEY (thread, namespace, checkpoint, task, idx)
+) STRICT;
