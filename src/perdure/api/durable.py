@@ -90,7 +90,7 @@ class Step(Generic[P, R]):
             >>> await fetch.with_options(key="call-7", timeout=5)("https://example.org")  # doctest: +SKIP
         """
         changes: dict[str, Any] = {
-            "key": _checked_key(key),
+            "key": checked_key(key),
             "retry": retry,
             "timeout": time_limit(timeout, "timeout"),
             "deadline": time_limit(deadline, "deadline"),
@@ -149,7 +149,8 @@ def time_limit(value: float | timedelta | None, what: str) -> float | None:
     return number
 
 
-def _checked_key(key: str | None) -> str | None:
+def checked_key(key: str | None) -> str | None:
+    """The key of a step, if it can be one."""
     if key is not None and (not key or len(key) > 255 or not key.isprintable()):
         msg = f"key={key!r}: a step's key has 1 to 255 printable characters"
         raise ConfigurationError(msg)

@@ -23,7 +23,7 @@ from perdure.codec.values import ValueCodec
 from perdure.core.machine import Machine
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import StepDefinition, StepOptions, durable_name
-from perdure.runtime.stepcontext import current_attempt, current_step
+from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step
 
 R = TypeVar("R")
 
@@ -76,6 +76,7 @@ def inline_step(
     options: StepOptions | None = None,
     editable: bool = False,
     returns_response: bool | None = False,
+    in_thread: bool = False,
 ) -> InlineCall[R]:
     """Make a call of a durable step whose body is at hand. Await it in workflow code.
 
@@ -89,6 +90,7 @@ def inline_step(
         editable: the body makes its call from what it is given, so that a fork may change that.
         returns_response: the body returns what a client of language models does, so that it spends; None if only
             the value will tell.
+        in_thread: the body is a plain function, to be called in a thread, as sync steps are.
 
     Raises:
         ConfigurationError: the name can't be one.
@@ -102,12 +104,20 @@ def inline_step(
     durable = durable_name(body, name)
     context = contextvars.copy_context()
 
-    async def run(given: Any) -> R:
+    def mine() -> contextvars.Context:
         # Attempts may overlap in an entered context, and one mustn't see what another has set: each has its own.
-        mine = context.copy()
-        for variable in (current_step, current_attempt):
-            mine.run(cast(contextvars.ContextVar[Any], variable).set, variable.get())
-        return await asyncio.get_running_loop().create_task(_awaited(body, given), context=mine)
+        own = context.copy()
+        for variable in (current_step, current_attempt, current_outlet):
+            own.run(cast(contextvars.ContextVar[Any], variable).set, variable.get())
+        return own
+
+    def run_sync(given: Any) -> Any:
+        return mine().run(body, given)
+
+    async def run_async(given: Any) -> Any:
+        return await asyncio.get_running_loop().create_task(_awaited(body, given), context=mine())
+
+    run: Callable[[Any], Any] = run_sync if in_thread else run_async
 
     definition = StepDefinition(
         name=durable,
@@ -115,14 +125,14 @@ def inline_step(
         options=options or StepOptions(),
         arguments=_arguments(durable),
         result=result if hasattr(result, "record") else _codec(durable, result),
-        is_async=True,
+        is_async=not in_thread,
         run=run,
         returns_response=returns_response,
     )
     return InlineCall(definition, definition.options, given, editable)
 
 
-async def _awaited(body: Callable[[Any], Awaitable[R]], given: Any) -> R:
+async def _awaited(body: Callable[[Any], Any], given: Any) -> Any:
     return await body(given)
 
 

@@ -63,10 +63,7 @@ def emit(stream: str, item: Any) -> None:
     Example:
         >>> emit("progress", {"done": 3, "of": 10})
     """
-    if not isinstance(stream, str) or not 0 < len(stream) <= NAME_MAX or not stream.isprintable():
-        msg = f"{stream!r} can't name a stream: a name has 1 to {NAME_MAX} printable characters"
-        raise UsageError(msg)
-    data = _encoded(stream, item)
+    data = _encoded(checked_stream(stream), item)
     machine = current_machine()
     if machine is not None:
         check_size(data, machine.max_payload, f"item of stream {stream}")
@@ -76,6 +73,18 @@ def emit(stream: str, item: Any) -> None:
         outlet = outlet_of()
         check_size(data, outlet.max_payload, f"item of stream {stream}")
         outlet.emit(stream, data)
+
+
+def checked_stream(stream: str) -> str:
+    """The name of a stream, if it can be one.
+
+    Raises:
+        UsageError: it can't.
+    """
+    if not isinstance(stream, str) or not 0 < len(stream) <= NAME_MAX or not stream.isprintable():
+        msg = f"{stream!r} can't name a stream: a name has 1 to {NAME_MAX} printable characters"
+        raise UsageError(msg)
+    return stream
 
 
 def _encoded(stream: str, item: Any) -> bytes:

@@ -43,8 +43,10 @@ LASTING_OS_ERRORS = (
 )
 
 #: Classes by which HTTP clients report trouble on the wire, where they aren't OSErrors.
-_WIRE_ERRORS = frozenset({"TransportError", "ClientConnectionError", "NetworkError", "TimeoutException"})
-_WIRE_CLIENTS = ("httpx", "httpx2", "httpcore", "aiohttp", "requests", "urllib3")
+_WIRE_ERRORS = frozenset(
+    {"TransportError", "ClientConnectionError", "NetworkError", "TimeoutException", "APIConnectionError"}
+)
+_WIRE_CLIENTS = ("httpx", "httpx2", "httpcore", "aiohttp", "requests", "urllib3", "openai", "anthropic")
 
 
 #: Databases' errors that another attempt may not meet, by their driver.

@@ -1,5 +1,5 @@
 """A fake provider of language models: a server on this machine that speaks the wire formats of OpenAI (chat
-completions and responses), Anthropic (messages) and Google (generateContent), streams included.
+completions, responses and embeddings), Anthropic (messages) and Google (generateContent), streams included.
 
 Programs use it with the real clients, by another base URL. Answers are deterministic, calls are counted as the
 provider would bill them, limits and faults are played as the provider in question would tell of them. Nothing

@@ -57,7 +57,7 @@ class Prompt:
     """What was asked.
 
     Attributes:
-        api: "chat", "responses", "messages" or "generate".
+        api: "chat", "responses", "messages", "generate" or "embeddings".
         model: the model's name, as the caller gave it.
         text: everything that the caller said, a line for each part.
         last: the last thing that was said; a tool's result counts.

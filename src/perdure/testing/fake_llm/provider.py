@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perdure.testing.fake_llm.anthropic_wire import MessagesWire
+from perdure.testing.fake_llm.embeddings_wire import EmbeddingsWire
 from perdure.testing.fake_llm.exchange import Answer, Call, Prompt, Reply, Tokens, billed
 from perdure.testing.fake_llm.faults import Fault, Kind, rate_limited
 from perdure.testing.fake_llm.gemini_wire import GenerateWire
@@ -16,7 +17,7 @@ from perdure.testing.fake_llm.openai_wire import ChatWire
 from perdure.testing.fake_llm.responses_wire import ResponsesWire
 from perdure.testing.fake_llm.wire import Json, Wire
 
-_WIRES: Sequence[Wire] = (ChatWire(), ResponsesWire(), MessagesWire(), GenerateWire())
+_WIRES: Sequence[Wire] = (ChatWire(), ResponsesWire(), MessagesWire(), GenerateWire(), EmbeddingsWire())
 _BILLED_FAULTS = frozenset({Kind.HANG, Kind.LOST, Kind.CUT})
 
 
@@ -79,6 +80,8 @@ class Provider:
                 500, {}, {"error": {"message": f"the answer= of the fake provider raised {error!r}"}}
             )
         reply = Reply(said) if isinstance(said, str) else said
+        if prompt.api == "embeddings":
+            reply = Reply(output_tokens=0)
         tokens = billed(prompt, reply)
         with self._lock:
             self._number += 1
