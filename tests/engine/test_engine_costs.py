@@ -179,8 +179,8 @@ MEMORY = {
     "timers": {"append": 1, "events": 1},
     "emits": {"append": 2, "events": 2},
     "runs": {"create": 1, "append": 1, "events": 1, "get": 1, "last_event": 1},
-    "messages": {"send": 1, "append": 1, "events": 1, "claim": 1, "mail": 1, "questions.waiting": 1},
-    "children": {"append": 3, "events": 3, "claim": 1, "mail": 1, "questions.waiting": 1},
+    "messages": {"send": 1, "append": 1, "events": 1, "claim": 1, "mail": 1, "inquiries.waiting": 1},
+    "children": {"append": 3, "events": 3, "claim": 1, "mail": 1, "inquiries.waiting": 1},
     "crowds": {"events": 11},
 }
 SQLITE = {

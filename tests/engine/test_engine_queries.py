@@ -545,7 +545,7 @@ def test_a_client_without_the_code_asks_a_worker(place: Place) -> None:
             asked = await asyncio.gather(*(handle.query("progress") for _ in range(20)))
             assert len(asked) == 20
             store: Any = engine._store
-            assert not await store.questions.waiting([shows.name], now=0.0)
+            assert not await store.inquiries.waiting([shows.name], now=0.0)
 
     run(main)
 

@@ -2,7 +2,7 @@
 
 If the run is in memory here, its handler is called there. Else its durable history is replayed into a scratch
 machine, without any effect, and that is asked; so queries of finished and blocked runs have answers, too. A process
-without the code puts the question into the store, and a worker that has the code takes it up.
+without the code puts the inquiry into the store, and a worker that has the code takes it up.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from perdure.runtime.machines import let_go, replayed
 from perdure.runtime.settings import Settings
 from perdure.runtime.turns import Turns
 from perdure.runtime.updatecalls import UpdateCalls
+from perdure.storage.inquiries import NewInquiry, TakenInquiry
 from perdure.storage.protocol import Store
-from perdure.storage.questions import NewQuestion, Question
 from perdure.storage.records import RunRow
 
 logger = logging.getLogger("perdure.inquiry")
 
-EXPIRY = 60.0  #: seconds that a question waits for an answer
+EXPIRY = 60.0  #: seconds that an inquiry waits for an answer
 LOOK_EVERY = 1.0  #: seconds between looks whether anybody who could answer still lives
-AGAIN = 2.0  #: seconds after which another worker may take up a question
+AGAIN = 2.0  #: seconds after which another worker may take up an inquiry
 
 
 class _Reply(msgspec.Struct):
-    """The answer to a question that went through the store."""
+    """The answer to an inquiry that went through the store."""
 
     result: bytes | None = None
     failure: ev.Failure | None = None
@@ -78,7 +78,7 @@ class Inquiry:
         self._nudge = nudge
         self._worker: Drives | None = None
         self._turns: Turns | None = None
-        self._replies: Lookout[int, bytes] = Lookout(loop, store.questions.answers)
+        self._replies: Lookout[int, bytes] = Lookout(loop, store.inquiries.answers)
         self._decoders: dict[tuple[str, str], Callable[[bytes], Any]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._looking = False
@@ -87,7 +87,7 @@ class Inquiry:
         self.entities = EntityCalls(store, self.updates, settings)
 
     def serve(self, worker: Drives) -> None:
-        """From now on, answer for the runs that are driven here, and questions that come through the store."""
+        """From now on, answer for the runs that are driven here, and inquiries that come through the store."""
         self._worker = worker
         self.look_soon()
 
@@ -199,8 +199,8 @@ class Inquiry:
         """Let a worker that has the code answer."""
         store, now = self._store, self._settings.clock()
         await self._check_reachable(row, name)
-        question = NewQuestion(row.id, row.workflow, name, input, now + EXPIRY)
-        number = await store.questions.ask(question, now=now)
+        inquiry = NewInquiry(row.id, row.workflow, name, input, now + EXPIRY)
+        number = await store.inquiries.ask(inquiry, now=now)
         waiter = self._replies.wait(number)
         try:
             self._nudge()
@@ -217,7 +217,7 @@ class Inquiry:
         finally:
             self._replies.forget(number, waiter)
             with contextlib.suppress(StoreError):
-                await store.questions.forget(number)
+                await store.inquiries.forget(number)
         if reply.failure is not None:
             raise handler_exception(reply.failure, f"query {name!r} of run {row.id!r}")
         assert reply.result is not None
@@ -241,7 +241,7 @@ class Inquiry:
         raise HandlerUnreachableError(msg)
 
     def look_soon(self) -> None:
-        """There may be questions for this process."""
+        """There may be inquiries for this process."""
         if self._worker is None:
             return
         if self._looking:
@@ -255,32 +255,32 @@ class Inquiry:
             while True:
                 self._again = False
                 names, now = workflow_names(), self._settings.clock()
-                if self._worker is not None and await self._store.questions.waiting(names, now=now):
-                    for question in await self._store.questions.take(
+                if self._worker is not None and await self._store.inquiries.waiting(names, now=now):
+                    for inquiry in await self._store.inquiries.take(
                         self._worker.id, names, now=now, again=AGAIN
                     ):
-                        self._aside(self._reply(question))
+                        self._aside(self._reply(inquiry))
                 if not self._again:
                     return
         except StoreError as error:
-            logger.warning("couldn't look for questions, will try again: %s", error)
+            logger.warning("couldn't look for inquiries, will try again: %s", error)
         finally:
             self._looking = False
 
-    async def _reply(self, question: Question) -> None:
+    async def _reply(self, inquiry: TakenInquiry) -> None:
         try:
-            reply = await self._reply_to(question)
-            await self._store.questions.answer(question.id, _pack(reply))
+            reply = await self._reply_to(inquiry)
+            await self._store.inquiries.answer(inquiry.id, _pack(reply))
         except StoreError as error:
-            logger.warning("couldn't answer query %r of run %s: %s", question.name, question.run_id, error)
+            logger.warning("couldn't answer query %r of run %s: %s", inquiry.name, inquiry.run_id, error)
 
-    async def _reply_to(self, question: Question) -> _Reply:
-        (row,) = await self._store.get([question.run_id])
+    async def _reply_to(self, inquiry: TakenInquiry) -> _Reply:
+        (row,) = await self._store.get([inquiry.run_id])
         definition = None if row is None else workflow_named(row.workflow)
         try:
             if row is None or definition is None:
-                raise UnknownRunError(f"run {question.run_id!r} is gone", run_id=question.run_id)
-            data, _ = await self._answer(row, definition, question.name, question.input)
+                raise UnknownRunError(f"run {inquiry.run_id!r} is gone", run_id=inquiry.run_id)
+            data, _ = await self._answer(row, definition, inquiry.name, inquiry.input)
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - it is the asker's

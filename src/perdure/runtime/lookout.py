@@ -1,4 +1,4 @@
-"""Waiting for what somebody else will put into the store: the ends of runs, answers to updates and questions.
+"""Waiting for what somebody else will put into the store: the ends of runs, answers to updates and inquiries.
 
 What happens in this process is told at once. For the rest the store is asked whenever somebody has committed
 something, and every now and then in case no hint came.

@@ -18,7 +18,7 @@ from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_checkpoints import MemoryCheckpoints
 from perdure.storage.memory_database import MemoryDatabase
-from perdure.storage.memory_handlers import MemoryQuestions, MemoryUpdates
+from perdure.storage.memory_handlers import MemoryInquiries, MemoryUpdates
 from perdure.storage.memory_ledger import MemoryLedger
 from perdure.storage.memory_limits import MemoryLimits
 from perdure.storage.memory_moving import MemoryMoving
@@ -62,7 +62,7 @@ class MemoryStore(MemoryWorkers):
         self._on_change: Callable[[], None] | None = None
         self._told = False
         self.updates = MemoryUpdates(self._open_database, self._changed)
-        self.questions = MemoryQuestions(self._open_database, self._changed)
+        self.inquiries = MemoryInquiries(self._open_database, self._changed)
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.limits = MemoryLimits(self._open_database)

@@ -63,8 +63,8 @@ class MemoryDatabase:
         self.listeners: list[Callable[[], None]] = []
         #: By run id and update id: the key of the run that is to handle it, its state, its answer, its call's digest.
         self.updates: dict[tuple[str, str], tuple[int, UpdateState, bytes | None, bytes]] = {}
-        self.questions: dict[int, Any] = {}
-        self.last_question = 0
+        self.inquiries: dict[int, Any] = {}
+        self.last_inquiry = 0
         self.children: dict[int, list[int]] = {}  #: keys by those of their parents
         self.move: Mark | None = None  #: where the runs are moved to
         #: Of held runs: when each was due, how much mail it had, and for which move it is held.

@@ -1,4 +1,4 @@
-"""Updates and questions in a memory database. See storage/updates.py and storage/questions.py."""
+"""Updates and inquiries in a memory database. See storage/updates.py and storage/inquiries.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from perdure.storage.effects import UpdateState
+from perdure.storage.inquiries import TAKE_MAX, NewInquiry, TakenInquiry
 from perdure.storage.memory_database import MemoryDatabase
-from perdure.storage.questions import TAKE_MAX, NewQuestion, Question
 from perdure.storage.records import Delivery
 from perdure.storage.updates import UpdateRow, renewable
 
@@ -51,67 +51,67 @@ class MemoryUpdates:
         return UpdateRow(run_id, update, state, answer, db.runs[run].ended, call)
 
 
-class OpenQuestion(msgspec.Struct):
-    """A question with what became of it."""
+class OpenInquiry(msgspec.Struct):
+    """An inquiry with what became of it."""
 
-    question: NewQuestion
+    inquiry: NewInquiry
     asked_at: float
     taken_at: float | None = None
     answer: bytes | None = None
 
 
-class MemoryQuestions:
-    """Questions. Arguments as for MemoryUpdates."""
+class MemoryInquiries:
+    """Inquiries. Arguments as for MemoryUpdates."""
 
     def __init__(self, database: Callable[[], MemoryDatabase], changed: Callable[[], None]) -> None:
         self._database = database
         self._changed = changed
 
-    async def ask(self, question: NewQuestion, *, now: float) -> int:
+    async def ask(self, inquiry: NewInquiry, *, now: float) -> int:
         db = self._database()
-        for id in [id for id, item in db.questions.items() if item.question.expires_at < now]:
-            del db.questions[id]
-        db.last_question += 1
-        db.questions[db.last_question] = OpenQuestion(question, now)
+        for id in [id for id, item in db.inquiries.items() if item.inquiry.expires_at < now]:
+            del db.inquiries[id]
+        db.last_inquiry += 1
+        db.inquiries[db.last_inquiry] = OpenInquiry(inquiry, now)
         self._changed()
-        return db.last_question
+        return db.last_inquiry
 
     async def waiting(self, workflows: Sequence[str], *, now: float) -> bool:
-        return any(_open(item, workflows, now) for item in self._database().questions.values())
+        return any(_open(item, workflows, now) for item in self._database().inquiries.values())
 
     async def take(
         self, worker: int, workflows: Sequence[str], *, now: float, again: float
-    ) -> list[Question]:
+    ) -> list[TakenInquiry]:
         db = self._database()
-        taken: list[Question] = []
-        for id, item in db.questions.items():
+        taken: list[TakenInquiry] = []
+        for id, item in db.inquiries.items():
             waits = item.taken_at is not None and item.taken_at > now - again
-            run = db.find_id(item.question.run_id)
+            run = db.find_id(item.inquiry.run_id)
             other = run is not None and run.owner is not None and run.owner != worker
             if waits or not _open(item, workflows, now) or (other and item.asked_at > now - again):
                 continue
             if len(taken) == TAKE_MAX:
                 break
             item.taken_at = now
-            taken.append(Question(id, item.question.run_id, item.question.name, item.question.input))
+            taken.append(TakenInquiry(id, item.inquiry.run_id, item.inquiry.name, item.inquiry.input))
         if taken:
             self._changed()
         return taken
 
     async def answer(self, id: int, answer: bytes) -> None:
-        item = self._database().questions.get(id)
+        item = self._database().inquiries.get(id)
         if item is not None and item.answer is None:
             item.answer = answer
             self._changed()
 
     async def answers(self, ids: Sequence[int]) -> list[bytes | None]:
-        questions = self._database().questions
-        return [questions[id].answer if id in questions else None for id in ids]
+        inquiries = self._database().inquiries
+        return [inquiries[id].answer if id in inquiries else None for id in ids]
 
     async def forget(self, id: int) -> None:
-        self._database().questions.pop(id, None)
+        self._database().inquiries.pop(id, None)
 
 
-def _open(item: OpenQuestion, workflows: Sequence[str], now: float) -> bool:
-    question = item.question
-    return item.answer is None and question.workflow in workflows and question.expires_at >= now
+def _open(item: OpenInquiry, workflows: Sequence[str], now: float) -> bool:
+    inquiry = item.inquiry
+    return item.answer is None and inquiry.workflow in workflows and inquiry.expires_at >= now

@@ -20,12 +20,12 @@ from perdure.storage.attributes import Attributes
 from perdure.storage.callbacks import CallbackStore
 from perdure.storage.chain import Damage
 from perdure.storage.checkpoints import CheckpointStore
+from perdure.storage.inquiries import Inquiries
 from perdure.storage.ledger import LedgerStore
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
 from perdure.storage.pauses import Pauses
 from perdure.storage.publications import PublicationStore
-from perdure.storage.questions import Questions
 from perdure.storage.queues import QueueStore
 from perdure.storage.records import (
     Append,
@@ -97,7 +97,7 @@ class Store(Protocol):
         ...
 
     @property
-    def questions(self) -> Questions:
+    def inquiries(self) -> Inquiries:
         """Queries on their way to a process that has the code."""
         ...
 

@@ -22,13 +22,13 @@ from perdure.storage.postgres.checkpoints import PostgresCheckpoints
 from perdure.storage.postgres.connection import MIGRATIONS, QUERIES, checked, make_pool, prepare, shown
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
+from perdure.storage.postgres.inquiries import PostgresInquiries
 from perdure.storage.postgres.lane import Lane
 from perdure.storage.postgres.ledger import PostgresLedger
 from perdure.storage.postgres.limits import PostgresLimits
 from perdure.storage.postgres.moving import PostgresMoving
 from perdure.storage.postgres.pauses import PostgresPauses
 from perdure.storage.postgres.publications import PostgresPublications
-from perdure.storage.postgres.questions import PostgresQuestions
 from perdure.storage.postgres.queues import PostgresQueues
 from perdure.storage.postgres.schedules import PostgresSchedules
 from perdure.storage.postgres.streams import PostgresStreams
@@ -89,7 +89,7 @@ class PostgresStore:
         self.checkpoints: Final = PostgresCheckpoints(self)
         self.ledger: Final = PostgresLedger(self)
         self.updates: Final = PostgresUpdates(self)
-        self.questions: Final = PostgresQuestions(self)
+        self.inquiries: Final = PostgresInquiries(self)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._unusable: str | None = "it isn't open yet: await store.open() first"
 

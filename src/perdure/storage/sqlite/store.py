@@ -38,13 +38,13 @@ from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.checkpoints import SqliteCheckpoints
 from perdure.storage.sqlite.connection import MIGRATIONS, open_database
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.inquiries import SqliteInquiries
 from perdure.storage.sqlite.job import Job
 from perdure.storage.sqlite.ledger import SqliteLedger
 from perdure.storage.sqlite.limits import SqliteLimits
 from perdure.storage.sqlite.moving import SqliteMoving
 from perdure.storage.sqlite.pauses import SqlitePauses
 from perdure.storage.sqlite.publications import SqlitePublications
-from perdure.storage.sqlite.questions import SqliteQuestions
 from perdure.storage.sqlite.queues import SqliteQueues
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.schedules import SqliteSchedules
@@ -88,7 +88,7 @@ class SqliteStore:
         self.checkpoints: Final = SqliteCheckpoints(self._write, self._read)
         self.ledger: Final = SqliteLedger(self._write, self._read)
         self.updates: Final = SqliteUpdates(self)
-        self.questions: Final = SqliteQuestions(self)
+        self.inquiries: Final = SqliteInquiries(self)
         self._unusable: str | None = "it isn't open yet: await store.open() first"
         self.callbacks = SqliteCallbacks(self._write)
         self.publications: Final = SqlitePublications(self._write, self._read)

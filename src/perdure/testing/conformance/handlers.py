@@ -1,9 +1,9 @@
-"""Updates and questions: what is asked of runs, and how the answers come back."""
+"""Updates and inquiries: what is asked of runs, and how the answers come back."""
 
 from __future__ import annotations
 
 from perdure.storage.effects import SetUpdate, UpdateState
-from perdure.storage.questions import TAKE_MAX, NewQuestion
+from perdure.storage.inquiries import TAKE_MAX, NewInquiry
 from perdure.storage.records import Delivery, Stale
 from perdure.storage.updates import UpdateRow
 from perdure.testing.conformance.bench import NOW, WORKFLOW, Bench, Check
@@ -149,77 +149,77 @@ async def updates_of_one_run_are_its_own(bench: Bench) -> None:
     assert states == [UpdateState.REQUESTED, UpdateState.FAILED, None]
 
 
-def _question(run_id: str = "r", **fields: object) -> NewQuestion:
+def _inquiry(run_id: str = "r", **fields: object) -> NewInquiry:
     given = {"workflow": WORKFLOW, "name": "status", "input": b"[]", "expires_at": NOW + 60}
-    return NewQuestion(run_id=run_id, **{**given, **fields})  # type: ignore[arg-type]
+    return NewInquiry(run_id=run_id, **{**given, **fields})  # type: ignore[arg-type]
 
 
-async def a_question_goes_to_one_worker(bench: Bench) -> None:
+async def a_inquiry_goes_to_one_worker(bench: Bench) -> None:
     """To one that has the code, in order, and to another only after a while."""
     await bench.make("r")
     first, second = await bench.worker(), await bench.worker()
-    questions = bench.store.questions
-    ids = [await questions.ask(_question(name=name), now=NOW) for name in ("a", "b")]
+    inquiries = bench.store.inquiries
+    ids = [await inquiries.ask(_inquiry(name=name), now=NOW) for name in ("a", "b")]
     assert ids == sorted(set(ids))
-    assert not await questions.waiting(["other"], now=NOW)
-    assert await questions.take(first, ["other"], now=NOW, again=5.0) == []
-    assert await questions.waiting([WORKFLOW, "other"], now=NOW)
-    taken = await questions.take(first, [WORKFLOW], now=NOW, again=5.0)
+    assert not await inquiries.waiting(["other"], now=NOW)
+    assert await inquiries.take(first, ["other"], now=NOW, again=5.0) == []
+    assert await inquiries.waiting([WORKFLOW, "other"], now=NOW)
+    taken = await inquiries.take(first, [WORKFLOW], now=NOW, again=5.0)
     assert [(item.id, item.run_id, item.name, item.input) for item in taken] == [
         (ids[0], "r", "a", b"[]"),
         (ids[1], "r", "b", b"[]"),
     ]
-    assert await questions.take(second, [WORKFLOW], now=NOW + 4, again=5.0) == []
-    assert await questions.take(second, [WORKFLOW], now=NOW + 6, again=5.0) == taken
+    assert await inquiries.take(second, [WORKFLOW], now=NOW + 4, again=5.0) == []
+    assert await inquiries.take(second, [WORKFLOW], now=NOW + 6, again=5.0) == taken
 
 
 async def the_driver_of_a_run_is_asked_first(bench: Bench) -> None:
     driver, other = await bench.worker(), await bench.worker()
     await bench.make("r", owner=driver)
-    questions = bench.store.questions
-    id = await questions.ask(_question(), now=NOW)
-    assert await questions.take(other, [WORKFLOW], now=NOW + 1, again=5.0) == []
-    assert [item.id for item in await questions.take(driver, [WORKFLOW], now=NOW + 1, again=5.0)] == [id]
-    assert [item.id for item in await questions.take(other, [WORKFLOW], now=NOW + 9, again=5.0)] == [id]
+    inquiries = bench.store.inquiries
+    id = await inquiries.ask(_inquiry(), now=NOW)
+    assert await inquiries.take(other, [WORKFLOW], now=NOW + 1, again=5.0) == []
+    assert [item.id for item in await inquiries.take(driver, [WORKFLOW], now=NOW + 1, again=5.0)] == [id]
+    assert [item.id for item in await inquiries.take(other, [WORKFLOW], now=NOW + 9, again=5.0)] == [id]
 
 
 async def the_first_answer_counts(bench: Bench) -> None:
-    """It can be read from elsewhere, until the asker forgets the question."""
+    """It can be read from elsewhere, until the asker forgets the inquiry."""
     worker = await bench.worker()
-    questions = bench.store.questions
-    id = await questions.ask(_question(), now=NOW)
+    inquiries = bench.store.inquiries
+    id = await inquiries.ask(_inquiry(), now=NOW)
     other = await bench.another()
-    assert await other.questions.answers([id, id + 1]) == [None, None]
-    await questions.answer(id, b"first")
-    await questions.answer(id, b"second")
-    await questions.answer(id + 1, b"to nobody")
-    assert await other.questions.answers([id + 1, id]) == [None, b"first"]
-    assert not await questions.waiting([WORKFLOW], now=NOW)
-    assert await questions.take(worker, [WORKFLOW], now=NOW + 9, again=5.0) == []
-    await other.questions.forget(id)
-    assert await questions.answers([id]) == [None]
-    assert await questions.ask(_question(), now=NOW) > id
+    assert await other.inquiries.answers([id, id + 1]) == [None, None]
+    await inquiries.answer(id, b"first")
+    await inquiries.answer(id, b"second")
+    await inquiries.answer(id + 1, b"to nobody")
+    assert await other.inquiries.answers([id + 1, id]) == [None, b"first"]
+    assert not await inquiries.waiting([WORKFLOW], now=NOW)
+    assert await inquiries.take(worker, [WORKFLOW], now=NOW + 9, again=5.0) == []
+    await other.inquiries.forget(id)
+    assert await inquiries.answers([id]) == [None]
+    assert await inquiries.ask(_inquiry(), now=NOW) > id
 
 
-async def a_question_whose_time_is_over_is_gone(bench: Bench) -> None:
+async def a_inquiry_whose_time_is_over_is_gone(bench: Bench) -> None:
     worker = await bench.worker()
-    questions = bench.store.questions
-    id = await questions.ask(_question(expires_at=NOW + 1), now=NOW)
-    await questions.answer(id, b"late")
-    await questions.ask(_question(expires_at=NOW + 1), now=NOW)
-    assert not await questions.waiting([WORKFLOW], now=NOW + 2)
-    assert await questions.take(worker, [WORKFLOW], now=NOW + 2, again=0.5) == []
-    await questions.ask(_question(), now=NOW + 2)
-    assert await questions.answers([id]) == [None]
+    inquiries = bench.store.inquiries
+    id = await inquiries.ask(_inquiry(expires_at=NOW + 1), now=NOW)
+    await inquiries.answer(id, b"late")
+    await inquiries.ask(_inquiry(expires_at=NOW + 1), now=NOW)
+    assert not await inquiries.waiting([WORKFLOW], now=NOW + 2)
+    assert await inquiries.take(worker, [WORKFLOW], now=NOW + 2, again=0.5) == []
+    await inquiries.ask(_inquiry(), now=NOW + 2)
+    assert await inquiries.answers([id]) == [None]
 
 
-async def many_questions_are_taken_in_parts(bench: Bench) -> None:
+async def many_inquiries_are_taken_in_parts(bench: Bench) -> None:
     worker = await bench.worker()
-    questions = bench.store.questions
+    inquiries = bench.store.inquiries
     for _ in range(TAKE_MAX + 1):
-        await questions.ask(_question(), now=NOW)
-    assert len(await questions.take(worker, [WORKFLOW], now=NOW, again=5.0)) == TAKE_MAX
-    assert len(await questions.take(worker, [WORKFLOW], now=NOW, again=5.0)) == 1
+        await inquiries.ask(_inquiry(), now=NOW)
+    assert len(await inquiries.take(worker, [WORKFLOW], now=NOW, again=5.0)) == TAKE_MAX
+    assert len(await inquiries.take(worker, [WORKFLOW], now=NOW, again=5.0)) == 1
 
 
 CHECKS: tuple[Check, ...] = (
@@ -231,9 +231,9 @@ CHECKS: tuple[Check, ...] = (
     the_end_of_a_run_shows_in_its_updates,
     a_refused_append_answers_nothing,
     updates_of_one_run_are_its_own,
-    a_question_goes_to_one_worker,
+    a_inquiry_goes_to_one_worker,
     the_driver_of_a_run_is_asked_first,
     the_first_answer_counts,
-    a_question_whose_time_is_over_is_gone,
-    many_questions_are_taken_in_parts,
+    a_inquiry_whose_time_is_over_is_gone,
+    many_inquiries_are_taken_in_parts,
 )

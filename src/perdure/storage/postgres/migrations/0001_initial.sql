@@ -196,7 +196,7 @@ CREATE TABLE perdure.updates (
 CREATE INDEX updates_requested ON perdure.updates (run) WHERE state = 'requested';
 
 -- Queries that a process without the code asks of one that has it. Few at any time, and gone in a minute.
-CREATE TABLE perdure.questions (
+CREATE TABLE perdure.inquiries (
     id         bigint           PRIMARY KEY,
     run_id     text             NOT NULL,
     workflow   text             NOT NULL,

@@ -291,7 +291,7 @@ CREATE TABLE updates (
 CREATE INDEX updates_requested ON updates (run) WHERE state = 'requested';
 
 -- Queries that a process without the code asks of one that has it. Few at any time, and gone in a minute.
-CREATE TABLE questions (
+CREATE TABLE inquiries (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     run_id     TEXT    NOT NULL,
     workflow   TEXT    NOT NULL,

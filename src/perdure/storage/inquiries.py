@@ -1,6 +1,6 @@
-"""What a store promises about questions: queries that a process without the code hands to one that has it.
+"""What a store promises about inquiries: queries that a process without the code hands to one that has it.
 
-They are of no concern to any run, and leave nothing behind: a question is gone when its asker has the answer, or
+They are of no concern to any run, and leave nothing behind: an inquiry is gone when its asker has the answer, or
 when its time is over.
 """
 
@@ -11,11 +11,11 @@ from typing import Protocol
 
 import msgspec
 
-#: How many questions a worker takes up at a time.
+#: How many inquiries a worker takes up at a time.
 TAKE_MAX = 100
 
 
-class NewQuestion(msgspec.Struct, frozen=True, gc=False):
+class NewInquiry(msgspec.Struct, frozen=True, gc=False):
     """A query of a run's handler `name`, with encoded arguments, to be answered before `expires_at`."""
 
     run_id: str
@@ -25,8 +25,8 @@ class NewQuestion(msgspec.Struct, frozen=True, gc=False):
     expires_at: float
 
 
-class Question(msgspec.Struct, frozen=True, gc=False):
-    """A question that a worker has taken up."""
+class TakenInquiry(msgspec.Struct, frozen=True, gc=False):
+    """An inquiry that a worker has taken up."""
 
     id: int
     run_id: str
@@ -34,11 +34,11 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     input: bytes
 
 
-class Questions(Protocol):
-    """The questions that wait for somebody."""
+class Inquiries(Protocol):
+    """The inquiries that wait for somebody."""
 
-    async def ask(self, question: NewQuestion, *, now: float) -> int:
-        """Put a question, and return its id (never used before). Those whose time is over are removed."""
+    async def ask(self, inquiry: NewInquiry, *, now: float) -> int:
+        """Put an inquiry, and return its id (never used before). Those whose time is over are removed."""
         ...
 
     async def waiting(self, workflows: Sequence[str], *, now: float) -> bool:
@@ -47,20 +47,20 @@ class Questions(Protocol):
 
     async def take(
         self, worker: int, workflows: Sequence[str], *, now: float, again: float
-    ) -> list[Question]:
-        """Take up unanswered questions about runs of these workflows, the oldest first, a bounded number.
+    ) -> list[TakenInquiry]:
+        """Take up unanswered inquiries about runs of these workflows, the oldest first, a bounded number.
 
         Nobody else gets them in the next `again` seconds. The driver of a run has precedence: others get
-        questions about it only when they have waited for `again` seconds.
+        inquiries about it only when they have waited for `again` seconds.
         """
         ...
 
     async def answer(self, id: int, answer: bytes) -> None:
-        """Answer a question. The first answer counts; of a question that is gone nobody wants one."""
+        """Answer an inquiry. The first answer counts; of an inquiry that is gone nobody wants one."""
         ...
 
     async def answers(self, ids: Sequence[int]) -> list[bytes | None]:
-        """The answers there are to these questions."""
+        """The answers there are to these inquiries."""
         ...
 
     async def forget(self, id: int) -> None:

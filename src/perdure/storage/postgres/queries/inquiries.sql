@@ -1,24 +1,24 @@
--- Questions: queries handed from a process without the code to one that has it.
+-- Inquiries: queries handed from a process without the code to one that has it.
 
--- name: forget_expired_questions
-DELETE FROM perdure.questions WHERE expires_at < %(now)s::double precision;
+-- name: forget_expired_inquiries
+DELETE FROM perdure.inquiries WHERE expires_at < %(now)s::double precision;
 
--- name: ask
-INSERT INTO perdure.questions (id, run_id, workflow, name, input, asked_at, expires_at)
+-- name: put_inquiry
+INSERT INTO perdure.inquiries (id, run_id, workflow, name, input, asked_at, expires_at)
 VALUES (%(id)s::bigint, %(run_id)s, %(workflow)s, %(name)s, %(input)s::bytea, %(now)s::double precision,
         %(expires_at)s::double precision);
 
--- name: questions_wait
+-- name: inquiries_wait
 SELECT EXISTS (
-    SELECT 1 FROM perdure.questions
+    SELECT 1 FROM perdure.inquiries
     WHERE answer IS NULL AND workflow = ANY (%(workflows)b::text[]) AND expires_at >= %(now)s::double precision
 );
 
--- name: take_questions
+-- name: take_inquiries
 -- Those nobody has taken up lately; of a run that another worker drives, only those that have waited for long.
-UPDATE perdure.questions SET taken_at = %(now)s::double precision
+UPDATE perdure.inquiries SET taken_at = %(now)s::double precision
 WHERE id IN (
-    SELECT q.id FROM perdure.questions AS q
+    SELECT q.id FROM perdure.inquiries AS q
     WHERE q.answer IS NULL AND q.workflow = ANY (%(workflows)b::text[])
       AND q.expires_at >= %(now)s::double precision
       AND (q.taken_at IS NULL OR q.taken_at <= %(now)s::double precision - %(again)s::double precision)
@@ -31,11 +31,11 @@ WHERE id IN (
 )
 RETURNING id, run_id, name, input;
 
--- name: answer_question
-UPDATE perdure.questions SET answer = %(answer)s::bytea WHERE id = %(id)s::bigint AND answer IS NULL;
+-- name: answer_inquiry
+UPDATE perdure.inquiries SET answer = %(answer)s::bytea WHERE id = %(id)s::bigint AND answer IS NULL;
 
--- name: answers
-SELECT id, answer FROM perdure.questions WHERE id = ANY (%(ids)b::bigint[]);
+-- name: inquiry_answers
+SELECT id, answer FROM perdure.inquiries WHERE id = ANY (%(ids)b::bigint[]);
 
--- name: forget_question
-DELETE FROM perdure.questions WHERE id = %(id)s::bigint;
+-- name: forget_inquiry
+DELETE FROM perdure.inquiries WHERE id = %(id)s::bigint;

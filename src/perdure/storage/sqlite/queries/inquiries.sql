@@ -1,24 +1,24 @@
--- Questions: queries handed from a process without the code to one that has it.
+-- Inquiries: queries handed from a process without the code to one that has it.
 
--- name: forget_expired_questions
-DELETE FROM questions WHERE expires_at < :now;
+-- name: forget_expired_inquiries
+DELETE FROM inquiries WHERE expires_at < :now;
 
--- name: ask
-INSERT INTO questions (run_id, workflow, name, input, asked_at, expires_at)
+-- name: put_inquiry
+INSERT INTO inquiries (run_id, workflow, name, input, asked_at, expires_at)
 VALUES (:run_id, :workflow, :name, :input, :now, :expires_at)
 RETURNING id;
 
--- name: questions_wait
+-- name: inquiries_wait
 SELECT EXISTS (
-    SELECT 1 FROM questions
+    SELECT 1 FROM inquiries
     WHERE answer IS NULL AND workflow IN (SELECT value FROM json_each(:workflows)) AND expires_at >= :now
 );
 
--- name: take_questions
+-- name: take_inquiries
 -- Those nobody has taken up lately; of a run that another worker drives, only those that have waited for long.
-UPDATE questions SET taken_at = :now
+UPDATE inquiries SET taken_at = :now
 WHERE id IN (
-    SELECT q.id FROM questions AS q
+    SELECT q.id FROM inquiries AS q
     WHERE q.answer IS NULL AND q.workflow IN (SELECT value FROM json_each(:workflows)) AND q.expires_at >= :now
       AND (q.taken_at IS NULL OR q.taken_at <= :now - :again)
       AND (q.asked_at <= :now - :again OR NOT EXISTS (
@@ -28,11 +28,11 @@ WHERE id IN (
 )
 RETURNING id, run_id, name, input;
 
--- name: answer_question
-UPDATE questions SET answer = :answer WHERE id = :id AND answer IS NULL;
+-- name: answer_inquiry
+UPDATE inquiries SET answer = :answer WHERE id = :id AND answer IS NULL;
 
--- name: answers
-SELECT id, answer FROM questions WHERE id IN (SELECT value FROM json_each(:ids));
+-- name: inquiry_answers
+SELECT id, answer FROM inquiries WHERE id IN (SELECT value FROM json_each(:ids));
 
--- name: forget_question
-DELETE FROM questions WHERE id = :id;
+-- name: forget_inquiry
+DELETE FROM inquiries WHERE id = :id;
