@@ -16,6 +16,7 @@ Everything public is importable from here; the rest is the engine's own.
 """
 
 from perdure import errors
+from perdure.api.asking import ask
 from perdure.api.call import Call
 from perdure.api.callbacks import Callback, Callbacks, callback
 from perdure.api.children import ChildHandle, start
@@ -42,6 +43,7 @@ from perdure.api.publications import (
     publish,
     publish_in,
 )
+from perdure.api.questions import QuestionInfo
 from perdure.api.queues import QueueInfo
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.saga import Saga
@@ -66,6 +68,7 @@ from perdure.errors import (
     CompensationFailed,
     HandlerFailed,
     HandlerUnreachableError,
+    InvalidAnswerError,
     MapFailed,
     NonDeterminismError,
     NothingToDecideError,
@@ -73,6 +76,9 @@ from perdure.errors import (
     OutcomeUnknown,
     PerdureError,
     Permanent,
+    QuestionAnsweredError,
+    QuestionClosedError,
+    QuestionError,
     RateLimited,
     ReadOnlyError,
     Retryable,
@@ -89,6 +95,7 @@ from perdure.errors import (
     StoreError,
     UnknownCallbackError,
     UnknownHandlerError,
+    UnknownQuestionError,
     UnknownRunError,
     UnknownScheduleError,
     UpdateRejected,
@@ -117,6 +124,7 @@ __all__ = [
     "Handle",
     "HandlerFailed",
     "HandlerUnreachableError",
+    "InvalidAnswerError",
     "ItemStatus",
     "LimitInfo",
     "MapFailed",
@@ -129,6 +137,10 @@ __all__ = [
     "PerdureError",
     "Permanent",
     "PublicationInfo",
+    "QuestionAnsweredError",
+    "QuestionClosedError",
+    "QuestionError",
+    "QuestionInfo",
     "Queue",
     "QueueInfo",
     "Rate",
@@ -165,6 +177,7 @@ __all__ = [
     "UnitInfo",
     "UnknownCallbackError",
     "UnknownHandlerError",
+    "UnknownQuestionError",
     "UnknownRunError",
     "UnknownScheduleError",
     "UpdateRejected",
@@ -173,6 +186,7 @@ __all__ = [
     "WaitingInfo",
     "WorkerInfo",
     "Workflow",
+    "ask",
     "callback",
     "continue_as",
     "emit",

@@ -21,6 +21,7 @@ from perdure.api.publications import (
     publish_at,
     subscription_info,
 )
+from perdure.api.questions import QuestionInfo, answer_question, find_question, list_questions
 from perdure.api.queues import Queues
 from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
@@ -53,6 +54,76 @@ class Doors:
     def callbacks(self) -> Callbacks:
         """What runs wait for from outside: complete it, fail it, or keep it alive, by its token."""
         return Callbacks(self._open(), self._settings.max_payload)
+
+    async def questions(
+        self,
+        *,
+        open: bool = True,
+        run: str | None = None,
+        to: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = 100,
+    ) -> AsyncIterator[QuestionInfo]:
+        """What runs ask of people (see `perdure.ask`), oldest first.
+
+        Args:
+            open: only those that can be answered now; False: all that were ever asked.
+            run: only those of this run.
+            to: only those that are for this one.
+            since: only those asked at or after this moment.
+            limit: how many at most, None = all.
+
+        Example:
+            >>> async for question in engine.questions(to="editors"):  # doctest: +SKIP
+            ...     print(question.id, question.run, question.text)
+        """
+        async for question in list_questions(
+            self._open(), open=open, run=run, to=to, since=since, limit=limit
+        ):
+            yield question
+
+    async def question(self, id: str) -> QuestionInfo:
+        """A question by its id, whatever became of it.
+
+        Raises:
+            UnknownQuestionError: no question has this id.
+        """
+        return await find_question(self._open(), id)
+
+    async def answer(
+        self,
+        id: str,
+        value: Any,
+        *,
+        by: str | None = None,
+        via: str = "python",
+        digest: str | None = None,
+    ) -> QuestionInfo:
+        """Answer a question, once; durable when this returns. The run goes on when a worker is up.
+
+        Answering it again with the same value changes nothing, and is no error.
+
+        Args:
+            id: the question's.
+            value: the answer: plain data, or anything else that has the JSON form that was asked for.
+            by: who answers; the run's history keeps it.
+            via: through what it comes, for the history.
+            digest: that of the question which was answered, to make sure that it is still about the same.
+
+        Returns:
+            The question with its answer.
+
+        Raises:
+            UnknownQuestionError: no question has this id.
+            InvalidAnswerError: the answer doesn't fit; `problems` tells of each field.
+            QuestionAnsweredError: it was answered with something else.
+            QuestionClosedError: its time is over, it was withdrawn, or its run has ended; or the digest is another.
+            NotSerializableError, PayloadTooLargeError: the answer can't be recorded.
+
+        Example:
+            >>> await engine.answer("q_7jq2...", {"approved": True}, by="ann")  # doctest: +SKIP
+        """
+        return await answer_question(self._open(), id, value, by=by, via=via, digest=digest)
 
     async def runs(
         self,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from perdure.api.connection import Connection
 from perdure.api.messages import new_mail
+from perdure.api.questions import QuestionInfo, answer_question, question_of
 from perdure.api.streams import StreamItem, read_stream
 from perdure.core.retry import seconds
 from perdure.errors import RunEndedError, UnknownRunError
@@ -51,6 +52,30 @@ class Addressed:
         self._known(delivery)
         if delivery is Delivery.RUN_ENDED:
             raise ended_error(self.id, f"message {name!r} wasn't")
+
+    async def answer(
+        self, value: Any, *, by: str | None = None, via: str = "python", question: str | None = None
+    ) -> QuestionInfo:
+        """Answer the question that the run asks (see `perdure.ask`). As `engine.answer`, by the run instead of the id.
+
+        Args:
+            value: the answer.
+            by: who answers; the run's history keeps it.
+            via: through what it comes, for the history.
+            question: the question's id, if the run asks several.
+
+        Raises:
+            UnknownQuestionError: the run asks nothing at the moment.
+            UsageError: it asks several questions.
+            InvalidAnswerError, QuestionAnsweredError, QuestionClosedError: as for `engine.answer`.
+            UnknownRunError: no run has this id.
+
+        Example:
+            >>> await engine.get("article-7").answer({"approved": True}, by="ann")  # doctest: +SKIP
+        """
+        connection = self._connection
+        id = question or (await question_of(connection, self.id)).id
+        return await answer_question(connection, id, value, by=by, via=via, digest=None)
 
     @overload
     def stream(

@@ -6,12 +6,18 @@ What isn't there while code doesn't use it (the mailbox, the conditions, the han
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from perdure.core.commands import AwaitCallback, AwaitMessage, AwaitPublication, SendMessage
+from perdure.core.commands import (
+    AwaitCallback,
+    AwaitMessage,
+    AwaitPublication,
+    CancelOperation,
+    SendMessage,
+)
 from perdure.core.conditions import Conditions
-from perdure.core.events import PublicationGivenUp
+from perdure.core.events import PublicationGivenUp, Question, QuestionWithdrawn
 from perdure.core.handlers import Handlers, QueryHandler, UpdateHandler
 from perdure.core.listening import Listening
 from perdure.core.mailbox import Doubt, Mailbox
@@ -62,6 +68,56 @@ class AskingMail(Opening):
         """Wait for a callback's end, however many do."""
         self._check_inert()
         return await asyncio.shield(operation.ended)
+
+    # -- questions ----------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        op_id: str,
+        *,
+        token_hash: bytes,
+        decode: Callable[[bytes], Any],
+        timeout: float | None,
+        question: Question,
+        withdrawing: Sequence[Any],
+    ) -> Generator[Any, Any, Any]:
+        """What `await ask(...)` runs: ask a person, wait for the answer. Giving up the wait withdraws the question.
+
+        Args:
+            withdrawing: what the store does then.
+        """
+        if self.inert:
+            return self._unwound()
+        ended = self.loop.create_future()
+        operation = AwaitCallback(
+            op_id,
+            self.loop.now,
+            token_hash,
+            decode,
+            ended,
+            timeout,
+            question=question,
+            withdrawing=withdrawing,
+        )
+        self._open(operation)
+        return self._wait_for_answer(operation)
+
+    def _wait_for_answer(self, operation: AwaitCallback) -> Generator[Any, Any, Any]:
+        try:
+            return (yield from operation.ended)
+        finally:
+            if not self.inert and self.operations.get(operation.id) is operation:
+                del self.operations[operation.id]
+                self._fresh.pop(operation.id, None)
+                self._passed(operation.id, operation)
+                if operation.recorded:
+                    self.withdraw(operation)
+
+    def withdraw(self, operation: AwaitCallback) -> None:
+        """Write down that the code doesn't wait for an answer any more."""
+        if not self.replaying:
+            self._command(CancelOperation(operation))  # the clock needn't be watched any more
+        self.write_down(QuestionWithdrawn(self.loop.now, operation.id), operation.withdrawing)
 
     # -- messages -----------------------------------------------------------------------------------
 

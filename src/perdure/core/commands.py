@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from perdure.core.events import Failure, Record, StepDelayed, StepParked, StepSent
+from perdure.core.events import Failure, Question, Record, StepDelayed, StepParked, StepSent
 from perdure.core.handles import TimerHandle
 
 
@@ -110,6 +110,8 @@ class AwaitCallback(Operation, eq=False):
         timeout, heartbeat: seconds, None = any. Those of the history count if the code's are others by now.
         opened_at: when CallbackOpened was written.
         recorded: CallbackOpened is in the history.
+        question: what a person is asked, if it is a question.
+        withdrawing: what the store does when the code gives it up.
     """
 
     token_hash: bytes
@@ -120,6 +122,8 @@ class AwaitCallback(Operation, eq=False):
     opened_at: float = 0.0
     recorded: bool = False
     noted: bool = False
+    question: Question | None = None
+    withdrawing: Sequence[Any] = ()
 
 
 class AwaitMessage(Operation, eq=False):

@@ -72,6 +72,10 @@ from perdure.core.events_waits import (
     ChildEnded,
     ChildStarted,
     OperationDropped,
+    Question,
+    QuestionAnswered,
+    QuestionAsked,
+    QuestionWithdrawn,
     TimerFired,
     TimerStarted,
 )
@@ -106,6 +110,10 @@ __all__ = [
     "PublicationAwaited",
     "PublicationGivenUp",
     "Published",
+    "Question",
+    "QuestionAnswered",
+    "QuestionAsked",
+    "QuestionWithdrawn",
     "Record",
     "RunCancelled",
     "RunCompleted",
@@ -159,6 +167,9 @@ Event: TypeAlias = (
     | UpdateCompleted
     | CallbackOpened
     | CallbackEnded
+    | QuestionAsked
+    | QuestionAnswered
+    | QuestionWithdrawn
     | PublicationAwaited
     | PublicationArrived
     | PublicationGivenUp

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from perdure.core.events_base import Fact, Failure, Record
 
 
@@ -60,3 +62,45 @@ class CallbackEnded(Fact, frozen=True, tag="callback_ended"):
     failure: Failure | None = None
     timed_out: bool = False
     reused: bool = False  #: copied from the run that this one retries or forks
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a person is asked.
+
+    Attributes:
+        id: names it in its database.
+        text: the question itself.
+        form: JSON Schema of an answer, as JSON.
+        details: what is shown to help with the answer, as JSON.
+        default: the answer that the form begins with, as JSON.
+        to: whom it is for.
+        digest: of the arguments to which the answer is bound.
+        problem: why the answer before this one didn't count.
+    """
+
+    id: str
+    text: str
+    form: bytes
+    details: bytes | None = None
+    default: bytes | None = None
+    to: str | None = None
+    digest: str | None = None
+    problem: str | None = None
+
+
+class QuestionAsked(CallbackOpened, frozen=True, tag="question_asked", kw_only=True):
+    """The code asks a person: a callback whose end is an answer."""
+
+    question: Question
+
+
+class QuestionAnswered(CallbackEnded, frozen=True, tag="question_answered", kw_only=True):
+    """Somebody answered. `at` is when; with a `failure` it couldn't be read as what the code expects."""
+
+    by: str | None = None  #: who
+    via: str = ""  #: through what: "cli", "python", "http", ...
+    given: bytes | None = None  #: the answer that couldn't be read
+
+
+class QuestionWithdrawn(Record, frozen=True, tag="question_withdrawn"):
+    """The code doesn't wait for the answer any more."""

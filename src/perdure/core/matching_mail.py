@@ -44,12 +44,27 @@ class MatchingMail(MatchingCalls):
     def _callback_opened(self, event: ev.CallbackOpened, value: Any) -> None:
         operation = self._known(event, event.op)
         if operation is None:
+            dropped = self._dropped.get(event.op)
+            if isinstance(
+                dropped, AwaitCallback
+            ):  # given up before this was written, so the store has yet to be told
+                self.withdraw(dropped)
             return
         if not isinstance(operation, AwaitCallback):
             raise self._unexpected(event)
+        self._check_question(event, operation)
         operation.timeout, operation.heartbeat = event.timeout, event.heartbeat
         operation.opened_at = event.at
         operation.recorded = True
+
+    def _check_question(self, event: ev.CallbackOpened, operation: AwaitCallback) -> None:
+        """An answer counts for the question to which it was given, so the code has to ask that one."""
+        asked = operation.question
+        told = event.question if isinstance(event, ev.QuestionAsked) else None
+        if told is None and asked is None:
+            return
+        if told is None or asked is None or not same_question(told, asked):
+            raise mismatch.changed_question(self.run_id, self.seq, event, asked, self.loop)
 
     def _callback_ended(self, event: ev.CallbackEnded, value: Any) -> None:
         operation = self._take(event, event.callback)
@@ -80,6 +95,8 @@ class MatchingMail(MatchingCalls):
         except UndecodableError as error:
             told = f"a value came that isn't what the code expects. {error.__cause__ or error}"
             failure = ev.Failure(type="perdure.errors.CallbackFailed", message=told)
+            if isinstance(event, ev.QuestionAnswered):
+                event = msgspec.structs.replace(event, given=event.result)
             return msgspec.structs.replace(event, result=None, failure=failure), UNSET
 
     # -- messages -----------------------------------------------------------------------------------
@@ -153,6 +170,11 @@ class MatchingMail(MatchingCalls):
             return event, operation.decode(event.payload)
         except UndecodableError as error:
             return msgspec.structs.replace(event, payload=None, unread=str(error)), UNSET
+
+
+def same_question(one: ev.Question, other: ev.Question) -> bool:
+    """Whether an answer to the one is an answer to the other. How it is put, and to whom, may change."""
+    return (one.text, one.details, one.digest) == (other.text, other.details, other.digest)
 
 
 def _asked(operation: AwaitPublication) -> ev.PublicationAwaited:

@@ -92,6 +92,10 @@ def describe_event(event: ev.Event) -> str:
             return f"child {event.child!r} ended ({event.status})"
         case ev.UpdateAccepted():
             return f"update {event.update!r} of handler {event.name!r} was accepted"
+        case ev.QuestionAsked():
+            return f"the question {event.op!r} was asked"
+        case ev.QuestionAnswered():
+            return f"the question {event.callback!r} was answered"
         case ev.CallbackOpened():
             return f"{event.op!r} was opened"
         case ev.CallbackEnded():
@@ -125,6 +129,8 @@ def describe_operation(operation: Operation) -> str:
             return f"timer {operation.id!r}"
         case StartChild():
             return f"child run {operation.id!r}"
+        case AwaitCallback(question=ev.Question()):
+            return f"an answer to {operation.id!r}"
         case AwaitCallback():
             return f"callback {operation.id!r}"
         case AwaitPublication():
@@ -201,6 +207,30 @@ def changed_record(
     """The code did something else than its record in the history says."""
     why = "what the code does was changed, or depends on something that isn't recorded (time, randomness, set order)"
     return NonDeterminismError(_report(run_id, seq, _told(event), _told(done), loop, why))
+
+
+def changed_question(
+    run_id: str, seq: int, event: ev.CallbackOpened, asked: ev.Question | None, loop: WorkflowLoop
+) -> NonDeterminismError:
+    """The code asks a person something else than it did, so the answer isn't one to that."""
+    why = (
+        "an answer counts for the text, the details and the arguments that were shown to whoever gave it; those come "
+        "from changed code, or from something that isn't recorded (time, randomness, set order)"
+    )
+    told = _question(event.question) if isinstance(event, ev.QuestionAsked) else "opens a plain callback"
+    code_says = "opens a plain callback" if asked is None else _question(asked)
+    return NonDeterminismError(
+        _report(run_id, seq, f"{event.op!r} {told}", f"{event.op!r} {code_says}", loop, why)
+    )
+
+
+def _question(question: ev.Question) -> str:
+    parts = [f"asks {question.text!r}"]
+    if question.details is not None:
+        parts.append(f"with details {shown(question.details)}")
+    if question.digest is not None:
+        parts.append(f"about arguments with the digest {question.digest}")
+    return " ".join(parts)
 
 
 def _told(record: ev.Record) -> str:

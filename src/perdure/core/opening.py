@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from perdure.core.commands import (
+    AwaitCallback,
     CancelOperation,
     Command,
     OpenOperation,
@@ -54,7 +55,7 @@ class Opening:
         self.operations: dict[str, OpenOperation] = {}
         self.inert = False
         self.replaying = False
-        self._dropped: dict[str, StartChild | RunStep | None] = _NONE
+        self._dropped: dict[str, StartChild | RunStep | AwaitCallback | None] = _NONE
         self._fresh: dict[str, OpenOperation | WriteDown] = _NONE
         self._records: dict[str, WriteDown] | None = (
             None  # what the code did and the history doesn't hold yet
@@ -103,8 +104,8 @@ class Opening:
         if self.operations.get(operation.id) is operation:
             self._drop(operation)
 
-    def given_up(self, op_id: str) -> StartChild | RunStep | None:
-        """A child, or a step that is executed elsewhere, that the code has stopped waiting for."""
+    def given_up(self, op_id: str) -> StartChild | RunStep | AwaitCallback | None:
+        """A child, a question, or a step that is executed elsewhere, that the code has stopped waiting for."""
         return self._dropped.get(op_id)
 
     def _open(self, operation: OpenOperation) -> None:
@@ -126,7 +127,7 @@ class Opening:
             self._commands = []
         self._commands.append(command)
 
-    def _passed(self, op_id: str, kept: StartChild | RunStep | None = None) -> None:
+    def _passed(self, op_id: str, kept: StartChild | RunStep | AwaitCallback | None = None) -> None:
         """An outcome of this may still come."""
         if self._dropped is _NONE:
             self._dropped = {}

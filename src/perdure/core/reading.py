@@ -109,6 +109,9 @@ class _ReadOnlyMachine(Machine):
     def cancel_child(self, operation: Any) -> NoReturn:
         self._refuse_acting("cancelled a child run")
 
+    def ask(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse_acting("asked a person")
+
     def receive(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse_acting("received a message")
 

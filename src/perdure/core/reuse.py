@@ -33,6 +33,7 @@ from perdure.core.commands import (
 )
 from perdure.core.finding import UNSET, fingerprint
 from perdure.core.machine import Machine
+from perdure.core.matching_mail import same_question
 from perdure.errors import UndecodableError
 
 #: An event to copy, with its decoded value if that is at hand.
@@ -232,11 +233,20 @@ def _with_result(operation: StartChild | AwaitCallback, events: list[ev.Event]) 
         return None
     if isinstance(operation, StartChild) and not _same_input(begun, operation.input):
         return None
+    if isinstance(operation, AwaitCallback) and not _same_question(operation, begun):
+        return None
     try:
         value = operation.decode(ended.result)
     except UndecodableError:
         return None
     return [(_marked(begun), UNSET), (_marked(ended), value)]
+
+
+def _same_question(operation: AwaitCallback, begun: ev.Event) -> bool:
+    """An answer counts for the question that it was given to; for a fork's own arguments somebody is asked anew."""
+    if operation.question is None or not isinstance(begun, ev.QuestionAsked):
+        return operation.question is None and not isinstance(begun, ev.QuestionAsked)
+    return same_question(begun.question, operation.question)
 
 
 def _as_it_came(operation: AwaitPublication, events: list[ev.Event]) -> list[Copy] | None:

@@ -14,14 +14,14 @@ class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "limit", "decision" (of a person), "timer", "child", "message", "callback", "event" or
-            "update".
+        kind: "step", "retry", "limit", "decision" (of a person), "timer", "child", "message", "callback", "question"
+            (to a person), "event" or "update".
         id: the operation's id within the run; the message's or event's name.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
         run: of a step that was sent to a queue: the errand's id.
         detail: the child's run id, the rate limit's name, the update's handler, the last attempt's error, how often a
-            callback has to be heard of, or which of the events named so fit.
+            callback has to be heard of, what a person is asked, or which of the events named so fit.
         heartbeat: JSON of what the step's newest heartbeat told, as far as that is written down.
         heard_at: when that was, wall-clock seconds.
     """
@@ -87,9 +87,7 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
             case ev.UpdateCompleted():
                 waiting.pop(f"update {event.op}", None)
             case ev.CallbackOpened():
-                until = None if event.timeout is None else event.at + event.timeout
-                told = "" if event.heartbeat is None else f"heartbeat every {event.heartbeat:g} s at least"
-                waiting[event.op] = Wait("callback", event.op, event.at, until, told)
+                waiting[event.op] = _callback(event)
             case ev.CallbackEnded():
                 waiting.pop(event.callback, None)
             case ev.PublicationAwaited():
@@ -98,7 +96,7 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
                     waiting[event.op] = Wait("event", event.name, event.at, until, conditions(event.where))
             case ev.PublicationArrived() if event.unread is None:
                 waiting.pop(event.wait, None)
-            case ev.PublicationGivenUp():
+            case ev.PublicationGivenUp() | ev.QuestionWithdrawn():
                 waiting.pop(event.op, None)
             case (
                 ev.RunCompleted()
@@ -111,6 +109,14 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
             case _:
                 pass
     return list(waiting.values())
+
+
+def _callback(event: ev.CallbackOpened) -> Wait:
+    until = None if event.timeout is None else event.at + event.timeout
+    if isinstance(event, ev.QuestionAsked):
+        return Wait("question", event.op, event.at, until, event.question.text)
+    told = "" if event.heartbeat is None else f"heartbeat every {event.heartbeat:g} s at least"
+    return Wait("callback", event.op, event.at, until, told)
 
 
 def _first_receiver(waiting: dict[str, Wait], name: str) -> str | None:

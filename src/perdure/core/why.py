@@ -64,7 +64,7 @@ class Cause(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "callback",
-            "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause", "start", "nothing",
+            "question", "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause", "start", "nothing",
             "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
@@ -271,6 +271,10 @@ def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
                 f" ({wait.detail})" if wait.detail else ""
             )
             todo = "perdure callback complete TOKEN JSON"
+            return Cause(wait.kind, told, wait.since, wait.until, todo)
+        case "question":
+            told = f"waits for an answer to {name!r}: {wait.detail}"
+            todo = f"perdure answer {quoted(facts.id)}"
             return Cause(wait.kind, told, wait.since, wait.until, todo)
         case "event":
             told = f"waits for the event {name!r}" + (f" where {wait.detail}" if wait.detail else "")

@@ -32,6 +32,11 @@
     │   ├── UnknownCallbackError      no callback has this token
     │   ├── CallbackCompletedError    it was completed or failed before
     │   └── CallbackExpiredError      its time is over, or its run has ended
+    ├── QuestionError                 a question can't be answered
+    │   ├── UnknownQuestionError      no question has this id
+    │   ├── QuestionAnsweredError     it was answered before, with something else
+    │   ├── QuestionClosedError       nobody waits for the answer any more
+    │   └── InvalidAnswerError        the answer isn't what was asked for
     ├── CompensationFailed            a saga couldn't undo all that was done
     ├── MapFailed                     more items of a map failed than its limits tolerate
     ├── NonDeterminismError           history and code disagree (blocks the run)
@@ -102,9 +107,14 @@ from perdure.errors.talking import (
     CallbackFailed,
     HandlerFailed,
     HandlerUnreachableError,
+    InvalidAnswerError,
+    QuestionAnsweredError,
+    QuestionClosedError,
+    QuestionError,
     ReadOnlyError,
     UnknownCallbackError,
     UnknownHandlerError,
+    UnknownQuestionError,
     UpdateRejected,
     ValidatorActedError,
 )
@@ -136,6 +146,7 @@ __all__ = [
     "ForbiddenInWorkflowError",
     "HandlerFailed",
     "HandlerUnreachableError",
+    "InvalidAnswerError",
     "MapFailed",
     "MovingError",
     "NewerSchemaError",
@@ -148,6 +159,9 @@ __all__ = [
     "PayloadTooLargeError",
     "PerdureError",
     "Permanent",
+    "QuestionAnsweredError",
+    "QuestionClosedError",
+    "QuestionError",
     "RateLimited",
     "ReadOnlyError",
     "Retryable",
@@ -168,6 +182,7 @@ __all__ = [
     "UndecodableError",
     "UnknownCallbackError",
     "UnknownHandlerError",
+    "UnknownQuestionError",
     "UnknownRunError",
     "UnknownScheduleError",
     "UpdateRejected",

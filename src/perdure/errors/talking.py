@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from perdure.errors.base import PerdureError
 
 
@@ -74,3 +76,43 @@ class CallbackCompletedError(CallbackError):
 
 class CallbackExpiredError(CallbackError):
     """The callback's time is over, or the run it belongs to has ended."""
+
+
+class QuestionError(PerdureError):
+    """A question can't be answered. Nothing was changed.
+
+    Attributes:
+        question: its id, "" if there is none.
+        run_id: the run that asks, "" if that isn't known.
+    """
+
+    def __init__(self, message: str, *, question: str = "", run_id: str = "") -> None:
+        super().__init__(message)
+        self.question = question
+        self.run_id = run_id
+
+
+class UnknownQuestionError(QuestionError):
+    """No question in this database has this id, or the run asks nothing."""
+
+
+class QuestionAnsweredError(QuestionError):
+    """The question was answered before, with something else; that can be done once."""
+
+
+class QuestionClosedError(QuestionError):
+    """Nobody waits for the answer any more: its time is over, it was withdrawn, or its run has ended."""
+
+
+class InvalidAnswerError(QuestionError):
+    """The answer isn't what was asked for.
+
+    Attributes:
+        problems: what is wrong, by field (`items[0].price`; "" is the answer as a whole).
+    """
+
+    def __init__(
+        self, message: str, *, problems: Mapping[str, str] | None = None, question: str = "", run_id: str = ""
+    ) -> None:
+        super().__init__(message, question=question, run_id=run_id)
+        self.problems: dict[str, str] = dict(problems or {})

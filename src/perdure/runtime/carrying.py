@@ -30,7 +30,7 @@ from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
 from perdure.runtime.endings import Last, last_event
 from perdure.runtime.host import Host
 from perdure.runtime.work import Work
-from perdure.storage.callbacks import OpenCallback
+from perdure.storage.callbacks import OpenCallback, pack_question
 from perdure.storage.effects import Effect
 from perdure.storage.publications import OpenWait
 from perdure.storage.records import NewRun
@@ -93,12 +93,16 @@ def _hold(run: Run, commands: Sequence[Command]) -> list[Command]:
 def _open_callback(run: Run, command: AwaitCallback) -> None:
     now = run.now()
     opened = ev.CallbackOpened(at=now, op=command.id, timeout=command.timeout, heartbeat=command.heartbeat)
+    question = command.question
+    if question is not None:
+        opened = ev.QuestionAsked(at=now, op=command.id, timeout=command.timeout, question=question)
     effect = OpenCallback(
         token_hash=command.token_hash,
         op=command.id,
         opened_at=now,
         expires_at=None if command.timeout is None else now + command.timeout,
         heartbeat=command.heartbeat,
+        question=None if question is None else pack_question(question),
     )
     run.write_down(opened, [effect])
 

@@ -13,8 +13,13 @@ from hashlib import blake2b
 #: Tells what it is, wherever it turns up, and keeps the first character from being taken for an option's dash.
 PREFIX = "cb_"
 
+#: The same for ids of questions.
+QUESTION = "q_"
+
 _BYTES = 32
 _PERSON = b"perdure token"
+_QUESTION_BYTES = 10
+_QUESTION_PERSON = b"perdure ask"
 
 
 def token_of(seed: bytes, run_id: str, op_id: str) -> str:
@@ -24,7 +29,7 @@ def token_of(seed: bytes, run_id: str, op_id: str) -> str:
         >>> token_of(bytes(32), "r-1", "callback:1") == token_of(bytes(32), "r-1", "callback:1")
         True
     """
-    name = f"{len(run_id)}:{run_id}{op_id}".encode(errors="surrogatepass")
+    name = _name(run_id, op_id)
     digest = blake2b(name, digest_size=_BYTES, key=seed, person=_PERSON).digest()
     return PREFIX + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -32,3 +37,26 @@ def token_of(seed: bytes, run_id: str, op_id: str) -> str:
 def token_hash(token: str) -> bytes:
     """What the store knows a token by."""
     return blake2b(token.strip().encode(errors="surrogatepass"), digest_size=_BYTES).digest()
+
+
+def question_id(seed: bytes, run_id: str, op_id: str) -> str:
+    """The id of a run's question: 18 characters that can be read out and typed. It isn't secret.
+
+    Example:
+        >>> len(question_id(bytes(32), "r-1", "ask:1"))
+        18
+    """
+    digest = blake2b(
+        _name(run_id, op_id), digest_size=_QUESTION_BYTES, key=seed, person=_QUESTION_PERSON
+    ).digest()
+    return QUESTION + base64.b32encode(digest).decode().lower()
+
+
+def question_hash(id: str) -> bytes:
+    """What the store knows a question by. No token has it."""
+    name = id.strip().lower().encode(errors="surrogatepass")
+    return blake2b(name, digest_size=_BYTES, person=_QUESTION_PERSON).digest()
+
+
+def _name(run_id: str, op_id: str) -> bytes:
+    return f"{len(run_id)}:{run_id}{op_id}".encode(errors="surrogatepass")

@@ -14,11 +14,11 @@ from perdure.storage import (
     memory_versions,
 )
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
-from perdure.storage.callbacks import OpenCallback
+from perdure.storage.callbacks import OpenCallback, WithdrawCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
 from perdure.storage.ledger import Book, Inherit
-from perdure.storage.memory_callbacks import open_callback
+from perdure.storage.memory_callbacks import open_callback, withdraw_callback
 from perdure.storage.publications import CloseWait, CloseWaits, OpenWait, Publish
 from perdure.storage.records import Append, Detail
 from perdure.storage.streams import Emit, Settle, Supersede
@@ -62,6 +62,7 @@ def _stop_errand(db: Any, append: Append, effect: StopErrand) -> None:
 
 _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     OpenCallback: open_callback,
+    WithdrawCallback: withdraw_callback,
     DeliverMessage: _send,
     SetUpdate: _set_update,
     StepDetail: _keep_detail,

@@ -196,7 +196,8 @@ def _tables(db: MemoryDatabase, ids: frozenset[str]) -> dict[str, list[tuple[Any
         if row.run in keys:
             times = _seconds(row.opened_at, row.expires_at, row.heartbeat, row.heard_at)
             ended = _seconds(row.ended_at)
-            tables["callbacks"].append((row.run, token, row.op, *times, str(row.state), *ended))
+            asked = (row.question, row.answer)
+            tables["callbacks"].append((row.run, token, row.op, *times, str(row.state), *ended, *asked))
     tables["updates"] = [
         (key, update, call, state.value, answer)
         for (id, update), (key, state, answer, call) in db.updates.items()

@@ -103,6 +103,8 @@ class CallbackPart(Part, frozen=True, gc=False, tag="callback"):
     heard_at: float
     state: str
     ended_at: float | None
+    question: bytes | None = None
+    answer: bytes | None = None
 
 
 class AttributePart(Part, frozen=True, gc=False, tag="attribute"):

@@ -51,6 +51,11 @@ def callback_timed_out(op: str, seconds: float) -> str:
     return f"{op} wasn't completed within its timeout of {seconds:g} s"
 
 
+def question_timed_out(op: str, seconds: float) -> str:
+    """For questions that nobody answered in time."""
+    return f"nobody answered {op} within its timeout of {seconds:g} s"
+
+
 def callback_silent(op: str, seconds: float) -> str:
     """For callbacks whose heartbeat stopped."""
     return f"nothing was heard of {op} for {seconds:g} s, its heartbeat timeout"

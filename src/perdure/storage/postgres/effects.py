@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
-from perdure.storage.callbacks import OpenCallback
+from perdure.storage.callbacks import OpenCallback, WithdrawCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
 from perdure.storage.ledger import Book, Inherit
 from perdure.storage.postgres import attributes, ledger, publications, streams, versions
-from perdure.storage.postgres.callbacks import open_callback
+from perdure.storage.postgres.callbacks import open_callback, withdraw_callback
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.errands import stop_errands
 from perdure.storage.postgres.lifecycle import send_message
@@ -41,6 +41,7 @@ async def _keep_checkpoint(db: Database, append: Append, effect: KeepCheckpoint)
 
 _WAYS: dict[type[Effect], Callable[[Database, Append, Any], Awaitable[None]]] = {
     OpenCallback: open_callback,
+    WithdrawCallback: withdraw_callback,
     DeliverMessage: _send,
     SetUpdate: set_update,
     StepDetail: _keep_detail,

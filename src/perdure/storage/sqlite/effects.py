@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
-from perdure.storage.callbacks import OpenCallback
+from perdure.storage.callbacks import OpenCallback, WithdrawCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
 from perdure.storage.ledger import Book, Inherit
 from perdure.storage.publications import CloseWait, CloseWaits, OpenWait, Publish
 from perdure.storage.records import Append
 from perdure.storage.sqlite import attributes, ledger, publications, streams, versions
-from perdure.storage.sqlite.callbacks import open_callback
+from perdure.storage.sqlite.callbacks import open_callback, withdraw_callback
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.errands import stop_errand
 from perdure.storage.sqlite.lifecycle import send_message
@@ -40,6 +40,7 @@ def _keep_checkpoint(db: Database, append: Append, effect: KeepCheckpoint) -> No
 
 _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     OpenCallback: open_callback,
+    WithdrawCallback: withdraw_callback,
     DeliverMessage: _send,
     SetUpdate: set_update,
     StepDetail: _keep_detail,

@@ -90,7 +90,7 @@ class SqliteStore:
         self.updates: Final = SqliteUpdates(self)
         self.inquiries: Final = SqliteInquiries(self)
         self._unusable: str | None = "it isn't open yet: await store.open() first"
-        self.callbacks = SqliteCallbacks(self._write)
+        self.callbacks = SqliteCallbacks(self)
         self.publications: Final = SqlitePublications(self._write, self._read)
         self.pauses = SqlitePauses(self._write)
         self.moving: Final = SqliteMoving(self._write, self._read)

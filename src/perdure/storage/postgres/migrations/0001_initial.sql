@@ -227,12 +227,18 @@ CREATE TABLE perdure.callbacks (
     expires_at double precision,
     heartbeat  double precision,
     heard_at   double precision NOT NULL,
-    state      text             NOT NULL CHECK (state IN ('open', 'completed', 'failed', 'expired')),
+    state      text             NOT NULL CHECK (state IN ('open', 'completed', 'failed', 'expired', 'withdrawn')),
     ended_at   double precision,
+    question   bytea,
+    answer     bytea,
     CHECK ((ended_at IS NULL) = (state = 'open'))
 );
 
 CREATE INDEX callbacks_of_run ON perdure.callbacks (run);
+
+-- Callbacks that show themselves, by when they were asked: those that are open, and all.
+CREATE INDEX questions_open ON perdure.callbacks (opened_at, token_hash) WHERE question IS NOT NULL AND state = 'open';
+CREATE INDEX questions_asked ON perdure.callbacks (opened_at, token_hash) WHERE question IS NOT NULL;
 
 -- Streams belong to a run's id, so that they outlive its generations. `size` is the newest offset.
 CREATE TABLE perdure.streams (

@@ -73,7 +73,7 @@ SELECT run, key FROM perdure.mail_keys WHERE run = ANY (%(runs)b::bigint[]);
 SELECT run, step, data, at FROM perdure.step_details WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: pack_callbacks
-SELECT run, token_hash, op, opened_at, expires_at, heartbeat, heard_at, state, ended_at
+SELECT run, token_hash, op, opened_at, expires_at, heartbeat, heard_at, state, ended_at, question, answer
 FROM perdure.callbacks WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: pack_usage
@@ -134,9 +134,12 @@ INSERT INTO perdure.step_details (run, step, data, at) VALUES (%s::bigint, %s, %
 
 -- name: put_callbacks
 -- A token that is known here belongs to the run that had it first.
-INSERT INTO perdure.callbacks (run, token_hash, op, opened_at, expires_at, heartbeat, heard_at, state, ended_at)
-VALUES (%s::bigint, %s::bytea, %s, %s::double precision, %s::double precision, %s::double precision,
-        %s::double precision, %s, %s::double precision)
+INSERT INTO perdure.callbacks (
+    run, token_hash, op, opened_at, expires_at, heartbeat, heard_at, state, ended_at, question, answer
+) VALUES (
+    %s::bigint, %s::bytea, %s, %s::double precision, %s::double precision, %s::double precision,
+    %s::double precision, %s, %s::double precision, %s::bytea, %s::bytea
+)
 ON CONFLICT (token_hash) DO NOTHING;
 
 -- name: put_usage

@@ -143,12 +143,18 @@ CREATE TABLE callbacks (
     expires_at REAL,
     heartbeat  REAL,
     heard_at   REAL    NOT NULL,
-    state      TEXT    NOT NULL CHECK (state IN ('open', 'completed', 'failed', 'expired')),
+    state      TEXT    NOT NULL CHECK (state IN ('open', 'completed', 'failed', 'expired', 'withdrawn')),
     ended_at   REAL,
+    question   BLOB,
+    answer     BLOB,
     CHECK ((ended_at IS NULL) = (state = 'open'))
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX callbacks_of_run ON callbacks (run);
+
+-- Callbacks that show themselves, by when they were asked: those that are open, and all.
+CREATE INDEX questions_open ON callbacks (opened_at, token_hash) WHERE question IS NOT NULL AND state = 'open';
+CREATE INDEX questions_asked ON callbacks (opened_at, token_hash) WHERE question IS NOT NULL;
 
 CREATE TABLE workers (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,

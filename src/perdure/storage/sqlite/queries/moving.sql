@@ -59,7 +59,8 @@ SELECT i.run, i.key FROM json_each(:runs) AS k CROSS JOIN mail_keys AS i ON i.ru
 SELECT d.run, d.step, d.data, d.at FROM json_each(:runs) AS k CROSS JOIN step_details AS d ON d.run = k.value;
 
 -- name: pack_callbacks
-SELECT c.run, c.token_hash, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at
+SELECT c.run, c.token_hash, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at,
+       c.question, c.answer
 FROM json_each(:runs) AS k CROSS JOIN callbacks AS c ON c.run = k.value;
 
 -- name: pack_attributes
@@ -117,8 +118,8 @@ INSERT INTO step_details (run, step, data, at) VALUES (?, ?, ?, ?);
 
 -- name: put_callbacks
 -- A token that is known here belongs to the run that had it first.
-INSERT INTO callbacks (run, token_hash, op, opened_at, expires_at, heartbeat, heard_at, state, ended_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
+INSERT INTO callbacks (run, token_hash, op, opened_at, expires_at, heartbeat, heard_at, state, ended_at, question, answer)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
 
 -- name: put_attributes
 INSERT INTO attributes (run, name, place, family, value) VALUES (?, ?, ?, ?, ?);
