@@ -1,122 +1,19 @@
-"""`perdure.ai.llm`: calls of the real clients as durable steps, against a provider on this machine."""
+"""`perdure.ai.llm`: responses of the real clients, whole and streamed, are theirs, live and replayed."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from engine_kit import Place, run
+from llm_kit import CALLS, CLIENTS, SEEN, STREAMED, calls_one, provider, replayed, without_numbers
 
 from perdure import workflow
 from perdure.ai import llm
-from perdure.testing.fake_llm import FakeLLM, Prompt, Reply, Tool
+from perdure.testing import fake_llm
+from perdure.testing.fake_llm import FakeLLM
 
-openai = pytest.importorskip("openai", reason="the client of OpenAI isn't installed")
-anthropic = pytest.importorskip("anthropic", reason="the client of Anthropic isn't installed")
-genai = pytest.importorskip("google.genai", reason="the client of Google isn't installed")
-pydantic = pytest.importorskip("pydantic", reason="pydantic isn't installed")
-
-CLIENTS: dict[str, Any] = {}
-SAID: Any = [{"role": "user", "content": "why do tardigrades survive"}]
-SEEN: list[Any] = []
-
-
-class Facts(pydantic.BaseModel):  # type: ignore[misc,name-defined,unused-ignore]
-    count: int
-
-
-def says(prompt: Prompt) -> Reply:
-    if "facts" in prompt.last:
-        return Reply('{"count": 3}')
-    if "weather" in prompt.last:
-        return Reply(
-            "I'll look it up now for you", (Tool("weather", {"city": "Basel"}), Tool("time", {"zone": 1}))
-        )
-    return Reply(f"{prompt.last}, since they are small and slow", cached_tokens=3, reasoning_tokens=5)
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeLLM]:
-    with FakeLLM(says) as running, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        SEEN.clear()
-        options: Any = {"base_url": running.url, "api_key": "secret-7"}
-        CLIENTS["openai"] = openai.OpenAI(base_url=running.openai_url, api_key="secret-7")
-        CLIENTS["aopenai"] = openai.AsyncOpenAI(base_url=running.openai_url, api_key="secret-7")
-        CLIENTS["anthropic"] = anthropic.Anthropic(**options)
-        CLIENTS["aanthropic"] = anthropic.AsyncAnthropic(**options)
-        CLIENTS["google"] = genai.Client(api_key="secret-7", http_options={"base_url": running.url})
-        yield running
-        for client in CLIENTS.values():
-            if not hasattr(client, "with_options") or "Async" not in type(client).__name__:
-                client.close()
-
-
-def chat(client: str, **more: Any) -> Any:
-    return llm(CLIENTS[client].chat.completions.create, model="gpt-5", messages=SAID, **more)
-
-
-def responses(client: str, **more: Any) -> Any:
-    return llm(CLIENTS[client].responses.create, model="gpt-5", input="why", **more)
-
-
-def messages(client: str, **more: Any) -> Any:
-    create = CLIENTS[client].messages.create
-    return llm(create, model="claude-haiku-4-5", max_tokens=50, messages=SAID, **more)
-
-
-def generates(**more: Any) -> Any:
-    return llm(CLIENTS["google"].models.generate_content, model="gemini-2.5-flash", contents="why", **more)
-
-
-def agenerates(**more: Any) -> Any:
-    create = CLIENTS["google"].aio.models.generate_content
-    return llm(create, model="gemini-2.5-flash", contents="why", **more)
-
-
-CALLS: dict[str, Callable[..., Any]] = {
-    "chat": lambda **more: chat("openai", **more),
-    "chat, async": lambda **more: chat("aopenai", **more),
-    "responses": lambda **more: responses("openai", **more),
-    "responses, async": lambda **more: responses("aopenai", **more),
-    "messages": lambda **more: messages("anthropic", **more),
-    "messages, async": lambda **more: messages("aanthropic", **more),
-    "google": generates,
-    "google, async": agenerates,
-    "embeddings": lambda: llm(
-        CLIENTS["openai"].embeddings.create, model="text-embedding-3-small", input=["why", "not"]
-    ),
-}
-STREAMED = [name for name in CALLS if name != "embeddings"]
-
-
-@workflow
-async def calls_one(name: str, stream: str | None) -> str:
-    response = await (CALLS[name]() if stream is None else CALLS[name](emit=stream))
-    SEEN.append(response)
-    return str(type(response).__name__)
-
-
-def without_numbers(response: Any) -> Any:
-    """A copy without what differs between two answers to the same request."""
-    copy = response.model_copy(deep=True)
-    for name in ("id", "_request_id", "response_id", "sdk_http_response"):
-        if getattr(copy, name, None) is not None:
-            setattr(copy, name, None)
-    for output in [*(getattr(copy, "output", None) or ()), *tool_calls(copy)]:
-        output.id = ""
-        if hasattr(output, "call_id"):
-            output.call_id = ""
-    return copy
-
-
-def tool_calls(response: Any) -> list[Any]:
-    if hasattr(response, "choices"):
-        return [call for choice in response.choices for call in choice.message.tool_calls or ()]
-    blocks = getattr(response, "content", None) or ()
-    return [block for block in blocks if block.type == "tool_use"]
+__all__ = ["provider"]
 
 
 @pytest.mark.parametrize("name", list(CALLS))
@@ -143,8 +40,88 @@ def test_the_response_is_the_clients_own_live_and_replayed(name: str, provider: 
     assert len(provider.billed) == 2
 
 
-async def replayed(place: Place) -> Any:
-    """Let the code come by there once more, in a fork that takes over all that was recorded."""
-    async with place.engine() as engine:
-        await (await engine.get("r").fork()).result()
-    return SEEN[-1]
+# -- streams ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_streamed_response_is_the_same_and_its_text_is_emitted(name: str, provider: FakeLLM) -> None:
+    place = Place()
+
+    async def main() -> None:
+        whole = await CALLS[name]()
+        streamed = await CALLS[name](emit="tokens")  # outside of runs, too
+        if "google" not in name:
+            assert without_numbers(streamed) == without_numbers(whole)
+        async with place.engine() as engine:
+            handle = await engine.start(calls_one(name, "tokens"), id="r")
+            await handle.result()
+            pieces = [item.value async for item in handle.stream("tokens")]
+            usage = await handle.usage()
+        assert len(pieces) > 2
+        assert "".join(pieces).endswith("since they are small and slow")
+        assert (usage.calls, usage.cached_tokens) == (1, 3)
+        streamed = SEEN[0]
+        if "google" in name:  # there the pieces themselves are a little different
+            assert streamed.text == whole.text
+            assert streamed.candidates[0].finish_reason == whole.candidates[0].finish_reason
+            assert streamed.usage_metadata == whole.usage_metadata
+        else:
+            assert without_numbers(streamed) == without_numbers(whole)
+        assert await replayed(place) == SEEN[0]
+
+    run(main)
+    assert len(provider.billed) == 3
+
+
+WEATHER: Any = [{"role": "user", "content": "the weather in Basel"}]
+
+
+@workflow
+async def asks_for_tools(emit: str | None) -> None:
+    clients = CLIENTS
+    more: Any = {} if emit is None else {"emit": emit}
+    SEEN.append(
+        await llm(clients["aopenai"].chat.completions.create, model="gpt-5", messages=WEATHER, **more)
+    )
+    SEEN.append(await llm(clients["aopenai"].responses.create, model="gpt-5", input="weather", **more))
+    create = clients["aanthropic"].messages.create
+    SEEN.append(await llm(create, model="claude-haiku-4-5", max_tokens=50, messages=WEATHER, **more))
+    generate = clients["google"].aio.models.generate_content
+    SEEN.append(await llm(generate, model="gemini-2.5-flash", contents="weather", **more))
+
+
+def test_calls_of_tools_come_through_streams(provider: FakeLLM) -> None:
+    place = Place()
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            await engine.run(asks_for_tools(None))
+            await engine.run(asks_for_tools("tokens"))
+        whole, streamed = SEEN[:4], SEEN[4:]
+        assert without_numbers(streamed[0]) == without_numbers(whole[0])
+        assert len(streamed[0].choices[0].message.tool_calls) == 2
+        assert without_numbers(streamed[1]) == without_numbers(whole[1])
+        assert without_numbers(streamed[2]) == without_numbers(whole[2])
+        assert streamed[2].content[1].input == {"city": "Basel"}
+        assert streamed[3].function_calls == whole[3].function_calls
+        assert len(streamed[3].function_calls) == 2
+
+    run(main)
+
+
+def test_a_stream_that_breaks_off_is_superseded(place: Place, provider: FakeLLM) -> None:
+    provider.script(fake_llm.cut(4))
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(calls_one("messages, async", "tokens"), id="r")
+            await handle.result()
+            everything = [item async for item in handle.stream("tokens", superseded=True)]
+            counting = [item.value async for item in handle.stream("tokens")]
+            assert "superseded" in {item.kind for item in everything}
+            assert "".join(counting) == SEEN[0].content[0].text
+            usage = await handle.usage()
+            assert (usage.calls, usage.unknown_calls) == (1, 1)  # the first one may be billed, and here it is
+
+    run(main)
+    assert len(provider.billed) == 2

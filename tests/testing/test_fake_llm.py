@@ -254,7 +254,7 @@ def test_hits_are_counted_by_idempotency_key(llm: FakeLLM, ask: Asking) -> None:
 
 def test_what_it_does_not_know_is_refused(llm: FakeLLM, ask: Asking) -> None:
     with pytest.raises(openai.NotFoundError, match="doesn't know the path"):
-        ask.openai.embeddings.create(model="m", input="x")
+        ask.openai.moderations.create(model="m", input="x")
     with pytest.raises(openai.BadRequestError, match="lacks something"):
         ask.openai.post("/chat/completions", body={"model": "gpt-5"}, cast_to=object)
     assert llm.calls == []
