@@ -23,7 +23,7 @@ from perdure.codec.values import ValueCodec
 from perdure.core.machine import Machine
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import StepDefinition, StepOptions, durable_name
-from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step
+from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step, current_store
 
 R = TypeVar("R")
 
@@ -107,7 +107,7 @@ def inline_step(
     def mine() -> contextvars.Context:
         # Attempts may overlap in an entered context, and one mustn't see what another has set: each has its own.
         own = context.copy()
-        for variable in (current_step, current_attempt, current_outlet):
+        for variable in (current_step, current_attempt, current_outlet, current_store):
             own.run(cast(contextvars.ContextVar[Any], variable).set, variable.get())
         return own
 

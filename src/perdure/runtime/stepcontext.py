@@ -110,6 +110,8 @@ class Outlet(Protocol):
 current_outlet: contextvars.ContextVar[Callable[[], Outlet] | None] = contextvars.ContextVar(
     "perdure_outlet", default=None
 )
+#: The store of the engine that executes the step, for bindings that keep something of their own there.
+current_store: contextvars.ContextVar[Any] = contextvars.ContextVar("perdure_store", default=None)
 #: The attempt that is executing, for what the engine itself does in steps.
 current_attempt: contextvars.ContextVar[Any] = contextvars.ContextVar("perdure_attempt", default=None)
 #: A process for steps imports the engine's script right now, which mustn't begin its work there.

@@ -35,7 +35,7 @@ from perdure.runtime.gate import Gate
 from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.spending import Bookkeeper, may_spend
-from perdure.runtime.stepcontext import StepInfo, current_attempt, current_outlet
+from perdure.runtime.stepcontext import StepInfo, current_attempt, current_outlet, current_store
 from perdure.storage.chance import chance
 from perdure.storage.protocol import Store
 from perdure.storage.publications import Publish
@@ -85,6 +85,7 @@ class StepExecutor(Doorway):
         self._closed = False
         self._context = contextvars.copy_context()  # what steps see: the engine's, and nothing of each other
         self._context.run(current_outlet.set, lambda: self.outlet_of(current_attempt.get()))
+        self._context.run(current_store.set, store)
         self.executing: set[Attempt] = set()
         self.heartbeats = heartbeats.Heartbeats(loop, clock, monotonic, self.executing)
         self._outbox = outbox

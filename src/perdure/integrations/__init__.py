@@ -1,0 +1,1 @@
+"""Bindings to frameworks, each an extra: strangers to each other, imported only when they are asked for."""

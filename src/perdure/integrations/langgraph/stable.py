@@ -1,0 +1,129 @@
+"""Ids that LangGraph makes, the same on each replay.
+
+LangGraph names checkpoints, and from those its tasks and interrupts, after the time and random bits, and gives
+messages random ids. An interrupt's id is what people answer to, perhaps on another day; and what a thread's tasks have
+written is found again by their ids. So in workflow code these ids come from the run: from its clock and its generator.
+Outside of runs everything is as LangGraph has it.
+
+LangGraph has no way to be given ids, so the names by which three of its modules call the makers of ids are bound to
+others here. LangSmith, whose decorator LangChain's agents wrap their middleware in, can be told not to use threads.
+"""
+
+from __future__ import annotations
+
+import importlib
+import uuid
+import weakref
+from asyncio.events import _get_running_loop
+from collections.abc import Callable
+from typing import Any
+
+from perdure.api.call import current_machine
+from perdure.api.context import now, uuid4
+
+#: From the beginning of the Gregorian calendar to that of Unix time, in units of 100 ns.
+_GREGORIAN = 0x01B21DD213814000
+#: The newest moment of an id, by the loop of each run: several are made in one turn.
+_newest: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def install() -> None:
+    """Let LangGraph ask here for ids. Once; what isn't there (in another release, say) is left alone."""
+    for module, name, make in (
+        ("langgraph.pregel._checkpoint", "uuid6", _ordered),
+        ("langgraph.pregel._messages", "uuid4", _random),
+        ("langgraph.graph.message", "uuid", _as_module),
+    ):
+        try:
+            home = importlib.import_module(module)
+        except ImportError:
+            continue
+        made = getattr(home, name, None)
+        if made is not None and not hasattr(made, "of_perdure"):
+            replacement = make(made)
+            replacement.of_perdure = True
+            setattr(home, name, replacement)
+    _without_threads()
+
+
+def is_installed() -> bool:
+    """Whether LangGraph's checkpoints get their ids here."""
+    return hasattr(importlib.import_module("langgraph.pregel._checkpoint").uuid6, "of_perdure")
+
+
+def _ordered(original: Callable[..., Any]) -> Any:
+    def uuid6(node: int | None = None, clock_seq: int | None = None) -> Any:
+        if current_machine() is None:
+            return original(node, clock_seq)
+        bits = uuid4().int
+        moment = _moment()
+        number = (bits if clock_seq is None else clock_seq) & 0x3FFF
+        low = (bits >> 64) & 0xFFFFFFFFFFFF if node is None else node
+        return uuid.UUID(
+            int=(moment >> 12) << 80 | 6 << 76 | (moment & 0xFFF) << 64 | 2 << 62 | number << 48 | low
+        )
+
+    return uuid6
+
+
+def _moment() -> int:
+    loop = _get_running_loop()
+    moment = max(int(now().timestamp() * 1e6) * 10 + _GREGORIAN, _newest.get(loop, 0) + 1)
+    _newest[loop] = moment
+    return moment
+
+
+def follow(id: str) -> None:
+    """In workflow code: what is named from now on comes after this checkpoint, whatever the clocks say."""
+    try:
+        parsed = uuid.UUID(id)
+    except ValueError:
+        return
+    if parsed.version == 6:
+        moment = (parsed.int >> 80) << 12 | (parsed.int >> 64) & 0xFFF
+        loop = _get_running_loop()
+        _newest[loop] = max(moment, _newest.get(loop, 0))
+
+
+def _random(original: Callable[[], uuid.UUID]) -> Any:
+    def make() -> uuid.UUID:
+        return original() if current_machine() is None else uuid4()
+
+    return make
+
+
+class _Uuid:
+    """The module uuid, but for its random ids in workflow code."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+        self.uuid4 = _random(original.uuid4)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def _as_module(original: Any) -> Any:
+    return _Uuid(original)
+
+
+def _without_threads() -> None:
+    """LangSmith prepares what it traces in a thread. In workflow code, where there are none, it does so at once."""
+    try:
+        from langsmith import set_runtime_overrides
+        from langsmith._runtime_overrides import get_runtime_overrides
+    except ImportError:  # older ones always use threads
+        return
+    before = get_runtime_overrides().aio_to_thread
+    if hasattr(before, "of_perdure"):
+        return
+
+    async def aio_to_thread(default: Any, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if current_machine() is not None:
+            return context.run(function, *args, **kwargs)
+        if before is not None:
+            return await before(default, context, function, *args, **kwargs)
+        return await default(context, function, *args, **kwargs)
+
+    aio_to_thread.of_perdure = True  # type: ignore[attr-defined]
+    set_runtime_overrides(aio_to_thread=aio_to_thread)
