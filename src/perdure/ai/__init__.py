@@ -8,6 +8,7 @@
     worst_case.py    what a call costs at most
     background.py    a response that the provider makes meanwhile, which is asked for until it is there
     batches.py       many calls as one batch of the provider's
+    http*.py         durable_http(): requests of code that isn't changed as durable steps
 
 No client is imported here: whoever calls one has imported it.
 """
@@ -20,14 +21,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perdure.ai.calls import llm as llm
     from perdure.ai.clients import no_retries as no_retries
+    from perdure.ai.http import call_sync as call_sync
+    from perdure.ai.http import durable_http as durable_http
 
 #: Where the public names are; they are imported when they are used.
 _PLACES = {
+    "call_sync": "perdure.ai.http",
+    "durable_http": "perdure.ai.http",
     "llm": "perdure.ai.calls",
     "no_retries": "perdure.ai.clients",
 }
 
-__all__ = ["llm", "no_retries"]
+__all__ = ["call_sync", "durable_http", "llm", "no_retries"]
 
 
 def __getattr__(name: str) -> Any:

@@ -53,6 +53,7 @@ class WorkflowLoop(TaskMaker):
     _generators: Generators | None = None
     _told: set[asyncio.Task[Any]] | None = None  # tasks that wind_up() has no more to say to
     _abandoned = False
+    over = False  #: its run's code is gone: who keeps something for each loop may let go of it
     _exception_handler: Callable[[Any, dict[str, Any]], object] | None = None
 
     def __init__(self, name: str, owner: Any) -> None:
@@ -287,7 +288,7 @@ class WorkflowLoop(TaskMaker):
         return self._outer is not None
 
     def is_closed(self) -> bool:
-        return False
+        return self.over
 
     def __repr__(self) -> str:
         return f"<WorkflowLoop of run {self.name!r}>"

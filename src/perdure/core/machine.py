@@ -207,6 +207,7 @@ class Machine(Matching):
                 done_looking(self.loop)
             if not self.ended or self.loop.has_leftovers():
                 self.loop.abandon()
+            self.loop.over = True
             self.operations.clear()
             self._fresh = {}
             self._commands = None

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from perdure.core.answers import header, http_status, retry_after
+from perdure.errors import HttpStatusError
 
 #: HTTP statuses of a server that turns requests away because of their rate, or because it has too many.
 RATE_HTTP = frozenset({429, 529})
@@ -60,7 +61,13 @@ def refusal(error: BaseException, now: float) -> Refusal | None:
     Args:
         now: wall-clock seconds.
     """
-    provider = next((_CLIENTS[name] for name in _packages(error) if name in _CLIENTS), None)
+    if isinstance(error, HttpStatusError):  # what a client would have made an exception of its own of
+        found = _refusal(error, error.speaks, now)
+        return None if found is None else msgspec.structs.replace(found, provider=error.provider)
+    return _refusal(error, next((_CLIENTS[name] for name in _packages(error) if name in _CLIENTS), None), now)
+
+
+def _refusal(error: BaseException, provider: str | None, now: float) -> Refusal | None:
     status = http_status(error)
     if provider is None:
         return Refusal(Why.RATE, None, retry_after(error, now)) if status in RATE_HTTP else None

@@ -26,6 +26,7 @@
     │   ├── RunCancelled              the run was cancelled
     │   └── RunTerminated             the run was terminated from outside
     ├── StepFailed                    a step failed for good; its class can't be rebuilt here
+    ├── HttpStatusError               a server answered a durable request with a status of 400 or more
     ├── StepProcessDied               the process that executed a step was killed, or crashed
     ├── CallbackFailed                somebody outside failed a callback that the code awaits
     ├── CallbackError                 a callback can't be completed
@@ -82,6 +83,7 @@ from perdure.errors.runs import (
 )
 from perdure.errors.steps import (
     CompensationFailed,
+    HttpStatusError,
     MapFailed,
     NothingToDecideError,
     OutcomeUnknown,
@@ -146,6 +148,7 @@ __all__ = [
     "ForbiddenInWorkflowError",
     "HandlerFailed",
     "HandlerUnreachableError",
+    "HttpStatusError",
     "InvalidAnswerError",
     "MapFailed",
     "MovingError",

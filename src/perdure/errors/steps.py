@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +37,47 @@ class StepProcessDied(PerdureError):
         super().__init__(message)
         self.signal = signal
         self.exit_code = exit_code
+
+
+class HttpStatusError(PerdureError):
+    """A server has answered a request of `perdure.ai.durable_http` with a status of 400 or more.
+
+    Workflow code sees what its client makes of the same answer.
+
+    Attributes:
+        status_code: the HTTP status.
+        provider: who has answered; what workers call it that wait together.
+        speaks: whose wire format it has: "openai", "anthropic", "google", or None.
+        headers: those of the answer that are recorded, by their names in lower case.
+        text: the answer's body.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int = 0,
+        provider: str = "",
+        speaks: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        text: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.provider = provider
+        self.speaks = speaks
+        self.headers = dict(headers or {})
+        self.text = text
+
+    @property
+    def body(self) -> Any:
+        """The body as data, if it is JSON; else its text."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return self.text
+
+    details = body
 
 
 class MapFailed(PerdureError):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -31,6 +31,30 @@ def usage_of(response: object) -> list[Used]:
     """The calls that a response tells of. Empty if it isn't one that is known here, or tells of no usage."""
     read = _READERS.get(package_of(type(response)))
     return [] if read is None else list(read(response))
+
+
+def usage_of_wire(speaks: str, answer: Mapping[str, Any]) -> list[Used]:
+    """The same for what comes over the wire, as the JSON object that it is.
+
+    Args:
+        speaks: whose wire format it has: "openai", "anthropic" or "google".
+    """
+    return list(_READERS[speaks](_Facts(answer)))
+
+
+class _Facts:
+    """A JSON object with attributes, as clients make of it."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self._facts = facts
+
+    def __getattr__(self, name: str) -> Any:
+        first, *rest = name.split("_")
+        for key in (name, first + "".join(word.title() for word in rest)):
+            if key in self._facts:
+                value = self._facts[key]
+                return _Facts(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
+        raise AttributeError(name)
 
 
 def returns_response(function: Callable[..., Any]) -> bool | None:
