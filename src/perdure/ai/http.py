@@ -17,10 +17,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from perdure.ai.http_clients import prepare
+from perdure.ai.http_exchange import DEFAULT_RETRY, Rules
 from perdure.ai.http_hosts import LANGUAGE_MODELS, allowed
-from perdure.ai.http_step import DEFAULT_RETRY, Rules
 from perdure.ai.http_sync import call_sync
 from perdure.ai.http_transports import Library, async_class, install, library_named, sync_class, uninstall
+from perdure.api.streams import checked_stream
 from perdure.core.retry import Retry
 from perdure.errors import ConfigurationError
 from perdure.runtime.limits import Limits, limits_of
@@ -37,7 +38,7 @@ _TRANSPORT = ("verify", "cert", "http1", "http2", "limits", "proxy", "trust_env"
 def durable_http(
     hosts: Iterable[str] = LANGUAGE_MODELS,
     *,
-    stream: str | None = None,
+    emit: str | None = None,
     retry: Retry | None = None,
     limit: Limits | None = None,
     ignore: Iterable[str] = (),
@@ -61,7 +62,7 @@ def durable_http(
     Args:
         hosts: what may be recorded: "HOST" or "HOST:PORT" for the endpoints of language models there, "HOST/PATH" for
             others; with * for anything. Without it the known providers.
-        stream: the run's stream into which each event of a streamed answer is put as it comes.
+        emit: the run's stream that gets the text of streamed answers, piece by piece, while it comes.
         retry: which failures are tried again. Without it what providers' clients try again: network errors, 408,
             409, 425, 429 and 5xx, unless the provider says not to.
         limit: rate limits that calls are under, as of `@step(limit=...)`.
@@ -73,6 +74,7 @@ def durable_http(
 
     Raises:
         ConfigurationError: an entry of `hosts` can't be one.
+        UsageError: a stream can't have that name.
 
     Example:
         >>> with perdure.ai.durable_http():  # doctest: +SKIP
@@ -81,7 +83,7 @@ def durable_http(
     prepare()
     rules = Rules(
         hosts=allowed(hosts),
-        stream=stream,
+        emit=None if emit is None else checked_stream(emit),
         ignored=frozenset(ignore),
         headers=frozenset(name.lower() for name in headers),
         retry=retry or DEFAULT_RETRY,

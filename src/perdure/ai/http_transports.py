@@ -17,7 +17,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-from perdure.ai.http_step import Exchange, Rules, exchange, through_step
+from perdure.ai.http_exchange import Exchange, Rules, exchange
+from perdure.ai.http_step import through_step
 from perdure.ai.http_sync import wait_for
 from perdure.api.inline import in_run
 from perdure.errors import ConfigurationError

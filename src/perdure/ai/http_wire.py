@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
+from perdure.ai.given import is_list
 from perdure.core.usage import Spend, Used
 from perdure.runtime.prices import priced
 from perdure.runtime.responses import usage_of_wire
@@ -202,6 +203,36 @@ def _message(events: Sequence[Json]) -> Json | None:
         if event.get("type") == "message_delta":
             usage |= {name: value for name, value in _object(event.get("usage")).items() if value is not None}
     return {**message, "usage": usage}
+
+
+# -- what is said ------------------------------------------------------------------------------------------
+
+
+def text_in(speaks: Speaks | None, event: Json | None) -> str:
+    """The text that a piece of a stream brings."""
+    if speaks is None or event is None:
+        return ""
+    if speaks == "google":
+        parts = _object(_object(_first(event.get("candidates"))).get("content")).get("parts")
+        texts = [
+            part.get("text")
+            for part in map(_object, parts if is_list(parts) else [])
+            if not part.get("thought")
+        ]
+        return "".join(text for text in texts if isinstance(text, str))
+    text: Any
+    if speaks == "anthropic":
+        text = _object(event.get("delta")).get("text")
+    elif event.get("type") == "response.output_text.delta":
+        text = event.get("delta")
+    else:
+        choice = _object(_first(event.get("choices")))
+        text = _object(choice.get("delta")).get("content") or choice.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _first(value: Any) -> Any:
+    return value[0] if is_list(value) and value else None
 
 
 # -- what went wrong --------------------------------------------------------------------------------------
