@@ -23,10 +23,11 @@ from perdure.api.children import ChildHandle, start
 from perdure.api.context import RunContext, continue_as, info, log, now, random, sleep, sleep_until, uuid4
 from perdure.api.decorators import step, workflow
 from perdure.api.durable import Step, Workflow
+from perdure.api.editing import Args, Change
 from perdure.api.engine import Engine
 from perdure.api.entities import entity, read
 from perdure.api.failures import StepFailure, failure
-from perdure.api.forking import Args, ForkPlan
+from perdure.api.forkplans import ForkPlan
 from perdure.api.handle import Handle
 from perdure.api.handlers import on_query, on_update
 from perdure.api.insidestep import heartbeat, idempotency_key, step_info
@@ -66,6 +67,7 @@ from perdure.errors import (
     CallbackExpiredError,
     CallbackFailed,
     CompensationFailed,
+    EffectRefused,
     HandlerFailed,
     HandlerUnreachableError,
     HttpStatusError,
@@ -116,9 +118,11 @@ __all__ = [
     "CallbackExpiredError",
     "CallbackFailed",
     "Callbacks",
+    "Change",
     "ChildHandle",
     "CompensationFailed",
     "Done",
+    "EffectRefused",
     "Engine",
     "Event",
     "ForkPlan",

@@ -21,17 +21,21 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from perdure.codec.changing import Misplaced
 from perdure.codec.values import check_size
 from perdure.core.commands import StartChild
 from perdure.core.continuing import ContinueAs
+from perdure.core.donor import Donor
+from perdure.core.edits import names
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
 from perdure.core.schedulable import Schedulable
 from perdure.core.scope import keyed_operation
-from perdure.errors import DurableCallInStepError, NotSerializableError
+from perdure.errors import DurableCallInStepError, NotSerializableError, UndecodableError
 from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
 from perdure.runtime.runs import child_run_id
 from perdure.runtime.stepcontext import current_step
+from perdure.runtime.withholding import counterfactual
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -148,7 +152,13 @@ class Call(Schedulable, Coroutine[Any, Any, R_co], Generic[R_co]):
 
 
 class StepCall(Call[R_co]):
-    """A step with its arguments and options."""
+    """A step with its arguments and options.
+
+    Attributes:
+        stubbed: it isn't the step itself but what stands in for it.
+    """
+
+    stubbed = False
 
     __slots__ = ("_copies", "definition", "options")
 
@@ -188,8 +198,11 @@ class StepCall(Call[R_co]):
         except NotSerializableError as error:
             data, unfit = b"", error
         if machine.started is not None and (donor := machine.started.donor) is not None:
-            edited = donor.inputs.get(op_id)  # a fork calls it with other arguments
-            if edited is not None:
+            try:
+                edited = self._edited(donor, op_id, data)
+            except (Misplaced, UndecodableError) as error:
+                edited, unfit = data, _misplaced(op_id, error)
+            if edited is not data:
                 data, unfit, self._copies = edited, None, None
         decode = definition.result.decode
         if self._refused is None and self.options.on_cancel == "wait":
@@ -200,11 +213,27 @@ class StepCall(Call[R_co]):
             machine.send_elsewhere(op_id)
         return wait
 
+    def _edited(self, donor: Donor, op_id: str, data: bytes) -> bytes:
+        """The input with which a fork calls it: the same object, if nothing is changed."""
+        data = donor.inputs.get(op_id, data)
+        for edit in donor.edits:
+            if edit.input is not None and names(edit.steps, op_id):
+                data = edit.input
+            elif (edit.parts or edit.text) and data and names(edit.steps, op_id):
+                data = self.definition.arguments.change(data, edit.parts, edit.text)
+        return data
+
     async def _plainly(self) -> R_co:
         value = self.definition.run(*self.args, **self.kwargs)
         if inspect.isawaitable(value):
             value = await value
         return value  # type: ignore[no-any-return]
+
+
+def _misplaced(op_id: str, error: Exception) -> NotSerializableError:
+    return NotSerializableError(
+        f"an edit of the fork doesn't fit step {op_id!r}: {error}. Fork it with another one"
+    )
 
 
 class ChildOptions(msgspec.Struct, frozen=True):
@@ -252,6 +281,8 @@ class WorkflowCall(Call[R_co]):
     ) -> StartChild:
         """Ask the machine for a child run of this call."""
         generation = 1 if machine.started is None else machine.started.generation
+        if run_id is not None and counterfactual(machine) is not None:  # a chosen id is that of the real one
+            run_id = child_run_id(machine.run_id, run_id, generation)
         return machine.child(
             op_id,
             run_id=run_id or child_run_id(machine.run_id, op_id, generation),

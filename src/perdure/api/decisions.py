@@ -76,6 +76,7 @@ def decision(run_id: str, history: History, step: str, chosen: Choice, *, now: f
         input=parked.input,
         fingerprint=parked.fingerprint,
         decision=chosen.mark,
+        stubbed=parked.refused,
     )
 
 

@@ -17,9 +17,11 @@ from perdure.errors import ConfigurationError
 from perdure.runtime.databases import UserDatabase
 from perdure.runtime.definitions import (
     RECORD_INPUTS_MAX,
+    EffectClass,
     Spends,
     StepDefinition,
     StepOptions,
+    checked_effect,
     checked_spends,
     define_step,
     define_workflow,
@@ -49,12 +51,14 @@ class _StepDecorator:
         once: bool = False,
         verify: Callable[..., Any] | None = None,
         process: bool = False,
+        stub: Callable[..., Any] | None = None,
     ) -> None:
         self._name = name
         self._options = options
         self._once = once
         self._verify = verify
         self._process = process
+        self._stub = stub
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
@@ -68,6 +72,7 @@ class _StepDecorator:
             once=self._once,
             verify=self._verify,
             process=self._process,
+            stub=self._stub,
         )
         return _step(definition, self._options)
 
@@ -75,10 +80,17 @@ class _StepDecorator:
 class _TransactionalDecorator:
     """What `@step(transaction=...)` returns: callers don't give the connection, which is the first parameter."""
 
-    def __init__(self, name: str | None, options: StepOptions, database: UserDatabase) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        options: StepOptions,
+        database: UserDatabase,
+        stub: Callable[..., Any] | None,
+    ) -> None:
         self._name = name
         self._options = options
         self._database = database
+        self._stub = stub
 
     @overload
     def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
@@ -86,7 +98,8 @@ class _TransactionalDecorator:
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Step[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Step[..., Any]:
         run = transactional(function, self._database)
-        return _step(define_step(function, self._name, self._options, run=run), self._options)
+        definition = define_step(function, self._name, self._options, run=run, stub=self._stub)
+        return _step(definition, self._options)
 
 
 @overload
@@ -106,6 +119,8 @@ def step(
     queue: str | Queue | None = None,
     limit: Limits | None = None,
     spends: Spends | None = None,
+    effect: EffectClass | None = None,
+    stub: Callable[..., Any] | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -124,6 +139,8 @@ def step(
     queue: str | Queue | None = None,
     limit: Limits | None = None,
     spends: Spends | None = None,
+    effect: EffectClass | None = None,
+    stub: Callable[..., Any] | None = None,
 ) -> _TransactionalDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -139,6 +156,8 @@ def step(
     queue: str | Queue | None = None,
     limit: Limits | None = None,
     spends: Spends | None = None,
+    effect: EffectClass | None = None,
+    stub: Callable[..., Any] | None = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -170,6 +189,11 @@ def step(
             Such an attempt is in the ledger before its body runs, so that after a crash it shows as unknown spend.
             Without it that holds for steps that return a response of a model, or that have recorded usage before in
             this process; False says that it needn't hold.
+        effect: its effect class: "read" if it changes nothing outside, as searches and calls of models do, or "write".
+            In a counterfactual fork (`handle.fork(effects="reuse")`) reads execute and writes don't. A step that
+            doesn't say counts as a write, unless it returns the response of a model.
+        stub: takes the step's place in counterfactual forks, if it isn't a read: a function, sync or async, called
+            with the step's arguments, that returns what the step would.
         once: it mustn't happen twice. Its start is durable before its body runs; an attempt of which nobody knows
             whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
         verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
@@ -202,15 +226,25 @@ def step(
         queue=queue_of(queue),
         limits=limits_of(limit),
         spends=checked_spends(spends),
+        effect=checked_effect(effect),
     )
+    if stub is not None and not callable(stub):
+        msg = f"stub={stub!r}: give a function that is called in the step's place, with its arguments"
+        raise ConfigurationError(msg)
     if verify is not None and not once:
         msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"
         raise ConfigurationError(msg)
     if transaction is None:
-        decorator = _StepDecorator(name, options, once, verify, process)
+        decorator = _StepDecorator(name, options, once, verify, process, stub)
         return decorator if function is None else decorator(function)
     if once:
         msg = "a step with transaction= happens exactly once already: leave out once= and verify="
+        raise ConfigurationError(msg)
+    if effect == "read":
+        msg = (
+            'a step with transaction= writes its record into that database, so it can\'t be effect="read": read in '
+            "a step without transaction="
+        )
         raise ConfigurationError(msg)
     if process:
         msg = (
@@ -218,7 +252,7 @@ def step(
             "reach: compute in one step, and write its result in another"
         )
         raise ConfigurationError(msg)
-    return _TransactionalDecorator(name, options, UserDatabase(transaction))
+    return _TransactionalDecorator(name, options, UserDatabase(transaction), stub)
 
 
 @overload

@@ -12,10 +12,12 @@ from perdure.api.call import Call, StepCall, WorkflowCall
 from perdure.core.retry import Retry, seconds
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import (
+    EffectClass,
     Spends,
     StepDefinition,
     StepOptions,
     WorkflowDefinition,
+    checked_effect,
     checked_spends,
 )
 from perdure.runtime.errands import offer
@@ -66,6 +68,7 @@ class Step(Generic[P, R]):
         queue: str | Queue | None = None,
         limit: Limits | None = None,
         spends: Spends | None = None,
+        effect: EffectClass | None = None,
     ) -> Step[P, R]:
         """The same step with other options, for the calls made through it.
 
@@ -82,6 +85,7 @@ class Step(Generic[P, R]):
                 do this, too, when they import their code.
             limit: as for `@step`; an empty list takes the step's limits away.
             spends: as for `@step`.
+            effect: as for `@step`: of a step that calls whatever tool it is told to, say which kind this one is.
 
         Raises:
             ConfigurationError: an option is out of range.
@@ -100,6 +104,7 @@ class Step(Generic[P, R]):
             "queue": queue_of(queue),
             "limits": None if limit is None else limits_of(limit),
             "spends": checked_spends(spends),
+            "effect": checked_effect(effect),
         }
         check_costs(changes["limits"] or (), self.definition.run)
         given = {name: value for name, value in changes.items() if value is not None}

@@ -132,7 +132,7 @@ class EntityClass:
             self._steps[method] = StepDefinition(
                 name=name,
                 function=call,
-                options=StepOptions(retry=_RETRY),
+                options=StepOptions(retry=_RETRY, effect="read" if method in definition.reads else None),
                 arguments=Arguments(call, f"entity call {name}"),
                 result=result_of(definition, method),
                 is_async=True,

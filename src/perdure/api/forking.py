@@ -3,64 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from perdure.api.connection import Connection
-from perdure.codec.arguments import Arguments
+from perdure.api.editing import Known, result_of, run_input
+from perdure.api.forkplans import ForkPlan, plan
 from perdure.codec.events import decode_event, encode_event
-from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
-from perdure.core.commands import Command, RunStep, StartChild
-from perdure.core.machine import Machine
-from perdure.core.reuse import Reuse
-from perdure.core.scope import operation_name
 from perdure.core.status import Status
 from perdure.errors import RunConflictError, UsageError
-from perdure.runtime.definitions import WorkflowDefinition, is_singleton, step_named, workflow_named
-from perdure.runtime.machines import let_go, new_machine
+from perdure.runtime.definitions import is_singleton
 from perdure.runtime.queues import dedup_of
 from perdure.runtime.runs import check_run_id, run_fingerprint
 from perdure.runtime.soundness import damaged
 from perdure.runtime.takeover import first_moment
-from perdure.runtime.turns import TurnInterrupt, Turns
 from perdure.storage.chance import chance
 from perdure.storage.records import NewRun, RunRow
 
-_ANY = ValueCodec[Any](Any, "result given for a step")
-_MAX_PAYLOAD = 1 << 30  # of a dry run, which sends nothing
-_TURN_LIMIT = 2.0
+#: What a retry of a fork takes over of how that was forked.
+_CHANGES = ("results", "inputs", "edits", "counterfactual")
+
+#: How a fork deals with effects: it acts; it takes over what is recorded; it puts stubs in the place of all else.
+Effects: TypeAlias = Literal["run", "reuse", "stub"]
 
 
-class Args:
-    """Arguments for a step of a fork, in the place of those that the code gives: `edits={"app.fetch#1": Args("x")}`."""
+class Wish(NamedTuple):
+    """What is asked of a fork; see Handle.fork."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.args = args
-        self.kwargs = kwargs
+    at: int | str | None = None
+    edits: Mapping[str, Any] | None = None
+    input: Any = None
+    effects: Effects = "run"
+    stubs: Mapping[str, Any] | None = None
+    refused: Literal["block", "fail"] = "block"
 
-    def __repr__(self) -> str:
-        given = [repr(arg) for arg in self.args] + [f"{name}={arg!r}" for name, arg in self.kwargs.items()]
-        return f"Args({', '.join(given)})"
+    def counterfactual(self) -> ev.Counterfactual | None:
+        """How effects are withheld, None if they aren't.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForkPlan:
-    """What a fork would do, from `fork(dry_run=True)`.
-
-    Attributes:
-        reused: the steps whose outcomes it takes over, in order.
-        edited: of these, the ones whose results were given.
-        runs: the steps and child runs that it begins with by itself; what comes after depends on their outcomes.
-        exact: this process has the workflow's code, and has tried. Else it is what the history alone tells.
-    """
-
-    reused: tuple[str, ...]
-    edited: tuple[str, ...]
-    runs: tuple[str, ...]
-    exact: bool
+        Raises:
+            UsageError: these don't go together.
+            NotSerializableError: a stub doesn't fit its step.
+        """
+        if self.effects not in ("run", "reuse", "stub") or self.refused not in ("block", "fail"):
+            msg = (
+                f'fork(effects={self.effects!r}, refused={self.refused!r}): effects is "run", "reuse" or "stub", and '
+                'refused is "block" or "fail"'
+            )
+            raise UsageError(msg)
+        if self.effects == "run":
+            if self.stubs or self.refused != "block":
+                msg = (
+                    'fork(stubs=..., refused=...) is for counterfactual forks: give effects="reuse" or "stub"'
+                )
+                raise UsageError(msg)
+            return None
+        stubs = {pattern: result_of(pattern, value) for pattern, value in (self.stubs or {}).items()}
+        return ev.Counterfactual(stubs, recorded=self.effects == "stub", fails=self.refused == "fail")
 
 
 class Original:
@@ -72,23 +72,46 @@ class Original:
         started = history[0]
         assert isinstance(started, ev.RunStarted)
         self.started = started
+        self.known = Known(row.id, history)
 
     def retried(self, now: float) -> NewRun:
         """Its next generation, which goes on from where it failed."""
         generation = self.row.generation + 1
-        first = self._first(now, ev.Donor(self.row.id, self.row.generation, self._began()))
+        donor = ev.Donor(self.row.id, self.row.generation, self._began())
+        if (before := self.started.donor) is not None:  # what it was forked with goes on to hold
+            changed = {name: getattr(before, name) for name in _CHANGES}
+            donor = msgspec.structs.replace(donor, **changed)
+        first = self._first(now, donor)
         first = msgspec.structs.replace(first, generation=generation)
         return msgspec.structs.replace(
             self._new(self.row.id, first), generation=generation, follows=self.row.run, inherit=True
         )
 
-    def forked(
-        self, id: str, now: float, upto: int | None, results: dict[str, bytes], inputs: dict[str, bytes]
-    ) -> NewRun:
-        """A run of its own that goes on from what it has done."""
-        donor = ev.Donor(self.row.id, self.row.generation, self._began(), upto, results, inputs)
+    def forked(self, id: str, now: float, wish: Wish, max_payload: int) -> tuple[NewRun, ev.RunStarted]:
+        """A run of its own that goes on from what this one has done, and how it starts.
+
+        Raises:
+            UsageError, NotSerializableError: what is asked for doesn't fit the run.
+        """
+        edits = self.known.edits(wish.edits)
+        donor = ev.Donor(
+            self.row.id,
+            self.row.generation,
+            self._began(),
+            self.cut(wish.at),
+            edits.results,
+            edits.inputs,
+            edits.patterns,
+            wish.counterfactual(),
+        )
         first = msgspec.structs.replace(self._first(now, donor), generation=1, keys=1, attributes=None)
-        return self._new(id, first)
+        if wish.input is not None:
+            data = run_input(first.workflow, first.input, wish.input, max_payload)
+            first = msgspec.structs.replace(first, input=data)
+        new = self._new(id, first)
+        if donor.counterfactual is not None:  # of a singleton it doesn't count as the one
+            new = msgspec.structs.replace(new, dedup=None)
+        return new, first
 
     def _began(self) -> float:
         return first_moment(self.started, self.row.started_at or self.row.created_at)
@@ -132,7 +155,7 @@ class Original:
         if at is None or (isinstance(at, int) and 0 < at <= len(self.history) + 1):
             return at
         if isinstance(at, str):
-            step = self.step(at)
+            step = self.known.step(at)
             for seq, event in enumerate(self.history, 1):
                 if isinstance(event, ev.StepCompleted | ev.StepFailed) and event.step == step:
                     return seq
@@ -141,110 +164,6 @@ class Original:
             "the id of a step that has ended there"
         )
         raise UsageError(msg)
-
-    def edits(self, edits: Mapping[str, Any] | None) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """Encoded results and arguments by step id.
-
-        Raises:
-            UsageError: there is no such step.
-            NotSerializableError: a value doesn't fit its step.
-        """
-        results: dict[str, bytes] = {}
-        inputs: dict[str, bytes] = {}
-        for name, value in (edits or {}).items():
-            step = self.step(name)
-            definition = step_named(operation_name(step))
-            if not isinstance(value, Args):
-                results[step] = (_ANY if definition is None else definition.result).record(value)[0]
-            elif definition is None:
-                inputs[step] = _unnamed(name, value)
-            else:
-                definition.arguments.check(value.args, value.kwargs)
-                inputs[step] = definition.arguments.record(value.args, value.kwargs)[0]
-        return results, inputs
-
-    def step(self, name: str) -> str:
-        """The id of a step, given that or its name.
-
-        Raises:
-            UsageError: no step goes by that, or several do.
-        """
-        kinds = (
-            ev.StepCompleted,
-            ev.StepFailed,
-            ev.StepStarted,
-            ev.StepAttemptFailed,
-            ev.StepDelayed,
-            ev.StepParked,
-        )
-        ids = dict.fromkeys(event.step for event in self.history if isinstance(event, kinds))
-        if name in ids:
-            return name
-        named = [id for id in ids if name in ((op := operation_name(id)), op.rpartition(".")[2])]
-        if len(named) == 1:
-            return named[0]
-        what = f"several steps go by {name!r}" if named else f"there is no step {name!r}"
-        known = ", ".join(repr(id) for id in (named or list(ids))[:20])
-        msg = f"{what} in the history of run {self.row.id!r}: give the id of one, such as {known}"
-        raise UsageError(msg)
-
-    # -- looking ahead ------------------------------------------------------------------------------
-
-    def plan(self, fork: NewRun, first: ev.RunStarted) -> ForkPlan:
-        """What a fork would take over, and with what it would begin."""
-        donor = first.donor
-        assert donor is not None
-        definition = workflow_named(fork.workflow)
-        if definition is None:
-            return self._guess(donor)
-        reuse = Reuse(self.history, upto=donor.upto, results=donor.results)
-        row = msgspec.structs.replace(self.row, id=fork.id)
-        left = _tried(new_machine(row, definition, _MAX_PAYLOAD), definition, first, reuse)
-        return ForkPlan(
-            reused=tuple(reuse.steps),
-            edited=tuple(step for step in reuse.steps if step in donor.results),
-            runs=tuple(command.id for command in left if isinstance(command, RunStep | StartChild)),
-            exact=True,
-        )
-
-    def _guess(self, donor: ev.Donor) -> ForkPlan:
-        kept = self.history if donor.upto is None else self.history[: donor.upto - 1]
-        done = [event.step for event in kept if isinstance(event, ev.StepCompleted)]
-        reused = [step for step in dict.fromkeys([*done, *donor.results]) if step not in donor.inputs]
-        kinds = (ev.StepCompleted, ev.StepFailed, ev.StepStarted)
-        known = dict.fromkeys(event.step for event in self.history if isinstance(event, kinds))
-        return ForkPlan(
-            reused=tuple(reused),
-            edited=tuple(donor.results),
-            runs=tuple(step for step in known if step not in reused)[:1],
-            exact=False,
-        )
-
-
-def _tried(
-    machine: Machine, definition: WorkflowDefinition, first: ev.RunStarted, reuse: Reuse
-) -> list[Command]:
-    """What the code asks for beyond what it takes over. Nothing is written, nothing is executed."""
-    turns = Turns(_TURN_LIMIT)
-
-    def feed(event: ev.Event, value: Any) -> bool:
-        if event.at < machine.loop.now:
-            event = msgspec.structs.replace(event, at=machine.loop.now)
-        with turns.of(machine, definition.guard):
-            machine.feed(event, value)
-        return True
-
-    try:
-        with turns.of(machine, definition.guard):
-            machine.begin(first, first_moment(first, first.at))
-        written: Any = feed
-        return reuse.go_on(machine, feed, lambda record, effects: written(record, None))
-    except TurnInterrupt:
-        turns.over()
-        raise machine.turn_limit_error() from None
-    finally:
-        let_go(machine, turns)
-        turns.close()
 
 
 async def original(connection: Connection, id: str, at: int | str | None = None) -> Original:
@@ -301,25 +220,16 @@ async def _is_that(connection: Connection, row: RunRow, fork: NewRun) -> bool:
 
 
 async def fork(
-    connection: Connection,
-    id: str,
-    at: int | str | None,
-    edits: Mapping[str, Any] | None,
-    new_id: str | None,
-    *,
-    dry_run: bool,
+    connection: Connection, id: str, wish: Wish, new_id: str | None, *, dry_run: bool
 ) -> str | ForkPlan:
     """See Handle.fork. Returns the new run's id."""
     if new_id is not None:
         check_run_id(new_id)
-    source = await original(connection, id, at)
-    upto = source.cut(at)
-    results, inputs = source.edits(edits)
+    source = await original(connection, id, wish.at)
     chosen = new_id or f"{id}-fork-{chance.uuid4().hex[:8]}"
-    new = source.forked(chosen, connection.clock(), upto, results, inputs)
+    new, first = source.forked(chosen, connection.clock(), wish, connection.max_payload)
     if dry_run:
-        donor = ev.Donor(id, source.row.generation, source._began(), upto, results, inputs)
-        return source.plan(new, msgspec.structs.replace(source.started, donor=donor, generation=1, keys=1))
+        return await plan(connection, source.row, source.history, chosen, first)
     (made,) = await connection.store.create([new])
     if not made.new and made.row.id != chosen:
         msg = f"run {id!r} can't be forked: run {made.row.id!r} of this singleton is live. Wait for its end"
@@ -329,17 +239,3 @@ async def fork(
         raise RunConflictError(msg)
     connection.nudge()
     return chosen
-
-
-def _unnamed(step: str, edit: Args) -> bytes:
-    """Arguments of a step that this process has no code for, or whose body is made on the spot (see inline.py)."""
-    if edit.kwargs or len(edit.args) != 1:
-        msg = (
-            f"edits={{{step!r}: {edit!r}}}: this process has no code for that step: import its module first. If it is "
-            "a call of a model or a tool, give one argument: all that it is given"
-        )
-        raise UsageError(msg)
-    return Arguments(_given, f"step {step}").record(edit.args, {})[0]
-
-
-def _given(given: Any) -> None: ...

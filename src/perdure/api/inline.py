@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar, cast
 
 from perdure.api.call import StepCall, current_machine
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
-from perdure.core.machine import Machine
+from perdure.core.donor import Donor
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import StepDefinition, StepOptions, durable_name
 from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step, current_store
@@ -56,15 +56,15 @@ class InlineCall(StepCall[R]):
         super().__init__(definition, options, (given,), {})
         self._editable = editable
 
-    def _in_run(self, machine: Machine, op_id: str) -> Generator[Any, Any, R]:
-        donor = None if machine.started is None else machine.started.donor
-        if not self._editable and donor is not None and op_id in donor.inputs:
+    def _edited(self, donor: Donor, op_id: str, data: bytes) -> bytes:
+        edited = super()._edited(donor, op_id, data)
+        if edited is not data and not self._editable:
             msg = (
                 f"the fork changes the input of {op_id!r}, which is a call that {self.definition.name!r} made of live "
                 "objects: it can't be made again from data. Edit its result, or the input of the run"
             )
             raise ConfigurationError(msg)
-        return super()._in_run(machine, op_id)
+        return edited
 
 
 def inline_step(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
+from perdure.api.call import Call
 from perdure.api.connection import Connection
-from perdure.api.forking import ForkPlan, fork, retry
+from perdure.api.editing import Args, Change
+from perdure.api.forking import Effects, Wish, fork, retry
+from perdure.api.forkplans import ForkPlan
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.errors import RunConflictError, UnknownRunError
@@ -88,7 +91,11 @@ class Operated(Generic[R]):
         at: int | str | None = None,
         *,
         edits: Mapping[str, Any] | None = None,
+        input: Call[Any] | Args | Change | None = None,
         id: str | None = None,
+        effects: Effects = "run",
+        stubs: Mapping[str, Any] | None = None,
+        refused: Literal["block", "fail"] = "block",
         dry_run: Literal[False] = False,
     ) -> Self: ...
     @overload
@@ -97,7 +104,11 @@ class Operated(Generic[R]):
         at: int | str | None = None,
         *,
         edits: Mapping[str, Any] | None = None,
+        input: Call[Any] | Args | Change | None = None,
         id: str | None = None,
+        effects: Effects = "run",
+        stubs: Mapping[str, Any] | None = None,
+        refused: Literal["block", "fail"] = "block",
         dry_run: Literal[True],
     ) -> ForkPlan: ...
     async def fork(
@@ -105,7 +116,11 @@ class Operated(Generic[R]):
         at: int | str | None = None,
         *,
         edits: Mapping[str, Any] | None = None,
+        input: Call[Any] | Args | Change | None = None,
         id: str | None = None,
+        effects: Effects = "run",
+        stubs: Mapping[str, Any] | None = None,
+        refused: Literal["block", "fail"] = "block",
         dry_run: bool = False,
     ) -> Self | ForkPlan:
         """Start a run of its own that goes on from what this one has done; this one isn't touched.
@@ -117,25 +132,40 @@ class Operated(Generic[R]):
 
         Args:
             at: nothing that happened here from this event's number, or this step's end, on is taken over.
-            edits: by step id (or name, if there is one step of that), another result, or `perdure.Args(...)`:
-                the step is executed with these arguments.
+            edits: by step id (or name, if there is one step of that), another result; or `perdure.Args(...)`: the step
+                is executed with these arguments; or `perdure.Change({...})`: with other parts of those that the code
+                gives. A change holds for all steps of a name, those to come included. A name with `*` in it, such as
+                "fetch#*", means all steps that it fits. What names several steps holds in child runs, too.
+            input: other arguments for the run: a call of its workflow, `perdure.Args(...)` or `perdure.Change({...})`.
             id: the new run's id; made from this one's by default.
-            dry_run: start nothing, and tell what would be taken over and what would run first.
+            effects: "run": the fork does what its code says. "reuse": the fork is *counterfactual*: it takes over what
+                is recorded, failures included, executes steps that read, and acts on nobody. Steps that write
+                (`@step(effect=...)`) and aren't recorded with this input have a stub in their place, or are refused;
+                what it sends and publishes is withheld; its child runs are counterfactual, too. "stub": the same, and
+                a step without a stub of its own has the result that the original recorded for it, or for the last one
+                of its name.
+            stubs: results, by step ids, names or patterns, for the steps that a counterfactual fork doesn't do. They
+                count more than `@step(stub=...)`.
+            refused: what becomes of a step that has no stub: "block": it waits for a person, who says what it would
+                have come to (`resolve`); "fail": it raises EffectRefused in the workflow.
+            dry_run: start nothing, and tell what would be taken over, what would run, and what that is likely to cost.
 
         Returns:
             The new run's handle, or the plan.
 
         Raises:
             UnknownRunError: no run has this id.
-            UsageError: there is no such event or step.
+            UsageError: there is no such event or step; or an edit, the input or the options don't fit.
             NotSerializableError: an edit doesn't fit its step.
             RunConflictError: another run has the new id. (The same fork is started once.)
 
         Example:
             >>> other = await handle.fork(edits={"app.price#1": 99})  # doctest: +SKIP
+            >>> other = await handle.fork(edits={"ask": perdure.Change({"model": "gpt-5-mini"})})  # doctest: +SKIP
             >>> await other.result()  # doctest: +SKIP
         """
-        made = await fork(self._connection, self.id, at, edits, id, dry_run=dry_run)
+        wish = Wish(at, edits, input, effects, stubs, refused)
+        made = await fork(self._connection, self.id, wish, id, dry_run=dry_run)
         return made if isinstance(made, ForkPlan) else self._sibling(made)
 
     def _sibling(self, id: str) -> Self:

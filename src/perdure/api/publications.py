@@ -22,6 +22,7 @@ from perdure.errors import UsageError
 from perdure.runtime.databases import execute_on
 from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.stepcontext import current_outlet, current_step
+from perdure.runtime.withholding import counterfactual
 from perdure.storage.publications import (
     CloseWait,
     Publication,
@@ -148,8 +149,9 @@ def publish(name: str, payload: Any = None, *, key: str | None = None) -> None:
             key,
             payload=data if whole else None,
             fingerprint=None if whole else fingerprint(data),
+            withheld=(withhold := counterfactual(machine) is not None),
         )
-        machine.write_down(record, [Publish(Publication(id, name, key, data, now))])
+        machine.write_down(record, [] if withhold else [Publish(Publication(id, name, key, data, now))])
     elif current_step.get() is not None and (outlet_of := current_outlet.get()) is not None:
         outlet = outlet_of()
         check_size(data, outlet.max_payload, _where(name))

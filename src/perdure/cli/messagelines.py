@@ -52,6 +52,8 @@ class MessageTeller:
             case ev.MessageSent():
                 value = "" if event.payload is None else f": {self._shown(event.payload)}"
                 told = f"message {printable(event.name)} to run {printable(event.run)}{value}"
+                if event.withheld:
+                    return MessageLine("⊘", "yellow", event.message, f"{told} (withheld)")
                 return MessageLine("→", "green", event.message, told)
             case ev.MessageRefused():
                 why = "there is no such run" if event.why == "unknown_run" else "that run has ended"

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from perdure.api.engine import Engine
-from perdure.api.forking import ForkPlan
+from perdure.api.forkplans import ForkPlan
 from perdure.api.handle import Handle
 from perdure.cli.control import IdArgument, ReasonOption
 from perdure.cli.database import UrlOption, reader, unknown

@@ -13,6 +13,7 @@ import msgspec
 from perdure.cli.messagelines import MESSAGES, MessageTeller
 from perdure.cli.output import duration, one_line, printable
 from perdure.core import events as ev
+from perdure.core.donor import NOTHING
 from perdure.core.patches import change_of
 from perdure.core.where import told as conditions
 
@@ -138,6 +139,9 @@ class _Teller:
         name = printable(event.step)
         if isinstance(event, ev.StepRerun):
             return Line(offset, "↻", "yellow", name, detail=f"run again{_decided(event.decision)}")
+        if event.refused:
+            told = one_line(event.why, None if self._full else 140)
+            return Line(offset, "⊘", "bold yellow", name, detail=f"refused; {told}")
         told = "outcome unknown: " if event.unknown else "attempts used up: "
         told += one_line(event.why, None if self._full else 140)
         more = self._traceback(event.failure) if event.failure is not None else ""
@@ -210,6 +214,8 @@ class _Teller:
                 )
             case ev.Published():
                 told = f"published {printable(event.name)} {self._values(None, event.payload)}".rstrip()
+                if event.withheld:
+                    return Line(offset, "⊘", "yellow", event.op, detail=f"{told} (withheld)")
                 return Line(offset, "→", "green", event.op, detail=told)
 
     def _update(self, offset: float, event: ev.UpdateAccepted | ev.UpdateCompleted) -> Line:
@@ -300,7 +306,9 @@ def _decided(decision: ev.Decision | None) -> str:
 
 
 def _marked(event: ev.Event, line: Line) -> Line:
-    """Show of what was taken over from another run that nothing was done for it here."""
+    """Show of what was taken over from another run, or stands in for a step, that nothing was done for it here."""
+    if getattr(event, "stubbed", False):
+        line = line._replace(sign="○", style="yellow", took="", detail=f"{line.detail} (stubbed)".lstrip())
     if not getattr(event, "reused", False):
         return line
     return line._replace(sign="↤", style="dim", took="", detail=f"{line.detail} (taken over)".lstrip())
@@ -308,7 +316,10 @@ def _marked(event: ev.Event, line: Line) -> Line:
 
 def _from(donor: ev.Donor) -> str:
     """Where a retry or a fork takes over from."""
-    told = f", going on from run {printable(donor.run)}, generation {donor.generation}"
+    told = ", counterfactual" if donor.counterfactual is not None else ""
+    if donor.upto == NOTHING:
+        return f"{told}, under a fork of run {printable(donor.run)}" if told or donor.edits else told
+    told += f", going on from run {printable(donor.run)}, generation {donor.generation}"
     return told if donor.upto is None else f"{told}, before event {donor.upto}"
 
 

@@ -8,13 +8,15 @@ makes no difference whether one was passed by position or by keyword.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any, TypeAlias
 
 import msgspec
 
 from perdure.codec.canonical import encode_canonical, only_scalars
+from perdure.codec.changing import put, reworded
 from perdure.codec.explain import unwritable
 from perdure.codec.foreign import encode_json
 from perdure.codec.stub import stub_of
@@ -54,6 +56,7 @@ class Arguments:
         "_by_position",
         "_exact",
         "_movable",
+        "_positions",
         "_stub",
         "where",
     )
@@ -69,6 +72,7 @@ class Arguments:
         self._any_keyword: ValueCodec[Any] | None = None
         #: For each position the keyword that may be used instead, None for positional-only parameters.
         self._movable: list[str | None] = []
+        self._positions: list[str] = []
         self._exact: tuple[type | None, ...] | None = None
         for parameter in inspect.signature(function).parameters.values():
             label = f"argument {parameter.name!r} of {where}"
@@ -80,6 +84,7 @@ class Arguments:
             else:
                 if parameter.kind is not Parameter.KEYWORD_ONLY:
                     self._by_position.append(codec)
+                    self._positions.append(parameter.name)
                     by_keyword = parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
                     self._movable.append(parameter.name if by_keyword else None)
                 if parameter.kind is not Parameter.POSITIONAL_ONLY:
@@ -125,6 +130,30 @@ class Arguments:
         except TypeError as error:
             raise self._changed(str(error)) from error
         return call
+
+    def change(
+        self, data: bytes, parts: Sequence[tuple[str, bytes]], text: Sequence[tuple[str, str]]
+    ) -> bytes:
+        """The canonical bytes of the same call with other parts (see changing.py).
+
+        Raises:
+            Misplaced: a path leads nowhere.
+            UndecodableError: the function can't be called so.
+        """
+        args, kwargs = json.loads(data)
+        before = encode_canonical((args, kwargs))
+        for path, value in parts:
+            put(args, kwargs, path, json.loads(value), positions=self._positions, named=self._takes)
+        if text:
+            args, kwargs = reworded(args, text), reworded(kwargs, text)
+        after = encode_canonical((args, kwargs))
+        if after == before:
+            return data
+        self.decode(after)
+        return after
+
+    def _takes(self, name: str) -> bool:
+        return name in self._by_name or self._any_keyword is not None
 
     def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, Call]:
         """Encode a call that `check` has passed, and make sure that nothing is lost.

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from perdure.core.donor import Donor
+from perdure.core.donor import Counterfactual, Donor
 from perdure.core.events_base import Failure, Record
 from perdure.core.events_endings import (
     CancelRequested,
@@ -90,6 +90,7 @@ __all__ = [
     "Checkpointed",
     "ChildEnded",
     "ChildStarted",
+    "Counterfactual",
     "DeadlinePassed",
     "Decision",
     "Donor",

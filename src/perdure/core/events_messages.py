@@ -37,6 +37,7 @@ class MessageSent(Fact, frozen=True, tag="message_sent"):
     payload: bytes | None = None
     fingerprint: bytes | None = None
     reused: bool = False  #: copied from the run that this one retries or forks
+    withheld: bool = False  #: it wasn't delivered, since the run is counterfactual
 
 
 class MessageRefused(Fact, frozen=True, tag="message_refused"):
@@ -46,6 +47,7 @@ class MessageRefused(Fact, frozen=True, tag="message_refused"):
     run: str
     name: str
     why: str
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class UpdateAccepted(Fact, frozen=True, tag="update_accepted"):

@@ -59,3 +59,4 @@ class Published(Record, frozen=True, tag="published"):
     key: str | None = None
     payload: bytes | None = None
     fingerprint: bytes | None = None  #: of a payload too large to be kept here
+    withheld: bool = False  #: it wasn't published, since the run is counterfactual

@@ -47,7 +47,8 @@ class StepDelayed(Fact, frozen=True, tag="step_delayed"):
 class StepParked(Fact, frozen=True, tag="step_parked"):
     """A note: a step waits for a person's decision.
 
-    `unknown` says that it may or may not have happened; else its attempts are used up, and `failure` is the last.
+    `unknown` says that it may or may not have happened, `refused` that a counterfactual run mustn't do it and it was
+    never begun; else its attempts are used up, and `failure` is the last.
     """
 
     step: str
@@ -58,6 +59,7 @@ class StepParked(Fact, frozen=True, tag="step_parked"):
     failure: Failure | None = None
     input: bytes | None = None
     fingerprint: bytes | None = None
+    refused: bool = False
 
 
 class StepCompleted(Fact, frozen=True, tag="step_completed"):
@@ -71,6 +73,7 @@ class StepCompleted(Fact, frozen=True, tag="step_completed"):
     fingerprint: bytes | None = None
     decision: Decision | None = None  #: a person gave the result of a step that waited for one
     reused: bool = False  #: copied from the run that this one retries or forks
+    stubbed: bool = False  #: it was never done, since it would act and the run is counterfactual
 
 
 class StepFailed(Fact, frozen=True, tag="step_failed"):
@@ -83,6 +86,7 @@ class StepFailed(Fact, frozen=True, tag="step_failed"):
     input: bytes | None = None
     fingerprint: bytes | None = None
     decision: Decision | None = None  #: a person let a step fail that waited for one
+    reused: bool = False  #: copied from the run that this one retries or forks
 
 
 class StepSent(Fact, frozen=True, tag="step_sent"):

@@ -3,7 +3,8 @@
 The new run has a history of its own. Its code starts from the beginning, and whenever it asks for something that
 succeeded in the other run, the *donor*, that outcome is copied into the new history and fed at once; nothing is
 executed. So any code can follow any other: what it asks for in the same way as before is there already, what it
-asks for in another way (or with other input) is done anew. Failures and cancellations of the donor aren't copied.
+asks for in another way (or with other input) is done anew. Failures and cancellations of the donor aren't copied; but
+a counterfactual run, in which nothing is to differ but what was changed, meets the same failures, too.
 
 Outcomes are taken in the order in which the donor recorded them, one at a time, so that what raced there ends
 in the same way here. The donor's messages and updates are given again in that order, too.
@@ -11,7 +12,7 @@ in the same way here. The donor's messages and updates are given again in that o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -31,9 +32,13 @@ from perdure.core.commands import (
     StartTimer,
     WriteDown,
 )
+from perdure.core.donor import Donor
+from perdure.core.edits import given_result
 from perdure.core.finding import UNSET, fingerprint
 from perdure.core.machine import Machine
 from perdure.core.matching_mail import same_question
+from perdure.core.scope import operation_name
+from perdure.core.status import Status
 from perdure.errors import UndecodableError
 
 #: An event to copy, with its decoded value if that is at hand.
@@ -47,53 +52,66 @@ class Reuse:
 
     Args:
         history: the donor's.
-        upto: number of the first event that isn't taken over, None = all are.
-        results: encoded results by step id, which count instead of the donor's.
+        donor: how it is taken over: up to where, and with which changes.
+        done: steps of the new run that have their result.
         given: how many of its messages and updates the new run has had already.
         own: the donor is an earlier generation of the new run.
 
     Attributes:
         steps: ids of the steps whose outcomes were taken over.
+        edited: those of them whose results were given.
         children: ids of the child runs whose results were taken over.
-        failed_children: by op id, what whoever starts a child anew needs for it to go on from the failed one.
+        origins: by op id, what whoever starts a child anew needs for it to go on from the one that was there.
     """
 
-    __slots__ = ("_emitted", "_given", "_outcomes", "_results", "children", "failed_children", "steps")
+    __slots__ = (
+        "_edits", "_emitted", "_faithful", "_given", "_outcomes", "_recorded", "_results", "children", "edited",
+        "origins", "steps",
+    )  # fmt: skip
 
     def __init__(
         self,
         history: Iterable[ev.Event],
+        donor: Donor,
         *,
-        upto: int | None = None,
-        results: Mapping[str, bytes] | None = None,
+        done: Collection[str] = (),
         given: int = 0,
         own: bool = False,
     ) -> None:
         self.steps: list[str] = []
+        self.edited: list[str] = []
         self.children: list[str] = []
-        self.failed_children: dict[str, Any] = {}
-        self._results = dict(results or {})
+        self.origins: dict[str, Any] = {}
+        self._results = {step: result for step, result in donor.results.items() if step not in done}
+        self._edits = donor.edits
+        self._faithful = donor.counterfactual is not None
         self._outcomes: dict[str, tuple[int, list[ev.Event]]] = {}
+        self._recorded: dict[str, bytes] | None = None  # results by step, and the last one by name
+        if donor.counterfactual is not None and donor.counterfactual.recorded:
+            self._recorded = {}
         self._emitted: dict[str, ev.Emitted] = {}
         self._given: list[tuple[int, ev.Event]] = []
         begun: dict[str, ev.Event] = {}
         for seq, event in enumerate(history, 1):
-            if upto is not None and seq >= upto:
+            if donor.upto is not None and seq >= donor.upto:
                 break
             match event:
                 case ev.StepCompleted():
-                    self._outcomes[event.step] = seq, [event]
+                    if not event.stubbed or self._faithful:  # what was never done mustn't pass for done
+                        self._outcomes[event.step] = seq, [event]
+                    if self._recorded is not None:
+                        self._recorded[event.step] = self._recorded[operation_name(event.step)] = event.result
                 case ev.TimerFired():
                     self._outcomes[event.timer] = seq, [event]
-                case ev.MessageSent():
+                case ev.MessageSent() if not event.withheld or self._faithful:
                     self._outcomes[event.message] = seq, [event]
                 case ev.ChildStarted():
                     begun[event.child] = event
                 case ev.CallbackOpened() | ev.PublicationAwaited():
                     begun[event.op] = event
-                case ev.ChildEnded() if event.result is not None and event.child in begun:
+                case ev.ChildEnded() if event.child in begun and self._takes(event):
                     self._outcomes[event.child] = seq, [begun[event.child], event]
-                case ev.CallbackEnded() if event.result is not None and event.callback in begun:
+                case ev.CallbackEnded() if event.callback in begun and self._takes(event):
                     self._outcomes[event.callback] = seq, [begun[event.callback], event]
                 case ev.PublicationArrived() if event.unread is None and event.wait in begun:
                     self._outcomes[event.wait] = seq, [begun[event.wait], event]
@@ -101,14 +119,34 @@ class Reuse:
                     self._emitted[event.op] = event
                 case ev.MessageReceived() | ev.UpdateAccepted():
                     self._given.append((seq, event))
+                case ev.StepFailed() if self._faithful:
+                    self._outcomes[event.step] = seq, [event]
+                case ev.MessageRefused() if self._faithful:
+                    self._outcomes[event.message] = seq, [event]
                 case _:
                     pass
         self._given = self._given[given:]
 
+    def _takes(self, event: ev.ChildEnded | ev.CallbackEnded) -> bool:
+        if event.result is not None:
+            return True
+        if isinstance(event, ev.ChildEnded):
+            return self._faithful and event.status == Status.FAILED
+        return self._faithful and event.failure is not None
+
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to take."""
-        return not (self._outcomes or self._given or self._results or self.failed_children)
+        if self._outcomes or self._given or self._results or self.origins or self._recorded:
+            return False
+        return all(edit.result is None for edit in self._edits)
+
+    def recorded(self, op_id: str) -> list[bytes]:
+        """Results that the donor has for this very step, and for one of its name; if they are to be had."""
+        if self._recorded is None:
+            return []
+        found = (self._recorded.get(op_id), self._recorded.get(operation_name(op_id)))
+        return [result for result in found if result is not None]
 
     def go_on(
         self,
@@ -186,8 +224,10 @@ class Reuse:
             case SendMessage():
                 same = [event for event in events if _same_message(operation, event)]
                 copies = [(_marked(event), UNSET) for event in same]
+            case StartChild() if self._edits and operation.id in self.origins:
+                self._outcomes.pop(operation.id, None)  # edits may be meant for steps of the child's
             case StartChild() | AwaitCallback():
-                copies = _with_result(operation, events)
+                copies = _with_outcome(operation, events)
             case AwaitPublication():
                 copies = _as_it_came(operation, events)
             case _:
@@ -196,18 +236,27 @@ class Reuse:
             return None
         if isinstance(operation, StartChild) and isinstance(copies[0][0], ev.ChildStarted):
             self.children.append(copies[0][0].run)
+            self.origins.pop(operation.id, None)
         self._outcomes.pop(operation.id, None)
         return seq, copies
 
     def _step(self, step: RunStep, events: list[ev.Event]) -> list[Copy] | None:
         given = self._results.pop(step.id, None)
+        if given is None and self._edits:
+            given = given_result(self._edits, step.id)
         if given is not None:
             at = events[0].at if events else step.asked_at
             whole = None if step.unfit is not None else step.input
             made = ev.StepCompleted(at, step.id, 1, at, given, input=whole, reused=True)
             self.steps.append(step.id)
+            self.edited.append(step.id)
             return [(made, UNSET)]
+        if step.unfit is not None:
+            return None
         for event in events:
+            if isinstance(event, ev.StepFailed) and _same_input(event, step.input):
+                self.steps.append(step.id)
+                return [(_marked(event), UNSET)]
             if isinstance(event, ev.StepCompleted) and _same_input(event, step.input):
                 try:
                     value = step.decode(event.result)
@@ -223,18 +272,19 @@ def given_before(history: Iterable[ev.Event]) -> int:
     return sum(1 for event in history if isinstance(event, _GIVEN) and event.reused)
 
 
-def _with_result(operation: StartChild | AwaitCallback, events: list[ev.Event]) -> list[Copy] | None:
+def _with_outcome(operation: StartChild | AwaitCallback, events: list[ev.Event]) -> list[Copy] | None:
     if len(events) != 2:
         return None
     begun, ended = events
     assert isinstance(ended, ev.ChildEnded | ev.CallbackEnded)
-    assert ended.result is not None
     if isinstance(operation, StartChild) != isinstance(begun, ev.ChildStarted):
         return None
     if isinstance(operation, StartChild) and not _same_input(begun, operation.input):
         return None
     if isinstance(operation, AwaitCallback) and not _same_question(operation, begun):
         return None
+    if ended.result is None:
+        return [(_marked(begun), UNSET), (_marked(ended), UNSET)]
     try:
         value = operation.decode(ended.result)
     except UndecodableError:
@@ -269,20 +319,24 @@ def _marked(event: Any) -> ev.Event:
     marked: ev.Event = event
     if hasattr(event, "reused"):
         marked = msgspec.structs.replace(event, reused=True)
+    if isinstance(marked, ev.StepCompleted | ev.StepFailed) and marked.decision is not None:
+        marked = msgspec.structs.replace(marked, decision=None)  # here no step waits for one
     return marked
 
 
 def _same_input(event: ev.Event, asked: bytes) -> bool:
-    assert isinstance(event, ev.StepCompleted | ev.ChildStarted)
+    assert isinstance(event, ev.StepCompleted | ev.StepFailed | ev.ChildStarted)
     if event.input is not None:
         return event.input == asked
     return event.fingerprint is not None and event.fingerprint == fingerprint(asked)
 
 
 def _same_message(operation: SendMessage, event: ev.Event) -> bool:
-    assert isinstance(event, ev.MessageSent)
+    assert isinstance(event, ev.MessageSent | ev.MessageRefused)
     if (event.run, event.name) != (operation.to, operation.name):
         return False
+    if isinstance(event, ev.MessageRefused):
+        return True
     if event.payload is not None:
         return event.payload == operation.payload
     return event.fingerprint == fingerprint(operation.payload)

@@ -14,8 +14,8 @@ class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "limit", "decision" (of a person), "timer", "child", "message", "callback", "question"
-            (to a person), "event" or "update".
+        kind: "step", "retry", "limit", "decision" (of a person), "refused" (in a counterfactual run), "timer", "child",
+            "message", "callback", "question" (to a person), "event" or "update".
         id: the operation's id within the run; the message's or event's name.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
@@ -69,7 +69,8 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
             case ev.StepDelayed():
                 waiting[event.step] = Wait("limit", event.step, event.at, event.until, event.limit)
             case ev.StepParked():
-                waiting[event.step] = Wait("decision", event.step, event.at, detail=event.why)
+                kind = "refused" if event.refused else "decision"
+                waiting[event.step] = Wait(kind, event.step, event.at, detail=event.why)
             case ev.StepCompleted() | ev.StepFailed() | ev.StepRerun():
                 waiting.pop(event.step, None)
             case ev.TimerStarted():

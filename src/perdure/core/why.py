@@ -63,8 +63,8 @@ class Cause(msgspec.Struct, frozen=True):
     """One thing that a run waits for.
 
     Attributes:
-        kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "callback",
-            "question", "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause", "start",
+        kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "refused",
+            "callback", "question", "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause", "start",
             "nothing", "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
@@ -150,7 +150,7 @@ def _ended(facts: Facts) -> Cause:
 
 def _blocked(facts: Facts) -> list[Cause]:
     id = quoted(facts.id)
-    decisions = [_decision(facts, wait) for wait in facts.waits if wait.kind == "decision"]
+    decisions = [_decision(facts, wait) for wait in facts.waits if wait.kind in ("decision", "refused")]
     if facts.block_code == "step" and decisions:
         return decisions
     reason = facts.reason or "nobody has written down why"
@@ -264,7 +264,7 @@ def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
         case "limit":
             told = f"step {name!r} waits for the rate limit {wait.detail}"
             return Cause(wait.kind, told, wait.since, wait.until, "perdure limits")
-        case "decision":
+        case "decision" | "refused":
             return _decision(facts, wait)
         case "callback":
             told = f"waits for the callback {name!r} to be completed" + (
@@ -287,6 +287,9 @@ def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
 
 
 def _decision(facts: Facts, wait: Wait) -> Cause:
+    if wait.kind == "refused":
+        todo = f"perdure resolve {quoted(facts.id)} {quoted(wait.id)} --result JSON | --fail"
+        return Cause("refused", wait.detail, wait.since, todo=todo)
     todo = f"perdure resolve {quoted(facts.id)} {quoted(wait.id)} --result JSON | --rerun | --fail"
     return Cause("decision", f"step {wait.id!r} waits for a person: {wait.detail}", wait.since, todo=todo)
 

@@ -48,6 +48,7 @@
     │   └── RateLimited               ... the other side takes no more for now
     ├── Permanent                     raised by steps: don't try again
     ├── OutcomeUnknown                raised by steps: it may have happened, or not
+    ├── EffectRefused                 a step would act, and its run is counterfactual
     ├── MovingError                   runs can't be moved, exported or imported
     ├── EngineClosedError             the engine isn't open
     └── StoreError                    the database can't be used
@@ -83,6 +84,7 @@ from perdure.errors.runs import (
 )
 from perdure.errors.steps import (
     CompensationFailed,
+    EffectRefused,
     HttpStatusError,
     MapFailed,
     NothingToDecideError,
@@ -144,6 +146,7 @@ __all__ = [
     "DamagedHistoryError",
     "DuplicateNameError",
     "DurableCallInStepError",
+    "EffectRefused",
     "EngineClosedError",
     "ForbiddenInWorkflowError",
     "HandlerFailed",

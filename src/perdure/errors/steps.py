@@ -167,3 +167,7 @@ class OutcomeUnknown(PerdureError):
     A `once=True` step is then looked into (`verify=`) or waits for a person. Any other step is tried again, and
     waits for a person when its attempts are used up.
     """
+
+
+class EffectRefused(PerdureError):
+    """A step would have an effect outside, and its run is a counterfactual fork, which has none. It wasn't begun."""

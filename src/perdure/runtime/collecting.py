@@ -12,6 +12,7 @@ from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
 from perdure.runtime.attempt import Reporter
 from perdure.runtime.host import Host, appended
+from perdure.runtime.withholding import counterfactual
 from perdure.storage.effects import Effect
 from perdure.storage.records import Append, NewRun
 
@@ -98,6 +99,11 @@ class Collecting:
     def reporter(self) -> Reporter | None:
         """Who hears of what an attempt has raised, if that isn't decided here."""
         return None
+
+    @property
+    def quiet(self) -> bool:
+        """What its steps publish isn't published."""
+        return counterfactual(self.machine) is not None
 
     @property
     def keys(self) -> int:

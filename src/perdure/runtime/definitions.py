@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
@@ -26,6 +26,9 @@ from perdure.runtime.responses import returns_response
 
 #: What a step says of its spending: whether it does, how much at most, or a function of (some of) its arguments.
 Spends: TypeAlias = bool | Spend | Callable[..., Spend]
+
+#: Whether a step changes anything outside.
+EffectClass: TypeAlias = Literal["read", "write"]
 
 #: Inputs up to this many bytes are recorded whole; of larger ones only a fingerprint.
 RECORD_INPUTS_MAX = 4096
@@ -47,6 +50,7 @@ class StepOptions:
         queue: where its attempts are executed, by workers that serve it; None = where its run is driven.
         limits: rate limits under which it is, and what it costs of each.
         spends: whether, and what at most, an attempt may spend; None = what earlier ones and its type tell.
+        effect: its effect class; None = it doesn't say.
     """
 
     retry: Retry = DEFAULT_RETRY
@@ -59,6 +63,7 @@ class StepOptions:
     queue: str | None = None
     limits: tuple[Limited, ...] = ()
     spends: Spends | None = None
+    effect: EffectClass | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class StepDefinition:
         verify: tells whether an attempt of unknown outcome happened, called with the step's arguments.
         process: its body executes in a process of its own.
         returns_response: what a client of language models returns; None if that can't be told beforehand.
+        stub: takes its place in counterfactual runs, called with the step's arguments.
     """
 
     name: str
@@ -85,6 +91,7 @@ class StepDefinition:
     verify: Callable[..., Any] | None = None
     process: bool = False
     returns_response: bool | None = False
+    stub: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +161,18 @@ def checked_spends(spends: Any) -> Any:
     raise ConfigurationError(msg)
 
 
+def checked_effect(effect: Any) -> Any:
+    """What was given as `effect=`.
+
+    Raises:
+        ConfigurationError: it is no effect class.
+    """
+    if effect in (None, "read", "write"):
+        return effect
+    msg = f'effect={effect!r}: give "read" for a step that changes nothing outside, or "write"'
+    raise ConfigurationError(msg)
+
+
 def define_step(
     function: Callable[..., Any],
     name: str | None,
@@ -163,6 +182,7 @@ def define_step(
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
+    stub: Callable[..., Any] | None = None,
 ) -> StepDefinition:
     """Make and register a step.
 
@@ -190,6 +210,7 @@ def define_step(
         verify=verify,
         process=process,
         returns_response=returns_response(function),
+        stub=stub,
     )
     _register(_steps, definition, "step")
     return definition

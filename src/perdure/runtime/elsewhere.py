@@ -30,6 +30,7 @@ from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host
 from perdure.runtime.limits import SentLimit, sent_limits
 from perdure.runtime.runs import child_run_id, new_run
+from perdure.runtime.withholding import counterfactual
 from perdure.storage.chance import chance
 from perdure.storage.effects import Effect
 from perdure.storage.errands import StopErrand
@@ -91,6 +92,7 @@ def send(run: Run, operation: RunStep) -> None:
         heartbeat_timeout=options.heartbeat_timeout,
         detail=None if pulse is None else pulse.data,
         detail_at=0.0 if pulse is None else pulse.at,
+        quiet=counterfactual(run.machine) is not None,
     )
     workflow = errand_workflow(operation.name)
     # never the id of an earlier one: ids of steps come again when a person has an attempt made anew
@@ -232,6 +234,7 @@ class _Taking:
 
     reporter = None
     streams_of = None
+    quiet = False  # what an errand published, it has published itself
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -32,6 +32,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
         deadline: in seconds from `first_at`, when the first attempt began; until then attempts may begin.
         limits: rate limits under which it is.
         detail, detail_at: what the newest heartbeat of an earlier attempt told.
+        quiet: what it publishes isn't published, since the run is counterfactual.
     """
 
     run: str
@@ -46,6 +47,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: tuple[SentLimit, ...] = ()
     deadline: float | None = None
     first_at: float | None = None
+    quiet: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -60,6 +60,8 @@ class ErrandCall:
         options: what is asked of this attempt; when to try again isn't decided here.
     """
 
+    stubbed = False
+
     def __init__(self, definition: StepDefinition, errand: Errand) -> None:
         self.definition = definition
         self.errand = errand
@@ -168,6 +170,10 @@ class ErrandDriver(Driver):
     @property
     def streams_of(self) -> int | None:
         return self.sender
+
+    @property
+    def quiet(self) -> bool:
+        return self.errand.quiet
 
     @property
     def reporter(self) -> ErrandDriver:

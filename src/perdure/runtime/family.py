@@ -18,7 +18,8 @@ from perdure.runtime import elsewhere
 from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.driver import Driver
 from perdure.runtime.runs import new_run
-from perdure.runtime.takeover import retried_child
+from perdure.runtime.takeover import with_donor
+from perdure.runtime.withholding import message_reaches
 from perdure.storage.chain import first_link
 from perdure.storage.effects import DeliverMessage
 from perdure.storage.protocol import Store
@@ -64,8 +65,11 @@ class Family:
             key=operation.call.key,
             priority=operation.call.priority,
         )
-        failed = None if parent.donor is None else parent.donor.failed_children.pop(operation.id, None)
-        return new if failed is None else retried_child(new, failed)
+        started = parent.machine.started
+        if started is None or started.donor is None:
+            return new
+        origin = None if parent.donor is None else parent.donor.origins.pop(operation.id, None)
+        return with_donor(new, started, origin, self._clock())
 
     def check(self, parent: Driver, children: Sequence[StartChild]) -> None:
         """Fail children whose run id turned out to belong to somebody else's run."""
@@ -123,23 +127,17 @@ class Family:
         if sender.gone or sender.machine.operations.get(message.id) is not message:
             return  # given up meanwhile
         now = sender.now()
+        if not message_reaches(sender, message, row):
+            sender.record(sent_message(now, message, withheld=True))
+            return
         if row is None or row.ended_at is not None:
             why = "unknown_run" if row is None else "run_ended"
             sender.record(
                 ev.MessageRefused(now, message=message.id, run=message.to, name=message.name, why=why)
             )
             return
-        data = message.payload
-        whole = len(data) <= RECORD_INPUTS_MAX
-        event = ev.MessageSent(
-            now,
-            message=message.id,
-            run=message.to,
-            name=message.name,
-            payload=data if whole else None,
-            fingerprint=None if whole else fingerprint(data),
-        )
-        received = ev.MessageReceived(now, name=message.name, payload=data, sender=sender.id)
+        event = sent_message(now, message)
+        received = ev.MessageReceived(now, name=message.name, payload=message.payload, sender=sender.id)
         sender.write_down(event, [DeliverMessage(message.to, encode_event(received))])
         sender.flush()
 
@@ -150,6 +148,21 @@ class Family:
             except StoreError as error:
                 logger.warning("couldn't look after child runs, will try again: %s", error)
                 await asyncio.sleep(RETRY_EVERY)
+
+
+def sent_message(now: float, message: SendMessage, *, withheld: bool = False) -> ev.MessageSent:
+    """What a history tells of a message that its run's code has sent."""
+    data = message.payload
+    whole = len(data) <= RECORD_INPUTS_MAX
+    return ev.MessageSent(
+        now,
+        message=message.id,
+        run=message.to,
+        name=message.name,
+        payload=data if whole else None,
+        fingerprint=None if whole else fingerprint(data),
+        withheld=withheld,
+    )
 
 
 def row_of(run: NewRun, key: int, epoch: int) -> RunRow:

@@ -36,6 +36,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
     started = machine.started
     assert started is not None
     generation = started.generation + 1
+    donor = None if started.donor is None else started.donor.handed_on(last.at)
     first = msgspec.structs.replace(
         started,
         at=last.at,
@@ -44,7 +45,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         seed=chance.secret(SEED_BYTES),
         generation=generation,
         keys=generation,
-        donor=None,
+        donor=donor,
         heard=started.heard if machine.listening is None else machine.listening.heard(),
     )
     new = NewRun(
@@ -55,7 +56,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         queue=queue,
         created_at=last.at,
         wake_at=last.at,
-        owner=run.host.owner_of(last.workflow, queue),
+        owner=run.host.owner_of(last.workflow, queue) if donor is None else None,
         parent_op=run.parent_op,
         mail=[NewMail(encode_event(event), _kind(event)) for event in machine.unheard()],
         generation=generation,

@@ -17,6 +17,7 @@ from perdure.core import events as ev
 from perdure.core.commands import RunStep
 from perdure.core.machine import Machine
 from perdure.errors import UndecodableError
+from perdure.runtime.withholding import why_refused
 
 
 def why_parked(run_id: str, steps: Iterable[RunStep]) -> str:
@@ -25,6 +26,8 @@ def why_parked(run_id: str, steps: Iterable[RunStep]) -> str:
 
 
 def _why(run_id: str, parked: ev.StepParked) -> str:
+    if parked.refused:
+        return why_refused(run_id, parked)
     began = datetime.fromtimestamp(parked.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     started = f"step {parked.step!r} was started at {began} (attempt {parked.attempt})"
     if parked.unknown:

@@ -293,9 +293,12 @@ class StepExecutor(Doorway):
         number, began = attempt.info.attempt, attempt.started_at
         if attempt.outlet is not None:
             attempt.run.add_effect(Settle(operation.id))
-            for publication in attempt.outlet.publications or ():
+            for publication in () if attempt.run.quiet else attempt.outlet.publications or ():
                 attempt.run.add_effect(Publish(msgspec.structs.replace(publication, at=self._clock())))
-        event = ev.StepCompleted(self._clock(), operation.id, number, began, data, given, digest)
+        stubbed = operation.call.stubbed
+        event = ev.StepCompleted(
+            self._clock(), operation.id, number, began, data, given, digest, stubbed=stubbed
+        )
         attempt.run.record(event, value)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:

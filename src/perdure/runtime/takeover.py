@@ -12,6 +12,7 @@ import msgspec
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.core.commands import Command
+from perdure.core.donor import NOTHING
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
 from perdure.core.reuse import Reuse, given_before
@@ -29,6 +30,7 @@ from perdure.storage.records import History, NewRun, RunRow
 logger = logging.getLogger("perdure.takeover")
 
 RETRY_EVERY = 0.5  #: seconds before the next try of what the store refused
+PAGE = 500  #: child runs that are looked up at once
 
 #: In the place of an event's value: the code has got it already, it is only to be written.
 FED: Any = object()
@@ -113,6 +115,12 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
     """
     donor = started.donor
     assert donor is not None
+    mine = [decode_event(data) for data in own.events]
+    done = {event.step for event in mine if isinstance(event, ev.StepCompleted)}
+    if donor.upto == NOTHING:
+        reuse = Reuse((), donor, done=done)
+        return None if reuse.exhausted else reuse
+    again = donor.generation < started.generation
     while True:
         try:
             row = await store.generation(donor.run, donor.generation)
@@ -124,64 +132,93 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
                 raise PerdureError(msg)
             (history,) = await store.load([row.run])
             refuse_damaged_before(row.id, history, donor.upto)
-            failed = (
-                await _failed_children(store, row, history) if donor.generation < started.generation else {}
+            sound = (
+                history.events if history.damage is None else history.events[: (history.damage.seq or 1) - 1]
             )
+            theirs = [decode_event(data) for data in sound]
+            origins = await origins_of(store, row, _kept(theirs, donor), again=again)
             break
         except StoreError as error:
             logger.warning("couldn't read a donor's history, will try again: %s", error)
             await asyncio.sleep(RETRY_EVERY)
-    mine = [decode_event(data) for data in own.events]
-    sound = history.events if history.damage is None else history.events[: (history.damage.seq or 1) - 1]
-    done = {event.step for event in mine if isinstance(event, ev.StepCompleted)}
-    reuse = Reuse(
-        (decode_event(data) for data in sound),
-        upto=donor.upto,
-        results={step: result for step, result in donor.results.items() if step not in done},
-        given=given_before(mine),
-        own=donor.generation < started.generation,
-    )
-    reuse.failed_children = failed
+    reuse = Reuse(theirs, donor, done=done, given=given_before(mine), own=again)
+    begun = {event.child for event in mine if isinstance(event, ev.ChildStarted)}
+    reuse.origins = {op: origin for op, origin in origins.items() if op not in begun}
     return None if reuse.exhausted else reuse
 
 
-class FailedChild(msgspec.Struct, frozen=True):
-    """A child run that failed under the run that is retried."""
+class Origin(msgspec.Struct, frozen=True):
+    """A child run under the donor, from which the same child under the new run can go on.
+
+    Attributes:
+        like: only if it is called in the same way: it is retried, not forked.
+    """
 
     row: RunRow
     started: ev.RunStarted
+    like: bool
 
 
-async def _failed_children(store: Store, parent: RunRow, history: History) -> dict[str, FailedChild]:
+def _kept(history: Sequence[ev.Event], donor: ev.Donor) -> Sequence[ev.Event]:
+    return history if donor.upto is None else history[: donor.upto - 1]
+
+
+async def origins_of(
+    store: Store, parent: RunRow, history: Sequence[ev.Event], *, again: bool
+) -> dict[str, Origin]:
+    """The children of a donor by op id: for a retry (`again`) those that failed, for a fork all that have ended."""
     ids: dict[str, str] = {}
-    failed: list[str] = []
-    for data in history.events:
-        match decode_event(data):
-            case ev.ChildStarted() as begun:
-                ids[begun.child] = begun.run
-            case ev.ChildEnded(status=Status.FAILED) as ended if ended.child in ids:
-                failed.append(ended.child)
+    ended: list[str] = []
+    for event in history:
+        match event:
+            case ev.ChildStarted():
+                ids[event.child] = event.run
+            case ev.ChildEnded() if event.child in ids and (event.status == Status.FAILED or not again):
+                ended.append(event.child)
             case _:
                 pass
-    found: dict[str, FailedChild] = {}
-    rows = await store.get([ids[op] for op in failed]) if failed else []
-    for op, row in zip(failed, rows, strict=True):
-        if row is not None and (row.parent, row.parent_op, row.status) == (parent.run, op, Status.FAILED):
+    found: dict[str, Origin] = {}
+    for page in (ended[start : start + PAGE] for start in range(0, len(ended), PAGE)):
+        rows = await store.get([ids[op] for op in page])
+        for op, row in zip(page, rows, strict=True):
+            if row is None or (
+                again and (row.parent, row.parent_op, row.status) != (parent.run, op, Status.FAILED)
+            ):
+                continue
             ((_, first),) = await store.events(row.run, limit=1)
             started = decode_event(first)
             assert isinstance(started, ev.RunStarted)
-            found[op] = FailedChild(row, started)
+            found[op] = Origin(row, started, again)
     return found
 
 
-def retried_child(new: NewRun, failed: FailedChild) -> NewRun:
-    """The same child run, which goes on from what the failed one has done; if it is called in the same way."""
-    first, before = decode_event(new.first_event), failed.started
+def with_donor(new: NewRun, parent: ev.RunStarted | None, origin: Origin | None, now: float) -> NewRun:
+    """A child run as a fork or a retry starts it: it goes on from the child that was there before, if there was one.
+
+    Args:
+        parent: how the run was started whose child it is.
+    """
+    given = None if parent is None else parent.donor
+    donor = None if given is None else given.handed_on(now)
+    first = decode_event(new.first_event)
     assert isinstance(first, ev.RunStarted)
-    if (first.workflow, first.input) != (before.workflow, before.input):
+    if origin is not None and _continues(first, origin):
+        row, before = origin.row, origin.started
+        began = first_moment(before, row.started_at or row.created_at)
+        first = msgspec.structs.replace(first, seed=before.seed)
+        if donor is None:
+            donor = ev.Donor(row.id, row.generation, began)
+        else:
+            donor = msgspec.structs.replace(
+                donor, run=row.id, generation=row.generation, began=began, upto=None
+            )
+    if donor is None:
         return new
-    row = failed.row
-    began = first_moment(before, row.started_at or row.created_at)
-    donor = ev.Donor(row.id, row.generation, began)
-    event = msgspec.structs.replace(first, seed=before.seed, donor=donor)
-    return msgspec.structs.replace(new, first_event=encode_event(event), owner=None)
+    data = encode_event(msgspec.structs.replace(first, donor=donor))
+    free = donor.counterfactual is not None  # of a singleton it doesn't count as the one
+    return msgspec.structs.replace(new, first_event=data, owner=None, dedup=None if free else new.dedup)
+
+
+def _continues(first: ev.RunStarted, origin: Origin) -> bool:
+    before = origin.started
+    return first.workflow == before.workflow and (first.input == before.input or not origin.like)

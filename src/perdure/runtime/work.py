@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from perdure.core import events as ev
 from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartChild, StartTimer
 from perdure.core.machine import Machine
+from perdure.core.reuse import Reuse
 from perdure.core.status import Status
 from perdure.runtime import elsewhere
 from perdure.runtime.attempt import Attempt, Reporter
@@ -16,6 +17,7 @@ from perdure.runtime.host import Host, appended
 from perdure.runtime.parking import why_parked
 from perdure.runtime.pausing import Pause
 from perdure.runtime.timers import Alarm, Timers
+from perdure.runtime.withholding import withheld
 from perdure.storage.effects import Effect, StepDetail
 from perdure.storage.records import Detail, NewRun
 
@@ -44,6 +46,7 @@ class Owner(Protocol):
     machine: Machine
     gone: bool
     pause: Pause | None
+    donor: Reuse | None
     run: int
     epoch: int
 
@@ -58,6 +61,8 @@ class Owner(Protocol):
     def known_as(self) -> str: ...
     @property
     def streams_of(self) -> int | None: ...
+    @property
+    def quiet(self) -> bool: ...
     @property
     def reporter(self) -> Reporter | None: ...
     def now(self) -> float: ...
@@ -125,6 +130,9 @@ class Work:
         if waits:
             self.arm(operation.id, operation.retry_at, Work._retry, operation)
             host.watch(self._run, operation)
+            return
+        started = self._run.machine.started
+        if started is not None and started.donor is not None and withheld(self._run, operation):
             return
         if operation.elsewhere:
             elsewhere.send(self._run, operation)
