@@ -12,6 +12,7 @@ in the same way here. The donor's messages and updates are given again in that o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
@@ -54,7 +55,8 @@ class Reuse:
         history: the donor's.
         donor: how it is taken over: up to where, and with which changes.
         done: steps of the new run that have their result.
-        given: how many of its messages and updates the new run has had already.
+        given: those of its messages and updates that the new run has had already.
+        unsaid: the run whose messages to the donor aren't given again: the new run's parent says anew what it has to.
         own: the donor is an earlier generation of the new run.
 
     Attributes:
@@ -65,7 +67,7 @@ class Reuse:
     """
 
     __slots__ = (
-        "_edits", "_emitted", "_faithful", "_given", "_outcomes", "_recorded", "_results", "children", "edited",
+        "_edits", "_emitted", "_faithful", "_families", "_given", "_outcomes", "_recorded", "_results", "children", "edited",
         "origins", "steps",
     )  # fmt: skip
 
@@ -75,7 +77,8 @@ class Reuse:
         donor: Donor,
         *,
         done: Collection[str] = (),
-        given: int = 0,
+        given: Iterable[ev.Event] = (),
+        unsaid: str | None = None,
         own: bool = False,
     ) -> None:
         self.steps: list[str] = []
@@ -91,7 +94,9 @@ class Reuse:
             self._recorded = {}
         self._emitted: dict[str, ev.Emitted] = {}
         self._given: list[tuple[int, ev.Event]] = []
+        self._families: set[str] = set()  # the donor's child runs
         begun: dict[str, ev.Event] = {}
+        had = Counter(map(_plain, given))
         for seq, event in enumerate(history, 1):
             if donor.upto is not None and seq >= donor.upto:
                 break
@@ -107,6 +112,7 @@ class Reuse:
                     self._outcomes[event.message] = seq, [event]
                 case ev.ChildStarted():
                     begun[event.child] = event
+                    self._families.add(event.run)
                 case ev.CallbackOpened() | ev.PublicationAwaited():
                     begun[event.op] = event
                 case ev.ChildEnded() if event.child in begun and self._takes(event):
@@ -117,15 +123,19 @@ class Reuse:
                     self._outcomes[event.wait] = seq, [begun[event.wait], event]
                 case ev.Emitted() if own:
                     self._emitted[event.op] = event
+                case ev.MessageReceived() if event.sender is not None and event.sender == unsaid:
+                    pass
                 case ev.MessageReceived() | ev.UpdateAccepted():
-                    self._given.append((seq, event))
+                    if had[_plain(event)] > 0:
+                        had[_plain(event)] -= 1
+                    else:
+                        self._given.append((seq, event))
                 case ev.StepFailed() if self._faithful:
                     self._outcomes[event.step] = seq, [event]
                 case ev.MessageRefused() if self._faithful:
                     self._outcomes[event.message] = seq, [event]
                 case _:
                     pass
-        self._given = self._given[given:]
 
     def _takes(self, event: ev.ChildEnded | ev.CallbackEnded) -> bool:
         if event.result is not None:
@@ -206,6 +216,8 @@ class Reuse:
         for item in self._given:
             event = item[1]
             if isinstance(event, ev.MessageReceived):
+                if event.sender in self._families and event.sender not in self.children:
+                    continue  # that child is there anew, and says itself what it has to
                 return item
             handlers = machine.handlers
             if isinstance(event, ev.UpdateAccepted) and handlers and event.name in handlers.updates:
@@ -267,9 +279,15 @@ class Reuse:
         return None
 
 
-def given_before(history: Iterable[ev.Event]) -> int:
-    """How many of its donor's messages and updates a run has had."""
-    return sum(1 for event in history if isinstance(event, _GIVEN) and event.reused)
+def given_before(history: Iterable[ev.Event]) -> list[ev.Event]:
+    """What a run has had of its donor's messages and updates."""
+    return [event for event in history if isinstance(event, _GIVEN) and event.reused]
+
+
+def _plain(event: ev.Event) -> ev.Event:
+    """A message or update, to be found again in the history of another run."""
+    assert isinstance(event, _GIVEN)
+    return msgspec.structs.replace(event, at=0.0, reused=False)
 
 
 def _with_outcome(operation: StartChild | AwaitCallback, events: list[ev.Event]) -> list[Copy] | None:

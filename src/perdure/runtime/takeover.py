@@ -141,8 +141,10 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
         except StoreError as error:
             logger.warning("couldn't read a donor's history, will try again: %s", error)
             await asyncio.sleep(RETRY_EVERY)
-    reuse = Reuse(theirs, donor, done=done, given=given_before(mine), own=again)
-    begun = {event.child for event in mine if isinstance(event, ev.ChildStarted)}
+    unsaid = None if started.parent is None else row.parent_id
+    reuse = Reuse(theirs, donor, done=done, given=given_before(mine), unsaid=unsaid, own=again)
+    begun = {event.child: event for event in mine if isinstance(event, ev.ChildStarted)}
+    reuse.children += [event.run for event in begun.values() if event.reused]
     reuse.origins = {op: origin for op, origin in origins.items() if op not in begun}
     return None if reuse.exhausted else reuse
 
