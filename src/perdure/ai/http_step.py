@@ -53,7 +53,10 @@ def as_step(what: Exchange) -> InlineCall[Answer]:
         ),
     }
     options = StepOptions(
-        retry=rules.retry, limits=rules.limits, spends=at_most(called, what.provider or called.speaks)
+        retry=rules.retry,
+        limits=rules.limits,
+        spends=at_most(called, what.provider or called.speaks),
+        effect="read" if called.model else None,
     )
 
     async def body(asked: Any) -> Answer:

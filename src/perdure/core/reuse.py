@@ -67,8 +67,8 @@ class Reuse:
     """
 
     __slots__ = (
-        "_edits", "_emitted", "_faithful", "_families", "_given", "_outcomes", "_recorded", "_results", "children", "edited",
-        "origins", "steps",
+        "_edits", "_emitted", "_faithful", "_families", "_given", "_outcomes", "_recorded", "_results", "children",
+        "edited", "origins", "steps",
     )  # fmt: skip
 
     def __init__(

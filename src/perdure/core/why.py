@@ -64,8 +64,8 @@ class Cause(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "refused",
-            "callback", "question", "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause", "start",
-            "nothing", "ended".
+            "callback", "question", "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause",
+            "start", "nothing", "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
         todo: what helps, as a command to type where there is one; "" if nothing needs doing.

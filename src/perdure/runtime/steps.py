@@ -295,10 +295,8 @@ class StepExecutor(Doorway):
             attempt.run.add_effect(Settle(operation.id))
             for publication in () if attempt.run.quiet else attempt.outlet.publications or ():
                 attempt.run.add_effect(Publish(msgspec.structs.replace(publication, at=self._clock())))
-        stubbed = operation.call.stubbed
-        event = ev.StepCompleted(
-            self._clock(), operation.id, number, began, data, given, digest, stubbed=stubbed
-        )
+        at, stub = self._clock(), operation.call.stubbed
+        event = ev.StepCompleted(at, operation.id, number, began, data, given, digest, stubbed=stub)
         attempt.run.record(event, value)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
