@@ -16,6 +16,7 @@ Everything public is importable from here; the rest is the engine's own.
 """
 
 from perdure import errors
+from perdure.api.approving import Approval, NeedsApproval, ToolApproval, approve, ask_approval
 from perdure.api.asking import ask
 from perdure.api.call import Call
 from perdure.api.callbacks import Callback, Callbacks, callback
@@ -62,6 +63,7 @@ from perdure.core.status import Status
 from perdure.core.subscribing import Event
 from perdure.core.usage import Spend
 from perdure.errors import (
+    ApprovalRejected,
     CallbackCompletedError,
     CallbackError,
     CallbackExpiredError,
@@ -110,6 +112,8 @@ from perdure.runtime.stepcontext import StepInfo
 __version__ = "0.1.0"
 
 __all__ = [
+    "Approval",
+    "ApprovalRejected",
     "Args",
     "Call",
     "Callback",
@@ -136,6 +140,7 @@ __all__ = [
     "MapFailed",
     "MapResult",
     "Message",
+    "NeedsApproval",
     "NonDeterminismError",
     "NotSerializableError",
     "NothingToDecideError",
@@ -180,6 +185,7 @@ __all__ = [
     "StrayMessage",
     "StreamItem",
     "SubscriptionInfo",
+    "ToolApproval",
     "UnitInfo",
     "UnknownCallbackError",
     "UnknownHandlerError",
@@ -192,7 +198,9 @@ __all__ = [
     "WaitingInfo",
     "WorkerInfo",
     "Workflow",
+    "approve",
     "ask",
+    "ask_approval",
     "callback",
     "continue_as",
     "emit",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from engine_kit import Place, of_kind, run
+from question_kit import open_question
 
 import perdure
 from perdure import (
-    Engine,
-    QuestionInfo,
     events,
     workflow,
 )
@@ -32,21 +30,6 @@ async def asks(timeout: float | None = None) -> str:
         return f"TimeoutError: {error}"
     assert type(answer) is Approval
     return f"{answer.approved}: {answer.comment}"
-
-
-async def open_question(engine: Engine, id: str) -> QuestionInfo:
-    """The question that a run asks, once it does."""
-    found: list[QuestionInfo] = []
-
-    async def look() -> bool:
-        found[:] = [item async for item in engine.questions(run=id)]
-        return bool(found)
-
-    for _ in range(3000):
-        if await look():
-            return found[0]
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"run {id} asks nothing")
 
 
 def test_an_answer_comes_as_its_type(place: Place) -> None:

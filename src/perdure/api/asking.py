@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import count
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -28,6 +29,7 @@ from perdure.codec.values import ValueCodec, cannot_carry, check_size
 from perdure.core.events import Question
 from perdure.core.machine import Machine
 from perdure.core.retry import seconds
+from perdure.core.scope import checked_key, keyed_operation
 from perdure.errors import CallbackFailed, UndecodableError, UsageError
 from perdure.runtime.tokens import question_hash, question_id
 from perdure.storage.callbacks import WithdrawCallback
@@ -50,6 +52,7 @@ async def ask(
     default: Any = MISSING,
     to: str | None = None,
     about: Any = MISSING,
+    key: str | None = None,
     timeout: float | timedelta | None = None,
 ) -> bool: ...
 @overload
@@ -62,6 +65,7 @@ async def ask(
     default: Any = MISSING,
     to: str | None = None,
     about: Any = MISSING,
+    key: str | None = None,
     timeout: float | timedelta | None = None,
 ) -> T: ...
 @overload
@@ -74,6 +78,7 @@ async def ask(
     default: Any = MISSING,
     to: str | None = None,
     about: Any = MISSING,
+    key: str | None = None,
     timeout: float | timedelta | None,
     on_timeout: D,
 ) -> T | D: ...
@@ -87,6 +92,7 @@ async def ask(
     default: Any = MISSING,
     to: str | None = None,
     about: Any = MISSING,
+    key: str | None = None,
     timeout: float | timedelta | None = None,
     on_timeout: Any = MISSING,
 ) -> Any: ...
@@ -99,6 +105,7 @@ async def ask(
     default: Any = MISSING,
     to: str | None = None,
     about: Any = MISSING,
+    key: str | None = None,
     timeout: float | timedelta | None = None,
     on_timeout: Any = MISSING,
 ) -> Any:
@@ -117,6 +124,7 @@ async def ask(
         to: whom it is for: a name, a role, an address; nothing but a hint, by which questions can be listed.
         about: what the answer is bound to, such as the arguments of what is to be approved. A digest of it is kept with
             the question; if a replay or a fork asks about something else, an answer to this doesn't count there.
+        key: names the question within the run instead of its position, such as the id of a tool call; it is asked once.
         timeout: how long to wait, in seconds; for ever by default.
         on_timeout: what is returned when time is up; by default TimeoutError is raised. Once that is recorded it stays,
             and an answer is refused.
@@ -135,19 +143,15 @@ async def ask(
     """
     machine = run_machine("perdure.ask()")
     asked = _asked(text, type, details, choices, default, to, about)
-    size = sum(len(part) for part in (asked.form, asked.details or b"", asked.default or b""))
-    if size > machine.max_payload:
-        check_size(b" " * size, machine.max_payload, f"question {text[:60]!r}")
-    limit = None if timeout is None else seconds(timeout, "timeout")
-    if limit == 0:
-        msg = f"ask(timeout={timeout!r}): give a number of seconds > 0, or leave it out to wait for ever"
-        raise UsageError(msg)
     try:
-        return await _answered(machine, asked, _decoder(type, choices), limit)
+        answer, _ = await answered(
+            machine, asked, _decoder(type, choices), wait_of(timeout), named("ask", machine, key)
+        )
     except TimeoutError:
         if on_timeout is MISSING:
             raise
         return on_timeout
+    return answer
 
 
 def digest_of(about: Any) -> str:
@@ -168,15 +172,52 @@ def digest_of(about: Any) -> str:
     return blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
 
 
-async def _answered(
-    machine: Machine, asked: Question, decode: Callable[[bytes], Any], limit: float | None
-) -> Any:
-    """Ask until there is an answer that can be read."""
+def named(kind: str, machine: Machine, key: str | None) -> Callable[[int], str]:
+    """Makes the op ids of one question, by how often it was asked before.
+
+    Args:
+        key: names it wherever it is in the run; None = its position does.
+    """
+    if key is None:
+        return lambda _: machine.loop.scope().numbered(kind)
+    checked_key(key)
+    return lambda times: keyed_operation(kind, key if times == 0 else f"{key} ({times + 1})")
+
+
+def wait_of(timeout: float | timedelta | None) -> float | None:
+    """How long an answer is waited for, in seconds."""
+    limit = None if timeout is None else seconds(timeout, "timeout")
+    if limit == 0:
+        msg = f"timeout={timeout!r}: give a number of seconds > 0, or leave it out to wait for ever"
+        raise UsageError(msg)
+    return limit
+
+
+async def answered(
+    machine: Machine,
+    asked: Question,
+    decode: Callable[[bytes], Any],
+    limit: float | None,
+    name: Callable[[int], str],
+) -> tuple[Any, str | None]:
+    """Ask until there is an answer that can be read.
+
+    Args:
+        asked: the question, but for its id.
+        decode: reads an answer; raises UndecodableError, which tells people what is wrong with it.
+        limit: how long to wait, in seconds.
+        name: gives the op id, by how often it was asked before.
+
+    Returns:
+        The answer, and who gave it.
+    """
+    shown = asked.form + (asked.details or b"") + (asked.default or b"")
+    check_size(shown, machine.max_payload, f"question {asked.text[:60]!r}")
     started = machine.started
     assert started is not None
     until = None if limit is None else machine.loop.now + limit
-    while True:
-        op_id = machine.loop.scope().numbered("ask")
+    for times in count():
+        op_id = name(times)
         id = question_id(started.seed, machine.run_id, op_id)
         hashed = question_hash(id)
         wait = machine.ask(
@@ -188,12 +229,14 @@ async def _answered(
             withdrawing=(WithdrawCallback(hashed),),
         )
         try:
-            return await Awaiting(wait)
+            answer: tuple[Any, str | None] = await Awaiting(wait)
+            return answer
         except CallbackFailed as error:
             asked = msgspec.structs.replace(asked, problem=str(error)[:_PROBLEM_MAX])
         if until is not None and until <= machine.loop.now:
-            msg = f"no answer to {asked.text!r} has come in time that could be read; the last one: {asked.problem}"
-            raise TimeoutError(msg)
+            break
+    msg = f"no answer to {asked.text!r} has come in time that could be read; the last one: {asked.problem}"
+    raise TimeoutError(msg)
 
 
 def _asked(
@@ -208,25 +251,30 @@ def _asked(
     if not isinstance(text, str) or not text.strip():
         msg = f"ask() takes the question as a text, not {text!r}"
         raise UsageError(msg)
-    if to is not None and (not isinstance(to, str) or not to.strip()):
-        msg = f"ask(to={to!r}): give a name, a role or an address, as a text; or leave it out"
-        raise UsageError(msg)
+    check_to(to)
     if choices is not None and (isinstance(choices, str) or not choices):
         msg = f"ask(choices={choices!r}): give a list of the values that may be chosen from"
         raise UsageError(msg)
     _, form = _shape(_type(type, choices))
     if choices is not None:
-        allowed = msgspec.json.decode(_encoded(list(choices), "choices of a question"))
+        allowed = msgspec.json.decode(plain(list(choices), "choices of a question"))
         form = msgspec.json.encode(schema_of(Any, allowed))
     return Question(
         id="",
         text=text,
         form=form,
-        details=None if details is None else _encoded(details, "details of a question"),
-        default=None if default is MISSING else _encoded(default, "default of a question"),
+        details=None if details is None else plain(details, "details of a question"),
+        default=None if default is MISSING else plain(default, "default of a question"),
         to=to,
         digest=None if about is MISSING else digest_of(about),
     )
+
+
+def check_to(to: object) -> None:
+    """Raises UsageError if nobody can be meant by it."""
+    if to is not None and (not isinstance(to, str) or not to.strip()):
+        msg = f"to={to!r}: give a name, a role or an address, as a text; or leave it out"
+        raise UsageError(msg)
 
 
 def _type(type: Any, choices: Sequence[Any] | None) -> Any:
@@ -266,7 +314,8 @@ def _known_shape(type: Any) -> tuple[ValueCodec[Any], bytes]:
     return codec, msgspec.json.encode(schema_of(type))
 
 
-def _encoded(value: Any, where: str) -> bytes:
+def plain(value: Any, where: str) -> bytes:
+    """What is shown to people, as JSON."""
     try:
         data = encode_json(value)
         problem = non_finite(value)

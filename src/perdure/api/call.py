@@ -32,7 +32,7 @@ from perdure.core.machine import Machine
 from perdure.core.schedulable import Schedulable
 from perdure.core.scope import keyed_operation
 from perdure.errors import DurableCallInStepError, NotSerializableError, UndecodableError
-from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
+from perdure.runtime.definitions import Before, StepDefinition, StepOptions, WorkflowDefinition
 from perdure.runtime.runs import child_run_id
 from perdure.runtime.stepcontext import current_step
 from perdure.runtime.withholding import counterfactual
@@ -186,6 +186,11 @@ class StepCall(Call[R_co]):
             return keyed_operation(self.definition.name, self.options.key)
         return loop.scope().operation(self.definition.name)
 
+    @property
+    def takes_edits(self) -> bool:
+        """Whether it can be called with other arguments than these."""
+        return True
+
     def _in_run(self, machine: Machine, op_id: str) -> Generator[Any, Any, R_co]:
         definition = self.definition
         unfit = None
@@ -204,6 +209,21 @@ class StepCall(Call[R_co]):
                 edited, unfit = data, _misplaced(op_id, error)
             if edited is not data:
                 data, unfit, self._copies = edited, None, None
+        if self.options.before is not None and unfit is None:
+            return self._after(self.options.before, machine, op_id, data)
+        return self._open(machine, op_id, data, unfit)
+
+    def _after(self, what: Before, machine: Machine, op_id: str, data: bytes) -> Generator[Any, Any, R_co]:
+        """Ask for the step once that is done which comes before it."""
+        given = yield from what.before(self, machine, op_id, data)
+        if given != data:
+            self._copies = None
+        return (yield from self._open(machine, op_id, given, None))
+
+    def _open(
+        self, machine: Machine, op_id: str, data: bytes, unfit: NotSerializableError | None
+    ) -> Generator[Any, Any, R_co]:
+        definition = self.definition
         decode = definition.result.decode
         if self._refused is None and self.options.on_cancel == "wait":
             wait = machine.step_to_its_end(op_id, definition.name, self, data, decode, unfit)

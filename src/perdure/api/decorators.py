@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
+from perdure.api.approving import Approves, approval_of
 from perdure.api.durable import OnCancel, Step, Workflow, checked_on_cancel, queue_of, time_limit
 from perdure.core.retry import DEFAULT_RETRY, TRANSACTION_RETRY, Retry
 from perdure.core.subscribing import Event
@@ -121,6 +122,7 @@ def step(
     spends: Spends | None = None,
     effect: EffectClass | None = None,
     stub: Callable[..., Any] | None = None,
+    approval: Approves = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -141,6 +143,7 @@ def step(
     spends: Spends | None = None,
     effect: EffectClass | None = None,
     stub: Callable[..., Any] | None = None,
+    approval: Approves = None,
 ) -> _TransactionalDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -158,6 +161,7 @@ def step(
     spends: Spends | None = None,
     effect: EffectClass | None = None,
     stub: Callable[..., Any] | None = None,
+    approval: Approves = None,
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     process: bool = False,
@@ -194,6 +198,8 @@ def step(
             doesn't say counts as a write, unless it returns the response of a model.
         stub: takes the step's place in counterfactual forks, if it isn't a read: a function, sync or async, called
             with the step's arguments, that returns what the step would.
+        approval: a person has to approve each call before the body runs: True, the question as a text, or a
+            `NeedsApproval`. Without approval `ApprovalRejected` is raised. Outside of runs nobody is asked.
         once: it mustn't happen twice. Its start is durable before its body runs; an attempt of which nobody knows
             whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
         verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
@@ -227,6 +233,7 @@ def step(
         limits=limits_of(limit),
         spends=checked_spends(spends),
         effect=checked_effect(effect),
+        before=approval_of(approval) or None,
     )
     if stub is not None and not callable(stub):
         msg = f"stub={stub!r}: give a function that is called in the step's place, with its arguments"

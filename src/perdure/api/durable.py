@@ -8,8 +8,10 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args
 
+from perdure.api.approving import Approves, approval_of
 from perdure.api.call import Call, StepCall, WorkflowCall
 from perdure.core.retry import Retry, seconds
+from perdure.core.scope import checked_key as checked_key
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import (
     EffectClass,
@@ -69,6 +71,7 @@ class Step(Generic[P, R]):
         limit: Limits | None = None,
         spends: Spends | None = None,
         effect: EffectClass | None = None,
+        approval: Approves = None,
     ) -> Step[P, R]:
         """The same step with other options, for the calls made through it.
 
@@ -86,6 +89,7 @@ class Step(Generic[P, R]):
             limit: as for `@step`; an empty list takes the step's limits away.
             spends: as for `@step`.
             effect: as for `@step`: of a step that calls whatever tool it is told to, say which kind this one is.
+            approval: as for `@step`; False takes away that it needs one.
 
         Raises:
             ConfigurationError: an option is out of range.
@@ -108,6 +112,8 @@ class Step(Generic[P, R]):
         }
         check_costs(changes["limits"] or (), self.definition.run)
         given = {name: value for name, value in changes.items() if value is not None}
+        if approval is not None:
+            given["before"] = approval_of(approval) or None
         if queue is not None:
             offer(self.definition, queue_name(queue))
         return Step(self.definition, dataclasses.replace(self.options, **given))
@@ -152,14 +158,6 @@ def time_limit(value: float | timedelta | None, what: str) -> float | None:
         msg = f"{what}=0 would fail every attempt before it starts: give a time, or leave it out"
         raise ConfigurationError(msg)
     return number
-
-
-def checked_key(key: str | None) -> str | None:
-    """The key of a step, if it can be one."""
-    if key is not None and (not key or len(key) > 255 or not key.isprintable()):
-        msg = f"key={key!r}: a step's key has 1 to 255 printable characters"
-        raise ConfigurationError(msg)
-    return key
 
 
 def queue_of(queue: str | Queue | None) -> str | None:

@@ -56,6 +56,10 @@ class InlineCall(StepCall[R]):
         super().__init__(definition, options, (given,), {})
         self._editable = editable
 
+    @property
+    def takes_edits(self) -> bool:
+        return self._editable
+
     def _edited(self, donor: Donor, op_id: str, data: bytes) -> bytes:
         edited = super()._edited(donor, op_id, data)
         if edited is not data and not self._editable:

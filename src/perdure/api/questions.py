@@ -65,6 +65,7 @@ class QuestionInfo:
         default: the answer that the form begins with, as JSON has it; None if there is none.
         to: whom it is for.
         digest: of what the answer is bound to.
+        step: the id of the step that is to be approved; None if it is about none.
         problem: why the answer to the question before this one, which was the same, didn't count.
         asked_at, expires_at: since when, and until when it can be answered (None = for ever).
         state: "open", "answered", "expired" (its time is over) or "withdrawn" (the run doesn't wait for it any more).
@@ -83,6 +84,7 @@ class QuestionInfo:
     default: Any
     to: str | None
     digest: str | None
+    step: str | None
     problem: str | None
     asked_at: datetime
     expires_at: datetime | None
@@ -205,6 +207,7 @@ def question_info(row: CallbackRow, now: float) -> QuestionInfo:
         default=_read(question.default),
         to=question.to,
         digest=question.digest,
+        step=question.step,
         problem=question.problem,
         asked_at=moment_of(row.opened_at),
         expires_at=None if row.expires_at is None else moment_of(row.expires_at),

@@ -52,6 +52,7 @@ class Arguments:
     __slots__ = (
         "_any_keyword",
         "_any_position",
+        "_by_any_name",
         "_by_name",
         "_by_position",
         "_exact",
@@ -74,9 +75,11 @@ class Arguments:
         self._movable: list[str | None] = []
         self._positions: list[str] = []
         self._exact: tuple[type | None, ...] | None = None
+        self._by_any_name: dict[str, ValueCodec[Any]] = {}
         for parameter in inspect.signature(function).parameters.values():
             label = f"argument {parameter.name!r} of {where}"
             codec = ValueCodec[Any](parameter.annotation, label, owner=function, names=names)
+            self._by_any_name[parameter.name] = codec
             if parameter.kind is Parameter.VAR_POSITIONAL:
                 self._any_position = codec
             elif parameter.kind is Parameter.VAR_KEYWORD:
@@ -93,6 +96,14 @@ class Arguments:
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise the TypeError that calling the function with these arguments would."""
         self._stub(*args, **kwargs)
+
+    def type_of(self, name: str) -> Any:
+        """The declared type of a parameter, of any kind.
+
+        Raises:
+            NotSerializableError: its values can't be carried.
+        """
+        return self._by_any_name[name].resolved()
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return the canonical bytes of a call that `check` has passed.

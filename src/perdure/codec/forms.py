@@ -18,7 +18,7 @@ from perdure.codec.foreign import is_model_class
 from perdure.codec.kinds import is_dict, is_sequence
 from perdure.errors import NotSerializableError
 
-__all__ = ["JsonSchema", "resolved", "schema_of"]
+__all__ = ["JsonSchema", "lifted", "resolved", "schema_of"]
 
 #: A JSON Schema as plain data.
 JsonSchema = Mapping[str, Any]
@@ -52,9 +52,14 @@ def schema_of(annotation: Any, choices: Sequence[Any] | None = None) -> dict[str
             "NamedTuple, Enum or pydantic model"
         )
         raise NotSerializableError(msg) from error
+    return lifted(schema)
+
+
+def lifted(schema: JsonSchema) -> dict[str, Any]:
+    """The same schema with all its definitions at the top, in its `$defs`."""
     definitions: dict[str, Any] = {}
-    lifted: dict[str, Any] = _lift(schema, definitions, {})
-    return {**lifted, "$defs": definitions} if definitions else lifted
+    found: dict[str, Any] = _lift(schema, definitions, {})
+    return {**found, "$defs": definitions} if definitions else found
 
 
 def resolved(schema: JsonSchema, root: JsonSchema) -> JsonSchema:
@@ -71,7 +76,8 @@ def resolved(schema: JsonSchema, root: JsonSchema) -> JsonSchema:
 def _foreign(cls: type[Any]) -> dict[str, Any]:
     """For types that msgspec leaves to its user."""
     if is_model_class(cls):
-        made: dict[str, Any] = cls.model_json_schema(by_alias=False)  # type: ignore[attr-defined]
+        model: Any = cls
+        made: dict[str, Any] = model.model_json_schema(by_alias=False)
         return made
     if isinstance(cls, type) and issubclass(cls, PurePath):
         return {"type": "string"}
@@ -99,16 +105,16 @@ def _lift(node: Any, definitions: dict[str, Any], names: Mapping[str, str]) -> A
         for name, definition in own.items():
             definitions[inner[name]] = _lift(definition, definitions, inner)
         names = inner
-    lifted: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in node.items():
         if key == "$ref":
             name = str(value).removeprefix(_DEFS)
-            lifted[key] = _DEFS + names.get(name, name)
+            result[key] = _DEFS + names.get(name, name)
         elif key in _DATA:
-            lifted[key] = value
+            result[key] = value
         elif key != "$defs":
-            lifted[key] = _lift(value, definitions, names)
-    return lifted
+            result[key] = _lift(value, definitions, names)
+    return result
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

@@ -85,6 +85,9 @@ class AskingMail(Opening):
 
         Args:
             withdrawing: what the store does then.
+
+        Returns:
+            The answer, and who gave it.
         """
         if self.inert:
             return self._unwound()
@@ -104,7 +107,8 @@ class AskingMail(Opening):
 
     def _wait_for_answer(self, operation: AwaitCallback) -> Generator[Any, Any, Any]:
         try:
-            return (yield from operation.ended)
+            answer = yield from operation.ended
+            return answer, operation.by
         finally:
             if not self.inert and self.operations.get(operation.id) is operation:
                 del self.operations[operation.id]

@@ -112,6 +112,7 @@ class AwaitCallback(Operation, eq=False):
         recorded: CallbackOpened is in the history.
         question: what a person is asked, if it is a question.
         withdrawing: what the store does when the code gives it up.
+        by: who has answered.
     """
 
     token_hash: bytes
@@ -124,6 +125,7 @@ class AwaitCallback(Operation, eq=False):
     noted: bool = False
     question: Question | None = None
     withdrawing: Sequence[Any] = ()
+    by: str | None = None
 
 
 class AwaitMessage(Operation, eq=False):

@@ -75,6 +75,7 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         default: the answer that the form begins with, as JSON.
         to: whom it is for.
         digest: of the arguments to which the answer is bound.
+        step: id of the step that is to be approved, if it is about one.
         problem: why the answer before this one didn't count.
     """
 
@@ -85,6 +86,7 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     default: bytes | None = None
     to: str | None = None
     digest: str | None = None
+    step: str | None = None
     problem: str | None = None
 
 

@@ -74,6 +74,8 @@ class MatchingMail(MatchingCalls):
             raise self._unexpected(event)
         if not self.replaying:
             self._command(CancelOperation(operation))  # the clock needn't be watched any more
+        if isinstance(event, ev.QuestionAnswered):
+            operation.by = event.by
         told = event.failure.message if event.failure is not None else ""
         if event.result is not None:
             operation.ended.set_result(operation.decode(event.result) if value is UNSET else value)

@@ -12,6 +12,11 @@ from __future__ import annotations
 
 from sys import intern
 
+from perdure.errors import ConfigurationError
+
+#: Longest key, in characters.
+KEY_MAX = 255
+
 
 class Scope:
     """The counters of one task."""
@@ -65,6 +70,14 @@ class Scope:
 def keyed_operation(name: str, key: str) -> str:
     """The id of an operation that the user's own key identifies, wherever in the run it is asked for."""
     return f"{name}[{key}]"
+
+
+def checked_key(key: str | None) -> str | None:
+    """The user's own key of an operation, if it can be one."""
+    if key is not None and (not key or len(key) > KEY_MAX or not key.isprintable()):
+        msg = f"key={key!r}: the key of a step or question has 1 to {KEY_MAX} printable characters"
+        raise ConfigurationError(msg)
+    return key
 
 
 def operation_name(op_id: str) -> str:

@@ -33,6 +33,7 @@
     │   ├── UnknownCallbackError      no callback has this token
     │   ├── CallbackCompletedError    it was completed or failed before
     │   └── CallbackExpiredError      its time is over, or its run has ended
+    ├── ApprovalRejected              a person didn't approve a step
     ├── QuestionError                 a question can't be answered
     │   ├── UnknownQuestionError      no question has this id
     │   ├── QuestionAnsweredError     it was answered before, with something else
@@ -83,6 +84,7 @@ from perdure.errors.runs import (
     UnknownScheduleError,
 )
 from perdure.errors.steps import (
+    ApprovalRejected,
     CompensationFailed,
     EffectRefused,
     HttpStatusError,
@@ -137,6 +139,7 @@ from perdure.errors.values import (
 )
 
 __all__ = [
+    "ApprovalRejected",
     "CallbackCompletedError",
     "CallbackError",
     "CallbackExpiredError",

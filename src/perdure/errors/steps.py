@@ -109,6 +109,22 @@ class CompensationFailed(PerdureError):
         self.left = list(left)
 
 
+class ApprovalRejected(PerdureError):
+    """A step that needed a person's approval wasn't approved; its body hasn't run.
+
+    Attributes:
+        comment: what the person said to that.
+        by: who it was, if that is known.
+        step: the step's id within the run.
+    """
+
+    def __init__(self, message: str, *, comment: str = "", by: str | None = None, step: str = "") -> None:
+        super().__init__(message)
+        self.comment = comment
+        self.by = by
+        self.step = step
+
+
 class Retryable(PerdureError):
     """Raise in a step to have it tried again, whatever its retry policy says about the error's class.
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
 from perdure.core.events import RunStarted
+from perdure.core.machine import Machine
 from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.core.subscribing import Event
 from perdure.core.usage import Spend
@@ -32,6 +33,19 @@ EffectClass: TypeAlias = Literal["read", "write"]
 
 #: Inputs up to this many bytes are recorded whole; of larger ones only a fingerprint.
 RECORD_INPUTS_MAX = 4096
+
+
+class Before(Protocol):
+    """Something that code does whenever it is about to ask for a step, such as to have it approved."""
+
+    def before(self, call: Any, machine: Machine, op_id: str, input: bytes) -> Generator[Any, Any, bytes]:
+        """Returns the encoded arguments with which the step is asked for; raises, if it isn't to be.
+
+        Args:
+            call: of the step.
+            op_id: the step's.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +65,7 @@ class StepOptions:
         limits: rate limits under which it is, and what it costs of each.
         spends: whether, and what at most, an attempt may spend; None = what earlier ones and its type tell.
         effect: its effect class; None = it doesn't say.
+        before: what comes before it, each time that code asks for it; None = nothing does.
     """
 
     retry: Retry = DEFAULT_RETRY
@@ -64,6 +79,7 @@ class StepOptions:
     limits: tuple[Limited, ...] = ()
     spends: Spends | None = None
     effect: EffectClass | None = None
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
