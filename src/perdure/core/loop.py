@@ -95,10 +95,13 @@ class WorkflowLoop(TaskMaker):
         self.silent = self._abandoned = True
         entered = self.enter()
         try:
-            task: Any
-            for task in reversed(self.live_tasks()):
-                task._log_destroy_pending = False
-                unwind(task, self)
+            told: set[Any] = set()
+            while alive := [task for task in self.live_tasks() if task not in told]:  # unwinding may make more
+                told.update(alive)
+                task: Any
+                for task in reversed(alive):
+                    task._log_destroy_pending = False
+                    unwind(task, self)
         finally:
             if entered:
                 self.leave()
