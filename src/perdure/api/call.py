@@ -32,7 +32,8 @@ from perdure.core.machine import Machine
 from perdure.core.schedulable import Schedulable
 from perdure.core.scope import keyed_operation
 from perdure.errors import DurableCallInStepError, NotSerializableError, UndecodableError
-from perdure.runtime.definitions import Before, StepDefinition, StepOptions, WorkflowDefinition
+from perdure.runtime.before import Before
+from perdure.runtime.definitions import StepDefinition, StepOptions, WorkflowDefinition
 from perdure.runtime.runs import child_run_id
 from perdure.runtime.stepcontext import current_step
 from perdure.runtime.withholding import counterfactual

@@ -10,18 +10,18 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
 from perdure.core.events import RunStarted
-from perdure.core.machine import Machine
 from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.core.subscribing import Event
 from perdure.core.usage import Spend
 from perdure.errors import ConfigurationError, DuplicateNameError
+from perdure.runtime.before import Before
 from perdure.runtime.limits import Limited, check_costs
 from perdure.runtime.responses import returns_response
 
@@ -33,19 +33,6 @@ EffectClass: TypeAlias = Literal["read", "write"]
 
 #: Inputs up to this many bytes are recorded whole; of larger ones only a fingerprint.
 RECORD_INPUTS_MAX = 4096
-
-
-class Before(Protocol):
-    """Something that code does whenever it is about to ask for a step, such as to have it approved."""
-
-    def before(self, call: Any, machine: Machine, op_id: str, input: bytes) -> Generator[Any, Any, bytes]:
-        """Returns the encoded arguments with which the step is asked for; raises, if it isn't to be.
-
-        Args:
-            call: of the step.
-            op_id: the step's.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
