@@ -64,7 +64,10 @@ def refusal(error: BaseException, now: float) -> Refusal | None:
     if isinstance(error, HttpStatusError):  # what a client would have made an exception of its own of
         found = _refusal(error, error.speaks, now)
         return None if found is None else msgspec.structs.replace(found, provider=error.provider)
-    return _refusal(error, next((_CLIENTS[name] for name in _packages(error) if name in _CLIENTS), None), now)
+    packages = list(_packages(error))
+    if "pydantic_ai" in packages:
+        return _of_pydantic_ai(error, now)
+    return _refusal(error, next((_CLIENTS[name] for name in packages if name in _CLIENTS), None), now)
 
 
 def _refusal(error: BaseException, provider: str | None, now: float) -> Refusal | None:
@@ -84,6 +87,27 @@ def _refusal(error: BaseException, provider: str | None, now: float) -> Refusal 
         return Refusal(Why.OVERLOAD, provider, retry_after(error, now))
     if status == 429:
         return Refusal(Why.RATE, provider, _wait(error, facts, now))
+    return None
+
+
+def _of_pydantic_ai(error: BaseException, now: float) -> Refusal | None:
+    """What its errors say: the client's own error behind them says most, if there is one; else their classes do."""
+    cause = error.__cause__
+    refused = None if cause is None else refusal(cause, now)
+    if refused is not None and refused.provider is not None:
+        return refused
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    model, status = getattr(error, "model_name", None), http_status(error)
+    provider = model if isinstance(model, str) and model else None
+    after = retry_after(error, now)
+    if after is None and isinstance(said := getattr(error, "retry_after", None), int | float):
+        after = max(0.0, said)
+    if "ModelQuotaExceededError" in kinds or status == 402:
+        return Refusal(Why.QUOTA, provider, after)
+    if "ModelOverloadedError" in kinds or status == 529:
+        return Refusal(Why.OVERLOAD, provider, after)
+    if "ModelRateLimitError" in kinds or status == 429:
+        return Refusal(Why.RATE, provider, after)
     return None
 
 

@@ -44,9 +44,28 @@ LASTING_OS_ERRORS = (
 
 #: Classes by which HTTP clients report trouble on the wire, where they aren't OSErrors.
 _WIRE_ERRORS = frozenset(
-    {"TransportError", "ClientConnectionError", "NetworkError", "TimeoutException", "APIConnectionError"}
+    {
+        "TransportError",
+        "ClientConnectionError",
+        "NetworkError",
+        "TimeoutException",
+        "APIConnectionError",
+        "ModelConnectionError",
+        "ModelServerError",
+        "ModelUnavailableError",
+    }
 )
-_WIRE_CLIENTS = ("httpx", "httpx2", "httpcore", "aiohttp", "requests", "urllib3", "openai", "anthropic")
+_WIRE_CLIENTS = (
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "aiohttp",
+    "requests",
+    "urllib3",
+    "openai",
+    "anthropic",
+    "pydantic_ai",
+)
 
 
 #: Databases' errors that another attempt may not meet, by their driver.

@@ -1,0 +1,117 @@
+"""What an operation of an agent depends on, as plain data: the part of a step that replays and forks compare.
+
+Requests hold much that changes from one execution to the next and doesn't change what a model answers: time stamps,
+ids of runs, usage. That is left out, and so are fields that have their default, so that a version of pydantic-ai
+that brings new ones doesn't make other requests of the same conversation. What has no form as data is known by its
+type's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+
+from perdure.codec.kinds import class_of
+
+__all__ = ["as_data"]
+
+#: Fields of messages and requests that say nothing to a model.
+_VOLATILE = frozenset(
+    {
+        "capability_id",  # a random one, where none was given
+        "conversation_id",
+        "cost",
+        "failed_attempts",
+        "metadata",
+        "provider_details",
+        "provider_response_id",
+        "provider_url",
+        "run_id",
+        "timestamp",
+        "toolset_id",
+        "usage",
+        "workspace_ref",
+    }
+)
+_PLAIN = (str, int, float, bool, type(None))
+_TEXTS = (UUID, Decimal, PurePath, datetime, date, time, timedelta)
+_DEEPEST = 64
+
+
+def as_data(value: Any) -> Any:
+    """The same as plain JSON data, as far as it matters.
+
+    >>> as_data({"when": datetime(2026, 1, 1), "tags": {"b", "a"}, "raw": b"x", "run": print})
+    {'when': '2026-01-01 00:00:00', 'tags': ['a', 'b'], 'raw': '2b:f8fd', 'run': 'builtin_function_or_method'}
+    """
+    return _plain(value, 0)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    kind = class_of(value)
+    if kind in _PLAIN:
+        return value if value == value and value not in (float("inf"), float("-inf")) else str(value)
+    if depth > _DEEPEST:
+        return kind.__qualname__
+    if isinstance(value, Mapping):
+        pairs: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        return {str(key): _plain(item, depth + 1) for key, item in pairs.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in cast("list[Any]", value)]
+    if isinstance(value, set | frozenset):
+        items = [_plain(item, depth + 1) for item in cast("set[Any]", value)]
+        return sorted(items, key=msgspec.json.encode)
+    if isinstance(value, bytes | bytearray | memoryview):
+        data = bytes(cast("bytes", value))
+        return f"{len(data)}b:{blake2b(data, digest_size=2 if len(data) < 4 else 16).hexdigest()}"
+    if isinstance(value, Enum):
+        return _plain(value.value, depth + 1)
+    if isinstance(value, _TEXTS):
+        return str(value)
+    if isinstance(value, str | int | float):  # of a class of their own
+        return str(value)
+    if (fields := _fields(value)) is not None:
+        return {"is": kind.__name__} | {name: _plain(item, depth + 1) for name, item in fields}
+    return kind.__qualname__
+
+
+def _fields(value: Any) -> Iterator[tuple[str, Any]] | None:
+    """The fields of a dataclass, model or Struct that have another value than their default."""
+    kind = class_of(value)
+    if dataclasses.is_dataclass(kind):
+        return _told(value, {field.name: _default(field) for field in dataclasses.fields(kind)})
+    if isinstance(found := getattr(kind, "__pydantic_fields__", None), dict):
+        models = cast("dict[str, Any]", found)
+        return _told(
+            value, {name: field.get_default(call_default_factory=False) for name, field in models.items()}
+        )
+    if isinstance(value, msgspec.Struct):
+        return _told(value, {field.name: field.default for field in msgspec.structs.fields(kind)})
+    return None
+
+
+def _told(value: Any, defaults: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, default in defaults.items():
+        if name.startswith("_") or name in _VOLATILE:
+            continue
+        item = getattr(value, name, None)
+        if item is None or _is(item, default) or (not item and isinstance(item, list | dict | set | tuple)):
+            continue
+        yield name, item
+
+
+def _is(item: Any, default: Any) -> bool:
+    return type(item) is type(default) and isinstance(item, _PLAIN) and bool(item == default)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default
