@@ -106,9 +106,19 @@ def callback(
     if machine is None:
         msg = "perdure.callback() works only in workflow code, while a run executes it"
         raise UsageError(msg)
+    return open_callback(machine, machine.loop.scope().numbered("callback"), type, timeout, heartbeat)
+
+
+def open_callback(
+    machine: Machine,
+    op_id: str,
+    type: Any = None,
+    timeout: float | timedelta | None = None,
+    heartbeat: float | timedelta | None = None,
+) -> Callback[Any]:
+    """`callback`, with the id that it has within the run."""
     started = machine.started
     assert started is not None
-    op_id = machine.loop.scope().numbered("callback")
     token = token_of(started.seed, machine.run_id, op_id)
     codec = ValueCodec[Any](Any if type is None else type, f"value of {op_id}")
     operation = machine.callback(

@@ -96,7 +96,9 @@ class WorkflowLoop(TaskMaker):
         entered = self.enter()
         try:
             told: set[Any] = set()
-            while alive := [task for task in self.live_tasks() if task not in told]:  # unwinding may make more
+            while alive := [
+                task for task in self.live_tasks() if task not in told
+            ]:  # unwinding may make more
                 told.update(alive)
                 task: Any
                 for task in reversed(alive):

@@ -60,12 +60,13 @@ from perdure.errors import ConfigurationError
 from perdure.integrations.pydantic_ai_backend import Backend
 from perdure.integrations.pydantic_ai_keys import announced, begin
 from perdure.integrations.pydantic_ai_parts import in_workflow
+from perdure.integrations.pydantic_ai_people import AskPeople
 from perdure.integrations.pydantic_ai_sessions import CAN_HOLD
 from perdure.runtime.definitions import Spends, StepOptions, checked_spends
 from perdure.runtime.limits import Limits, limits_of
 from perdure.runtime.stepcontext import current_step
 
-__all__ = ["PerdureDurability", "StepConfig", "emit_events"]
+__all__ = ["AskPeople", "PerdureDurability", "StepConfig", "emit_events"]
 
 OnRefusal: TypeAlias = Literal["wait", "raise"]
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from pydantic_ai.durable_exec import ExternalEventError, ExternalEventWaiter
 
-from perdure.api.callbacks import callback
+from perdure.api.callbacks import open_callback
+from perdure.api.context import run_machine
 from perdure.api.inline import inline_step
+from perdure.core.scope import keyed_operation
 from perdure.errors import CallbackFailed
 from perdure.integrations.pydantic_ai_backend import step_name
 from perdure.integrations.pydantic_ai_keys import step_key
@@ -36,14 +38,21 @@ class Waiter(ExternalEventWaiter):
     async def wait(
         self, name: str, *, ask: Callable[[str], Awaitable[Any]], timeout: timedelta | None
     ) -> Any:
-        promise = callback(timeout=timeout)
+        machine = run_machine("an agent's wait for an event")
+        asks = step_name(f"{self._agent}__ask.{name}")
+        key = step_key(asks)
+        op_id = (
+            machine.loop.scope().numbered("callback")
+            if key is None
+            else keyed_operation("callback", f"{asks} {key}")
+        )
+        promise = open_callback(machine, op_id, timeout=timeout)
 
         async def body(_: Any) -> Any:
             threads_again()
             return await ask(promise.token)
 
-        asks = step_name(f"{self._agent}__ask.{name}")
-        answer = await inline_step(asks, body, options=StepOptions(key=step_key(asks)))
+        answer = await inline_step(asks, body, options=StepOptions(key=key))
         if answer is not None:
             return answer
         try:
