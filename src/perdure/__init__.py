@@ -18,6 +18,7 @@ Everything public is importable from here; the rest is the engine's own.
 from perdure import errors
 from perdure.api.approving import Approval, NeedsApproval, ToolApproval, approve, ask_approval
 from perdure.api.asking import ask
+from perdure.api.budgets import AccountInfo, BudgetInfo
 from perdure.api.call import Call
 from perdure.api.callbacks import Callback, Callbacks, callback
 from perdure.api.children import ChildHandle, start
@@ -64,6 +65,7 @@ from perdure.core.subscribing import Event
 from perdure.core.usage import Spend
 from perdure.errors import (
     ApprovalRejected,
+    BudgetExceeded,
     CallbackCompletedError,
     CallbackError,
     CallbackExpiredError,
@@ -105,6 +107,7 @@ from perdure.errors import (
     UnknownScheduleError,
     UpdateRejected,
 )
+from perdure.runtime.budgets import Budget
 from perdure.runtime.limits import RateLimit
 from perdure.runtime.queues import Queue
 from perdure.runtime.stepcontext import StepInfo
@@ -112,9 +115,13 @@ from perdure.runtime.stepcontext import StepInfo
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccountInfo",
     "Approval",
     "ApprovalRejected",
     "Args",
+    "Budget",
+    "BudgetExceeded",
+    "BudgetInfo",
     "Call",
     "Callback",
     "CallbackCompletedError",

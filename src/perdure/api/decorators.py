@@ -15,6 +15,7 @@ from perdure.api.durable import OnCancel, Step, Workflow, checked_on_cancel, que
 from perdure.core.retry import DEFAULT_RETRY, TRANSACTION_RETRY, Retry
 from perdure.core.subscribing import Event
 from perdure.errors import ConfigurationError
+from perdure.runtime.budgets import Budgets
 from perdure.runtime.databases import UserDatabase
 from perdure.runtime.definitions import (
     RECORD_INPUTS_MAX,
@@ -272,6 +273,7 @@ def workflow(
     pinned: bool = False,
     on: Event | None = None,
     singleton: bool = False,
+    budget: Budgets | None = None,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 def workflow(
     function: Callable[..., Any] | None = None,
@@ -282,6 +284,7 @@ def workflow(
     pinned: bool = False,
     on: Event | None = None,
     singleton: bool = False,
+    budget: Budgets | None = None,
 ) -> Any:
     """Make an async function a durable workflow: orchestration only, no I/O of its own.
 
@@ -294,6 +297,7 @@ def workflow(
             subscription begins when a worker that has it first signs up, and ends when it is removed.
         singleton: at most one run is live at a time; another start means that one, whatever its id and input. A child
             run that isn't the one fails with RunConflictError; a schedule leaves the slot out.
+        budget: how much its runs, and all that they start, may spend: a `Budget`, or a list of these.
 
     Raises:
         ConfigurationError: it isn't an async function; or `on` is given, and it doesn't take one argument, or is a
@@ -307,6 +311,6 @@ def workflow(
     """
 
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
-        return Workflow(define_workflow(function, name, guard, pinned, on, singleton))
+        return Workflow(define_workflow(function, name, guard, pinned, on, singleton, budget))
 
     return decorate if function is None else decorate(function)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
+from perdure.api.budgets import Budgets
 from perdure.api.callbacks import Callbacks
 from perdure.api.connection import Connection
 from perdure.api.entities import Proxy, known_entity
@@ -175,6 +176,11 @@ class Doors:
     def limits(self) -> Limits:
         """Rate limits: what they allow at the moment, and blocking them."""
         return Limits(self._open())
+
+    @property
+    def budgets(self) -> Budgets:
+        """Budgets: how they stand, raising them, closing their breakers."""
+        return Budgets(self._open())
 
     async def publish(self, name: str, payload: Any = None, *, key: str | None = None) -> bool:
         """Publish an event: it starts or resumes every run that subscribed, each once. Durable when this returns.

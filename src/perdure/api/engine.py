@@ -18,6 +18,8 @@ from perdure.api.spending import Spending
 from perdure.api.starter import Starter
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
+from perdure.runtime.budgets import Budget, define_budgets, terms_of
+from perdure.runtime.definitions import defined_workflows
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.queues import Queue, define_queues, queue_name
 from perdure.runtime.results import Results
@@ -53,6 +55,7 @@ class Engine(Doors, Spending, Starter):
         max_payload: largest encoded input or result, in bytes.
         keep_publications: how long published events are kept for runs that look back, in seconds; None = for ever.
         grace: seconds that executing steps have to finish when the engine closes.
+        budgets: how much all runs in the database may spend.
         name: the worker's name in listings.
         version: what you call the version of this program's code, see `workflow(pinned=True)`.
 
@@ -82,6 +85,7 @@ class Engine(Doors, Spending, Starter):
         max_payload: int = 2 * 1024 * 1024,
         keep_publications: float | timedelta | None = KEEP_PUBLICATIONS,
         grace: float = 5.0,
+        budgets: Sequence[Budget] = (),
         name: str | None = None,
         version: str | None = None,
     ) -> None:
@@ -112,6 +116,7 @@ class Engine(Doors, Spending, Starter):
             name=name,
             version=version or "",
         )
+        self._budgets = terms_of(budgets, name="all", workflow=None)
         self._store = store_for(chosen)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
@@ -133,6 +138,8 @@ class Engine(Doors, Spending, Starter):
         self._connection = connection
         try:
             await define_queues(self._store, self._settings.clock)
+            of_workflows = [terms for workflow in defined_workflows() for terms in workflow.budgets]
+            await define_budgets(self._store, [*self._budgets, *of_workflows])
             if self._drives:
                 worker = Worker(
                     self._store,

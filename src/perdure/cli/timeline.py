@@ -137,11 +137,18 @@ class _Teller:
 
     def _decision(self, offset: float, event: ev.StepParked | ev.StepRerun) -> Line:
         name = printable(event.step)
+        if isinstance(event, ev.StepRerun) and event.raised:
+            return Line(offset, "↻", "yellow", name, detail="asks again: its budget was raised")
         if isinstance(event, ev.StepRerun):
             return Line(offset, "↻", "yellow", name, detail=f"run again{_decided(event.decision)}")
         if event.refused:
             told = one_line(event.why, None if self._full else 140)
             return Line(offset, "⊘", "bold yellow", name, detail=f"refused; {told}")
+        if event.budget is not None:
+            told = one_line(event.why, None if self._full else 140)
+            until = event.budget.until
+            told += "" if until is None else f"; asks again after {duration(max(0.0, until - event.at))}"
+            return Line(offset, "$", "bold yellow", name, detail=f"waits for money: {told}")
         told = "outcome unknown: " if event.unknown else "attempts used up: "
         told += one_line(event.why, None if self._full else 140)
         more = self._traceback(event.failure) if event.failure is not None else ""

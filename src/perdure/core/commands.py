@@ -44,6 +44,8 @@ class RunStep(Operation, eq=False):
         concluding: the code was cancelled and waits for the outcome: no attempt follows that isn't on its way.
         delay: for which limit its next attempt waits, or did wait until it began.
         refusals: how often in a row the other side has turned it away because of its rate.
+        money: "waits" if it may wait for a budget by what the store knows; "allowed" if a person lets its next attempt
+            go beyond that.
         recalled: asked for on replay, so an attempt may have begun before this process drove the run.
         parked: why it waits for a person's decision, None if it doesn't.
         pulse: what its heartbeats have left, the runtime's own.
@@ -70,6 +72,7 @@ class RunStep(Operation, eq=False):
     sent: StepSent | None = None
     delay: StepDelayed | None = None
     refusals: int = 0
+    money: str = ""
 
 
 class StartTimer(Operation, eq=False):

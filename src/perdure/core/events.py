@@ -57,6 +57,7 @@ from perdure.core.events_runs import (
 from perdure.core.events_steps import (
     Decision,
     ErrandEnded,
+    Overdrawn,
     StepAttemptFailed,
     StepCompleted,
     StepDelayed,
@@ -106,6 +107,7 @@ __all__ = [
     "MessageSent",
     "MessageSetAside",
     "OperationDropped",
+    "Overdrawn",
     "Patched",
     "PublicationArrived",
     "PublicationAwaited",

@@ -44,11 +44,26 @@ class StepDelayed(Fact, frozen=True, tag="step_delayed"):
     started_at: float | None = None
 
 
+class Overdrawn(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A budget has no money for a step.
+
+    Attributes:
+        name, owner, day: its account, see core/budgets.py.
+        until: when the step asks again by itself, wall-clock seconds; None = when a person has made room.
+    """
+
+    name: str
+    owner: str = ""
+    day: str = ""
+    until: float | None = None
+
+
 class StepParked(Fact, frozen=True, tag="step_parked"):
     """A note: a step waits for a person's decision.
 
     `unknown` says that it may or may not have happened, `refused` that a counterfactual run mustn't do it and it was
-    never begun; else its attempts are used up, and `failure` is the last.
+    never begun; with `budget` there is no money for its next attempt; else its attempts are used up, and `failure` is
+    the last.
     """
 
     step: str
@@ -60,6 +75,7 @@ class StepParked(Fact, frozen=True, tag="step_parked"):
     input: bytes | None = None
     fingerprint: bytes | None = None
     refused: bool = False
+    budget: Overdrawn | None = None
 
 
 class StepCompleted(Fact, frozen=True, tag="step_completed"):
@@ -122,7 +138,11 @@ class ErrandEnded(Fact, frozen=True, tag="errand_ended"):
 
 
 class StepRerun(Fact, frozen=True, tag="step_rerun"):
-    """A person decided that a step which waits for one is to be attempted again, from its first attempt on."""
+    """A person decided that a step which waits for one is to be attempted again, from its first attempt on.
+
+    With `raised` somebody has made room in the budget for which it waits, and it goes on where it stood.
+    """
 
     step: str
     decision: Decision | None = None
+    raised: bool = False

@@ -54,6 +54,9 @@ class MatchingCalls(Finding):
         if isinstance(event, ev.StepStarted):
             operation.noted = True
             operation.first_at = operation.first_at or event.at
+            if operation.parked is not None and operation.parked.budget is not None:
+                operation.parked = None  # there was money again
+                operation.money = ""
         else:
             operation.noted = False
             operation.failed_attempts = event.attempt
@@ -101,14 +104,24 @@ class MatchingCalls(Finding):
             operation.delay = None
             operation.failed_attempts = event.attempt
             operation.last_failure = event.failure
+            if event.budget is not None:
+                operation.noted = False
+                operation.money = "waits"
 
     def _step_rerun(self, event: ev.StepRerun, value: Any) -> None:
         operation = self.operations.get(event.step)
-        if isinstance(operation, RunStep) and operation.parked is not None:
-            operation.parked = operation.first_at = operation.last_failure = None
+        if not isinstance(operation, RunStep) or operation.parked is None:
+            return
+        if operation.parked.budget is not None:
+            operation.money = "waits" if event.raised else "allowed"
+        elif event.raised:
+            return  # it waits for something else by now
+        else:
+            operation.first_at = operation.last_failure = None
             operation.failed_attempts = 0
-            operation.retry_at = 0.0
-            operation.noted = False
+        operation.parked = None
+        operation.retry_at = 0.0
+        operation.noted = False
 
     def _unask_cancel(self, op_id: str) -> None:
         """What the code gave up is seen to: nothing needs to be cancelled any more."""

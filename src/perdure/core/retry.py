@@ -19,6 +19,7 @@ from typing import Literal
 from perdure.core.answers import http_status, retry_after
 from perdure.core.refusals import Refusal, Why, refusal
 from perdure.errors import (
+    BudgetExceeded,
     ConfigurationError,
     NotSerializableError,
     OutcomeUnknown,
@@ -265,7 +266,7 @@ def decide(
         return Decision(None, "the step raised Permanent")
     asked = isinstance(error, Retryable | OutcomeUnknown)
     if not asked and (
-        isinstance(error, NotSerializableError | UndecodableError | ConfigurationError)
+        isinstance(error, NotSerializableError | UndecodableError | ConfigurationError | BudgetExceeded)
         or not isinstance(error, Exception)
     ):
         return Decision(None, "trying again can't mend it")

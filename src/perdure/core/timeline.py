@@ -14,12 +14,13 @@ class Wait(msgspec.Struct, frozen=True):
     """Something a run is waiting for.
 
     Attributes:
-        kind: "step", "retry", "limit", "decision" (of a person), "refused" (in a counterfactual run), "timer", "child",
-            "message", "callback", "question" (to a person), "event" or "update".
+        kind: "step", "retry", "limit", "decision" (of a person), "refused" (in a counterfactual run), "budget",
+            "timer", "child", "message", "callback", "question" (to a person), "event" or "update".
         id: the operation's id within the run; the message's or event's name.
         since: wall-clock seconds.
         until: when it will be over at the latest, if that is known.
         run: of a step that was sent to a queue: the errand's id.
+        budget: of a step that waits for money: whose.
         detail: the child's run id, the rate limit's name, the update's handler, the last attempt's error, how often a
             callback has to be heard of, what a person is asked, or which of the events named so fit.
         heartbeat: JSON of what the step's newest heartbeat told, as far as that is written down.
@@ -34,6 +35,7 @@ class Wait(msgspec.Struct, frozen=True):
     heartbeat: bytes | None = None
     heard_at: float | None = None
     run: str = ""
+    budget: ev.Overdrawn | None = None
 
 
 def with_heartbeat(wait: Wait, told: tuple[bytes, float] | None) -> Wait:
@@ -68,6 +70,10 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
                 waiting[event.step] = Wait("retry", event.step, event.at, event.retry_at, told)
             case ev.StepDelayed():
                 waiting[event.step] = Wait("limit", event.step, event.at, event.until, event.limit)
+            case ev.StepParked(budget=ev.Overdrawn() as budget):
+                waiting[event.step] = Wait(
+                    "budget", event.step, event.at, budget.until, event.why, budget=budget
+                )
             case ev.StepParked():
                 kind = "refused" if event.refused else "decision"
                 waiting[event.step] = Wait(kind, event.step, event.at, detail=event.why)

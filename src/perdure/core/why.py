@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from perdure.core.errands import step_of
+from perdure.core.events import Overdrawn
 from perdure.core.places import Place, explain_place
 from perdure.core.status import Status
 from perdure.core.suspicion import PATIENCE, SUSPECTED
@@ -63,7 +64,7 @@ class Cause(msgspec.Struct, frozen=True):
     """One thing that a run waits for.
 
     Attributes:
-        kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "refused",
+        kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "refused", "budget",
             "callback", "question", "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause",
             "start", "nothing", "ended".
         what: half a sentence.
@@ -138,6 +139,12 @@ def quoted(text: str) -> str:
     return text if safe else "'" + text.replace("'", "'\"'\"'") + "'"
 
 
+def todo_raise(budget: Overdrawn) -> str:
+    """The command that gives a budget more money."""
+    owner = f" --for {quoted(budget.owner)}" if budget.owner else ""
+    return f"perdure budget raise {quoted(budget.name)}{owner} --usd N"
+
+
 def _because(reason: str | None) -> str:
     return f": {reason}" if reason else ""
 
@@ -150,7 +157,8 @@ def _ended(facts: Facts) -> Cause:
 
 def _blocked(facts: Facts) -> list[Cause]:
     id = quoted(facts.id)
-    decisions = [_decision(facts, wait) for wait in facts.waits if wait.kind in ("decision", "refused")]
+    parked = ("decision", "refused", "budget")
+    decisions = [_decision(facts, wait) for wait in facts.waits if wait.kind in parked]
     if facts.block_code == "step" and decisions:
         return decisions
     reason = facts.reason or "nobody has written down why"
@@ -264,7 +272,7 @@ def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
         case "limit":
             told = f"step {name!r} waits for the rate limit {wait.detail}"
             return Cause(wait.kind, told, wait.since, wait.until, "perdure limits")
-        case "decision" | "refused":
+        case "decision" | "refused" | "budget":
             return _decision(facts, wait)
         case "callback":
             told = f"waits for the callback {name!r} to be completed" + (
@@ -290,6 +298,10 @@ def _decision(facts: Facts, wait: Wait) -> Cause:
     if wait.kind == "refused":
         todo = f"perdure resolve {quoted(facts.id)} {quoted(wait.id)} --result JSON | --fail"
         return Cause("refused", wait.detail, wait.since, todo=todo)
+    if wait.budget is not None:
+        told = f"step {wait.id!r} has no money to begin: {wait.detail}"
+        todo = f"{todo_raise(wait.budget)}; or: perdure resolve {quoted(facts.id)} {quoted(wait.id)} --rerun | --fail"
+        return Cause("budget", told, wait.since, wait.until, todo)
     todo = f"perdure resolve {quoted(facts.id)} {quoted(wait.id)} --result JSON | --rerun | --fail"
     return Cause("decision", f"step {wait.id!r} waits for a person: {wait.detail}", wait.since, todo=todo)
 

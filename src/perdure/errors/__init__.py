@@ -27,6 +27,7 @@
     │   └── RunTerminated             the run was terminated from outside
     ├── StepFailed                    a step failed for good; its class can't be rebuilt here
     ├── HttpStatusError               a server answered a durable request with a status of 400 or more
+    ├── BudgetExceeded                a budget has no money for a step's next call
     ├── StepProcessDied               the process that executed a step was killed, or crashed
     ├── CallbackFailed                somebody outside failed a callback that the code awaits
     ├── CallbackError                 a callback can't be completed
@@ -85,6 +86,7 @@ from perdure.errors.runs import (
 )
 from perdure.errors.steps import (
     ApprovalRejected,
+    BudgetExceeded,
     CompensationFailed,
     EffectRefused,
     HttpStatusError,
@@ -140,6 +142,7 @@ from perdure.errors.values import (
 
 __all__ = [
     "ApprovalRejected",
+    "BudgetExceeded",
     "CallbackCompletedError",
     "CallbackError",
     "CallbackExpiredError",

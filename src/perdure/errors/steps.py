@@ -173,6 +173,13 @@ class RateLimited(Retryable):
         self.limit: str | None = None if name is None else str(name)
 
 
+class BudgetExceeded(PerdureError):
+    """A budget has no money for a step's next call, and says `on_exhausted="fail"`. The call wasn't made.
+
+    The message says which budget it is, and how much of it is spent.
+    """
+
+
 class Permanent(PerdureError):
     """Raise in a step to fail it at once, whatever its retry policy says."""
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.core import events as ev
+from perdure.core.budgets import Shortage
 from perdure.core.commands import RunStep
 from perdure.core.finding import fingerprint
 from perdure.errors import OutcomeUnknown
@@ -100,8 +101,26 @@ class Encoded(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class TooLate(Exception):
+class NotBegun(Exception):
+    """An attempt's body didn't begin, and nothing has come of it."""
+
+
+class TooLate(NotBegun):
     """An attempt's permission no longer held when its body was to begin: it has to ask again."""
+
+
+class NoMoney(NotBegun):
+    """A budget has no money for an attempt, which therefore doesn't begin.
+
+    Attributes:
+        shortage: what the store has said.
+        again_at: when the step is to ask again, wall-clock seconds; None = when a person has made room.
+    """
+
+    def __init__(self, shortage: Shortage, again_at: float | None) -> None:
+        super().__init__(shortage.why)
+        self.shortage = shortage
+        self.again_at = again_at
 
 
 class Pass(Protocol):

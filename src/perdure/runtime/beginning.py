@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from perdure.core import events as ev
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.definitions import StepDefinition
+from perdure.runtime.purse import Purse
 from perdure.runtime.spending import Bookkeeper, may_spend
 
 
@@ -20,6 +21,7 @@ class Executor(Protocol):
     """What the step executor does for these attempts."""
 
     books: Bookkeeper
+    purse: Purse
     _loop: asyncio.AbstractEventLoop
     _clock: Callable[[], float]
 
@@ -30,13 +32,19 @@ class Executor(Protocol):
 
 
 async def begin_durably(steps: Executor, attempt: Attempt) -> BaseException | None:
-    """Wait until the attempt's start is in the log, with what it may spend.
+    """Wait until the attempt's start is in the log, with what it may spend, for which there is money.
 
     Returns:
-        The cancellation that ended the wait.
+        The cancellation that ended the wait, or NoMoney.
     """
     call = attempt.operation.call
     if may_spend(call.definition, call.options):
+        try:
+            short = await steps.purse.take(attempt)
+        except asyncio.CancelledError as error:
+            return error
+        if short is not None:
+            return short
         steps.books.forecast(attempt)
     attempt.begun = steps._loop.create_future()
     attempt.run.record(ev.StepStarted(steps._clock(), attempt.operation.id, attempt.info.attempt))

@@ -16,12 +16,14 @@ from typing import Any, Literal, TypeAlias
 
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
+from perdure.core.accounts import Terms
 from perdure.core.events import RunStarted
 from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.core.subscribing import Event
 from perdure.core.usage import Spend
 from perdure.errors import ConfigurationError, DuplicateNameError
 from perdure.runtime.before import Before
+from perdure.runtime.budgets import Budgets, terms_of
 from perdure.runtime.limits import Limited, check_costs
 from perdure.runtime.responses import returns_response
 
@@ -110,6 +112,7 @@ class WorkflowDefinition:
     singleton: bool = False  #: one run of it is live at a time
     entity: bool = False  #: it only takes calls, each of which is summed up (see entities.py)
     on: Event | None = None  #: what is published and starts it
+    budgets: tuple[Terms, ...] = ()  #: how much its runs may spend
 
     def begin(self, started: RunStarted) -> Coroutine[Any, Any, Any]:
         """The coroutine of a run that starts with this event."""
@@ -226,6 +229,7 @@ def define_workflow(
     pinned: bool = False,
     on: Event | None = None,
     singleton: bool = False,
+    budget: Budgets | None = None,
 ) -> WorkflowDefinition:
     """Make and register a workflow.
 
@@ -255,6 +259,7 @@ def define_workflow(
         pinned=pinned,
         on=on,
         singleton=singleton,
+        budgets=terms_of(budget, name=durable, workflow=durable),
     )
     _register(_workflows, definition, "workflow")
     return definition

@@ -1,4 +1,4 @@
-"""The part of the step executor that deals with the gate: attempts that wait for rate limits, or were turned away."""
+"""The part of the step executor that deals with what attempts wait for: rate limits, and money; or were turned away."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from perdure.core.limiting import NAP
 from perdure.core.rates import MICRO
 from perdure.core.retry import open_again_at, turned_away
 from perdure.errors import RateLimited
-from perdure.runtime.attempt import Attempt, Recorder
+from perdure.runtime.attempt import Attempt, NoMoney, NotBegun, Recorder, recorded_input
 from perdure.runtime.gate import Gate
 from perdure.runtime.limits import Limited, RateLimit
+from perdure.runtime.purse import overdrawn, refusal
 from perdure.storage.chance import chance
 
 if TYPE_CHECKING:
@@ -74,6 +75,34 @@ class Doorway:
     def asked(self) -> None:
         """See gate.Door."""
         self._begin_next()
+
+    # -- attempts that didn't begin -------------------------------------------------------------------
+
+    def _turned_back(self, attempt: Attempt, error: NotBegun) -> None:
+        if isinstance(error, NoMoney):
+            self._unpaid(attempt, error)
+        else:
+            self._ask_again(attempt)
+
+    def _unpaid(self, attempt: Attempt, error: NoMoney) -> None:
+        """There is no money for the attempt."""
+        self._over(attempt)
+        if attempt.dropped:
+            return
+        operation = attempt.operation
+        if error.shortage.action == "fail" or attempt.abandoned:
+            exceeded = refusal(error, operation.name)
+            if attempt.run.reporter is not None:
+                attempt.run.reporter.report(attempt, exceeded)
+            else:
+                failed = operation.failed_attempts
+                self.fail(attempt.run, operation, failed, attempt.started_at, failure_of(exceeded))
+            return
+        given, digest = recorded_input(operation)
+        event, effect = overdrawn(error, operation, given, digest, now=self._clock())
+        if effect is not None:
+            attempt.run.add_effect(effect)
+        attempt.run.record(event)
 
     def _ask_again(self, attempt: Attempt) -> None:
         """It came too late to begin: its place is free, and it is before the gate."""

@@ -189,7 +189,7 @@ class ErrandDriver(Driver):
             case ev.StepFailed():  # nothing was executed
                 report = self._ended(event.attempt, event.started_at)
                 self._tell(msgspec.structs.replace(report, failure=event.failure, gives_up=True))
-            case ev.StepParked():
+            case ev.StepParked(budget=None):
                 report = self._ended(event.attempt, event.started_at)
                 self._tell(msgspec.structs.replace(report, doubt=event.why, failure=event.failure))
             case _:

@@ -16,6 +16,7 @@ import msgspec
 from perdure.core import events as ev
 from perdure.core.commands import RunStep
 from perdure.core.machine import Machine
+from perdure.core.why import todo_raise
 from perdure.errors import UndecodableError
 from perdure.runtime.withholding import why_refused
 
@@ -28,6 +29,8 @@ def why_parked(run_id: str, steps: Iterable[RunStep]) -> str:
 def _why(run_id: str, parked: ev.StepParked) -> str:
     if parked.refused:
         return why_refused(run_id, parked)
+    if parked.budget is not None:
+        return _unpaid(run_id, parked, parked.budget)
     began = datetime.fromtimestamp(parked.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     started = f"step {parked.step!r} was started at {began} (attempt {parked.attempt})"
     if parked.unknown:
@@ -43,6 +46,22 @@ def _why(run_id: str, parked: ev.StepParked) -> str:
     return (
         f"{told}\n{command} --result JSON      it is done, with this result"
         f"\n{command} --rerun            {again}"
+        f"\n{command} --fail [MESSAGE]   let it fail in the workflow"
+    )
+
+
+def _unpaid(run_id: str, parked: ev.StepParked, budget: ev.Overdrawn) -> str:
+    told = f"no money: step {parked.step!r} doesn't begin, since {parked.why}."
+    if budget.until is not None:
+        until = datetime.fromtimestamp(budget.until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        told += f" It asks again at {until}. Or go on earlier:"
+    else:
+        told += " It goes on when a person has decided:"
+    command = f"  perdure resolve {shlex.quote(run_id)} {shlex.quote(parked.step)}"
+    return (
+        f"{told}\n  {todo_raise(budget)}   give it more"
+        f"\n{command} --rerun            let this one call go beyond it"
+        f"\n{command} --result JSON      do without the call, with this result"
         f"\n{command} --fail [MESSAGE]   let it fail in the workflow"
     )
 

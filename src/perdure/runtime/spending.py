@@ -50,9 +50,10 @@ class Outlay:
     Attributes:
         open: id of its open entry.
         begun: its body may have run.
+        held: money is reserved for it in budgets.
     """
 
-    __slots__ = ("_calls", "_late", "_only_responses", "_sources", "begun", "open")
+    __slots__ = ("_calls", "_late", "_only_responses", "_sources", "begun", "held", "open")
 
     def __init__(self) -> None:
         self._calls: list[tuple[int, Used]] = []
@@ -61,6 +62,7 @@ class Outlay:
         self._late: Callable[[int, Used], None] | None = None
         self.open: int | None = None
         self.begun = False
+        self.held = False
 
     def spend(self, used: Used, source: object = None) -> None:
         """The attempt has made a call.
@@ -146,8 +148,10 @@ class Bookkeeper:
     def forecast(self, attempt: Attempt) -> None:
         """An attempt is about to begin that may spend: what it may spend goes with its run's next append."""
         outlay = outlay_of(attempt.info)
-        outlay.open, outlay.begun = chance.getrandbits(63), False
-        entry = self._entry(attempt, outlay.open, EntryState.OPEN, _at_most(attempt))
+        outlay.begun = False
+        if outlay.open is None:
+            outlay.open = chance.getrandbits(63)
+        entry = self._entry(attempt, outlay.open, EntryState.OPEN, at_most(attempt))
         attempt.run.add_effect(Book([entry], run=attempt.run.streams_of))
 
     def close_attempt(
@@ -177,6 +181,7 @@ class Bookkeeper:
             closes=None if unsure else outlay.open,
             loses=outlay.open if unsure else None,
             run=attempt.run.streams_of,
+            held=outlay.held,
         )
         if not entries and outlay.open is None:
             return
@@ -201,7 +206,12 @@ class Bookkeeper:
 
     def _book_late(self, attempt: Attempt, outlay: Outlay, id: int, used: Used) -> None:
         """A thread that nobody waits for has made a call; so that isn't unknown any more."""
-        self._book(attempt, Book([self._entry(attempt, id, EntryState.SPENT, used)], closes=outlay.open))
+        entries = [self._entry(attempt, id, EntryState.SPENT, used)]
+        self._book(attempt, Book(entries, closes=outlay.open, held=outlay.held))
+
+    def give_back(self, attempt: Attempt, id: int) -> None:
+        """What was reserved for an attempt isn't needed: it doesn't begin."""
+        self._book(attempt, Book(closes=id, held=True))
 
     def _book(self, attempt: Attempt, book: Book) -> None:
         run = attempt.run.streams_of or attempt.run.run
@@ -233,7 +243,7 @@ class Bookkeeper:
             self._writing.cancel()
 
 
-def _at_most(attempt: Attempt) -> Used:
+def at_most(attempt: Attempt) -> Used:
     """What an attempt uses at most, as far as that was said."""
     call = attempt.operation.call
     spends: Any = call.options.spends

@@ -26,7 +26,7 @@ from perdure.core.commands import RunStep
 from perdure.core.retry import decide
 from perdure.errors import OutcomeUnknown
 from perdure.runtime import heartbeats
-from perdure.runtime.attempt import Attempt, Encoded, Log, Recorder, TooLate, parks, recorded_input
+from perdure.runtime.attempt import Attempt, Encoded, Log, NotBegun, Recorder, parks, recorded_input
 from perdure.runtime.beginning import execute_spending
 from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
@@ -34,6 +34,7 @@ from perdure.runtime.doorway import Doorway
 from perdure.runtime.gate import Gate
 from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
+from perdure.runtime.purse import Purse
 from perdure.runtime.spending import Bookkeeper, may_spend
 from perdure.runtime.stepcontext import StepInfo, current_attempt, current_outlet, current_store
 from perdure.storage.chance import chance
@@ -101,6 +102,7 @@ class StepExecutor(Doorway):
         self._providers: dict[str, str] = {}
         self.gate = Gate(store.limits, loop, clock, self)
         self.books = Bookkeeper(store.ledger, loop, clock)
+        self.purse = Purse(store.budgets, self.books, loop, clock)
         self.freed: Callable[[], None] = lambda: None
         self._log = log
 
@@ -165,6 +167,7 @@ class StepExecutor(Doorway):
             await asyncio.wait(tasks, timeout=1.0)  # time for their finally blocks
         await self.calls.close()
         await self.gate.close()
+        await self.purse.close()
         await self.books.close()
 
     # -- one attempt --------------------------------------------------------------------------------
@@ -218,8 +221,8 @@ class StepExecutor(Doorway):
         try:
             if error is None:
                 self._returned(attempt, definition, value)
-            elif isinstance(error, TooLate):
-                self._ask_again(attempt)
+            elif isinstance(error, NotBegun):
+                self._turned_back(attempt, error)
             else:
                 self._failed(attempt, error)
         except Exception:  # the engine's own error: the step stays open, and it mustn't go unheard

@@ -119,8 +119,10 @@ class Work:
             return
         host = self._run.host
         if operation.parked is not None and (operation.parked.unknown or not operation.concluding):
-            self._park(operation)
-            return
+            if not _asks_again(operation.parked, host.clock()):
+                self._park(operation)
+                return
+            operation.parked = None
         waits = operation.retry_at > host.clock()
         # of one that would be sent elsewhere the history tells; so nothing has begun
         begins = waits or not operation.recalled or operation.elsewhere or operation.parked is not None
@@ -155,6 +157,8 @@ class Work:
             case ev.StepAttemptFailed() | ev.StepDelayed() | ev.StepRerun():
                 self._run.host.streams_grew(self._run)  # they may tell that its items don't count
                 operation = self._run.machine.operations.get(event.step)
+                if isinstance(event, ev.StepRerun) and (alarm := self._take_alarm(event.step)) is not None:
+                    alarm.cancel()  # it isn't waited for any more
                 if isinstance(operation, RunStep) and not self._run.machine.asks_anew(operation):
                     self.start_step(operation)
             case ev.StepParked():
@@ -174,6 +178,10 @@ class Work:
         if self._parked is None or operation not in self._parked:
             self._parked = appended(self._parked, operation)
             self._run.host.blocked(self._run, why_parked(self._run.id, [operation]))
+        parked = operation.parked
+        until = None if parked is None or parked.budget is None else parked.budget.until
+        if until is not None and not self._armed(operation.id):
+            self.arm(operation.id, until, Work._retry, operation)
 
     def parked(self) -> Sequence[RunStep]:
         """The steps that wait for a person's decision."""
@@ -380,3 +388,8 @@ class Work:
         for alarm in (self._alarms or {}).values():
             due = alarm.due if due is None or alarm.due < due else due
         return due
+
+
+def _asks_again(parked: ev.StepParked, now: float) -> bool:
+    """Whether a step that waits for a budget is to ask again by itself."""
+    return parked.budget is not None and parked.budget.until is not None and parked.budget.until <= now

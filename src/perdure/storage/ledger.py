@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.core.usage import Sums, Used
+from perdure.storage.budgets import Charge
 from perdure.storage.effects import Effect
 
 
@@ -67,12 +68,14 @@ class Book(Effect, frozen=True, gc=False):
         closes: id of an open entry that is done with: what came of it is known.
         loses: id of an open entry of which nothing will be known.
         run: the run that is charged, if it isn't the one that appends.
+        held: money is reserved in budgets under the id that is closed or lost.
     """
 
     entries: Sequence[Entry] = ()
     closes: int | None = None
     loses: int | None = None
     run: int | None = None
+    held: bool = False
 
 
 class Inherit(Effect, frozen=True, gc=False):
@@ -139,6 +142,28 @@ class LedgerStore(Protocol):
     async def entries(self, run: int) -> list[Entry]:
         """All entries of one generation of a run, in the order of their time, in the states that count."""
         ...
+
+
+def charge_of(run: int, book: Book, fresh: Iterable[Entry]) -> Charge | None:
+    """What budgets are charged for; None if it is nothing.
+
+    Args:
+        run: key of the run that is charged.
+        fresh: the book's entries, but for those that were there already.
+    """
+    spent = [entry for entry in fresh if entry.state is EntryState.SPENT]
+    releases = book.held and book.closes is not None
+    if not spent and not releases:
+        return None
+    id = book.closes if book.closes is not None else book.loses
+    used = [entry.used for entry in spent]
+    step = spent[0].name if spent else ""
+    return Charge(run, step, used, id if book.held else None, keeps=book.closes is None)
+
+
+def moment_of(book: Book) -> float:
+    """When what is booked was spent, wall-clock seconds."""
+    return max((entry.at for entry in book.entries), default=0.0)
 
 
 def columns(entry: Entry, workflow: str, key: str | None) -> dict[str, Any]:

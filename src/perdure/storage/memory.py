@@ -15,6 +15,7 @@ from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.storage.chain import Damage
 from perdure.storage.generations import following
 from perdure.storage.memory_attributes import MemoryAttributes, holds
+from perdure.storage.memory_budgets import MemoryBudgets
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_checkpoints import MemoryCheckpoints
 from perdure.storage.memory_database import MemoryDatabase
@@ -68,6 +69,7 @@ class MemoryStore(MemoryWorkers):
         self.limits = MemoryLimits(self._open_database)
         self.checkpoints = MemoryCheckpoints(lambda: self._open_database().checkpoints)
         self.ledger = MemoryLedger(self._open_database, self._changed)
+        self.budgets = MemoryBudgets(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)
         self.publications = MemoryPublications(self._open_database, self._changed)
         self.pauses = MemoryPauses(self._open_database, self._changed)

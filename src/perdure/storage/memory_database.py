@@ -14,6 +14,7 @@ from perdure.storage.chain import first_link
 from perdure.storage.effects import UpdateState
 from perdure.storage.errands import placed
 from perdure.storage.generations import following, goes_over, succeeding
+from perdure.storage.memory_budgets import Budgets
 from perdure.storage.memory_checkpoints import Checkpoints
 from perdure.storage.memory_effects import take_effect
 from perdure.storage.memory_ledger import Row
@@ -72,6 +73,7 @@ class MemoryDatabase:
         self.publications = Publications()
         self.usage: dict[int, dict[int, Row]] = {}  #: the ledger, by run and entry
         self.checkpoints = Checkpoints()
+        self.budgets = Budgets()
         self._last_mail = 0
 
     def row(self, run: Run) -> RunRow:

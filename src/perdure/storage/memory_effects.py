@@ -8,12 +8,14 @@ from typing import Any
 from perdure.core.status import Status
 from perdure.storage import (
     memory_attributes,
+    memory_budgets,
     memory_ledger,
     memory_publications,
     memory_streams,
     memory_versions,
 )
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
+from perdure.storage.budgets import AwaitMoney
 from perdure.storage.callbacks import OpenCallback, WithdrawCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
@@ -80,6 +82,7 @@ _WAYS: dict[type[Effect], Callable[[Any, Append, Any], None]] = {
     CloseWaits: memory_publications.close_waits,
     Book: memory_ledger.book,
     Inherit: memory_ledger.inherit,
+    AwaitMoney: memory_budgets.await_money,
 }
 
 

@@ -19,10 +19,13 @@ from perdure.storage.ledger import (
     Line,
     Query,
     Share,
+    charge_of,
     columns,
     entry_of,
     lines_of,
+    moment_of,
 )
+from perdure.storage.memory_budgets import settle
 from perdure.storage.records import Append
 
 #: The Db, which knows the rows of this module.
@@ -101,9 +104,14 @@ def write(db: Db, run: int, effect: Book) -> None:
         del rows[effect.closes]
     if effect.loses is not None and effect.loses in rows:
         rows[effect.loses].state = EntryState.UNKNOWN
+    fresh: list[Entry] = []
     for entry in effect.entries:
         workflow, key = db.runs[run].workflow, _key_of(db, run)
-        rows.setdefault(entry.id, Row(**columns(entry, workflow, key)))
+        if entry.id not in rows:
+            rows[entry.id] = Row(**columns(entry, workflow, key))
+            fresh.append(entry)
+    if (effect.held or db.budgets.definitions) and (charge := charge_of(run, effect, fresh)) is not None:
+        settle(db, [charge], moment_of(effect))
 
 
 def inherit(db: Db, append: Append, effect: Inherit) -> None:

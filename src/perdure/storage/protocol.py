@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from perdure.storage.attributes import Attributes
+from perdure.storage.budgets import BudgetStore
 from perdure.storage.callbacks import CallbackStore
 from perdure.storage.chain import Damage
 from perdure.storage.checkpoints import CheckpointStore
@@ -79,6 +80,11 @@ class Store(Protocol):
     @property
     def checkpoints(self) -> CheckpointStore:
         """State of graphs, which belongs to no run."""
+        ...
+
+    @property
+    def budgets(self) -> BudgetStore:
+        """How much runs may spend."""
         ...
 
     @property

@@ -17,6 +17,7 @@ import msgspec
 from perdure.core.status import FINAL
 from perdure.storage.errands import any_errand, placed
 from perdure.storage.postgres.arrays import blobs, integers, reals
+from perdure.storage.postgres.budgets import Due, settle
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.effects import take_effects
 from perdure.storage.postgres.lifecycle import (
@@ -162,11 +163,12 @@ async def apply(db: Database, batch: Sequence[Append]) -> list[Appended | Stale]
     told = await refusals(db, refused) if refused else {}
     results: list[Appended | Stale] = []
     ending: list[Append] = []
+    due: list[Due] = []
     for append in batch:
         if append.run in told:
             results.append(told[append.run])
         else:
-            results.append(await _follow(db, append))
+            results.append(await _follow(db, append, due))
             if append.status in _FINAL:
                 ending.append(append)
     if ending:
@@ -174,18 +176,20 @@ async def apply(db: Database, batch: Sequence[Append]) -> list[Appended | Stale]
         for place, append in enumerate(batch):
             if append.run in made:
                 results[place] = msgspec.structs.replace(results[place], successor=made[append.run])
+    if due:  # many runs meet in budgets: they are locked last
+        await settle(db, due, batch[-1].now)
     return results
 
 
-async def _follow(db: Database, append: Append) -> Appended:
-    """What follows from an append that has passed, its end aside."""
+async def _follow(db: Database, append: Append, due: list[Due]) -> Appended:
+    """What follows from an append that has passed, its end aside, and what budgets have to do with."""
     run = append.run
     if append.consumed:
         taken = await db.run("take_mail", run=run, ids=list(append.consumed))
         await db.run("less_mail", run=run, taken=taken)
     children = await _start_children(db, append) if append.children else ()
     if append.effects:
-        await take_effects(db, append)
+        due += await take_effects(db, append)
     if append.status not in _FINAL:
         if append.status is not None:
             await db.run(

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
+from perdure.storage.budgets import AwaitMoney
 from perdure.storage.callbacks import OpenCallback, WithdrawCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
 from perdure.storage.ledger import Book, Inherit
 from perdure.storage.postgres import attributes, ledger, publications, streams, versions
+from perdure.storage.postgres.budgets import Due
 from perdure.storage.postgres.callbacks import open_callback, withdraw_callback
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.errands import stop_errands
@@ -56,18 +58,29 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], Awaitable[None]]] = 
     OpenWait: publications.open_wait,
     CloseWait: publications.close_wait,
     CloseWaits: publications.close_waits,
-    Book: ledger.book,
     Inherit: ledger.inherit,
 }
 
 
-async def take_effects(db: Database, append: Append) -> None:
-    """Do what the effects of a passed append say, in their order; but errands are stopped together, at the end."""
+async def take_effects(db: Database, append: Append) -> list[Due]:
+    """Do what the effects of a passed append say, in their order; but errands are stopped together, at the end.
+
+    Returns:
+        What is due to budgets when the whole batch is done.
+    """
     stops: list[StopErrand] = []
+    due: list[Due] = []
     for effect in append.effects:
         if isinstance(effect, StopErrand):
             stops.append(effect)
+        elif isinstance(effect, Book):
+            charge = await ledger.book(db, append, effect)
+            if charge is not None:
+                due.append(charge)
+        elif isinstance(effect, AwaitMoney):
+            due.append((append.run, effect))
         else:
             await _WAYS[type(effect)](db, append, effect)
     if stops:
         await stop_errands(db, append, stops)
+    return due

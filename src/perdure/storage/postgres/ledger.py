@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from perdure.storage.ledger import Book, Entry, Inherit, Line, Query, columns, entry_of, lines_of
+from perdure.storage.budgets import Charge
+from perdure.storage.ledger import (
+    Book,
+    Entry,
+    Inherit,
+    Line,
+    Query,
+    charge_of,
+    columns,
+    entry_of,
+    lines_of,
+    moment_of,
+)
+from perdure.storage.postgres.budgets import settle
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.records import Append
@@ -17,7 +30,7 @@ class PostgresLedger:
         self._ways = ways
 
     async def book(self, run: int, book: Book) -> None:
-        await self._ways.beside(write, run, book, marked=False)
+        await self._ways.beside(_book_alone, run, book, marked=False)
 
     async def report(self, query: Query) -> list[Line]:
         return await self._ways.read(_report, query)
@@ -26,23 +39,35 @@ class PostgresLedger:
         return await self._ways.read(_entries, run)
 
 
-async def book(db: Database, append: Append, effect: Book) -> None:
-    await write(db, append.run if effect.run is None else effect.run, effect)
+async def _book_alone(db: Database, run: int, book: Book) -> None:
+    charge = await write(db, run, book)
+    if charge is not None:
+        await settle(db, [charge], moment_of(book))
 
 
-async def write(db: Database, run: int, effect: Book) -> None:
+async def book(db: Database, append: Append, effect: Book) -> Charge | None:
+    """Returns what budgets are to be charged for, when all else of the transaction is done."""
+    return await write(db, append.run if effect.run is None else effect.run, effect)
+
+
+async def write(db: Database, run: int, effect: Book) -> Charge | None:
+    """The same."""
     if effect.closes is not None:
         await db.run("close_usage", run=run, id=effect.closes)
     if effect.loses is not None:
         await db.run("lose_usage", run=run, id=effect.loses)
-    if not effect.entries:
-        return
-    place = await db.rows("place_of_run", run=run)
-    if not place:
-        return
-    workflow, key = place[0][0], await _key_of(db, run)
-    for entry in effect.entries:
-        await db.run("put_entry", run=run, **columns(entry, workflow, key))
+    fresh: list[Entry] = []
+    budgets = effect.held
+    place = await db.rows("place_of_run", run=run) if effect.entries else []
+    if place:
+        workflow, key = place[0][0], await _key_of(db, run)
+        budgets = budgets or bool(place[0][3])
+        fresh = [
+            entry
+            for entry in effect.entries
+            if await db.run("put_entry", run=run, **columns(entry, workflow, key))
+        ]
+    return charge_of(run, effect, fresh) if budgets else None
 
 
 async def inherit(db: Database, append: Append, effect: Inherit) -> None:
@@ -74,7 +99,7 @@ async def _key_of(db: Database, run: int | None) -> str | None:
         found = await db.rows("place_of_run", run=run)
         if not found:
             return None
-        _, key, run = found[0]
+        _, key, run, _ = found[0]
         if key is not None:
             return str(key)
     return None

@@ -17,6 +17,7 @@ from perdure.storage.postgres import reads, verbs
 from perdure.storage.postgres.attempts import Attempts
 from perdure.storage.postgres.attributes import PostgresAttributes
 from perdure.storage.postgres.batches import Batches
+from perdure.storage.postgres.budgets import PostgresBudgets
 from perdure.storage.postgres.callbacks import PostgresCallbacks
 from perdure.storage.postgres.checkpoints import PostgresCheckpoints
 from perdure.storage.postgres.connection import MIGRATIONS, QUERIES, checked, make_pool, prepare, shown
@@ -88,6 +89,7 @@ class PostgresStore:
         self.limits: Final = PostgresLimits(self)
         self.checkpoints: Final = PostgresCheckpoints(self)
         self.ledger: Final = PostgresLedger(self)
+        self.budgets: Final = PostgresBudgets(self)
         self.updates: Final = PostgresUpdates(self)
         self.inquiries: Final = PostgresInquiries(self)
         self._under_way: set[asyncio.Task[Any]] = set()

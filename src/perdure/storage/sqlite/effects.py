@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
+from perdure.storage.budgets import AwaitMoney
 from perdure.storage.callbacks import OpenCallback, WithdrawCallback
 from perdure.storage.effects import DeliverMessage, Effect, KeepCheckpoint, SetUpdate, StepDetail
 from perdure.storage.errands import StopErrand
 from perdure.storage.ledger import Book, Inherit
 from perdure.storage.publications import CloseWait, CloseWaits, OpenWait, Publish
 from perdure.storage.records import Append
-from perdure.storage.sqlite import attributes, ledger, publications, streams, versions
+from perdure.storage.sqlite import attributes, budgets, ledger, publications, streams, versions
 from perdure.storage.sqlite.callbacks import open_callback, withdraw_callback
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.errands import stop_errand
@@ -58,6 +59,7 @@ _WAYS: dict[type[Effect], Callable[[Database, Append, Any], None]] = {
     CloseWaits: publications.close_waits,
     Book: ledger.book,
     Inherit: ledger.inherit,
+    AwaitMoney: budgets.await_money,
 }
 
 

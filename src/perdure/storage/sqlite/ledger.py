@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
-from perdure.storage.ledger import Book, Entry, Inherit, Line, Query, columns, entry_of, lines_of
+from perdure.storage.ledger import (
+    Book,
+    Entry,
+    Inherit,
+    Line,
+    Query,
+    charge_of,
+    columns,
+    entry_of,
+    lines_of,
+    moment_of,
+)
 from perdure.storage.records import Append
+from perdure.storage.sqlite.budgets import settle
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.rows import as_json
 
@@ -43,14 +55,19 @@ def write(db: Database, run: int, effect: Book) -> None:
         db.run("close_usage", {"run": run, "id": effect.closes})
     if effect.loses is not None:
         db.run("lose_usage", {"run": run, "id": effect.loses})
-    if not effect.entries:
-        return
-    place = db.rows("place_of_run", {"run": run})
-    if not place:
-        return
-    workflow, key = place[0][0], _key_of(db, run)
-    for entry in effect.entries:
-        db.run("put_entry", {"run": run, **columns(entry, workflow, key)})
+    fresh: list[Entry] = []
+    budgets = effect.held
+    place = db.rows("place_of_run", {"run": run}) if effect.entries else []
+    if place:
+        workflow, key = place[0][0], _key_of(db, run)
+        budgets = budgets or bool(place[0][3])
+        fresh = [
+            entry
+            for entry in effect.entries
+            if db.run("put_entry", {"run": run, **columns(entry, workflow, key)})
+        ]
+    if budgets and (charge := charge_of(run, effect, fresh)) is not None:
+        settle(db, [charge], moment_of(effect))
 
 
 def inherit(db: Database, append: Append, effect: Inherit) -> None:
@@ -84,7 +101,7 @@ def _key_of(db: Database, run: int | None) -> str | None:
         found = db.rows("place_of_run", {"run": run})
         if not found:
             return None
-        _, key, run = found[0]
+        _, key, run, _ = found[0]
         if key is not None:
             return str(key)
     return None

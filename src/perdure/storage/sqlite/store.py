@@ -34,6 +34,7 @@ from perdure.storage.records import (
 )
 from perdure.storage.sqlite import reads, verbs
 from perdure.storage.sqlite.attributes import SqliteAttributes
+from perdure.storage.sqlite.budgets import SqliteBudgets
 from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.checkpoints import SqliteCheckpoints
 from perdure.storage.sqlite.connection import MIGRATIONS, open_database
@@ -87,6 +88,7 @@ class SqliteStore:
         self.limits: Final = SqliteLimits(self._write, self._read)
         self.checkpoints: Final = SqliteCheckpoints(self._write, self._read)
         self.ledger: Final = SqliteLedger(self._write, self._read)
+        self.budgets: Final = SqliteBudgets(self._write, self._read)
         self.updates: Final = SqliteUpdates(self)
         self.inquiries: Final = SqliteInquiries(self)
         self._unusable: str | None = "it isn't open yet: await store.open() first"

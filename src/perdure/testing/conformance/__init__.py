@@ -24,6 +24,8 @@ from perdure.storage.protocol import Store
 from perdure.testing.conformance import (
     appending,
     attributes,
+    budget_raises,
+    budgets,
     callbacks,
     checkpoints,
     claiming,
@@ -81,6 +83,8 @@ CHECKS: tuple[Check, ...] = (
     *limits.CHECKS,
     *ledger.CHECKS,
     *checkpoints.CHECKS,
+    *budgets.CHECKS,
+    *budget_raises.CHECKS,
     *entities.CHECKS,
     *errands.CHECKS,
     *pauses.CHECKS,

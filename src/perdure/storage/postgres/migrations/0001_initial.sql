@@ -475,3 +475,48 @@ CREATE TABLE perdure.checkpoint_writes (
     data       bytea            NOT NULL,
     PRIMARY KEY (thread, namespace, checkpoint, task, idx)
 );
+
+-- Budgets, see storage/budgets.py: what they say, and how each of their accounts stands. Amounts are in billionths of a
+-- US dollar.
+CREATE TABLE perdure.budgets (
+    name text  PRIMARY KEY,
+    data bytea NOT NULL
+);
+
+CREATE TABLE perdure.budget_accounts (
+    name  text  NOT NULL,
+    owner text  NOT NULL,
+    day   text  NOT NULL,
+    data  bytea NOT NULL,
+    PRIMARY KEY (name, owner, day)
+);
+
+-- What is reserved for calls that aren't settled. `id` is that of the ledger's open entry.
+CREATE TABLE perdure.budget_holds (
+    run      bigint  NOT NULL,
+    id       bigint  NOT NULL,
+    name     text    NOT NULL,
+    owner    text    NOT NULL,
+    day      text    NOT NULL,
+    cost     bigint  NOT NULL,
+    tokens   bigint  NOT NULL,
+    declared boolean NOT NULL,
+    epoch    bigint  NOT NULL,
+    errand   text    NOT NULL,
+    PRIMARY KEY (run, id, name, owner, day)
+);
+
+CREATE INDEX budget_holds_by_account ON perdure.budget_holds (name, owner, day);
+
+-- Steps that wait for money, and the mail that lets them go on.
+CREATE TABLE perdure.budget_waits (
+    run   bigint NOT NULL,
+    step  text   NOT NULL,
+    name  text   NOT NULL,
+    owner text   NOT NULL,
+    day   text   NOT NULL,
+    mail  bytea  NOT NULL,
+    PRIMARY KEY (run, step)
+);
+
+CREATE INDEX budget_waits_by_account ON perdure.budget_waits (name, owner, day);

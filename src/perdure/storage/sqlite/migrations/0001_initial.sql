@@ -471,3 +471,48 @@ CREATE TABLE checkpoint_writes (
     data       BLOB    NOT NULL,
     PRIMARY KEY (thread, namespace, checkpoint, task, idx)
 ) STRICT;
+
+-- Budgets, see storage/budgets.py: what they say, and how each of their accounts stands. Amounts are in billionths of a
+-- US dollar.
+CREATE TABLE budgets (
+    name TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE budget_accounts (
+    name  TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    day   TEXT NOT NULL,
+    data  BLOB NOT NULL,
+    PRIMARY KEY (name, owner, day)
+) STRICT, WITHOUT ROWID;
+
+-- What is reserved for calls that aren't settled. `id` is that of the ledger's open entry.
+CREATE TABLE budget_holds (
+    run      INTEGER NOT NULL,
+    id       INTEGER NOT NULL,
+    name     TEXT    NOT NULL,
+    owner    TEXT    NOT NULL,
+    day      TEXT    NOT NULL,
+    cost     INTEGER NOT NULL,
+    tokens   INTEGER NOT NULL,
+    declared INTEGER NOT NULL,
+    epoch    INTEGER NOT NULL,
+    errand   TEXT    NOT NULL,
+    PRIMARY KEY (run, id, name, owner, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX budget_holds_by_account ON budget_holds (name, owner, day);
+
+-- Steps that wait for money, and the mail that lets them go on.
+CREATE TABLE budget_waits (
+    run   INTEGER NOT NULL,
+    step  TEXT    NOT NULL,
+    name  TEXT    NOT NULL,
+    owner TEXT    NOT NULL,
+    day   TEXT    NOT NULL,
+    mail  BLOB    NOT NULL,
+    PRIMARY KEY (run, step)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX budget_waits_by_account ON budget_waits (name, owner, day);

@@ -1,8 +1,9 @@
 -- The ledger: what calls of language models have used, and what is made of that.
 
 -- name: place_of_run
--- Under what a run's spending is booked: its own key, or that of the nearest ancestor with one.
-SELECT workflow, key, parent FROM runs WHERE run = :run;
+-- Under what a run's spending is booked: its own key, or that of the nearest ancestor with one. And whether there are
+-- budgets.
+SELECT workflow, key, parent, EXISTS (SELECT 1 FROM budgets) FROM runs WHERE run = :run;
 
 -- name: put_entry
 INSERT INTO usage (

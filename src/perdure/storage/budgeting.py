@@ -1,0 +1,344 @@
+"""How budgets are asked, charged and changed: one algorithm for all stores.
+
+Each is a generator. It yields what it wants of the tables, and gets the answer sent; so what is here is the same for
+every store, and a store knows statements only. All of one generator is one transaction.
+
+Locks are taken in one order by everybody: first runs, then accounts in the order of their keys. An append has its runs
+locked already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from perdure.core.accounts import Account, AccountKey, Definition, Kin, Terms, accounts_of
+from perdure.core.budgets import Amount, Lack, Shortage, hold, make_room, release, shortage, spend, worth
+from perdure.storage.budgets import (
+    Answer,
+    Ask,
+    AwaitMoney,
+    Change,
+    Charge,
+    Forget,
+    Hold,
+    HoldState,
+    Overrule,
+    Raise,
+)
+
+
+class AllDefinitions(msgspec.Struct, frozen=True):
+    """All budgets: list[Definition]."""
+
+
+class KeepDefinition(msgspec.Struct, frozen=True):
+    """Write a budget, or drop it with its accounts, holds and waits."""
+
+    name: str
+    definition: Definition | None
+
+
+class KinOf(msgspec.Struct, frozen=True):
+    """A run and those that have started it: list[Kin], the run first; empty if it isn't there."""
+
+    run: int
+
+
+class LockAccounts(msgspec.Struct, frozen=True):
+    """Lock accounts, which are made if they are missing: dict[AccountKey, Account]. The keys are in order."""
+
+    keys: Sequence[AccountKey]
+
+
+class KeysOf(msgspec.Struct, frozen=True):
+    """The keys of all accounts of a budget: list[AccountKey]."""
+
+    name: str
+
+
+class KeepAccounts(msgspec.Struct, frozen=True):
+    """Write accounts that are locked."""
+
+    accounts: Mapping[AccountKey, Account]
+
+
+class HoldsFor(msgspec.Struct, frozen=True):
+    """What is held for these calls, given by run and id: list[Hold]."""
+
+    calls: Sequence[tuple[int, int]]
+
+
+class HoldsIn(msgspec.Struct, frozen=True):
+    """What is held in an account: list[tuple[Hold, HoldState]]."""
+
+    key: AccountKey
+
+
+class PutHolds(msgspec.Struct, frozen=True):
+    """Write holds; those that are there get the new amount."""
+
+    holds: Sequence[Hold]
+
+
+class DropHolds(msgspec.Struct, frozen=True):
+    """Drop holds."""
+
+    holds: Sequence[Hold]
+
+
+class WaitsFor(msgspec.Struct, frozen=True):
+    """Who waits for these accounts: list[tuple[int, str, bytes]], being run, step and mail."""
+
+    keys: Sequence[AccountKey]
+
+
+class LockRuns(msgspec.Struct, frozen=True):
+    """Lock runs, in the order of their keys."""
+
+    runs: Sequence[int]
+
+
+class PutWait(msgspec.Struct, frozen=True):
+    """A step of a run waits."""
+
+    run: int
+    step: str
+    key: AccountKey
+    mail: bytes
+
+
+class DropWaits(msgspec.Struct, frozen=True):
+    """These don't wait any more, by run and step."""
+
+    waits: Sequence[tuple[int, str]]
+
+
+class SendMail(msgspec.Struct, frozen=True):
+    """Put mail into a run's inbox."""
+
+    run: int
+    mail: bytes
+    now: float
+
+
+#: What a generator yields, and what it returns in the end.
+Wish: TypeAlias = Any
+
+
+# -- declaring ------------------------------------------------------------------------------------------
+
+
+def defining(declared: Sequence[Terms]) -> Generator[Wish, Any, list[Terms]]:
+    """See BudgetStore.define. A cap that a person has set holds as long as the code says what it said then."""
+    known: dict[str, Definition] = {each.declared.name: each for each in (yield AllDefinitions())}
+    replaced: list[Terms] = []
+    for terms in declared:
+        before = known.get(terms.name)
+        if before is None or before.declared != terms:
+            yield KeepDefinition(terms.name, Definition(terms))
+        if before is not None and before.declared != terms:
+            replaced.append(before.declared)
+    return replaced
+
+
+# -- reserving ------------------------------------------------------------------------------------------
+
+
+def reserving(asks: Sequence[Ask], now: float) -> Generator[Wish, Any, list[Answer] | None]:
+    """See BudgetStore.reserve."""
+    definitions: list[Definition] = yield AllDefinitions()
+    if not definitions:
+        return None
+    kin: dict[int, list[Kin]] = {}
+    for ask in asks:
+        if ask.run not in kin:
+            kin[ask.run] = yield KinOf(ask.run)
+    places = [
+        [(each.terms, key) for each in definitions for key in accounts_of(each.terms, kin[ask.run], now)]
+        for ask in asks
+    ]
+    keys = sorted({key for covering in places for _, key in covering})
+    accounts: dict[AccountKey, Account] = (yield LockAccounts(keys)) if keys else {}
+    held = {(each.run, each.id) for each in (yield HoldsFor([(ask.run, ask.id) for ask in asks]))}
+    lost: dict[AccountKey, Amount] = {}
+    answers: list[Answer] = []
+    holds: list[Hold] = []
+    for ask, covering in zip(asks, places, strict=True):
+        if (ask.run, ask.id) in held:
+            answers.append(True)
+            continue
+        short = None if ask.want.allowed else (yield from _short(ask, covering, accounts, lost, now))
+        if short is not None:
+            answers.append(short)
+            continue
+        for terms, key in covering:
+            amount = worth(terms, accounts[key], ask.want)
+            hold(accounts[key], amount)
+            holds.append(Hold(ask.run, ask.id, key, amount, ask.epoch, ask.errand))
+        answers.append(bool(covering))
+    if holds:
+        yield PutHolds(holds)
+    if keys:
+        yield KeepAccounts(accounts)
+    over = [ask.waits for ask, answer in zip(asks, answers, strict=True) if ask.waits and answer is True]
+    if over:
+        yield DropWaits(over)
+    return answers
+
+
+def _short(
+    ask: Ask,
+    covering: Sequence[tuple[Terms, AccountKey]],
+    accounts: Mapping[AccountKey, Account],
+    lost: dict[AccountKey, Amount],
+    now: float,
+) -> Generator[Wish, Any, Shortage | None]:
+    """Why a call can't be made: rather because money is spent than because others are at it."""
+    crowded: Shortage | None = None
+    for terms, key in covering:
+        account = accounts[key]
+        short = shortage(terms, key, account, ask.want, now, lost.get(key))
+        if short is not None and short.lack is Lack.CROWDED and key not in lost:
+            lost[key] = yield from _look(key, account)
+            short = shortage(terms, key, account, ask.want, now, lost[key])
+        if short is not None and short.lack is not Lack.CROWDED:
+            return short
+        crowded = crowded or short
+    return crowded
+
+
+def _look(key: AccountKey, account: Account) -> Generator[Wish, Any, Amount]:
+    """How much of what an account holds is of calls whose outcome nobody will know; what is void goes."""
+    found: list[tuple[Hold, HoldState]] = yield HoldsIn(key)
+    void = [each for each, state in found if state is HoldState.VOID]
+    for each in void:
+        release(account, each.amount)
+    if void:
+        yield DropHolds(void)
+    return total(each.amount for each, state in found if state is HoldState.LOST)
+
+
+def total(amounts: Iterable[Amount]) -> Amount:
+    """Their sum."""
+    cost = tokens = 0
+    for amount in amounts:
+        cost += amount.cost
+        tokens += amount.tokens
+    return Amount(cost, tokens)
+
+
+# -- settling -------------------------------------------------------------------------------------------
+
+
+def settling(
+    charges: Sequence[Charge], waits: Sequence[tuple[int, AwaitMoney]], now: float
+) -> Generator[Wish, Any, None]:
+    """What appends, or the ledger's late entries, bring.
+
+    Args:
+        waits: steps that wait from now on, with their runs' keys.
+    """
+    held: dict[tuple[int, int], list[Hold]] = {}
+    calls = [(charge.run, charge.id) for charge in charges if charge.id is not None]
+    if calls:
+        for each in (yield HoldsFor(calls)):
+            held.setdefault((each.run, each.id), []).append(each)
+    places: list[list[tuple[AccountKey, Hold | None]]] = []
+    definitions: list[Definition] | None = None
+    for charge in charges:
+        holds = held.get((charge.run, charge.id), ()) if charge.id is not None else ()
+        covering: list[tuple[AccountKey, Hold | None]] = [(each.key, each) for each in holds]
+        if not holds and charge.used:
+            if definitions is None:
+                definitions = yield AllDefinitions()
+            kin: list[Kin] = yield KinOf(charge.run)
+            covering = [(key, None) for each in definitions for key in accounts_of(each.terms, kin, now)]
+        places.append(covering)
+    keys = sorted({key for covering in places for key, _ in covering} | {wait.key for _, wait in waits})
+    if not keys:
+        return
+    accounts: dict[AccountKey, Account] = yield LockAccounts(keys)
+    dropped: list[Hold] = []
+    kept: list[Hold] = []
+    for charge, covering in zip(charges, places, strict=True):
+        for key, held_there in covering:
+            _settle(charge, accounts[key], held_there, now, dropped, kept)
+    if dropped:
+        yield DropHolds(dropped)
+    if kept:
+        yield PutHolds(kept)
+    yield KeepAccounts(accounts)
+    for run, wait in waits:
+        if accounts[wait.key].version != wait.version:
+            yield SendMail(run, wait.mail, now)
+        else:
+            yield PutWait(run, wait.step, wait.key, wait.mail)
+
+
+def _settle(
+    charge: Charge,
+    account: Account,
+    held: Hold | None,
+    now: float,
+    dropped: list[Hold],
+    kept: list[Hold],
+) -> None:
+    amount = Amount() if held is None else held.amount
+    spent = spend(account, charge.step, charge.used, amount, now) if charge.used else Amount()
+    if held is None:
+        return
+    if not charge.keeps:
+        release(account, amount)
+        dropped.append(held)
+    elif spent.cost or spent.tokens:  # the worst case was that of all calls together
+        part = Amount(min(spent.cost, amount.cost), min(spent.tokens, amount.tokens))
+        release(account, part)
+        left = Amount(amount.cost - part.cost, amount.tokens - part.tokens, amount.declared)
+        kept.append(held._replace(amount=left))
+
+
+# -- changing -------------------------------------------------------------------------------------------
+
+
+def changing(change: Change, now: float) -> Generator[Wish, Any, bool | None]:
+    """See BudgetStore.change.
+
+    Returns:
+        None if somebody began to wait meanwhile whose run isn't locked: nothing was done, begin anew.
+    """
+    name = change.key.name if isinstance(change, Raise) else change.name
+    known: dict[str, Definition] = {each.declared.name: each for each in (yield AllDefinitions())}
+    if name not in known:
+        return False
+    keys: list[AccountKey] = [change.key] if isinstance(change, Raise) else sorted((yield KeysOf(name)))
+    waiting: list[tuple[int, str, bytes]] = (yield WaitsFor(keys)) if keys else []
+    runs = sorted({run for run, _, _ in waiting})
+    if runs:
+        yield LockRuns(runs)
+    if keys:
+        accounts: dict[AccountKey, Account] = yield LockAccounts(keys)
+        waiting = yield WaitsFor(keys)
+        if not {run for run, _, _ in waiting} <= set(runs):
+            return None
+        for account in accounts.values():
+            if isinstance(change, Raise):
+                make_room(account, change.cost, change.tokens)
+            else:
+                account.version += 1
+        yield KeepAccounts(accounts)
+    if isinstance(change, Overrule):
+        definition = known[name]
+        definition.overruled = not change.back
+        definition.cost = None if change.back else change.cost
+        definition.tokens = None if change.back else change.tokens
+        yield KeepDefinition(name, definition)
+    for run, _, mail in waiting:
+        yield SendMail(run, mail, now)
+    if waiting:
+        yield DropWaits([(run, step) for run, step, _ in waiting])
+    if isinstance(change, Forget):
+        yield KeepDefinition(name, None)
+    return True
