@@ -165,10 +165,8 @@ class StepExecutor(Doorway):
         tasks = [attempt.future for attempt in self.executing if isinstance(attempt.future, asyncio.Task)]
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)  # time for their finally blocks
-        await self.calls.close()
-        await self.gate.close()
-        await self.purse.close()
-        await self.books.close()
+        for part in (self.calls, self.gate, self.purse, self.books):
+            await part.close()
 
     # -- one attempt --------------------------------------------------------------------------------
 
