@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from engine_kit import Place
 from perdure import workflow
 from perdure.ai import llm
 from perdure.core.retry import DEFAULT_RETRY
-from perdure.testing.fake_llm import FakeLLM, Prompt, Reply, Tool
+from perdure.testing.fake_llm import Answer, FakeLLM, Prompt, Reply, Tool
 
 openai = pytest.importorskip("openai", reason="the client of OpenAI isn't installed")
 anthropic = pytest.importorskip("anthropic", reason="the client of Anthropic isn't installed")
@@ -39,21 +40,27 @@ def says(prompt: Prompt) -> Reply:
     return Reply(f"{prompt.last}, since they are small and slow", cached_tokens=3, reasoning_tokens=5)
 
 
-@pytest.fixture
-def provider() -> Iterator[FakeLLM]:
-    with FakeLLM(says) as running, warnings.catch_warnings():
+@contextlib.contextmanager
+def running(answer: Answer) -> Iterator[FakeLLM]:
+    """A provider, and clients of it."""
+    with FakeLLM(answer) as llm, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         SEEN.clear()
-        options: Any = {"base_url": running.url, "api_key": "secret-7"}
-        CLIENTS["openai"] = openai.OpenAI(base_url=running.openai_url, api_key="secret-7")
-        CLIENTS["aopenai"] = openai.AsyncOpenAI(base_url=running.openai_url, api_key="secret-7")
+        options: Any = {"base_url": llm.url, "api_key": "secret-7"}
+        CLIENTS["openai"] = openai.OpenAI(base_url=llm.openai_url, api_key="secret-7")
+        CLIENTS["aopenai"] = openai.AsyncOpenAI(base_url=llm.openai_url, api_key="secret-7")
         CLIENTS["anthropic"] = anthropic.Anthropic(**options)
         CLIENTS["aanthropic"] = anthropic.AsyncAnthropic(**options)
-        CLIENTS["google"] = genai.Client(api_key="secret-7", http_options={"base_url": running.url})
-        yield running
-        for client in CLIENTS.values():
-            if not hasattr(client, "with_options") or "Async" not in type(client).__name__:
-                client.close()
+        CLIENTS["google"] = genai.Client(api_key="secret-7", http_options={"base_url": llm.url})
+        yield llm
+        for name in ("openai", "anthropic", "google"):
+            CLIENTS[name].close()
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeLLM]:
+    with running(says) as llm:
+        yield llm
 
 
 #: With the policy that holds without any other, but quicker.

@@ -19,6 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perdure.ai.batches import BatchItemFailed as BatchItemFailed
+    from perdure.ai.batches import batch as batch
     from perdure.ai.calls import llm as llm
     from perdure.ai.clients import no_retries as no_retries
     from perdure.ai.http import call_sync as call_sync
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 
 #: Where the public names are; they are imported when they are used.
 _PLACES = {
+    "BatchItemFailed": "perdure.ai.batches",
+    "batch": "perdure.ai.batches",
     "call_sync": "perdure.ai.http",
     "durable_http": "perdure.ai.http",
     "llm": "perdure.ai.calls",
     "no_retries": "perdure.ai.clients",
 }
 
-__all__ = ["call_sync", "durable_http", "llm", "no_retries"]
+__all__ = ["BatchItemFailed", "batch", "call_sync", "durable_http", "llm", "no_retries"]
 
 
 def __getattr__(name: str) -> Any:

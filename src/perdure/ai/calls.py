@@ -14,16 +14,17 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from perdure.ai.background import background_response
 from perdure.ai.clients import Method
 from perdure.ai.given import Given, is_table
 from perdure.ai.pieces import assemble, assemble_async, streaming
 from perdure.ai.responses import Responses, response_of
 from perdure.ai.worst_case import worst_case
 from perdure.api.durable import OnCancel, checked_key, checked_on_cancel, time_limit
-from perdure.api.inline import in_run, inline_step
+from perdure.api.inline import InlineCall, in_run, inline_step
 from perdure.api.spending import record_usage
 from perdure.api.streams import checked_stream
-from perdure.core.retry import Retry
+from perdure.core.retry import Retry, seconds
 from perdure.errors import UsageError
 from perdure.runtime.definitions import Spends, StepOptions, checked_spends
 from perdure.runtime.limits import Limits, limits_of
@@ -39,17 +40,19 @@ _UNNAMEABLE = str.maketrans({"/": ":", "#": "-", "[": "(", "]": ")", "\n": " "})
 class Llm:
     """What `llm` is: a function with options."""
 
-    __slots__ = ("_emit", "_name", "_options")
+    __slots__ = ("_emit", "_every", "_name", "_options")
 
     def __init__(
         self,
         options: StepOptions = StepOptions(),  # noqa: B008 - frozen
         name: str | None = None,
         emit: str | None = None,
+        every: float | None = None,
     ) -> None:
         self._options = options
         self._name = name
         self._emit = emit
+        self._every = every
 
     @overload
     def __call__(
@@ -87,6 +90,9 @@ class Llm:
         policy, and waits durably while the provider turns it away. In the body of a step it is a part of that step.
         Anywhere else the client is called as it stands.
 
+        With `background=True`, OpenAI's responses are begun in one step and asked for in others: whatever happens to
+        the worker meanwhile, the same response is waited for.
+
         Args:
             method: of a client of openai, anthropic or google.genai, sync or async, such as
                 `client.messages.create`; or a function of litellm's.
@@ -115,7 +121,14 @@ class Llm:
         if not in_run():
             return _directly(target, named, stream)
         options = self._options if key is None else dataclasses.replace(self._options, key=checked_key(key))
-        return _durably(target, named, stream, options, self._name)
+        background = named.get("background") is True and target.name == "Responses.create"
+        if background and stream is not None:
+            msg = (
+                "a response that is made in the background can't be streamed: leave out emit= or background="
+            )
+            raise UsageError(msg)
+        call, responses = _durably(target, named, stream, options, self._name)
+        return background_response(target, call, responses, options, self._every) if background else call
 
     def with_options(
         self,
@@ -130,6 +143,7 @@ class Llm:
         on_cancel: OnCancel | None = None,
         limit: Limits | None = None,
         spends: Spends | None = None,
+        every: float | timedelta | None = None,
     ) -> Llm:
         """`llm` with other options, for the calls made through it.
 
@@ -144,6 +158,8 @@ class Llm:
             limit: as for `@step`: the provider's rate limits.
             spends: what a call may spend at most, as for `@step`; by default it is estimated from what it is given and
                 its limit of tokens.
+            every: seconds between two looks at a response that is made in the background; by default a growing time,
+                up to a minute.
 
         Raises:
             ConfigurationError: an option is out of range.
@@ -167,6 +183,7 @@ class Llm:
             dataclasses.replace(self._options, **given),
             self._name if name is None else name,
             self._emit if emit is None else checked_stream(emit),
+            self._every if every is None else seconds(every, "every"),
         )
 
     def __repr__(self) -> str:
@@ -178,7 +195,7 @@ llm = Llm()
 
 def _durably(
     target: Method, named: dict[str, Any], stream: str | None, options: StepOptions, name: str | None
-) -> Coroutine[Any, Any, Any]:
+) -> tuple[InlineCall[Any], Responses]:
     """The call as a step of the run whose code is executing."""
     given = Given(named, target.is_secret)
     name = name or step_name(given.data)
@@ -194,7 +211,7 @@ def _durably(
         return _once(target, given.arguments(data), stream, responses)
 
     body: Any = ask if target.is_async else ask_in_thread
-    return inline_step(
+    call: InlineCall[Any] = inline_step(
         name,
         body,
         given=given.data,
@@ -204,6 +221,7 @@ def _durably(
         returns_response=True,
         in_thread=not target.is_async,
     )
+    return call, responses
 
 
 def carrier(target: Method, named: dict[str, Any], name: str) -> Responses:

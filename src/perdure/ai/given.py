@@ -96,10 +96,9 @@ class Given:
         """
         return {**{name: self._restored(value) for name, value in data.items()}, **self._apart}
 
-    def live(self, name: str) -> Any:
-        """An argument that is taken as it is, None if it is data, or wasn't given."""
-        value = self.data.get(name)
-        return self._restored(value) if _is_mark(value, LIVE) else None
+    def body(self) -> dict[str, Any]:
+        """What the provider is asked, without how to reach it."""
+        return {name: self._restored(value) for name, value in self.data.items()}
 
     def _plain(self, value: Any, guarded: bool) -> Any:
         if value is None or (

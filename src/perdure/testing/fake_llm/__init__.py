@@ -7,6 +7,7 @@ but the standard library serves.
 
     exchange.py    prompts, replies, what a call is billed as
     *_wire.py      one provider's way to ask and to answer
+    jobs.py        background responses and batches
     faults.py      what can go wrong; limits.py: how much is let in
     provider.py    books, script, decisions
     server.py      FakeLLM, in a thread; process.py: FakeLLMProcess, by `python -m perdure.testing.fake_llm`

@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--tokens-per-minute", type=float, help="the same for the tokens of prompts")
     parser.add_argument("--burst", type=float, help="how many requests may come at once")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer takes")
+    parser.add_argument("--jobs-take", type=float, default=0.0, help="seconds that batches and the like take")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
     given = parser.parse_args()
     over = threading.Event()
@@ -36,6 +37,7 @@ def main() -> None:
         tokens_per_minute=given.tokens_per_minute,
         burst=given.burst,
         latency=given.latency,
+        jobs_take=given.jobs_take,
         port=given.port,
     )
     with llm:

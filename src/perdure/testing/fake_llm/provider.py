@@ -12,6 +12,7 @@ from perdure.testing.fake_llm.embeddings_wire import EmbeddingsWire
 from perdure.testing.fake_llm.exchange import Answer, Call, Prompt, Reply, Tokens, billed
 from perdure.testing.fake_llm.faults import Fault, Kind, rate_limited
 from perdure.testing.fake_llm.gemini_wire import GenerateWire
+from perdure.testing.fake_llm.jobs import Jobs
 from perdure.testing.fake_llm.limits import Limits
 from perdure.testing.fake_llm.openai_wire import ChatWire
 from perdure.testing.fake_llm.responses_wire import ResponsesWire
@@ -26,13 +27,13 @@ class Outcome:
     """What the server is to send.
 
     Attributes:
-        body: in one piece; None if `events` is the answer.
+        body: in one piece, bytes as they are; None if `events` is the answer.
         fault: what happens on the way.
     """
 
     status: int
     headers: Mapping[str, str]
-    body: Json | None = None
+    body: Json | bytes | None = None
     events: Sequence[bytes] = field(default_factory=tuple[bytes, ...])
     fault: Fault | None = None
 
@@ -43,9 +44,12 @@ class Provider:
     Args:
         answer: what the model says to a prompt.
         clock: wall-clock seconds.
+        jobs_take: seconds that background responses and batches take.
     """
 
-    def __init__(self, answer: Answer, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, answer: Answer, limits: Limits, clock: Callable[[], float], jobs_take: float = 0.0
+    ) -> None:
         self._answer = answer
         self._limits = limits
         self._clock = clock
@@ -53,6 +57,8 @@ class Provider:
         self._script: deque[Fault | None] = deque()
         self._calls: list[Call] = []
         self._number = 0
+        self.jobs = Jobs(jobs_take)
+        self._jobs_lock = threading.Lock()  # never taken while the other one is held
 
     @property
     def calls(self) -> list[Call]:
@@ -63,16 +69,39 @@ class Provider:
         with self._lock:
             self._script.extend(faults)
 
-    def handle(self, path: str, body: Json, key: str | None) -> Outcome:
-        """A request that came in."""
+    def look(self, path: str, url: str) -> Outcome:
+        """A question that came in."""
+        with self._jobs_lock:
+            try:
+                found = self.jobs.get(path, self._clock(), url)
+            except KeyError:
+                found = None
+        return _unknown(path) if found is None else Outcome(found[0], {}, found[1])
+
+    def begin(self, path: str, data: bytes, key: str | None) -> Outcome | None:
+        """A request that begins a job, or has to do with one; None if it isn't one. Faults don't meet these."""
+
+        def does(path: str, body: Json) -> tuple[int, Json]:
+            outcome = self.handle(path, body, key, script=False)
+            assert isinstance(outcome.body, Mapping)
+            return outcome.status, outcome.body
+
+        with self._jobs_lock:
+            found = self.jobs.post(path, data, self._clock(), does)
+        return None if found is None else Outcome(found[0], {}, found[1])
+
+    def handle(self, path: str, body: Json, key: str | None, *, script: bool = True) -> Outcome:
+        """A request that came in.
+
+        Args:
+            script: whether it meets what was scripted, and the limits.
+        """
         try:
             wire, prompt = _read(path, body)
         except (KeyError, TypeError, AttributeError) as error:
             return Outcome(400, {}, {"error": {"message": f"the request lacks something: {error!r}"}})
         if wire is None or prompt is None:
-            return Outcome(
-                404, {}, {"error": {"message": f"the fake provider doesn't know the path {path!r}"}}
-            )
+            return _unknown(path)
         try:
             said = self._answer(prompt)
         except Exception as error:  # noqa: BLE001 - the test's own: its author is to see it
@@ -86,9 +115,9 @@ class Provider:
         with self._lock:
             self._number += 1
             number = self._number
-            fault = self._script.popleft() if self._script else None
+            fault = self._script.popleft() if script and self._script else None
             now = self._clock()
-            if fault is None and (wait := self._limits.admit(tokens.input, now)) > 0:
+            if script and fault is None and (wait := self._limits.admit(tokens.input, now)) > 0:
                 fault = rate_limited(wait)
             refusal = None if fault is None or fault.kind in _BILLED_FAULTS else wire.refuse(fault, now)
             status = 200 if refusal is None else refusal.status
@@ -98,7 +127,15 @@ class Provider:
             return Outcome(status, {**headers, **refusal.headers}, refusal.body, fault=fault)
         if prompt.stream:
             return Outcome(status, headers, events=wire.stream(prompt, reply, tokens, number), fault=fault)
-        return Outcome(status, headers, wire.whole(prompt, reply, tokens, number), fault=fault)
+        whole = wire.whole(prompt, reply, tokens, number)
+        if prompt.api == "responses" and body.get("background"):
+            with self._jobs_lock:
+                whole = self.jobs.background(whole, now)
+        return Outcome(status, headers, whole, fault=fault)
+
+
+def _unknown(path: str) -> Outcome:
+    return Outcome(404, {}, {"error": {"message": f"the fake provider doesn't know the path {path!r}"}})
 
 
 def _read(path: str, body: Json) -> tuple[Wire | None, Prompt | None]:

@@ -67,10 +67,12 @@ class _Handler(BaseHTTPRequestHandler):
         """The books tell more."""
 
     def do_GET(self) -> None:
-        if urlsplit(self.path).path == CALLS_PATH:
+        path = urlsplit(self.path).path
+        if path == CALLS_PATH:
             self._send(200, {}, msgspec.json.encode(self.server.provider.calls))
-        else:
-            self._send(404, {}, b"{}")
+            return
+        outcome = self.server.provider.look(path, f"http://{self.headers.get('host')}")
+        self._send(outcome.status, outcome.headers, _bytes(outcome))
 
     def do_POST(self) -> None:
         path = urlsplit(self.path).path
@@ -79,12 +81,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.provider.script(msgspec.json.decode(data, type=list[Fault | None]))
             self._send(200, {}, b"{}")
             return
+        key = self.headers.get("idempotency-key")
+        if path.endswith("/files"):  # a form, which only its header tells how to read
+            data = b"Content-Type: %b\r\n\r\n%b" % (self.headers["content-type"].encode(), data)
         try:
-            body = json.loads(data)
+            outcome = self.server.provider.begin(path, data, key)
+            if outcome is None:
+                outcome = self.server.provider.handle(path, json.loads(data), key)
         except ValueError:
             self._send(400, {}, b'{"error": {"message": "the request is not JSON"}}')
             return
-        outcome = self.server.provider.handle(path, body, self.headers.get("idempotency-key"))
         fault = outcome.fault
         if self.server.latency:
             time.sleep(self.server.latency)
@@ -98,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(
                 outcome.status,
                 outcome.headers,
-                json.dumps(outcome.body).encode(),
+                _bytes(outcome),
                 cut=fault is not None and fault.kind is Kind.CUT,
             )
 
@@ -135,6 +141,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
 
+def _bytes(outcome: Outcome) -> bytes:
+    return outcome.body if isinstance(outcome.body, bytes) else json.dumps(outcome.body).encode()
+
+
 class FakeLLM(Books):
     """A provider of language models for tests, in a thread of this process. A context manager.
 
@@ -145,6 +155,7 @@ class FakeLLM(Books):
             the limits stand, as the provider in question does.
         burst: how many requests may come at once; a minute's worth without it.
         latency: seconds that each answer takes.
+        jobs_take: seconds that background responses and batches take.
         port: where to listen, on 127.0.0.1; 0 for any.
         clock: wall-clock seconds, for the limits.
 
@@ -169,11 +180,12 @@ class FakeLLM(Books):
         tokens_per_minute: float | None = None,
         burst: float | None = None,
         latency: float = 0.0,
+        jobs_take: float = 0.0,
         port: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         limits = Limits(requests_per_minute, tokens_per_minute, burst)
-        self._provider = Provider(answer, limits, clock)
+        self._provider = Provider(answer, limits, clock, jobs_take)
         self._server = _Server(port, self._provider, latency)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), name="fake-llm", daemon=True
@@ -187,6 +199,20 @@ class FakeLLM(Books):
     @property
     def calls(self) -> list[Call]:
         return self._provider.calls
+
+    @property
+    def looks(self) -> int:
+        """How often somebody has asked how a background response or a batch stands."""
+        return self._provider.jobs.looks
+
+    @property
+    def cancelled(self) -> int:
+        """How many of these were cancelled before they were over."""
+        return self._provider.jobs.cancelled
+
+    def jobs_take(self, seconds: float) -> None:
+        """Let those that begin from now on take so long."""
+        self._provider.jobs.takes = seconds
 
     def script(self, *faults: Fault | None) -> None:
         """What the next requests meet, one after the other; None: that one goes well."""
