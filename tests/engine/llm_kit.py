@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from engine_kit import Place
+from engine_kit import run as run_bounded
 
 from perdure import workflow
 from perdure.ai import llm
@@ -55,6 +56,20 @@ def running(answer: Answer) -> Iterator[FakeLLM]:
         yield llm
         for name in ("openai", "anthropic", "google"):
             CLIENTS[name].close()
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a test, and close the async clients in the same event loop."""
+
+    async def closing() -> None:
+        try:
+            await main()
+        finally:
+            await CLIENTS["aopenai"].close()
+            await CLIENTS["aanthropic"].close()
+            await CLIENTS["google"].aio.aclose()
+
+    run_bounded(closing)
 
 
 @pytest.fixture

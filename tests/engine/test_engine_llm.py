@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from engine_kit import Place, run
-from llm_kit import CALLS, CLIENTS, SEEN, STREAMED, calls_one, provider, replayed, without_numbers
+from engine_kit import Place
+from llm_kit import CALLS, CLIENTS, SEEN, STREAMED, calls_one, provider, replayed, run, without_numbers
 
 from perdure import workflow
 from perdure.ai import llm

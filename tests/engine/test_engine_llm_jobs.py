@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Mortal, Place, bury, crash, of_kind, run, until
-from llm_kit import CLIENTS, QUICK, SEEN, provider
+from engine_kit import Ledger, Mortal, Place, bury, crash, of_kind, until
+from llm_kit import CLIENTS, QUICK, SEEN, provider, run
 
 import perdure
 from perdure import Engine, Status, events, workflow

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from engine_kit import Place, of_kind, run, until
-from llm_kit import CALLS, CLIENTS, QUICK, SAID, ask, calls_one, genai, messages, provider
+from engine_kit import Place, of_kind, until
+from llm_kit import CALLS, CLIENTS, QUICK, SAID, ask, calls_one, genai, messages, provider, run
 
 import perdure
 from perdure import events, step, workflow
