@@ -19,6 +19,10 @@ ANTHROPIC_KEY = "sk-ant-0123456789abcdef"
 GOOGLE_KEY = "AIza0123456789abcdef"
 
 
+#: What `run` closes: a client belongs to its event loop.
+OPEN: list[Clients] = []
+
+
 class Clients:
     """The clients of a program, made as any program makes them, and never closed by it."""
 
@@ -30,8 +34,10 @@ class Clients:
         self.openai = openai.AsyncOpenAI(base_url=llm.openai_url, api_key=OPENAI_KEY, **options)
         self.anthropic = anthropic.AsyncAnthropic(base_url=llm.url, api_key=ANTHROPIC_KEY, **options)
         self.google = genai.Client(api_key=GOOGLE_KEY, http_options={"base_url": llm.url})
+        OPEN.append(self)
 
     async def close(self) -> None:
+        OPEN.remove(self)
         await self.openai.close()
         await self.anthropic.close()
         await self.google.aio.aclose()
@@ -58,7 +64,14 @@ class World:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    asyncio.run(asyncio.wait_for(main(), PATIENCE * 2))
+    async def and_close() -> None:
+        try:
+            await asyncio.wait_for(main(), PATIENCE * 2)
+        finally:
+            for clients in list(OPEN):
+                await clients.close()
+
+    asyncio.run(and_close())
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
+from urllib.parse import quote, quote_plus
 
 #: Names of headers and parameters whose values are credentials.
 _SECRET = re.compile(
@@ -54,6 +56,13 @@ def secrets_of(
         for name, value in cast("Mapping[str, Any]", body).items():
             if isinstance(value, str) and is_secret_field(name):
                 found.update(_parts(value))
+    for secret in list(found):  # as addresses and JSON have them
+        found |= {
+            quote(secret, safe=""),
+            quote_plus(secret),
+            secret.replace("/", "\\/"),
+            json.dumps(secret)[1:-1],
+        }
     return tuple(sorted(found, key=lambda text: (-len(text), text)))
 
 
@@ -62,7 +71,7 @@ def _parts(value: str) -> Iterator[str]:
     for part in _SEPARATORS.split(value):
         yield from _long((part,))
         try:  # user and password, as basic authentication has them
-            plain = base64.b64decode(part, validate=True).decode("ascii")
+            plain = base64.b64decode(part + "=" * (-len(part) % 4), validate=True).decode()
         except (binascii.Error, ValueError):
             continue
         if ":" in plain and plain.isprintable():
