@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from perdure.api.connection import Connection
+from perdure.api.forms import Form, form_of
 from perdure.api.listing import earliest
 from perdure.api.runinfo import moment_of
 from perdure.codec.events import decode_event
@@ -93,6 +94,11 @@ class QuestionInfo:
     answered_by: str | None = None
     answered_at: datetime | None = None
     via: str | None = None
+
+    @property
+    def form(self) -> Form:
+        """The fields of an answer, for whoever draws a form."""
+        return form_of(self.schema, self.default)
 
     def check(self, answer: Any) -> dict[str, str]:
         """What is wrong with an answer (plain data), by field; empty if it fits the schema.

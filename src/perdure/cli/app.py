@@ -18,6 +18,7 @@ from perdure.cli.ls import ls
 from perdure.cli.moving import export, import_, move
 from perdure.cli.operating import fork, pause, resume, retry
 from perdure.cli.publications import publications, publish, subscriptions
+from perdure.cli.questions import answer, questions
 from perdure.cli.queues import queues
 from perdure.cli.resolve import resolve
 from perdure.cli.run import run
@@ -58,7 +59,7 @@ def root(
 
 COMMANDS = (
     run, worker, workers, ls, show, why, stream, send, publish, publications, query, update, cancel, terminate, pause,
-    resume, retry, fork, resolve, cost, move, export, check, demo, torture,
+    resume, retry, fork, resolve, questions, answer, cost, move, export, check, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from perdure.cli.control import IdArgument
 from perdure.cli.database import UrlOption, reader, unknown
 from perdure.cli.output import tell
 from perdure.cli.trouble import Trouble
+from perdure.cli.who import login
 from perdure.errors import UnknownRunError
 
 
@@ -41,7 +41,7 @@ def resolve(
     given: dict[str, Any] = {"rerun": True} if rerun else {"fail": message or True}
     if result is not None:
         given = {"result": _parsed(result)}
-    asyncio.run(_resolve(url, id, step, {**given, "by": by or _login(), "why": reason}))
+    asyncio.run(_resolve(url, id, step, {**given, "by": by or login(), "why": reason}))
     told = "is to be run again" if rerun else "counts as failed" if fail else "counts as done"
     tell(f"Step {step} of run {id} {told}. A worker takes the run on: perdure show {id}")
 
@@ -60,10 +60,3 @@ def _parsed(text: str) -> Any:
     except (json.JSONDecodeError, RecursionError) as error:
         hint = "" if text.startswith(('"', "{", "[")) else f" A text is given as '\"{text}\"'."
         raise Trouble(f"--result isn't JSON: {error}.{hint}") from None
-
-
-def _login() -> str | None:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such name in this container
-        return None

@@ -139,6 +139,7 @@ def _waiting(wait: Wait, now: datetime) -> str:
         until = moment(wait.until)
         told += f", until {clock_time(until)} ({ago(until, now)})"
     told += f": {one_line(wait.detail, 140)}" if wait.detail else ""
+    told += f" (perdure answer {wait.question})" if wait.question else ""
     if wait.heartbeat is not None and wait.heard_at is not None:
         told += f"; heartbeat {ago(moment(wait.heard_at), now)}: {one_line(wait.heartbeat.decode(), 140)}"
     return told

@@ -12,6 +12,7 @@ import msgspec
 
 from perdure.cli.messagelines import MESSAGES, MessageTeller
 from perdure.cli.output import duration, one_line, printable
+from perdure.cli.questionlines import QUESTIONS, question_line
 from perdure.core import events as ev
 from perdure.core.donor import NOTHING
 from perdure.core.patches import change_of
@@ -67,6 +68,8 @@ class _Teller:
         if isinstance(event, MESSAGES):
             sign, style, what, detail = self._messages.line(number, event)
             return Line(offset, sign, style, what, detail=detail)
+        if isinstance(event, QUESTIONS):
+            return self._question(offset, event)
         match event:
             case ev.StepSent():
                 told = f"attempt {event.attempt} sent to queue {printable(event.queue)}, as run {printable(event.run)}"
@@ -180,6 +183,19 @@ class _Teller:
                     self._values(None, event.result) if event.result is not None else f"child {event.status}"
                 )
                 return Line(offset, "✓" if good else "✗", "green" if good else "red", event.child, took, told)
+
+    def _question(
+        self, offset: float, event: ev.QuestionAsked | ev.QuestionAnswered | ev.QuestionWithdrawn
+    ) -> Line:
+        shown = self._values
+        sign, style, what, detail = question_line(
+            event, lambda data: shown(None, data).removeprefix("→ "), None if self._full else 200
+        )
+        if isinstance(event, ev.QuestionAsked):
+            self._since[event.op] = event.at
+            return Line(offset, sign, style, what, detail=detail)
+        op = event.callback if isinstance(event, ev.QuestionAnswered) else event.op
+        return Line(offset, sign, style, what, self._took(op, event.at), detail)
 
     def _callback(self, offset: float, event: ev.CallbackOpened | ev.CallbackEnded) -> Line:
         if isinstance(event, ev.CallbackOpened):

@@ -23,6 +23,7 @@ class Wait(msgspec.Struct, frozen=True):
         budget: of a step that waits for money: whose.
         detail: the child's run id, the rate limit's name, the update's handler, the last attempt's error, how often a
             callback has to be heard of, what a person is asked, or which of the events named so fit.
+        question: the id by which a person answers.
         heartbeat: JSON of what the step's newest heartbeat told, as far as that is written down.
         heard_at: when that was, wall-clock seconds.
     """
@@ -36,6 +37,7 @@ class Wait(msgspec.Struct, frozen=True):
     heard_at: float | None = None
     run: str = ""
     budget: ev.Overdrawn | None = None
+    question: str = ""
 
 
 def with_heartbeat(wait: Wait, told: tuple[bytes, float] | None) -> Wait:
@@ -121,7 +123,8 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
 def _callback(event: ev.CallbackOpened) -> Wait:
     until = None if event.timeout is None else event.at + event.timeout
     if isinstance(event, ev.QuestionAsked):
-        return Wait("question", event.op, event.at, until, event.question.text)
+        asked = event.question
+        return Wait("question", event.op, event.at, until, asked.text, question=asked.id)
     told = "" if event.heartbeat is None else f"heartbeat every {event.heartbeat:g} s at least"
     return Wait("callback", event.op, event.at, until, told)
 

@@ -281,8 +281,8 @@ def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
             todo = "perdure callback complete TOKEN JSON"
             return Cause(wait.kind, told, wait.since, wait.until, todo)
         case "question":
-            told = f"waits for an answer to {name!r}: {wait.detail}"
-            todo = f"perdure answer {quoted(facts.id)}"
+            told = f"waits for somebody's answer ({name}): {wait.detail}"
+            todo = f"perdure answer {wait.question}"
             return Cause(wait.kind, told, wait.since, wait.until, todo)
         case "event":
             told = f"waits for the event {name!r}" + (f" where {wait.detail}" if wait.detail else "")
