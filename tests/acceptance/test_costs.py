@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-import agents
+import analysts
 import pytest
 from world import HERE, SOAK, Process, World, until
 
@@ -23,7 +23,7 @@ def test_no_call_is_hidden_or_counted_twice_whoever_is_killed(
     world = either
 
     def start_worker(provider: str) -> Process:
-        worker = world.start(sys.executable, str(HERE / "agents.py"), world.url, provider)
+        worker = world.start(sys.executable, str(HERE / "analysts.py"), world.url, provider)
         worker.wait_ready()
         return worker
 
@@ -31,7 +31,7 @@ def test_no_call_is_hidden_or_counted_twice_whoever_is_killed(
         with FakeLLM(latency=0.1) as llm:
             workers = [start_worker(llm.url) for _ in range(2)]
             async with world.client() as client:
-                calls = [agents.research(f"topic {number}", DOCUMENTS) for number in range(RUNS)]
+                calls = [analysts.research(f"topic {number}", DOCUMENTS) for number in range(RUNS)]
                 handles = await client.start_many(calls)
                 for number in range(KILLS):
                     share = RUNS * DOCUMENTS * (number + 1) // (KILLS + 2)

@@ -27,7 +27,7 @@ def run(folder: Path, *command: str, **environment: str) -> subprocess.Completed
         env={**NO_MODEL, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -102,6 +102,20 @@ def test_the_demo_asks_a_model_and_waits_when_told_to(
     assert done.returncode == 0, done.stdout + done.stderr
     assert table_of(done.stdout)["verdict"] == "every recorded step ran exactly once"
     assert "In short." in (tmp_path / ".demo" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("openai_agents_team.py", "tools were executed for Rome, Oslo, Lisbon"),
+        ("mcp_tools.py", "in all: reserved tent, reserved lamp, reserved stove, shipped"),
+    ],
+)
+def test_agents_and_their_tools_survive_their_own_death(tmp_path: Path, name: str, wanted: str) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / name))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the first process was killed after" in done.stdout
+    assert wanted in done.stdout
 
 
 @pytest.mark.parametrize("name", ["hello.py", "order.py"])

@@ -139,7 +139,7 @@ class DurableMCPSession:
             What the tool has answered; `is_error` tells that it failed.
 
         Raises:
-            mcp.MCPError: the server refuses, or doesn't know the tool.
+            StepFailed: (in a run) the server has refused, or it couldn't be reached; else the error itself.
         """
 
         async def ask(client: Any) -> types.CallToolResult:
@@ -204,16 +204,24 @@ async def asked(connections: Connections, ask: Callable[[Any], Any]) -> Any:
             return await ask(client)
         except mcp.MCPError as error:
             if error.error.code == _CLOSED:
-                raise ConnectionError(f"the connection to the MCP server is gone: {error}") from error
+                raise
             return error  # its answer; the connection is as good as before
 
     try:
         answer = await connections.use(call)
     except ExceptionGroup as errors:  # what task groups make of one failure
-        raise _only(errors) from errors
+        raise _trouble(_only(errors)) from errors
+    except mcp.MCPError as error:
+        raise _trouble(error) from error
     if isinstance(answer, mcp.MCPError):
         raise answer
     return answer
+
+
+def _trouble(error: BaseException) -> BaseException:
+    if isinstance(error, mcp.MCPError) and error.error.code == _CLOSED:
+        return ConnectionError(f"the connection to the MCP server is gone: {error}")
+    return error
 
 
 def _only(error: Any) -> BaseException:

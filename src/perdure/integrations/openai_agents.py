@@ -40,6 +40,7 @@ from perdure.api.call import current_machine
 from perdure.api.inline import in_run
 from perdure.integrations.openai_agents_agents import Copies, original_of
 from perdure.integrations.openai_agents_approvals import Approver, Decision, ask, decided
+from perdure.integrations.openai_agents_mcp import close_mcp_servers
 from perdure.integrations.openai_agents_models import DurableModel, DurableProvider, Scene
 from perdure.integrations.openai_agents_session import DurableSession, durable_session
 from perdure.integrations.openai_agents_settings import DurableSettings, StepSettings
@@ -52,6 +53,7 @@ __all__ = [
     "DurableSettings",
     "StepSettings",
     "ask",
+    "close_mcp_servers",
     "durable_agent",
 ]
 

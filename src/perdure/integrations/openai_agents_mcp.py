@@ -109,6 +109,16 @@ class DurableMCPServer(MCPServer):
         return await ours.use(ask)
 
 
+async def close_mcp_servers() -> None:
+    """Close the connections that this event loop's steps have opened to MCP servers of the SDK.
+
+    Example:
+        >>> await close_mcp_servers()  # doctest: +SKIP
+    """
+    for connections in list(_connections.values()):
+        await connections.close()
+
+
 @asynccontextmanager
 async def _connected(server: Any) -> AsyncGenerator[Any]:
     await server.connect()

@@ -1,6 +1,6 @@
 """The program that the acceptance tests of costs attack: agents that ask a provider about documents.
 
-python agents.py URL PROVIDER
+python analysts.py URL PROVIDER
 """
 
 from __future__ import annotations
