@@ -22,6 +22,7 @@ from perdure.api.budgets import AccountInfo, BudgetInfo
 from perdure.api.call import Call
 from perdure.api.callbacks import Callback, Callbacks, callback
 from perdure.api.children import ChildHandle, start
+from perdure.api.comparing import Difference, RunDiff, RunSide, StepDiff, StepSide
 from perdure.api.context import RunContext, continue_as, info, log, now, random, sleep, sleep_until, uuid4
 from perdure.api.decorators import step, workflow
 from perdure.api.durable import Step, Workflow
@@ -132,6 +133,7 @@ __all__ = [
     "Change",
     "ChildHandle",
     "CompensationFailed",
+    "Difference",
     "Done",
     "EffectRefused",
     "Engine",
@@ -170,10 +172,12 @@ __all__ = [
     "RunCancelled",
     "RunConflictError",
     "RunContext",
+    "RunDiff",
     "RunEndedError",
     "RunError",
     "RunFailed",
     "RunInfo",
+    "RunSide",
     "RunTerminated",
     "RunTimedOut",
     "Saga",
@@ -185,9 +189,11 @@ __all__ = [
     "StaleWorkerError",
     "Status",
     "Step",
+    "StepDiff",
     "StepFailed",
     "StepFailure",
     "StepInfo",
+    "StepSide",
     "StoreError",
     "StrayMessage",
     "StreamItem",

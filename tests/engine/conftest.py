@@ -29,6 +29,7 @@ ALWAYS = frozenset(
         "engine_children",
         "engine_costs",
         "engine_crashes",
+        "engine_diff",
         "engine_draining",
         "engine_elsewhere",
         "engine_elsewhere_cancelling",
@@ -41,6 +42,7 @@ ALWAYS = frozenset(
         "engine_subscriptions",
         "engine_takeover",
         "engine_updates",
+        "iterating",
         "pausing",
     )
 )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from perdure.api.budgets import Budgets
 from perdure.api.callbacks import Callbacks
+from perdure.api.comparing import RunDiff, compare
 from perdure.api.connection import Connection
 from perdure.api.entities import Proxy, known_entity
 from perdure.api.handle import Handle
@@ -50,6 +51,24 @@ class Doors:
     def get(self, id: str) -> Handle[Any]:
         """A handle to a run by its id, existing or not. Does no I/O."""
         return Handle(self._open(), id)
+
+    async def diff(
+        self, a: str, b: str, *, generations: tuple[int | None, int | None] = (None, None)
+    ) -> RunDiff:
+        """Two runs side by side: what both have done in the same way, what differs, what it has cost.
+
+        Args:
+            a, b: their ids: a run and a fork of it, say.
+            generations: which of the runs of each id, counted from 1; by default the newest.
+
+        Raises:
+            UnknownRunError: no run has this id, or this generation.
+
+        Example:
+            >>> told = await engine.diff("r-1", "r-1-fork")  # doctest: +SKIP
+            >>> [step.a.id for step in told.changed]  # doctest: +SKIP
+        """
+        return await compare(self._open(), a, b, generations)
 
     @property
     def callbacks(self) -> Callbacks:

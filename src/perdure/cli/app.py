@@ -13,10 +13,12 @@ from perdure.cli.check import check
 from perdure.cli.control import cancel, terminate
 from perdure.cli.cost import cost
 from perdure.cli.demo import demo
+from perdure.cli.diff import diff
+from perdure.cli.fork import fork
 from perdure.cli.limits import limits
 from perdure.cli.ls import ls
 from perdure.cli.moving import export, import_, move
-from perdure.cli.operating import fork, pause, resume, retry
+from perdure.cli.operating import pause, resume, retry
 from perdure.cli.publications import publications, publish, subscriptions
 from perdure.cli.questions import answer, questions
 from perdure.cli.queues import queues
@@ -59,7 +61,7 @@ def root(
 
 COMMANDS = (
     run, worker, workers, ls, show, why, stream, send, publish, publications, query, update, cancel, terminate, pause,
-    resume, retry, fork, resolve, questions, answer, cost, move, export, check, demo, torture,
+    resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

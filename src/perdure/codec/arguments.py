@@ -42,6 +42,9 @@ class Arguments:
         where: what is called, for messages: "step app.fetch".
         names: more names the annotations may use, such as the local ones at the place of decoration.
 
+    Attributes:
+        positions: names of the parameters that may be given by position.
+
     Example:
         >>> def fetch(url: str, *, retries: int = 3) -> str: ...
         >>> arguments = Arguments(fetch, "step app.fetch")
@@ -57,8 +60,8 @@ class Arguments:
         "_by_position",
         "_exact",
         "_movable",
-        "_positions",
         "_stub",
+        "positions",
         "where",
     )
 
@@ -73,7 +76,7 @@ class Arguments:
         self._any_keyword: ValueCodec[Any] | None = None
         #: For each position the keyword that may be used instead, None for positional-only parameters.
         self._movable: list[str | None] = []
-        self._positions: list[str] = []
+        self.positions: list[str] = []
         self._exact: tuple[type | None, ...] | None = None
         self._by_any_name: dict[str, ValueCodec[Any]] = {}
         for parameter in inspect.signature(function).parameters.values():
@@ -87,7 +90,7 @@ class Arguments:
             else:
                 if parameter.kind is not Parameter.KEYWORD_ONLY:
                     self._by_position.append(codec)
-                    self._positions.append(parameter.name)
+                    self.positions.append(parameter.name)
                     by_keyword = parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
                     self._movable.append(parameter.name if by_keyword else None)
                 if parameter.kind is not Parameter.POSITIONAL_ONLY:
@@ -154,7 +157,7 @@ class Arguments:
         args, kwargs = json.loads(data)
         before = encode_canonical((args, kwargs))
         for path, value in parts:
-            put(args, kwargs, path, json.loads(value), positions=self._positions, named=self._takes)
+            put(args, kwargs, path, json.loads(value), positions=self.positions, named=self._takes)
         if text:
             args, kwargs = reworded(args, text), reworded(kwargs, text)
         after = encode_canonical((args, kwargs))

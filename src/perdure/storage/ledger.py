@@ -238,3 +238,10 @@ def _add(sums: Sums, state: str, figures: Sequence[int]) -> None:
         sums.unpriced += unpriced
     again, *more, unpriced_again = spared
     sums.spare(*more, count=again, unpriced=unpriced_again)
+
+
+def add_entry(sums: Sums, entry: Entry) -> None:
+    """Add one entry to sums."""
+    used = entry.used
+    tokens = (used.input, used.output, used.cached, used.written, used.reasoning)
+    _add(sums, entry.state, (1, *tokens, used.cost or 0, int(used.cost is None), 0, 0, 0, 0, 0))
