@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.api.connection import Connection
 from perdure.api.spending import Usage, usage_of
+from perdure.codec.arguments import Arguments
 from perdure.core import events as ev
 from perdure.core.comparing import ABSENT, Doing, DoingKind, changes, differences, doings, paired
 from perdure.core.status import Status
@@ -288,16 +289,15 @@ def _json(data: bytes) -> Any:
         return data.decode(errors="backslashreplace")
 
 
-def _named(data: bytes, arguments: Any) -> Any:
+def _named(data: bytes, arguments: Arguments | None) -> Any:
     """A call's input by parameter names; by numbers where these aren't known, and a single argument as it is."""
-    call = _json(data)
-    if not (isinstance(call, list) and len(call) == 2):  # pyright: ignore[reportUnknownArgumentType]
-        return call  # pyright: ignore[reportUnknownVariableType]
-    given: list[Any] = call[0]
-    named: dict[str, Any] = call[1]
+    try:
+        given, named = msgspec.json.decode(data, type=tuple[list[Any], dict[str, Any]])
+    except (msgspec.MsgspecError, RecursionError):  # it may be encrypted
+        return _json(data)
     if arguments is None and len(given) == 1 and not named:
         return given[0]
-    names: Iterable[str] = () if arguments is None else arguments.positions
+    names = () if arguments is None else arguments.positions
     known = dict(zip(names, given, strict=False))
     return {**known, **{str(n): given[n] for n in range(len(known), len(given))}, **named}
 

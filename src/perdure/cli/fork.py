@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import shlex
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 import typer
 
 from perdure.api.editing import Args, Change
 from perdure.api.forkplans import ForkPlan
+from perdure.api.handle import Handle
 from perdure.api.spending import Usage
 from perdure.cli.control import IdArgument
 from perdure.cli.cost import money, usage_facts
@@ -42,70 +43,70 @@ def _pairs(name: str, metavar: str, help: str) -> Any:
     return typer.Option(name, metavar=metavar, help=f"{help}; may be repeated.", show_default=False)
 
 
+AtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="SEQ|STEP",
+        help="Take nothing over from this event, or this step's end, on.",
+        show_default=False,
+    ),
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input", metavar="JSON", help="Other arguments for the run, as for perdure run.", show_default=False
+    ),
+]
+ChangeInputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--change-input", metavar="JSON", help="Other parts of the run's arguments.", show_default=False
+    ),
+]
+EffectsOption = Annotated[
+    Effects, typer.Option("--effects", help="reuse, stub: act on nobody; what writes is refused or stubbed.")
+]
+RefusedOption = Annotated[
+    Refused, typer.Option("--refused", help="What a step does that would act and has no stub.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Start nothing; tell what would be taken over, run, and cost.")
+]
+ModuleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--module",
+        metavar="MODULE",
+        help="Where the workflow's code is, to check edits and try it.",
+        show_default=False,
+    ),
+]
+EDIT = _pairs("--edit", "STEP=JSON", "Another result for a step")
+ARGS = _pairs("--args", "STEP=JSON", "Other arguments for a step: an array, or an object")
+CHANGE = _pairs(
+    "--change", "STEP=JSON", 'Other parts of what all steps of a name are given: {"model": "..."}'
+)
+TEXT = _pairs("--text", "STEP=JSON", 'Other words in what they are given: {"old": "new"}')
+STUB = _pairs("--stub", "STEP=JSON", "What stands in for a step that would act")
+
+
 def fork(
     id: IdArgument,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            "--at",
-            metavar="SEQ|STEP",
-            help="Take nothing over from this event, or this step's end, on.",
-            show_default=False,
-        ),
-    ] = None,
-    edits: Annotated[list[str] | None, _pairs("--edit", "STEP=JSON", "Another result for a step")] = None,
-    arguments: Annotated[
-        list[str] | None, _pairs("--args", "STEP=JSON", "Other arguments for a step: an array, or an object")
-    ] = None,
-    parts: Annotated[
-        list[str] | None,
-        _pairs(
-            "--change", "STEP=JSON", 'Other parts of what all steps of a name are given: {"model": "..."}'
-        ),
-    ] = None,
-    text: Annotated[
-        list[str] | None, _pairs("--text", "STEP=JSON", 'Other words in what they are given: {"old": "new"}')
-    ] = None,
-    input: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            metavar="JSON",
-            help="Other arguments for the run, as for perdure run.",
-            show_default=False,
-        ),
-    ] = None,
-    change_input: Annotated[
-        str | None,
-        typer.Option(
-            "--change-input", metavar="JSON", help="Other parts of the run's arguments.", show_default=False
-        ),
-    ] = None,
-    effects: Annotated[
-        Effects,
-        typer.Option("--effects", help="reuse, stub: act on nobody; what writes is refused or stubbed."),
-    ] = Effects.RUN,
-    stubs: Annotated[
-        list[str] | None, _pairs("--stub", "STEP=JSON", "What stands in for a step that would act")
-    ] = None,
-    refused: Annotated[
-        Refused, typer.Option("--refused", help="What a step does that would act and has no stub.")
-    ] = Refused.BLOCK,
+    at: AtOption = None,
+    edits: Annotated[list[str] | None, EDIT] = None,
+    arguments: Annotated[list[str] | None, ARGS] = None,
+    parts: Annotated[list[str] | None, CHANGE] = None,
+    text: Annotated[list[str] | None, TEXT] = None,
+    input: InputOption = None,
+    change_input: ChangeInputOption = None,
+    effects: EffectsOption = Effects.RUN,
+    stubs: Annotated[list[str] | None, STUB] = None,
+    refused: RefusedOption = Refused.BLOCK,
     new_id: Annotated[str | None, typer.Option("--id", help="The new run's id.", show_default=False)] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Start nothing; tell what would be taken over, run, and cost."),
-    ] = False,
+    dry_run: DryRunOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="The plan of a dry run, as a JSON object.")] = False,
-    module: Annotated[
-        str | None,
-        typer.Option(
-            "--module",
-            metavar="MODULE",
-            help="Where the workflow's code is, to check edits and try it.",
-            show_default=False,
-        ),
-    ] = None,
+    module: ModuleOption = None,
     url: UrlOption = None,
 ) -> None:
     """Start a run of its own that goes on from what this one has done."""
@@ -168,8 +169,7 @@ def _input(whole: str | None, changed: str | None) -> Args | Change | None:
     parts = _json(changed, "--change-input")
     if not isinstance(parts, dict):
         raise Trouble('--change-input isn\'t a JSON object: give {"argument": value}.')
-    given: dict[str, Any] = parts
-    return Change(given)
+    return Change(cast("dict[str, Any]", parts))
 
 
 async def _fork(url: str | None, id: str, wish: dict[str, Any], dry_run: bool, as_json: bool) -> None:
@@ -182,7 +182,7 @@ async def _fork(url: str | None, id: str, wish: dict[str, Any], dry_run: bool, a
             else:
                 _show(plan)
             return
-        made = await handle.fork(**wish)
+        made: Handle[Any] = await handle.fork(**wish)
     out().print(printable(made.id), soft_wrap=True)
     to = shlex.quote(made.id)
     tell(f"Run {made.id} goes on from run {id}: perdure show {to}, perdure diff {shlex.quote(id)} {to}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["Misplaced", "put", "reworded"]
 
@@ -65,7 +65,7 @@ def put(
 def _put(place: Any, keys: Sequence[str], value: Any, path: str) -> None:
     key, rest = keys[0], keys[1:]
     if isinstance(place, dict):
-        held: dict[str, Any] = place
+        held = cast("dict[str, Any]", place)
         chosen: list[Any] = list(held) if key == "*" else [key]
         if rest and key != "*" and key not in held:
             msg = (
@@ -73,7 +73,7 @@ def _put(place: Any, keys: Sequence[str], value: Any, path: str) -> None:
             )
             raise Misplaced(msg)
     elif isinstance(place, list):
-        items: list[Any] = place
+        items = cast("list[Any]", place)
         if key != "*" and not (key.removeprefix("-").isdigit() and -len(items) <= int(key) < len(items)):
             msg = f"{path!r} leads nowhere: {key!r} is no place among {len(items)} items"
             raise Misplaced(msg)
@@ -95,9 +95,9 @@ def reworded(value: Any, text: Iterable[tuple[str, str]]) -> Any:
             value = value.replace(old, new)
         return value
     if isinstance(value, list):
-        items: list[Any] = value
+        items = cast("list[Any]", value)
         return [reworded(item, text) for item in items]
     if isinstance(value, dict):
-        held: dict[str, Any] = value
+        held = cast("dict[str, Any]", value)
         return {key: reworded(item, text) for key, item in held.items()}
     return value

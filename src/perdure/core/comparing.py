@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -210,22 +210,25 @@ def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     [('x.1', 2, 3)]
     """
     if isinstance(a, dict) and isinstance(b, dict):
-        held_a: dict[str, Any] = a
-        held_b: dict[str, Any] = b
-        keys: Iterable[Any] = dict.fromkeys([*held_a, *held_b])
-        parts = [(key, held_a.get(key, ABSENT), held_b.get(key, ABSENT)) for key in keys]
+        parts = _of_objects(cast("dict[str, Any]", a), cast("dict[str, Any]", b))
     elif isinstance(a, list) and isinstance(b, list):
-        items_a: list[Any] = a
-        items_b: list[Any] = b
-        places = range(max(len(items_a), len(items_b)))
-        parts = [(place, _at(items_a, place), _at(items_b, place)) for place in places]
+        parts = _of_arrays(cast("list[Any]", a), cast("list[Any]", b))
     else:
-        same = type(a) is type(b) and a == b
-        return [] if same else [(path, a, b)]
+        one: Any = a
+        same = type(one) is type(b) and one == b
+        return [] if same else [(path, one, b)]
     found: list[tuple[str, Any, Any]] = []
-    for key, one, other in parts:
-        found += differences(one, other, f"{path}.{key}" if path else str(key))
+    for key, in_a, in_b in parts:
+        found += differences(in_a, in_b, f"{path}.{key}" if path else key)
     return found
+
+
+def _of_objects(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(key, a.get(key, ABSENT), b.get(key, ABSENT)) for key in dict.fromkeys([*a, *b])]
+
+
+def _of_arrays(a: list[Any], b: list[Any]) -> list[tuple[str, Any, Any]]:
+    return [(str(place), _at(a, place), _at(b, place)) for place in range(max(len(a), len(b)))]
 
 
 def _at(items: list[Any], place: int) -> Any:
