@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perdure.api.call import Call, WorkflowCall
@@ -124,7 +124,7 @@ class Known:
                 patterns.append(self._change(name, value))
             elif is_pattern(name):
                 self._check_pattern(name)
-                patterns.append(_for_all(name, value, self.ids))
+                patterns.append(self._for_all(name, value))
             elif isinstance(value, Args):
                 step = self.step(name)
                 found.inputs[step] = _input_of(step, value)
@@ -132,6 +132,14 @@ class Known:
                 step = self.step(name)
                 found.results[step] = result_of(step, value)
         return found._replace(patterns=tuple(patterns))
+
+    def result(self, pattern: str, value: Any) -> bytes:
+        """A result for the steps that a pattern names, here or to come, encoded.
+
+        Raises:
+            NotSerializableError: it doesn't fit.
+        """
+        return result_of(next((id for id in self.ids if names(pattern, id)), pattern), value)
 
     def _change(self, name: str, change: Change) -> Edit:
         self._check_pattern(name)
@@ -151,19 +159,18 @@ class Known:
                     raise UsageError(msg) from None
         return edit
 
+    def _for_all(self, pattern: str, value: Any) -> Edit:
+        if isinstance(value, Args):
+            example = next((id for id in self.ids if names(pattern, id)), pattern)
+            return Edit(pattern, input=_input_of(example, value))
+        return Edit(pattern, result=self.result(pattern, value))
+
     def _check_pattern(self, pattern: str) -> None:
         """Whether a pattern may name a step at all: else it is a mistake."""
         if self._starts_others or any(names(pattern, id) for id in self.ids):
             return
         if not any(names(pattern, f"{name}#1") for name in step_names()):
             self.step(pattern)
-
-
-def _for_all(pattern: str, value: Any, ids: Iterable[str]) -> Edit:
-    example = next((id for id in ids if names(pattern, id)), pattern)
-    if isinstance(value, Args):
-        return Edit(pattern, input=_input_of(example, value))
-    return Edit(pattern, result=result_of(example, value))
 
 
 def result_of(step: str, value: Any) -> bytes:

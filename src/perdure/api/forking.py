@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from perdure.api.connection import Connection
-from perdure.api.editing import Known, result_of, run_input
+from perdure.api.editing import Known, run_input
 from perdure.api.forkplans import ForkPlan, plan
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
@@ -39,7 +39,7 @@ class Wish(NamedTuple):
     stubs: Mapping[str, Any] | None = None
     refused: Literal["block", "fail"] = "block"
 
-    def counterfactual(self) -> ev.Counterfactual | None:
+    def counterfactual(self, known: Known) -> ev.Counterfactual | None:
         """How effects are withheld, None if they aren't.
 
         Raises:
@@ -59,7 +59,7 @@ class Wish(NamedTuple):
                 )
                 raise UsageError(msg)
             return None
-        stubs = {pattern: result_of(pattern, value) for pattern, value in (self.stubs or {}).items()}
+        stubs = {pattern: known.result(pattern, value) for pattern, value in (self.stubs or {}).items()}
         return ev.Counterfactual(stubs, recorded=self.effects == "stub", fails=self.refused == "fail")
 
 
@@ -102,7 +102,7 @@ class Original:
             edits.results,
             edits.inputs,
             edits.patterns,
-            wish.counterfactual(),
+            wish.counterfactual(self.known),
         )
         first = msgspec.structs.replace(self._first(now, donor), generation=1, keys=1, attributes=None)
         if wish.input is not None:

@@ -182,7 +182,7 @@ async def _fork(url: str | None, id: str, wish: dict[str, Any], dry_run: bool, a
             else:
                 _show(plan)
             return
-        made: Handle[Any] = await handle.fork(**wish)
+        made = cast("Handle[Any]", await handle.fork(**wish))
     out().print(printable(made.id), soft_wrap=True)
     to = shlex.quote(made.id)
     tell(f"Run {made.id} goes on from run {id}: perdure show {to}, perdure diff {shlex.quote(id)} {to}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 __all__ = ["Misplaced", "put", "reworded"]
 
@@ -49,7 +49,7 @@ def put(
         if not rest and head in positions and positions.index(head) == len(args):
             args.append(value)  # as the call itself would be written down
             return
-    elif len(args) == 1 and not kwargs and isinstance(args[0], dict):
+    elif len(args) == 1 and not kwargs and _is_object(args[0]):
         _put(args[0], path.split("."), value, path)
         return
     else:
@@ -64,20 +64,16 @@ def put(
 
 def _put(place: Any, keys: Sequence[str], value: Any, path: str) -> None:
     key, rest = keys[0], keys[1:]
-    if isinstance(place, dict):
-        held = cast("dict[str, Any]", place)
-        chosen: list[Any] = list(held) if key == "*" else [key]
-        if rest and key != "*" and key not in held:
-            msg = (
-                f"{path!r} leads nowhere: there is no {key!r} among {', '.join(map(repr, held)) or 'nothing'}"
-            )
+    if _is_object(place):
+        chosen: list[Any] = list(place) if key == "*" else [key]
+        if rest and key != "*" and key not in place:
+            msg = f"{path!r} leads nowhere: there is no {key!r} among {', '.join(map(repr, place)) or 'nothing'}"
             raise Misplaced(msg)
-    elif isinstance(place, list):
-        items = cast("list[Any]", place)
-        if key != "*" and not (key.removeprefix("-").isdigit() and -len(items) <= int(key) < len(items)):
-            msg = f"{path!r} leads nowhere: {key!r} is no place among {len(items)} items"
+    elif _is_array(place):
+        if key != "*" and not (key.removeprefix("-").isdigit() and -len(place) <= int(key) < len(place)):
+            msg = f"{path!r} leads nowhere: {key!r} is no place among {len(place)} items"
             raise Misplaced(msg)
-        chosen = list(range(len(items))) if key == "*" else [int(key)]
+        chosen = list(range(len(place))) if key == "*" else [int(key)]
     else:
         msg = f"{path!r} leads nowhere: before {key!r} there is {json.dumps(place)[:40]}, which has no parts"
         raise Misplaced(msg)
@@ -94,10 +90,16 @@ def reworded(value: Any, text: Iterable[tuple[str, str]]) -> Any:
         for old, new in text:
             value = value.replace(old, new)
         return value
-    if isinstance(value, list):
-        items = cast("list[Any]", value)
-        return [reworded(item, text) for item in items]
-    if isinstance(value, dict):
-        held = cast("dict[str, Any]", value)
-        return {key: reworded(item, text) for key, item in held.items()}
+    if _is_array(value):
+        return [reworded(item, text) for item in value]
+    if _is_object(value):
+        return {key: reworded(item, text) for key, item in value.items()}
     return value
+
+
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import msgspec
 
@@ -209,26 +209,24 @@ def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     >>> differences({"x": [1, 2], "y": 0}, {"x": [1, 3], "y": 0})
     [('x.1', 2, 3)]
     """
-    if isinstance(a, dict) and isinstance(b, dict):
-        parts = _of_objects(cast("dict[str, Any]", a), cast("dict[str, Any]", b))
-    elif isinstance(a, list) and isinstance(b, list):
-        parts = _of_arrays(cast("list[Any]", a), cast("list[Any]", b))
+    if _is_object(a) and _is_object(b):
+        parts = [(key, a.get(key, ABSENT), b.get(key, ABSENT)) for key in dict.fromkeys([*a, *b])]
+    elif _is_array(a) and _is_array(b):
+        parts = [(str(n), _at(a, n), _at(b, n)) for n in range(max(len(a), len(b)))]
     else:
-        one: Any = a
-        same = type(one) is type(b) and one == b
-        return [] if same else [(path, one, b)]
+        return [] if type(a) is type(b) and a == b else [(path, a, b)]
     found: list[tuple[str, Any, Any]] = []
     for key, in_a, in_b in parts:
         found += differences(in_a, in_b, f"{path}.{key}" if path else key)
     return found
 
 
-def _of_objects(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    return [(key, a.get(key, ABSENT), b.get(key, ABSENT)) for key in dict.fromkeys([*a, *b])]
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
 
 
-def _of_arrays(a: list[Any], b: list[Any]) -> list[tuple[str, Any, Any]]:
-    return [(str(place), _at(a, place), _at(b, place)) for place in range(max(len(a), len(b)))]
+def _is_array(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _at(items: list[Any], place: int) -> Any:
