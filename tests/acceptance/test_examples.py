@@ -125,3 +125,12 @@ def test_the_other_examples(tmp_path: Path, name: str) -> None:
     assert done.stderr == ""
     wanted = {"hello.py": "['hello ada', 'hello grace', 'hello everybody']", "order.py": "changed my mind"}
     assert wanted[name] in done.stdout
+
+
+def test_the_example_of_model_calls(tmp_path: Path) -> None:
+    pytest.importorskip("anthropic", reason="the client of Anthropic isn't installed")
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "model_calls.py"))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "billed 5 calls" in lines[1]
+    assert "2 calls, the others were there already" in lines[2]

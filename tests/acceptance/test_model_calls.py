@@ -12,7 +12,7 @@ from world import HERE, Process, World, until
 from perdure.testing.fake_llm import FakeLLM
 
 pytest.importorskip("anthropic", reason="the client of Anthropic isn't installed")
-import model_calls
+import model_agents
 
 pytestmark = pytest.mark.acceptance
 
@@ -23,7 +23,7 @@ def test_only_calls_in_flight_are_paid_twice(either: World, figure: Callable[[st
     world = either
 
     def start_worker(provider: str) -> Process:
-        worker = world.start(sys.executable, str(HERE / "model_calls.py"), world.url, provider)
+        worker = world.start(sys.executable, str(HERE / "model_agents.py"), world.url, provider)
         worker.wait_ready()
         return worker
 
@@ -31,7 +31,7 @@ def test_only_calls_in_flight_are_paid_twice(either: World, figure: Callable[[st
         with FakeLLM(latency=0.1) as llm:
             async with world.client() as client:
                 worker = start_worker(llm.url)
-                handle = await client.start(model_calls.agent(CALLS), id="agent")
+                handle = await client.start(model_agents.agent(CALLS), id="agent")
                 for number in range(KILLS):
                     share = CALLS * (number + 1) // (KILLS + 1)
                     await until(lambda share=share: reached(llm, share))

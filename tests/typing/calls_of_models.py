@@ -39,6 +39,7 @@ async def calls(
 
     assert_type(await batch(talks.messages.create, [{"model": "c"}]), list[Message | BatchItemFailed])
     assert_type(
-        await batch(blocking.chat.completions.create, [{"model": "c"}]), list[ChatCompletion | BatchItemFailed]
+        await batch(blocking.chat.completions.create, [{"model": "c"}]),
+        list[ChatCompletion | BatchItemFailed],
     )
     assert_type(no_retries(chats), openai.AsyncOpenAI)

@@ -1,6 +1,6 @@
 """The program that the acceptance test of `llm()` attacks: an agent with an unmodified client.
 
-python model_calls.py URL PROVIDER
+python model_agents.py URL PROVIDER
 """
 
 from __future__ import annotations
