@@ -1,17 +1,21 @@
-"""JSON, and the types that msgspec leaves to its user: paths and pydantic models.
+"""JSON, and the types that msgspec leaves to its user: paths and pydantic models, and those of pydantic-ai.
 
 pydantic is never imported here. A value can only be a model if the program has imported pydantic already, so
 `sys.modules` tells all there is to know. Models are written and read by field name, not by alias: names
 survive where the aliases for reading and for writing differ.
+
+Messages of pydantic-ai are unions of dataclasses that pydantic tells apart, which msgspec can write and not read. So
+pydantic reads whatever mentions them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, ClassVar, Protocol, TypeGuard
+from typing import Any, ClassVar, Protocol, TypeGuard, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -23,6 +27,7 @@ __all__ = [
     "is_model",
     "is_model_class",
     "model_fields",
+    "reader_of",
 ]
 
 
@@ -74,12 +79,67 @@ def _load_model(cls: type[Model], data: bytes) -> object:
     try:
         return cls.model_validate_json(data, **options)
     except ValueError as error:
-        if (details := getattr(error, "errors", None)) is None:
-            raise
-        # pydantic's own text spans many lines, with a link on each.
-        found = details(include_url=False, include_context=False, include_input=False)
-        told = (f"{'.'.join(map(str, item['loc'])) or cls.__name__}: {item['msg']}" for item in found)
-        raise ValueError("; ".join(told)) from error
+        raise _in_short(error, cls.__name__) from error
+
+
+def _in_short(error: ValueError, whole: str) -> ValueError:
+    """pydantic's own text spans many lines, with a link on each."""
+    if (details := getattr(error, "errors", None)) is None:
+        return error
+    found = details(include_url=False, include_context=False, include_input=False)
+    told = (f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg']}" for item in found)
+    return ValueError("; ".join(told))
+
+
+class Reader:
+    """Reads values of types that mention pydantic-ai's.
+
+    Args:
+        adapter: pydantic's.
+        context: what it validates with.
+    """
+
+    def __init__(self, adapter: Any, context: object) -> None:
+        self._adapter = adapter
+        self._context = context
+
+    def read(self, data: bytes | msgspec.Raw) -> Any:
+        """The value of which this is the JSON."""
+        try:
+            return self._adapter.validate_json(bytes(data), context=self._context)
+        except ValueError as error:
+            raise _in_short(error, "$") from error
+
+    def same(self, value: object, decoded: object) -> bool:
+        """Whether nothing is lost. The class may be another one: a picture was only some content before."""
+        dump = self._adapter.dump_json
+        return bool(dump(value, warnings=False) == dump(decoded, warnings=False))
+
+
+def reader_of(annotation: Any) -> Reader | None:
+    """What reads values of types that mention pydantic-ai's; None for all others."""
+    messages = sys.modules.get("pydantic_ai.messages")
+    if messages is None or not _mentions(annotation, 8):
+        return None
+    pydantic: Any = sys.modules["pydantic"]
+    # With this, files in what tools have returned are files again.
+    return Reader(pydantic.TypeAdapter(annotation), getattr(messages, "_JOURNAL_CONTEXT", None))
+
+
+def _mentions(annotation: Any, depth: int) -> bool:
+    """Whether one of pydantic-ai's types is in it, or in a field of a dataclass in it."""
+    kind = get_origin(annotation) or annotation
+    if isinstance(kind, type) and kind.__module__.partition(".")[0] == "pydantic_ai":
+        return True
+    if depth == 0:
+        return False
+    inner: list[Any] = list(get_args(annotation))
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        try:
+            inner += get_type_hints(kind, include_extras=True).values()
+        except (NameError, TypeError):  # that is told when it is built
+            return False
+    return any(_mentions(part, depth - 1) for part in inner)
 
 
 def encode_hook(value: object) -> object:

@@ -18,7 +18,7 @@ import msgspec
 import msgspec.inspect as mi
 
 from perdure.codec.explain import Problem, children, key_suffix, not_plain
-from perdure.codec.foreign import decode_hook, is_model_class
+from perdure.codec.foreign import decode_hook, is_model_class, reader_of
 from perdure.codec.kinds import is_dict, is_sequence, is_set
 from perdure.errors import NotSerializableError
 
@@ -42,6 +42,7 @@ class Schema(NamedTuple):
         Callable[[Any], Problem | None] | None
     )  #: checks the places declared as Any, None if there are none
     comparable: bool  #: whether `==` between two values sees every difference
+    same: Callable[[Any, Any], bool] | None = None  #: sees every difference in the place of `==`
 
 
 def show(annotation: Any) -> str:
@@ -97,6 +98,8 @@ def build(annotation: Any, where: str) -> Schema:
         NotSerializableError: no value of this type can be carried; says why and what to use instead.
     """
     try:
+        if (reader := reader_of(annotation)) is not None:
+            return Schema(reader.read, None, comparable=False, same=reader.same)
         decode = msgspec.json.Decoder(annotation, dec_hook=decode_hook).decode
         root = mi.type_info(annotation)
     # Resolving the hints of the classes inside can raise anything that their modules can.

@@ -111,7 +111,9 @@ class ValueCodec(Generic[T]):
         try:
             decoded = schema.decode(data)
             problem = None if schema.loose is None else schema.loose(value)
-            if problem is None and not (schema.comparable and equal(value, decoded)):
+            if schema.same is not None:
+                problem = non_finite(value) or (None if schema.same(value, decoded) else _otherwise(value))
+            elif problem is None and not (schema.comparable and equal(value, decoded)):
                 problem = difference(value, decoded)
         except RecursionError as error:
             raise cannot_carry(self.where, unwritable(value)) from error
@@ -205,6 +207,11 @@ def check_size(data: bytes, limit: int, where: str) -> None:
             "whole, so large values slow down every replay. Store the value elsewhere (a file, an object "
             "store) and return a reference to it, or raise the engine's `max_payload`."
         )
+
+
+def _otherwise(value: object) -> Problem:
+    advice = "Give what the declared type says, or correct the type."
+    return Problem("$", f"{describe(value)} would come back otherwise", advice)
 
 
 def _told(error: Exception) -> str:
