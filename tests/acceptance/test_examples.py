@@ -134,3 +134,9 @@ def test_the_example_of_model_calls(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert "billed 5 calls" in lines[1]
     assert "2 calls, the others were there already" in lines[2]
+
+
+def test_unmodified_clients_pay_once(tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "unmodified_sdks.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "again;  calls that were paid for: " in done.stdout

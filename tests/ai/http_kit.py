@@ -92,5 +92,5 @@ def with_tools(prompt: Prompt) -> Reply | str:
     """A model that asks for the weather once, and then says what it was told."""
     offered = prompt.body.get("tools") or prompt.api == "generate"
     if offered and prompt.last.startswith("weather of"):
-        return Reply("", tools=[Tool("weather", {"city": prompt.last.removeprefix("weather of ")})])
+        return Reply("", tools=(Tool("weather", {"city": prompt.last.removeprefix("weather of ")}),))
     return f"{prompt.model} has heard: {prompt.last}"

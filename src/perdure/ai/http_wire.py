@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 import msgspec
 
 from perdure.ai.given import is_list
+from perdure.ai.worst_case import worst_case
 from perdure.core.usage import Spend, Used
 from perdure.runtime.prices import priced
 from perdure.runtime.responses import usage_of_wire
@@ -106,18 +107,13 @@ def only_usage(data: Json | None) -> bool:
 
 
 def at_most(called: Endpoint, provider: str | None) -> Spend | bool:
-    """What a call uses at most. True if nobody knows: what it may make wasn't limited."""
+    """What a call uses at most, as far as it limits what is made. False if it costs nothing."""
     if not called.billed:
         return False
-    body = called.body or {}
-    config = _object(body.get("generationConfig"))
-    limits: list[Any] = [
-        body.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")
-    ]
-    most = next((limit for limit in (*limits, config.get("maxOutputTokens")) if isinstance(limit, int)), None)
-    if _WITHOUT_OUTPUT.search(called.path):
-        most = 0
-    return True if most is None else Spend(called.model, provider, _roughly(json.dumps(body)), most)
+    body = {**(called.body or {}), "model": called.model}
+    if "generationConfig" in body:
+        body["config"] = body.pop("generationConfig")
+    return worst_case(provider, makes_text=not _WITHOUT_OUTPUT.search(called.path))(body)
 
 
 def _roughly(text: str) -> int:
