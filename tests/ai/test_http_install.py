@@ -196,6 +196,22 @@ async def asks_google() -> str:
     return str(answer.text)
 
 
+def test_google_does_without_aiohttp(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which it prefers where that is installed: but its connections can't be recorded."""
+    from google.genai import _api_client
+
+    async def main() -> None:
+        HELD["clients"] = Clients(world.llm)
+        monkeypatch.setattr(_api_client, "has_aiohttp", True)
+        async with world.engine() as engine:
+            assert await engine.run(asks_google(), id="r") == "gemini-2.5-flash has heard: why"
+        assert HELD["clients"].google._api_client._use_aiohttp()
+        monkeypatch.setattr(_api_client, "has_aiohttp", False)
+
+    with durable_http(["127.0.0.1"]):
+        run(main)
+
+
 # -- what it is given -----------------------------------------------------------------------------------------
 
 

@@ -339,3 +339,24 @@ def test_openai_may_be_given_such_a_client(world: World, library: Any) -> None:
         await kept.close()
 
     run(main)
+
+
+def test_google_may_be_given_such_a_client(world: World) -> None:
+    from google import genai
+
+    async def main() -> None:
+        clients = Clients(world.llm)
+        kept, given = clients.google, durable_http(["127.0.0.1"]).async_client()
+        options = {"base_url": world.llm.url, "httpx_async_client": given}
+        clients.google = genai.Client(api_key="AIza0123456789", http_options=options)
+        CLIENTS.append(clients)
+        async with world.engine() as engine:
+            said = await engine.run(program("google_content", "weather of Rome"), id="r")
+            assert world.hits == 2
+            assert await (await engine.get("r").fork()).result() == said
+            assert world.hits == 2
+        await CLIENTS.pop().close()
+        await given.aclose()
+        await kept.aio.aclose()
+
+    run(main)

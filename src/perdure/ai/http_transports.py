@@ -12,6 +12,7 @@ import functools
 import importlib
 import importlib.util
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -192,6 +193,7 @@ def _patch() -> None:
             done.add(library.AsyncHTTPTransport)
             _patch_async(library)
             _patch_sync(library)
+    _patch_google()
 
 
 def _replace(owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -246,3 +248,18 @@ def _patch_sync(library: Any) -> None:
         return handle_request
 
     _replace(library.HTTPTransport, "handle_request", handling)
+
+
+def _patch_google() -> None:
+    """Google's client prefers aiohttp where that is installed; in workflow code it is to do without."""
+    client = getattr(sys.modules.get("google.genai._api_client"), "BaseApiClient", None)
+    if client is None or "_use_aiohttp" not in vars(client):
+        return
+
+    def choosing(before: Any) -> Any:
+        def _use_aiohttp(self: Any) -> Any:
+            return before(self) and (_rules() is None or not in_run())
+
+        return _use_aiohttp
+
+    _replace(client, "_use_aiohttp", choosing)
