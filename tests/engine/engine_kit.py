@@ -110,7 +110,7 @@ class Mortal(Wrapped):
         super().__init__(inner)
         self.left = dies_at
         self.commits = commits
-        self.ledger = ledger
+        self.ledger: Any = Books(ledger, MortalPart(self, inner.ledger))
         self.dead = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
@@ -168,6 +168,19 @@ class MortalPart:
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self.inner, name)
         return lambda *args, **options: self.store.answers(verb, args, options)
+
+
+class Books:
+    """What is called `ledger` by the test's store, and by the engine's: the one knows what the other doesn't."""
+
+    def __init__(self, ledger: Ledger, books: MortalPart) -> None:
+        self.__dict__.update(_ledger=ledger, _books=books)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger if hasattr(self._ledger, name) else self._books, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._ledger, name, value)
 
 
 class Ledger:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -21,6 +23,9 @@ _NO_INNER_LOOP = "a workflow can't run an event loop of its own: await the corou
 
 #: What libraries call in a thread although it only looks at the machine, by module and name; and who answers at once.
 answered_at_once: dict[tuple[str, str], Callable[[], Any]] = {}
+#: Modules of frameworks that hand functions to threads only so as not to hold up others. What they hand over is called
+#: on the spot: if it blocks, the guard and the turn limit say so.
+called_on_the_spot: set[str] = set()
 
 
 def _forbid(name: str, advice: str) -> Any:
@@ -56,9 +61,14 @@ class ForbiddenApi(asyncio.AbstractEventLoop):
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         answer = answered_at_once.get(_function_in(func)) if answered_at_once else None
         if answer is None:
-            return self._no_threads()  # type: ignore[no-any-return]
+            if sys._getframe(1).f_globals.get("__name__") not in called_on_the_spot:
+                return self._no_threads()  # type: ignore[no-any-return]
+            answer = functools.partial(func, *args)
         future = self.create_future()
-        future.set_result(answer())
+        try:
+            future.set_result(answer())
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever awaits the future
+            future.set_exception(error)
         return future
 
     set_default_executor = _forbid("set_default_executor", _NO_EXECUTOR)

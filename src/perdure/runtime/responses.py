@@ -8,6 +8,7 @@ count differently; here input includes what was read from or written to a cache,
     google.genai  generated content
     litellm       its model responses, of whichever provider
     pydantic_ai   model responses; of an agent's result each of its requests
+    langchain_core  the messages of models, of whichever provider
 """
 
 from __future__ import annotations
@@ -176,10 +177,40 @@ def _pydantic_ai(result: Any) -> Iterable[Used]:
     )
 
 
+def _langchain(message: Any) -> Iterable[Used]:
+    found: Any = getattr(message, "usage_metadata", None)
+    if not isinstance(found, dict):
+        return
+    usage = cast("dict[str, Any]", found)
+    facts: dict[str, Any] = getattr(message, "response_metadata", None) or {}
+    given: dict[str, Any] = usage.get("input_token_details") or {}
+    made: dict[str, Any] = usage.get("output_token_details") or {}
+    provider = _text(facts.get("model_provider"))
+    yield Used(
+        model=_text(facts.get("model_name")) or _text(facts.get("model")),
+        provider=provider and _LANGCHAIN_PROVIDERS.get(provider, provider),
+        input=_count(usage, "input_tokens"),
+        output=_count(usage, "output_tokens"),
+        cached=_count(given, "cache_read"),
+        written=_count(given, "cache_creation"),
+        reasoning=_count(made, "reasoning"),
+        response=_text(facts.get("id")),
+    )
+
+
+def _count(usage: dict[str, Any], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) else 0
+
+
+#: What LangChain calls providers, where that isn't their name here.
+_LANGCHAIN_PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "bedrock_converse": "aws"}
+
 _READERS: dict[str, Callable[[Any], Iterable[Used]]] = {
     "openai": _openai,
     "anthropic": _anthropic,
     "google": _google,
     "litellm": _litellm,
     "pydantic_ai": _pydantic_ai,
+    "langchain_core": _langchain,
 }

@@ -6,7 +6,7 @@ written is found again by their ids. So in workflow code these ids come from the
 Outside of runs everything is as LangGraph has it.
 
 LangGraph has no way to be given ids, so the names by which three of its modules call the makers of ids are bound to
-others here. LangSmith, whose decorator LangChain's agents wrap their middleware in, can be told not to use threads.
+others here. And what LangChain hands to threads (sync nodes, routers, tools and callbacks) is called on the spot.
 """
 
 from __future__ import annotations
@@ -20,9 +20,16 @@ from typing import Any
 
 from perdure.api.call import current_machine
 from perdure.api.context import now, uuid4
+from perdure.core.forbidden import called_on_the_spot
 
 #: From the beginning of the Gregorian calendar to that of Unix time, in units of 100 ns.
 _GREGORIAN = 0x01B21DD213814000
+#: By which of their modules LangChain and LangSmith hand sync functions to threads.
+_THREADS = (
+    "langchain_core.runnables.config",
+    "langchain_core.callbacks.manager",
+    "langsmith._internal._aiter",
+)
 #: The newest moment of an id, by the loop of each run: several are made in one turn.
 _newest: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
@@ -43,7 +50,7 @@ def install() -> None:
             replacement = make(made)
             replacement.of_perdure = True
             setattr(home, name, replacement)
-    _without_threads()
+    called_on_the_spot.update(_THREADS)
 
 
 def is_installed() -> bool:
@@ -105,25 +112,3 @@ class _Uuid:
 
 def _as_module(original: Any) -> Any:
     return _Uuid(original)
-
-
-def _without_threads() -> None:
-    """LangSmith prepares what it traces in a thread. In workflow code, where there are none, it does so at once."""
-    try:
-        from langsmith import set_runtime_overrides
-        from langsmith._runtime_overrides import get_runtime_overrides
-    except ImportError:  # older ones always use threads
-        return
-    before = get_runtime_overrides().aio_to_thread
-    if hasattr(before, "of_perdure"):
-        return
-
-    async def aio_to_thread(default: Any, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if current_machine() is not None:
-            return context.run(function, *args, **kwargs)
-        if before is not None:
-            return await before(default, context, function, *args, **kwargs)
-        return await default(context, function, *args, **kwargs)
-
-    aio_to_thread.of_perdure = True  # type: ignore[attr-defined]
-    set_runtime_overrides(aio_to_thread=aio_to_thread)
