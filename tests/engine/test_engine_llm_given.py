@@ -267,3 +267,42 @@ def test_what_it_cannot_call_is_told(provider: FakeLLM) -> None:
             await llm(client.embeddings.create, model="e", input="x", emit="tokens")
 
     run(main)
+
+
+LIMIT = perdure.RateLimit(
+    "test.models", requests=perdure.Rate(1000, per=60), tokens=perdure.Rate(9000, per=60)
+)
+choosy = llm.with_options(
+    name="asks",
+    key="one",
+    timeout=30,
+    retry=perdure.Retry(max_attempts=2, initial=0.01),
+    limit=LIMIT.cost(tokens=lambda given: given["max_tokens"]),
+    spends=perdure.Spend(cost=Decimal("0.5")),
+    record_inputs=10,
+)
+
+
+@workflow
+async def asks_choosily() -> None:
+    create = CLIENTS["aanthropic"].messages.create
+    await choosy(create, model="claude-haiku-4-5", max_tokens=50, messages=SAID)
+
+
+def test_options_are_those_of_a_step(place: Place, provider: FakeLLM) -> None:
+    provider.script(fake_llm.lost(), fake_llm.bad_request())
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(asks_choosily(), id="r")
+            with pytest.raises(perdure.RunFailed, match="prompt is too long"):
+                await handle.result()
+            (failed,) = await of_kind(handle, events.StepFailed)
+            assert failed.step == "asks[one]"
+            assert len(await of_kind(handle, events.StepAttemptFailed)) == 1
+            assert (await handle.usage()).unknown_cost == Decimal("0.5")
+            limits = {limit.name: limit for limit in await engine.limits.list()}
+            assert "test.models" in limits
+
+    run(main)
+    assert len(provider.calls) == 2
