@@ -134,12 +134,13 @@ class Known:
         return found._replace(patterns=tuple(patterns))
 
     def result(self, pattern: str, value: Any) -> bytes:
-        """A result for the steps that a pattern names, here or to come, encoded.
+        """A result for the steps that a pattern names, here or to come, encoded; checked, if they are of one kind.
 
         Raises:
             NotSerializableError: it doesn't fit.
         """
-        return result_of(next((id for id in self.ids if names(pattern, id)), pattern), value)
+        named = {operation_name(id): id for id in self.ids if names(pattern, id)}
+        return result_of(named.popitem()[1] if len(named) == 1 else pattern, value)
 
     def _change(self, name: str, change: Change) -> Edit:
         self._check_pattern(name)
