@@ -141,3 +141,13 @@ def test_unmodified_clients_pay_once(tmp_path: Path) -> None:
     done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "unmodified_sdks.py"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "again;  calls that were paid for: " in done.stdout
+
+
+def test_another_prompt_is_tried_for_the_price_of_one_call(tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "iterate.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("mailed 1 lines") == 1
+    assert "the provider has billed 11 calls" in done.stdout
+    assert "the provider has billed 1 call more, and nothing was mailed" in done.stdout
+    assert "10 steps are taken over" in done.stdout
