@@ -23,7 +23,7 @@ from perdure.errors import HttpStatusError
 
 #: Headers of answers that are recorded. Cookies, upload addresses and the like aren't.
 _RECORDED = re.compile(
-    r"content-type|content-disposition|date|(x-)?request-id|x-should-retry|retry-after(-ms)?|openai-(model|version)"
+    r"content-type|content-disposition|(x-)?request-id|x-should-retry|retry-after(-ms)?|openai-(model|version)"
     r"|openai-processing-ms|x-ratelimit-[\w-]+|anthropic-ratelimit-[\w-]+|x-gemini-[\w-]+"
 )
 _BOUNDARY = re.compile(rb'boundary="?([^";\s]+)')
@@ -38,17 +38,17 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     status: int
-    headers: list[tuple[str, str]]
     text: str | None = None
     data: bytes | None = None
+    headers: list[tuple[str, str]] = []
 
     @classmethod
     def of(cls, status: int, headers: list[tuple[str, str]], body: bytes) -> Answer:
         """With a body, whatever is in it."""
         try:
-            return cls(status, headers, text=body.decode())
+            return cls(status, text=body.decode(), headers=headers)
         except UnicodeDecodeError:
-            return cls(status, headers, data=body)
+            return cls(status, data=body, headers=headers)
 
     @property
     def body(self) -> bytes:
@@ -139,7 +139,7 @@ def failed_response(library: Any, error: HttpStatusError) -> Any:
     headers = [
         pair for pair in error.headers.items() if not pair[0].startswith(("retry-after", "x-should-retry"))
     ]
-    answer = Answer(error.status_code, [*headers, ("x-should-retry", "false")], text=error.text)
+    answer = Answer(error.status_code, error.text, headers=[*headers, ("x-should-retry", "false")])
     return response_of(library, answer)
 
 

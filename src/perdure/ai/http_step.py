@@ -42,8 +42,7 @@ def as_step(what: Exchange) -> InlineCall[Answer]:
     url, port = request.url, request.url.port
     address = f"{url.scheme}://{url.host}{'' if port is None else f':{port}'}{url.path}"
     asked = {  # neither headers nor parameters
-        "method": request.method,
-        "url": crossed_out(address, what.secrets),
+        "call": f"{request.method} {crossed_out(address, what.secrets)}",
         "fingerprint": fingerprint(
             request.content,
             called.body,
