@@ -98,9 +98,8 @@ class Connection:
                     events.append(event)  # noqa: PERF401 - what was read before an error counts
         return events
 
-    async def history(self, run: int) -> AsyncIterator[ev.Event]:
-        """A run's events, in order."""
-        after = 0
+    async def history(self, run: int, *, after: int = 0) -> AsyncIterator[ev.Event]:
+        """A run's events behind the one of this number, in order."""
         while True:
             page = await self.store.events(run, after=after, limit=_PAGE)
             for seq, data in page:

@@ -13,7 +13,7 @@ from perdure.api.connection import Connection
 from perdure.api.entities import Proxy, known_entity
 from perdure.api.handle import Handle
 from perdure.api.limits import Limits
-from perdure.api.listing import earliest, list_runs
+from perdure.api.listing import RunPage, earliest, list_runs, run_page
 from perdure.api.publications import (
     PublicationInfo,
     SubscriptionInfo,
@@ -31,6 +31,7 @@ from perdure.api.workerinfo import WorkerInfo, worker_info
 from perdure.core.attributes import AttributeFilter, conditions_of
 from perdure.core.retry import seconds
 from perdure.core.where import where_of
+from perdure.errors import UsageError
 from perdure.runtime.settings import Settings
 from perdure.storage.publications import number_at
 from perdure.storage.records import RunFilter
@@ -38,6 +39,27 @@ from perdure.storage.records import RunFilter
 E = TypeVar("E")
 
 PAGE = 500  #: publications fetched at once
+SIZE_MAX = 1000  #: runs of a page
+
+
+def _filter(
+    status: str | Sequence[str] | None,
+    workflow: str | None,
+    since: datetime | None,
+    text: str | None,
+    attributes: Mapping[str, AttributeFilter] | None,
+    errands: bool,
+    unpatched: str | None = None,
+) -> RunFilter:
+    return RunFilter(
+        statuses=(status,) if isinstance(status, str) else tuple(status or ()),
+        workflow=workflow,
+        text=text,
+        since=None if since is None else earliest(since),
+        attributes=conditions_of(attributes or {}),
+        unpatched=unpatched,
+        errands=errands,
+    )
 
 
 class Doors:
@@ -171,19 +193,41 @@ class Doors:
             limit: how many at most, None = all.
         """
         connection = self._open()
-        conditions = conditions_of(attributes or {})
-        statuses = (status,) if isinstance(status, str) else tuple(status or ())
-        filter = RunFilter(
-            statuses=statuses,
-            workflow=workflow,
-            text=text,
-            since=None if since is None else earliest(since),
-            attributes=conditions,
-            unpatched=unpatched,
-            errands=errands,
-        )
+        filter = _filter(status, workflow, since, text, attributes, errands, unpatched)
         async for run in list_runs(connection.store, filter, limit):
             yield run
+
+    async def runs_page(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        workflow: str | None = None,
+        since: datetime | None = None,
+        text: str | None = None,
+        attributes: Mapping[str, AttributeFilter] | None = None,
+        errands: bool = False,
+        size: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """A page of runs, newest first, for lists that people turn over. Filters as for `runs`.
+
+        Args:
+            size: how many, 1 to 1,000.
+            cursor: the `next` of the page before; the first page without it.
+
+        Raises:
+            UsageError: the size or the cursor can't be one.
+
+        Example:
+            >>> page = await engine.runs_page(status="failed")  # doctest: +SKIP
+            >>> page = await engine.runs_page(status="failed", cursor=page.next)  # doctest: +SKIP
+        """
+        if not 1 <= size <= SIZE_MAX:
+            msg = f"size={size}: a page has 1 to {SIZE_MAX} runs"
+            raise UsageError(msg)
+        connection = self._open()
+        filter = _filter(status, workflow, since, text, attributes, errands)
+        return await run_page(connection.store, filter, size, cursor)
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers that drive runs of this database, with the versions of their code."""

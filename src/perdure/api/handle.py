@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any, Self, TypeVar, cast
 
+from perdure.api import following
 from perdure.api.connection import Connection
 from perdure.api.decisions import UNDECIDED, choice, decision
 from perdure.api.operating import Operated
@@ -111,18 +112,27 @@ class Handle(Addressed, Operated[R]):
         info = run_info(row, tuple(waiting), undelivered, set_aside, attributes=attributes)
         return info.with_request(await self._connection.held_request(row))
 
-    async def history(self, *, generation: int | None = None) -> AsyncIterator[ev.Event]:
+    async def history(
+        self, *, generation: int | None = None, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[ev.Event]:
         """The run's events so far, in order.
 
         Args:
             generation: those of an earlier run of this id, counted from 1; by default of the newest.
+            after: start behind the event with this number, counted from 1.
+            follow: wait for more until the run has ended.
 
         Raises:
             UnknownRunError: no run has this id, or this generation.
             UndecodableError: the next event can't be read; of a damaged history there may be others than were recorded.
         """
-        row = await self._connection.generation(self.id, generation)
-        async for event in self._connection.history(row.run):
+        connection = self._connection
+        if follow:
+            async for _, event in following.follow(connection, self.id, generation=generation, after=after):
+                yield event
+            return
+        row = await connection.generation(self.id, generation)
+        async for event in connection.history(row.run, after=after):
             yield event
 
     async def why(self) -> Why:

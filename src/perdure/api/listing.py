@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 from perdure.api.runinfo import RunInfo, run_info
+from perdure.errors import UsageError
 from perdure.storage.protocol import Store
 from perdure.storage.records import RunFilter
 
@@ -20,6 +22,44 @@ _HALF_A_MICROSECOND = 0.5e-6
 def earliest(since: datetime) -> float:
     """The first moment that counts as `since`, in seconds; the `created_at` of a run includes that run."""
     return since.timestamp() - _HALF_A_MICROSECOND
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs of a list, newest first.
+
+    Attributes:
+        next: give it as `cursor=` for the page behind this one; None if this is the last one.
+    """
+
+    runs: Sequence[RunInfo]
+    next: str | None
+
+
+async def run_page(store: Store, filter: RunFilter, size: int, cursor: str | None) -> RunPage:
+    """One page of the runs that a filter matches. New ones don't move those that follow.
+
+    Raises:
+        UsageError: the cursor is none.
+    """
+    before = None if cursor is None else _place(cursor)
+    rows = await store.find(msgspec.structs.replace(filter, before=before, limit=size))
+    found = await store.attributes.of([row.run for row in rows])
+    runs = [run_info(row, attributes=found.get(row.run, ())) for row in rows]
+    return RunPage(runs, format(rows[-1].run, "x") if len(rows) == size else None)
+
+
+def _place(cursor: str) -> int:
+    try:
+        place = int(cursor, 16)
+    except ValueError:
+        place = -1
+    if not 0 <= place < 1 << 63:
+        msg = (
+            f"{cursor!r} is no cursor: give what the page before this one told as its `next`, or leave it out"
+        )
+        raise UsageError(msg)
+    return place
 
 
 async def list_runs(store: Store, filter: RunFilter, limit: int | None) -> AsyncIterator[RunInfo]:

@@ -26,6 +26,7 @@ from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.schedule import schedule
 from perdure.cli.send import send
+from perdure.cli.serve import dev, serve, token
 from perdure.cli.show import show
 from perdure.cli.stream import stream
 from perdure.cli.torture import torture
@@ -60,8 +61,8 @@ def root(
 
 
 COMMANDS = (
-    run, worker, workers, ls, show, why, stream, send, publish, publications, query, update, cancel, terminate, pause,
-    resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, demo, torture,
+    run, worker, serve, dev, workers, ls, show, why, stream, send, publish, publications, query, update, cancel,
+    terminate, pause, resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
@@ -70,4 +71,5 @@ app.add_typer(callback)
 app.add_typer(queues)
 app.add_typer(schedule)
 app.add_typer(limits)
+app.add_typer(token)
 app.add_typer(subscriptions)

@@ -11,10 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from perdure.api.facts import run_facts
 from perdure.api.runinfo import RunInfo
 from perdure.cli.attributes import asked_of
 from perdure.cli.database import UrlOption, reader
-from perdure.cli.facts import run_facts
 from perdure.cli.output import STATUS_STYLES, ago, duration, one_line, out, print_json, printable, tell
 from perdure.cli.trouble import Trouble
 from perdure.cli.why import why_facts, why_lines

@@ -12,11 +12,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from perdure.api.facts import event_facts, run_facts
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.spending import Usage
 from perdure.cli.cost import spent, usage_facts
 from perdure.cli.database import UrlOption, reader, unknown
-from perdure.cli.facts import event_facts, run_facts
 from perdure.cli.output import (
     STATUS_STYLES,
     ago,

@@ -1,4 +1,4 @@
-"""Runs and events as plain data, for `--json`: payloads as the JSON they are, moments in ISO 8601."""
+"""Runs and events as plain data, for `--json` and HTTP: payloads as the JSON they are, moments in ISO 8601."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.api.runinfo import RunInfo, StrayMessage
-from perdure.cli.output import moment
+from perdure.api.runinfo import RunInfo, StrayMessage, moment_of
 from perdure.core.events import Event
 
 _MOMENTS = frozenset(
@@ -86,7 +85,7 @@ def _plain(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name in _MOMENTS:
-        return moment(value).isoformat()
+        return moment_of(value).isoformat()
     if name in _SECRETS:
         return "(not shown)"
     if name in _DIGESTS:

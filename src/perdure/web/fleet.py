@@ -1,0 +1,205 @@
+"""What isn't one run's: workers, queues, rate limits, schedules, callbacks, and what everything costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Query
+
+from perdure.api.limits import LimitInfo
+from perdure.api.queues import QueueInfo
+from perdure.api.scheduleinfo import ScheduleInfo
+from perdure.core.rates import Rate
+from perdure.errors import UsageError
+from perdure.web.engines import EngineHere
+from perdure.web.runs import usage_out
+from perdure.web.shapes import (
+    BlockIn,
+    FailIn,
+    LimitOut,
+    QueueOut,
+    ReasonIn,
+    RunRef,
+    ScheduledRunOut,
+    ScheduleOut,
+    UsageLineOut,
+    ValueIn,
+    WorkerOut,
+)
+
+router = APIRouter(tags=["fleet"])
+
+Named = Annotated[str, Path(min_length=1, max_length=255)]
+Token = Annotated[str, Path(min_length=1, max_length=500)]
+
+
+@router.get("/workers")
+async def workers(engine: EngineHere) -> list[WorkerOut]:
+    """The workers of this database."""
+    return [WorkerOut.model_validate(worker) for worker in await engine.workers()]
+
+
+# -- queues ---------------------------------------------------------------------------------------------
+
+
+@router.get("/queues")
+async def queues(engine: EngineHere) -> list[QueueOut]:
+    """All queues that are defined, served, or hold anything."""
+    return [_queue(queue) for queue in await engine.queues.list()]
+
+
+@router.post("/queues/{name}/{action}")
+async def change_queue(
+    engine: EngineHere, name: Named, action: Literal["pause", "resume", "drain", "reset"]
+) -> QueueOut:
+    """Pause, resume or drain a queue, or let the limits of its code hold again."""
+    if action == "pause":
+        await engine.queues.pause(name)
+    elif action == "resume":
+        await engine.queues.resume(name)
+    elif action == "drain":
+        await engine.queues.drain(name)
+    else:
+        await engine.queues.reset(name)
+    found = await engine.queues.get(name)
+    if found is None:
+        raise HTTPException(404, f"nothing is known of queue {name!r} any more")
+    return _queue(found)
+
+
+def _queue(queue: QueueInfo) -> QueueOut:
+    fields = {field.name: getattr(queue, field.name) for field in dataclasses.fields(queue)}
+    rate = None if queue.rate is None else _rate(queue.rate)
+    return QueueOut.model_validate({**fields, "rate": rate})
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    return {"limit": rate.limit, "per": rate.per, "burst": rate.burst}
+
+
+# -- limits ---------------------------------------------------------------------------------------------
+
+
+@router.get("/limits")
+async def limits(engine: EngineHere) -> list[LimitOut]:
+    """All rate limits that steps have been under, or that were blocked."""
+    return [_limit(limit) for limit in await engine.limits.list()]
+
+
+@router.post("/limits/{name:path}/block")
+async def block(engine: EngineHere, name: Named, body: BlockIn) -> dict[str, str]:
+    """Let nothing begin for so many seconds that has this limit."""
+    await engine.limits.block(name, after=body.seconds)
+    return {"name": name}
+
+
+@router.post("/limits/{name:path}/unblock")
+async def unblock(engine: EngineHere, name: Named) -> dict[str, str]:
+    """End a block."""
+    await engine.limits.unblock(name)
+    return {"name": name}
+
+
+def _limit(limit: LimitInfo) -> LimitOut:
+    units = {
+        name: {"rate": _rate(unit.rate), "free": unit.free, "waiting": unit.waiting}
+        for name, unit in limit.units.items()
+    }
+    return LimitOut(name=limit.name, units=units, blocked_until=limit.blocked_until, next_at=limit.next_at)
+
+
+# -- schedules ------------------------------------------------------------------------------------------
+
+
+@router.get("/schedules")
+async def schedules(engine: EngineHere) -> list[ScheduleOut]:
+    """All schedules."""
+    return [_schedule(schedule) for schedule in await engine.schedules.list()]
+
+
+@router.post("/schedules/{name}/pause")
+async def pause_schedule(engine: EngineHere, name: Named, body: ReasonIn) -> ScheduleOut:
+    """Let a schedule start nothing."""
+    handle = engine.schedules.get(name)
+    await handle.pause(body.reason)
+    return _schedule(await handle.info())
+
+
+@router.post("/schedules/{name}/resume")
+async def resume_schedule(engine: EngineHere, name: Named) -> ScheduleOut:
+    """Let a paused schedule go on."""
+    handle = engine.schedules.get(name)
+    await handle.resume()
+    return _schedule(await handle.info())
+
+
+@router.post("/schedules/{name}/trigger", status_code=201)
+async def trigger(engine: EngineHere, name: Named) -> RunRef:
+    """Start one of a schedule's runs now."""
+    return RunRef(id=(await engine.schedules.get(name).trigger()).id)
+
+
+@router.delete("/schedules/{name}", status_code=204)
+async def delete_schedule(engine: EngineHere, name: Named) -> None:
+    """Remove a schedule; the runs that it has started go on."""
+    await engine.schedules.get(name).delete()
+
+
+def _schedule(schedule: ScheduleInfo) -> ScheduleOut:
+    recent = [ScheduledRunOut(id=run.id, at=run.at, slot=run.slot) for run in schedule.recent]
+    return ScheduleOut(
+        name=schedule.name,
+        workflow=schedule.workflow,
+        queue=schedule.queue,
+        cron=schedule.cron,
+        tz=schedule.tz,
+        every=None if schedule.every is None else schedule.every.total_seconds(),
+        at=schedule.at,
+        overlap=schedule.overlap,
+        created_at=schedule.created_at,
+        paused=schedule.paused,
+        reason=schedule.reason,
+        next=list(schedule.next),
+        recent=recent,
+        running=list(schedule.running),
+    )
+
+
+# -- callbacks and costs --------------------------------------------------------------------------------
+
+
+@router.post("/callbacks/{token}/complete", status_code=204)
+async def complete(engine: EngineHere, token: Token, body: ValueIn) -> None:
+    """Complete what a run waits for."""
+    await engine.callbacks.complete(token, body.value)
+
+
+@router.post("/callbacks/{token}/fail", status_code=204)
+async def fail(engine: EngineHere, token: Token, body: FailIn) -> None:
+    """Let what a run waits for fail."""
+    await engine.callbacks.fail(token, body.message)
+
+
+@router.post("/callbacks/{token}/heartbeat", status_code=204)
+async def heartbeat(engine: EngineHere, token: Token) -> None:
+    """Say that what a run waits for is still being worked on."""
+    await engine.callbacks.heartbeat(token)
+
+
+@router.get("/cost")
+async def cost(
+    engine: EngineHere,
+    by: Literal["step", "workflow", "model", "key", "day", "run"] | None = None,
+    run: Annotated[str | None, Query(max_length=1000)] = None,
+    workflow: Annotated[str | None, Query(max_length=255)] = None,
+    key: Annotated[str | None, Query(max_length=255)] = None,
+    since: Annotated[datetime | None, Query(description="With a time zone.")] = None,
+) -> list[UsageLineOut]:
+    """What was spent on language models, added up."""
+    if since is not None and since.tzinfo is None:
+        msg = f"since={since.isoformat()!r} has no time zone: give one, as in 2026-01-31T12:00:00Z"
+        raise UsageError(msg)
+    lines = await engine.usage(by, run=run, workflow=workflow, key=key, since=since)
+    return [UsageLineOut(name=line.name, usage=usage_out(line.usage)) for line in lines]

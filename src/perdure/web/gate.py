@@ -1,0 +1,203 @@
+"""The one place that lets requests in: everything comes past here, web sockets and event streams included.
+
+A request is refused unless its host is one of ours, its origin may call us, and whoever asks may do this. Looking
+needs a viewer; whatever may change something, which is every method but GET, HEAD and OPTIONS, an operator; what holds
+for everybody, an admin. A path that isn't listed as public is not. What changes something is written to the audit log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from http.cookies import CookieError, SimpleCookie
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from perdure.web.access import Access, Role, Who, is_loopback
+from perdure.web.problems import problem
+
+audit = logging.getLogger("perdure.audit")
+
+COOKIE: Final = "perdure_session"
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Reached without being known: whether the server is up, the way in, and what proves itself by a signature.
+_PUBLIC: Final = ("/healthz", "/login", "/logout")
+_SIGNED: Final = ("/hooks/",)
+#: (method or None for any that changes something, prefix): what holds for all.
+_ADMIN: Final[Sequence[tuple[str | None, str]]] = (
+    (None, "/api/v1/queues"),
+    (None, "/api/v1/limits"),
+    (None, "/api/v1/schedules"),
+    (None, "/api/v1/budgets"),
+)
+
+_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Gate:
+    """ASGI middleware around all of the application.
+
+    Args:
+        access: who gets in.
+        prefix: under which the application is mounted in another one, such as "/perdure"; its paths are told apart
+            without it.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        path = _path(scope)
+        method = scope.get("method", "WEBSOCKET")
+        refused = self._refusal_of_place(headers)
+        who = None if refused else self._who(scope, headers)
+        if refused is None:
+            refused = self._refusal(who, method, path, headers)
+        if refused is not None:
+            status, kind, told = refused
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008, "reason": kind})
+                return
+            answer = problem(status, kind, told)
+            if status == 401:
+                answer.headers["www-authenticate"] = "Bearer"
+            await answer(scope, receive, _with_headers(send))
+            self._write(who, method, path, status)
+            return
+        scope.setdefault("state", {})["who"] = who
+        status_seen = [0]
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status_seen[0] = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, _with_headers(watched))
+        finally:
+            self._write(who, method, path, status_seen[0])
+
+    def _refusal_of_place(self, headers: Headers) -> tuple[int, str, str] | None:
+        host = _name_of(headers.get("host", ""))
+        if not is_loopback(host) and host not in self._access.hosts:
+            told = (
+                f"This server isn't known as {host!r}, so a page may be trying to reach it under a name of its own. If "
+                "it is right, start the server with that name: --host-name"
+            )
+            return 421, "UnknownHost", told
+        origin = headers.get("origin")
+        if origin is not None and not self._may_call(origin, headers.get("host", "")):
+            return 403, "ForeignOrigin", f"Pages of {origin!r} mustn't call this server."
+        return None
+
+    def _may_call(self, origin: str, host: str) -> bool:
+        return origin in self._access.origins or urlsplit(origin).netloc == host
+
+    def _who(self, scope: Scope, headers: Headers) -> Who | None:
+        access = self._access
+        if access.open_here:
+            return Who("local", Role.ADMIN)
+        given = headers.get("authorization", "")
+        if access.tokens is not None and given[:7].lower() == "bearer ":
+            return access.tokens.who(given[7:].strip())
+        if access.proxy is not None:
+            peer = scope["client"][0] if scope.get("client") else None
+            who = access.proxy.who(headers.get(access.proxy.header), peer)
+            if who is not None:
+                return Who(who.name, who.role, browser=True)
+        return access.of_session(_session(headers))
+
+    def _refusal(
+        self, who: Who | None, method: str, path: str, headers: Headers
+    ) -> tuple[int, str, str] | None:
+        if path in _PUBLIC or path.startswith(_SIGNED):
+            return None
+        if who is None:
+            return (
+                401,
+                "Unauthenticated",
+                "Say who you are: Authorization: Bearer TOKEN, or log in at /login.",
+            )
+        needed = _needed(method, path)
+        if who.role < needed:
+            told = f"{who.name} is {who.role.name.lower()}, and this takes {needed.name.lower()}."
+            return 403, "Forbidden", told
+        if who.browser and method not in _SAFE and headers.get("origin") is None:
+            return (
+                403,
+                "NoOrigin",
+                "A browser's request that changes something must say from which page it comes.",
+            )
+        return None
+
+    def _write(self, who: Who | None, method: str, path: str, status: int) -> None:
+        if method in _SAFE:
+            return
+        line = {
+            "at": round(time.time(), 3),
+            "who": None if who is None else who.name,
+            "role": None if who is None else who.role.name.lower(),
+            "method": method,
+            "path": path,
+            "status": status,
+        }
+        audit.info("%s", json.dumps(line))
+
+
+def _needed(method: str, path: str) -> Role:
+    if method in _SAFE or method == "WEBSOCKET":
+        return Role.VIEWER
+    for only, prefix in _ADMIN:
+        if (only is None or only == method) and (path == prefix or path.startswith(prefix + "/")):
+            return Role.ADMIN
+    return Role.OPERATOR
+
+
+def _path(scope: Scope) -> str:
+    """The path within this application, wherever it is mounted."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path.removeprefix(root) if root and path.startswith(root) else path
+
+
+def _name_of(host: str) -> str:
+    """A host without its port: "localhost:8700", "[::1]:8700"."""
+    if host.startswith("["):
+        return host.partition("]")[0].strip("[")
+    return host.partition(":")[0].lower()
+
+
+def _session(headers: Headers) -> str | None:
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return None if morsel is None else morsel.value
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", "no-store")
+        await send(message)
+
+    return sending

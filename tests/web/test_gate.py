@@ -1,0 +1,240 @@
+"""Who gets in: every way is tried by those who mustn't, and the log says what was changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+import perdure
+from conftest import BASE, Client, run, serving
+from perdure.errors import ConfigurationError
+from perdure.web import Access, Role, Tokens, create_app
+from perdure.web.access import Proxy
+from perdure.web.gate import COOKIE, Gate
+
+PUBLIC = {"/healthz"}
+PLACES = {"id": "r", "name": "n", "step": "s", "token": "t", "action": "pause"}
+
+
+def walk(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every method and path, of routers within routers, and whatever isn't one of those is told, too."""
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from walk(inner.routes, prefix + route.include_context.prefix)
+            continue
+        path = prefix + route.path
+        for name, place in PLACES.items():
+            path = path.replace("{" + name + ":path}", place).replace("{" + name + "}", place)
+        for method in sorted(getattr(route, "methods", None) or {"GET"}):
+            yield method, path
+
+
+def calls() -> list[tuple[str, str]]:
+    """Every method and path that the application has, OpenAPI's own included."""
+    app = create_app(perdure.Engine("memory:"))
+    assert isinstance(app, Gate)
+    inner = app._app
+    assert isinstance(inner, FastAPI)
+    return list(walk(inner.router.routes))
+
+
+def test_the_walk_sees_the_routes() -> None:
+    found = calls()
+    assert len(found) > 35
+    assert ("POST", "/api/v1/runs/r/terminate") in found
+    assert ("GET", "/api/v1/openapi.json") in found
+    assert all("{" not in path for _, path in found)
+
+
+def tokens() -> tuple[Access, dict[Role, str]]:
+    made = Tokens()
+    given = {role: made.issue(role.name.lower(), role) for role in Role}
+    return Access(tokens=made), given
+
+
+def test_nobody_gets_in_unknown() -> None:
+    async def main() -> None:
+        access, _ = tokens()
+        async with serving(access=access) as (_, client):
+            for method, path in calls():
+                for headers in ({}, {"Authorization": "Bearer pdt_wrong"}, {"Cookie": f"{COOKIE}=wrong"}):
+                    answer = await client.request(method, path, headers=headers)
+                    if path in PUBLIC:
+                        assert answer.status_code == 200
+                    else:
+                        assert answer.status_code == 401, f"{method} {path} let {headers} in"
+                        assert answer.headers["content-type"] == "application/problem+json"
+
+    run(main)
+
+
+def test_looking_isnt_changing() -> None:
+    async def main() -> None:
+        access, given = tokens()
+        async with serving(access=access) as (_, client):
+            for method, path in calls():
+                if method in ("GET", "HEAD"):
+                    continue
+                viewer = {"Authorization": f"Bearer {given[Role.VIEWER]}"}
+                answer = await client.request(method, path, headers=viewer, json={})
+                assert answer.status_code == 403, f"{method} {path}"
+                operator = {"Authorization": f"Bearer {given[Role.OPERATOR]}"}
+                answer = await client.request(method, path, headers=operator, json={})
+                for_all = path.startswith(("/api/v1/queues", "/api/v1/limits", "/api/v1/schedules"))
+                assert (answer.status_code == 403) == for_all, f"{method} {path}"
+
+    run(main)
+
+
+def test_each_role_may_what_it_may() -> None:
+    async def main() -> None:
+        access, given = tokens()
+        async with serving(access=access) as (_, client):
+            for role, token in given.items():
+                headers = {"Authorization": f"Bearer {token}"}
+                assert (await client.get("/api/v1/runs", headers=headers)).status_code == 200
+                changed = await client.post("/api/v1/queues/default/pause", headers=headers)
+                assert (changed.status_code == 200) == (role is Role.ADMIN)
+
+    run(main)
+
+
+def test_other_names_and_pages_are_refused() -> None:
+    async def main() -> None:
+        access = Access(hosts=("ops.example.org",), origins=("https://friend.example.org",))
+        async with serving(access=access) as (_, client):
+            for host, status in (
+                ("127.0.0.1:8700", 200),
+                ("localhost:8700", 200),
+                ("[::1]:8700", 200),
+                ("ops.example.org", 200),
+                ("evil.example.org", 421),
+                ("127.0.0.1.evil.example.org", 421),
+                ("", 421),
+            ):
+                answer = await client.get("/api/v1/workers", headers={"Host": host})
+                assert answer.status_code == status, host
+            for origin, status in (
+                (BASE, 200),
+                ("https://friend.example.org", 200),
+                ("https://evil.example.org", 403),
+                ("null", 403),
+            ):
+                answer = await client.get("/api/v1/workers", headers={"Origin": origin})
+                assert answer.status_code == status, origin
+
+    run(main)
+
+
+def test_a_browsers_changes_come_from_our_pages() -> None:
+    async def main() -> None:
+        access, given = tokens()
+        session = access.log_in(given[Role.ADMIN])
+        assert session is not None
+        assert access.log_in("pdt_wrong") is None
+        async with serving(access=access) as (_, client):
+            cookie = {"Cookie": f"{COOKIE}={session}"}
+            assert (await client.get("/api/v1/runs", headers=cookie)).status_code == 200
+            path = "/api/v1/queues/default/pause"
+            assert (await client.post(path, headers=cookie)).status_code == 403
+            assert (await client.post(path, headers={**cookie, "Origin": BASE})).status_code == 200
+            access.log_out(session)
+            assert (await client.get("/api/v1/runs", headers=cookie)).status_code == 401
+
+    run(main)
+
+
+def test_a_proxys_header_counts_from_the_proxy_only() -> None:
+    async def main() -> None:
+        roles = {"alice": Role.ADMIN, "*": Role.VIEWER}
+        access = Access(proxy=Proxy("X-Remote-User", roles, ("10.0.0.0/8",)))
+        async with perdure.Engine("memory:") as engine:
+            app = create_app(engine, access)
+
+            def client_at(address: str) -> Client:
+                return httpx.AsyncClient(
+                    transport=httpx.ASGITransport(app, client=(address, 1)), base_url=BASE
+                )
+
+            async with client_at("10.1.2.3") as inside, client_at("192.0.2.1") as outside:
+                alice = {"X-Remote-User": "alice", "Origin": BASE}
+                assert (await inside.post("/api/v1/queues/default/pause", headers=alice)).status_code == 200
+                bob = {"X-Remote-User": "bob", "Origin": BASE}
+                assert (await inside.get("/api/v1/runs", headers=bob)).status_code == 200
+                assert (await inside.post("/api/v1/queues/default/pause", headers=bob)).status_code == 403
+                assert (await inside.get("/api/v1/runs")).status_code == 401
+                assert (await outside.get("/api/v1/runs", headers=alice)).status_code == 401
+
+    run(main)
+
+
+def test_the_audit_log_tells_who_changed_what(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        access, given = tokens()
+        async with serving(access=access) as (_, client):
+            operator = {"Authorization": f"Bearer {given[Role.OPERATOR]}"}
+            await client.get("/api/v1/runs", headers=operator)
+            await client.post("/api/v1/runs/r-1/cancel", json={"reason": "secret"}, headers=operator)
+            await client.post("/api/v1/runs/r-1/cancel", json={})
+
+    with caplog.at_level(logging.INFO, "perdure.audit"):
+        run(main)
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "perdure.audit"]
+    assert [(line["who"], line["path"], line["status"]) for line in lines] == [
+        ("operator", "/api/v1/runs/r-1/cancel", 404),
+        (None, "/api/v1/runs/r-1/cancel", 401),
+    ]
+    assert "secret" not in caplog.text
+    assert "pdt_" not in caplog.text
+
+
+def test_others_arent_let_in_by_default() -> None:
+    Access().check_bind("127.0.0.1")
+    Access().check_bind("::1")
+    for host in ("0.0.0.0", "::", "192.0.2.7", "example.org"):
+        with pytest.raises(ConfigurationError, match="perdure token new"):
+            Access().check_bind(host)
+        Access(tokens=Tokens()).check_bind(host)
+
+
+def test_tokens_are_kept_as_digests(tmp_path: Path) -> None:
+    made = Tokens()
+    token = made.issue("ci", Role.OPERATOR)
+    path = tmp_path / "tokens.json"
+    made.save(path)
+    assert token not in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+    again = Tokens.load(path)
+    who = again.who(token)
+    assert who is not None
+    assert (who.name, who.role) == ("ci", Role.OPERATOR)
+    assert again.who(token + "x") is None
+    newer = again.issue("ci", Role.VIEWER)
+    assert again.who(token) is None
+    assert again.who(newer) is not None
+    path.write_text("{]")
+    with pytest.raises(ConfigurationError, match="perdure token new"):
+        Tokens.load(path)
+
+
+def test_answers_are_no_pages() -> None:
+    """Nothing is rendered, kept, or shown within other pages."""
+
+    async def main() -> None:
+        async with serving() as (_, client):
+            answer = await client.get("/api/v1/runs/<script>alert(1)</script>")
+            assert answer.status_code == 404
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["x-frame-options"] == "DENY"
+            assert answer.headers["cache-control"] == "no-store"
+
+    run(main)

@@ -1,0 +1,125 @@
+"""`perdure serve` and `perdure dev` as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
+MODULE = """
+import perdure
+
+@perdure.step
+async def doubled(x: int) -> int:
+    return x * 2
+
+@perdure.workflow(name="served.doubles")
+async def doubles(x: int) -> int:
+    return await doubled(x)
+"""
+
+
+@contextmanager
+def process(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server, and the address at which it is."""
+    started = subprocess.Popen(
+        [*PERDURE, *command, "--port", "0"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PERDURE_URL": "sqlite:///served.db",
+            "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert started.stderr is not None
+        for line in started.stderr:
+            if match := re.search(r"served at (http://\S+)/api/v1", line):
+                yield started, match[1]
+                break
+        else:
+            pytest.fail("the server didn't start")
+    finally:
+        started.kill()
+        started.communicate()
+
+
+def call(method: str, url: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.mark.acceptance
+def test_dev_drives_and_serves_and_stops(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(MODULE)
+    with process(tmp_path, "dev", "served") as (server, url):
+        api = f"{url}/api/v1"
+        started = {"workflow": "served.doubles", "args": [21], "id": "r"}
+        assert call("POST", f"{api}/runs", started) == (201, {"id": "r"})
+        status, told = call("GET", f"{api}/runs/r/result?wait=20")
+        assert (status, told["result"]) == (200, 42)
+        assert call("GET", f"{api}/openapi.json")[0] == 200
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+    with process(tmp_path, "serve") as (server, url):
+        assert call("GET", f"{url}/api/v1/runs/r/result")[1]["result"] == 42
+        server.kill()
+
+
+@pytest.mark.acceptance
+def test_others_need_a_token(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(MODULE)
+    made = subprocess.run(
+        [*PERDURE, "token", "new", "ci", "--role", "operator"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    token = made.stdout.strip()
+    refused = subprocess.run(
+        [
+            *PERDURE,
+            "dev",
+            "served",
+            "--host",
+            "0.0.0.0",
+            "--url",
+            "sqlite:///x.db",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert "perdure token new" in refused.stderr
+    command = ("dev", "served", "--host", "0.0.0.0", "--tokens", "perdure-tokens.json")
+    with process(tmp_path, *command) as (_, url):
+        api = url.replace("0.0.0.0", "127.0.0.1") + "/api/v1"
+        assert call("GET", f"{api}/runs")[0] == 401
+        assert call("GET", f"{api}/runs", token=token)[0] == 200
+        body = {"workflow": "served.doubles", "args": [1], "id": "t"}
+        assert call("POST", f"{api}/runs", body, token)[0] == 201
+        assert call("POST", f"{api}/queues/default/pause", None, token)[0] == 403
