@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter
 
 from perdure.api.decisions import UNDECIDED
-from perdure.api.forking import ForkPlan
+from perdure.api.forkplans import ForkPlan
 from perdure.api.handle import Handle
 from perdure.api.naming import named_call
 from perdure.core.attributes import AttributeValue
