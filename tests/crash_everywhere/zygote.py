@@ -28,6 +28,11 @@ from perdure.codec.events import decode_event
 from perdure.runtime.steps import Attempt, StepExecutor
 from perdure.storage.sqlite.database import Database
 
+try:
+    import perdure.integrations.openai_agents  # takes a second, and would in each of the forks
+except ImportError:
+    pass
+
 DEATH = 137  # what a shell says of a process that was killed by signal 9
 PATIENCE = 60.0
 
