@@ -128,9 +128,11 @@ class PerdureMiddleware(AgentMiddleware[Any, Any, Any]):
         if not in_run() or tool in self._plain:
             return await handler(request)
         handed: Any = request
-        inside = replace(request, runtime=quiet(handed.runtime, self._stream))
+        runtime: Any = quiet(handed.runtime, self._stream)
+        inside = replace(request, runtime=runtime)
 
         async def body(_: Any) -> ToolMessage | Command[Any]:
+            handed.runtime.config.update(runtime.config)  # what ToolNode gives to the tool: this call's own
             answer = await executed(f"tool {tool}", lambda: handler(inside), self._stream)
             _name(answer)
             return cast("ToolMessage | Command[Any]", answer)

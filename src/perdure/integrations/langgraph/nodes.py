@@ -129,7 +129,8 @@ def durable_tool(
     `PerdureMiddleware` for all of their tools at once.
 
     Args:
-        tool: made by `@tool`, or of a class of its own. It can't call `interrupt()`.
+        tool: made by `@tool`, or of a class of its own; a sync one is executed in a thread. It can't call
+            `interrupt()`.
         name: its durable name, by default "tool." and the tool's name.
         allow, retry, timeout, stream: as of `durable_node`.
 
@@ -143,29 +144,35 @@ def durable_tool(
     if not isinstance(cast(Any, tool), BaseTool):
         msg = f"durable_tool() got a {type(tool).__name__}: make it a tool first, with LangChain's @tool"
         raise UsageError(msg)
-    durable = durable_name(tool.arun, name or f"tool.{tool.name.replace('/', '.')}")
-    carrier = GraphCarrier(f"result of tool {tool.name}", allow)
     plain = type(tool)
+    durable = durable_name(plain.ainvoke, name or f"tool.{tool.name.replace('/', '.')}")
+    carrier = GraphCarrier(f"result of tool {tool.name}", allow)
 
-    async def arun(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+    async def ainvoke(self: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
         if not in_run():
-            return await plain.arun(self, tool_input, *args, **kwargs)
-        handed = {**kwargs, "config": within(kwargs.get("config"), stream)}
-        handed["callbacks"] = handed["config"].get("callbacks")
+            return await plain.ainvoke(self, input, config, **kwargs)
+        call: dict[str, Any] = input if _is_call(input) else {"args": input}
 
         async def body(_: Any) -> Any:
             return await executed(
-                f"tool {tool.name}", lambda: plain.arun(self, tool_input, *args, **handed), stream
+                f"tool {tool.name}",
+                lambda: plain.ainvoke(self, input, within(config, stream), **kwargs),
+                stream,
             )
 
         return await inline_step(
             durable,
             body,
-            given=given_of(tool_input),
+            given=given_of(call["args"]),
             result=carrier,
-            options=options_of(retry, timeout, key_of(durable, kwargs.get("tool_call_id"))),
+            options=options_of(retry, timeout, key_of(durable, call.get("id"))),
         )
 
     copy: Any = tool.model_copy()
-    copy.__class__ = type(plain.__name__, (plain,), {"arun": arun, "__module__": plain.__module__})
+    copy.__class__ = type(plain.__name__, (plain,), {"ainvoke": ainvoke, "__module__": plain.__module__})
     return cast(T, copy)
+
+
+def _is_call(input: Any) -> bool:
+    """Whether a tool is called as a model has asked for it, with an id, or with arguments only."""
+    return isinstance(input, dict) and cast("dict[str, Any]", input).get("type") == "tool_call"
