@@ -70,7 +70,9 @@ async def until_over(
 
 def looking(options: StepOptions) -> StepOptions:
     """The options of steps that only look."""
-    return StepOptions(retry=options.retry, timeout=options.timeout, limits=options.limits, spends=False)
+    return StepOptions(
+        retry=options.retry, timeout=options.timeout, limits=options.limits, spends=False, effect="read"
+    )
 
 
 async def background_response(

@@ -136,7 +136,7 @@ async def _batch(
 ) -> list[Any]:
     given = [Given(request, target.is_secret) for request in requests]
     name = step_name(given[0].data, "batch")
-    options = StepOptions(key=key)
+    options = StepOptions(key=key, effect="read")  # as all calls of models: nobody but the provider has it
 
     async def begin(about: dict[str, Any]) -> dict[str, str]:
         arguments = [each.body() for each in given]

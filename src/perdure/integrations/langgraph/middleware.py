@@ -116,7 +116,7 @@ class PerdureMiddleware(AgentMiddleware[Any, Any, Any]):
             body,
             given=_asked_of(request),
             result=ResponseCarrier(f"answer of {self._prefix}.model", [*self._allow, *_schemas(request)]),
-            options=self._model,
+            options=replace(self._model, effect="read"),
         )
 
     async def awrap_tool_call(
