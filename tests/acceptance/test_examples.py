@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,7 +20,9 @@ pytestmark = pytest.mark.acceptance
 NO_MODEL = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
 
 
-def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *command: str, seconds: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
@@ -151,3 +153,21 @@ def test_another_prompt_is_tried_for_the_price_of_one_call(tmp_path: Path) -> No
     assert "the provider has billed 11 calls" in done.stdout
     assert "the provider has billed 1 call more, and nothing was mailed" in done.stdout
     assert "10 steps are taken over" in done.stdout
+
+
+def test_an_agent_that_everything_happens_to_pays_for_each_call_once(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """Killed three times, turned away, out of money, and approved: the provider's books and ours agree."""
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "paid_once.py"), seconds=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("kill -9") == 3
+    assert "blocked: step 'llm:claude-haiku-4-5' has no money to begin" in done.stdout
+    assert "ada says yes" in done.stdout
+    table = table_of(done.stdout)
+    assert table["calls of an uninterrupted run"] == "41"
+    in_flight = int(table["calls in flight when it was killed"])
+    assert int(table["calls that the provider has billed"]) == 41 + in_flight
+    assert int(table["requests that it has turned away"]) > 0
+    assert int(table["calls that weren't made again"]) > 0
+    figure(f"41 calls, 3 kills, {in_flight} in flight: {table['calls that the provider has billed']} billed")
