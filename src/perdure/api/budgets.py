@@ -182,7 +182,7 @@ class Budgets:
 
 
 def _account(definition: Definition, standing: Standing) -> AccountInfo:
-    terms, account, lost = definition.terms, standing.account, standing.lost
+    terms, account, live, lost = definition.terms, standing.account, standing.live, standing.lost
     tripped = account.tripped_at
     return AccountInfo(
         owner=standing.key.owner,
@@ -191,8 +191,8 @@ def _account(definition: Definition, standing: Standing) -> AccountInfo:
         tokens=None if terms.tokens is None else terms.tokens + account.extra_tokens,
         spent=dollars(account.spent),
         spent_tokens=account.spent_tokens,
-        reserved=dollars(max(0, account.held - lost.cost)),
-        reserved_tokens=max(0, account.held_tokens - lost.tokens),
+        reserved=dollars(live.cost),
+        reserved_tokens=live.tokens,
         unknown=dollars(lost.cost),
         unknown_tokens=lost.tokens,
         calls=account.calls,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import perdure
+from perdure.cli.budget import budget
 from perdure.cli.callback import callback
 from perdure.cli.calling import query, update
 from perdure.cli.check import check
@@ -72,4 +73,5 @@ app.add_typer(queues)
 app.add_typer(schedule)
 app.add_typer(limits)
 app.add_typer(token)
+app.add_typer(budget)
 app.add_typer(subscriptions)

@@ -27,6 +27,7 @@ from perdure.storage.budgets import (
     HoldState,
     Overrule,
     Raise,
+    Standing,
 )
 
 
@@ -219,6 +220,17 @@ def _look(key: AccountKey, account: Account) -> Generator[Wish, Any, Amount]:
     if void:
         yield DropHolds(void)
     return total(each.amount for each, state in found if state is HoldState.LOST)
+
+
+def standing(
+    key: AccountKey, account: Account, held: Iterable[tuple[Hold, HoldState]], waiting: int
+) -> Standing:
+    """How an account stands, by what is held in it."""
+    by_state: dict[HoldState, list[Amount]] = {state: [] for state in HoldState}
+    for each, state in held:
+        by_state[state].append(each.amount)
+    live, lost = total(by_state[HoldState.LIVE]), total(by_state[HoldState.LOST])
+    return Standing(key, account, live, lost, waiting)
 
 
 def total(amounts: Iterable[Amount]) -> Amount:

@@ -140,12 +140,14 @@ class Standing(msgspec.Struct, frozen=True):
     """How an account stands.
 
     Attributes:
-        lost: how much of what is held is of calls whose outcome nobody will know.
+        live: how much of what is held is for calls that are being made.
+        lost: how much is of calls whose outcome nobody will know.
         waiting: how many steps wait for it.
     """
 
     key: AccountKey
     account: Account
+    live: Amount
     lost: Amount
     waiting: int
 

@@ -71,11 +71,11 @@ class MemoryBudgets:
         found: list[Standing] = []
         for key in sorted(_keys_of(db, wish.KeysOf(name))):
             held = _holds_in(db, wish.HoldsIn(key))
-            lost = wish.total(each.amount for each, state in held if state is HoldState.LOST)
             waits = [
                 run for (run, _), (where, _) in db.budgets.waits.items() if where == key and _live(db, run)
             ]
-            found.append(Standing(key, decode_account(db.budgets.accounts[key]), lost, len(waits)))
+            account = decode_account(db.budgets.accounts[key])
+            found.append(wish.standing(key, account, held, len(waits)))
         return found
 
 
@@ -154,10 +154,13 @@ def _holds_in(db: Db, wanted: wish.HoldsIn) -> list[tuple[Hold, HoldState]]:
 
 
 def _state(db: Db, hold: Hold) -> HoldState:
+    entry = db.usage.get(hold.run, {}).get(hold.id)
+    if entry is not None and entry.state == "unknown":
+        return HoldState.LOST
     driven = db.find_id(hold.errand) if hold.errand else db.runs.get(hold.run)
     if driven is not None and driven.owner is not None and driven.epoch == hold.epoch:
         return HoldState.LIVE
-    return HoldState.LOST if hold.id in db.usage.get(hold.run, {}) else HoldState.VOID
+    return HoldState.VOID if entry is None else HoldState.LOST
 
 
 def _live(db: Db, run: int) -> bool:

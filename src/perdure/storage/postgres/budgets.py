@@ -79,9 +79,8 @@ async def _standings(db: Database, name: str) -> list[Standing]:
     for owner, day, data in await db.rows("accounts_of", name=name):
         key = AccountKey(name, owner, day)
         held = await _holds_in(db, wish.HoldsIn(key))
-        lost = wish.total(each.amount for each, state in held if state is HoldState.LOST)
         waiting = await db.value("waiting_for", **key._asdict())
-        found.append(Standing(key, decode_account(data), lost, waiting))
+        found.append(wish.standing(key, decode_account(data), held, waiting))
     return sorted(found, key=lambda standing: standing.key)
 
 

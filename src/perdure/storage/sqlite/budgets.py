@@ -77,9 +77,8 @@ def _standings(db: Database, name: str) -> list[Standing]:
     for owner, day, data in db.rows("accounts_of", {"name": name}):
         key = AccountKey(name, owner, day)
         held = _holds_in(db, wish.HoldsIn(key))
-        lost = wish.total(each.amount for each, state in held if state is HoldState.LOST)
         waiting: int = db.value("waiting_for", _named(key))
-        found.append(Standing(key, decode_account(data), lost, waiting))
+        found.append(wish.standing(key, decode_account(data), held, waiting))
     return sorted(found, key=lambda standing: standing.key)
 
 

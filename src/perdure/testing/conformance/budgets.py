@@ -57,7 +57,8 @@ async def settle(bench: Bench, row: RunRow, id: int, *costs: int | None) -> None
 async def standing(bench: Bench, name: str = "all", owner: str = "") -> Standing:
     found = await bench.store.budgets.standings(name)
     return next(
-        (each for each in found if each.key.owner == owner), Standing(AccountKey(""), Account(), Amount(), 0)
+        (each for each in found if each.key.owner == owner),
+        Standing(AccountKey(""), Account(), Amount(), Amount(), 0),
     )
 
 
@@ -202,6 +203,21 @@ async def part_of_an_unknown_spend_may_be_known(bench: Bench) -> None:
     assert await figures(bench) == (30, 0)
     await bench.store.ledger.book(row.run, Book([entry(7, cost=10)], closes=1, held=True))
     assert await figures(bench) == (40, 0)
+
+
+async def what_its_driver_lost_is_lost(bench: Bench) -> None:
+    """A time-out, say: the worker lives, and knows that it will never know."""
+    await bench.store.budgets.define([ALL])
+    row = await driven(bench)
+    await reserve(bench, row, 1, 90)
+    row = await begin(bench, row, 1)
+    assert (await standing(bench)).live.cost == 90
+    await bench.put(row, b"e", effects=[Book(loses=1, held=True)])
+    found = await standing(bench)
+    assert (found.live.cost, found.lost.cost) == (0, 90)
+    short = await reserve(bench, row, 2, 20)
+    assert isinstance(short, Shortage)
+    assert short.lack is Lack.EXHAUSTED
 
 
 async def what_was_not_reserved_is_charged_all_the_same(bench: Bench) -> None:
@@ -372,6 +388,7 @@ CHECKS: tuple[Check, ...] = (
     an_unknown_spend_keeps_its_reservation,
     what_never_began_is_given_back,
     part_of_an_unknown_spend_may_be_known,
+    what_its_driver_lost_is_lost,
     what_was_not_reserved_is_charged_all_the_same,
     a_child_charges_its_ancestors,
     each_kind_of_owner_has_accounts,

@@ -53,9 +53,10 @@ FROM perdure.budget_holds AS h
 WHERE h.run = ANY (%(runs)s::bigint[]) AND h.id = ANY (%(ids)s::bigint[]);
 
 -- name: holds_in
--- A hold whose driver has lost the run is lost if its attempt had begun, as the ledger tells; else it is void.
+-- A hold is lost if the ledger says so. One whose driver has lost the run is lost if its attempt had begun, else void.
 SELECT h.run, h.id, h.name, h.owner, h.day, h.cost, h.tokens, h.declared, h.epoch, h.errand,
-       CASE WHEN h.errand = '' AND r.owner IS NOT NULL AND r.epoch = h.epoch THEN 'live'
+       CASE WHEN u.state = 'unknown' THEN 'lost'
+            WHEN h.errand = '' AND r.owner IS NOT NULL AND r.epoch = h.epoch THEN 'live'
             WHEN h.errand <> '' AND e.owner IS NOT NULL AND e.epoch = h.epoch THEN 'live'
             WHEN u.id IS NOT NULL THEN 'lost'
             ELSE 'void' END

@@ -35,9 +35,10 @@ ON CONFLICT (name, owner, day) DO UPDATE SET data = excluded.data;
 SELECT run, id, name, owner, day, cost, tokens, declared, epoch, errand FROM budget_holds WHERE run = :run AND id = :id;
 
 -- name: holds_in
--- A hold whose driver has lost the run is lost if its attempt had begun, as the ledger tells; else it is void.
+-- A hold is lost if the ledger says so. One whose driver has lost the run is lost if its attempt had begun, else void.
 SELECT h.run, h.id, h.name, h.owner, h.day, h.cost, h.tokens, h.declared, h.epoch, h.errand,
-       CASE WHEN coalesce(e.owner, iif(h.errand = '', r.owner, NULL)) IS NOT NULL
+       CASE WHEN u.state = 'unknown' THEN 'lost'
+            WHEN coalesce(e.owner, iif(h.errand = '', r.owner, NULL)) IS NOT NULL
                  AND coalesce(e.epoch, r.epoch) = h.epoch THEN 'live'
             WHEN u.id IS NOT NULL THEN 'lost'
             ELSE 'void' END
