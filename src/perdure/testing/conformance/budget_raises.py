@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from perdure.core.accounts import AccountKey
-from perdure.core.budgets import Shortage
-from perdure.storage.budgets import AwaitMoney, Forget, Overrule, Raise
+from perdure.core.accounts import AccountKey, Terms
+from perdure.core.budgets import Lack, Shortage, Want
+from perdure.storage.budgets import Ask, AwaitMoney, Forget, Overrule, Raise
 from perdure.storage.records import RunRow
 from perdure.testing.conformance.bench import NOW, Bench, Check
-from perdure.testing.conformance.budgets import ALL, begin, driven, reserve, settle, standing
+from perdure.testing.conformance.budgets import ALL, begin, driven, figures, reserve, settle, standing
 
 
 async def whoever_waits_is_woken_by_a_raise(bench: Bench) -> None:
@@ -88,10 +88,39 @@ async def a_budget_is_forgotten(bench: Bench) -> None:
     assert await bench.store.budgets.standings("all") == []
 
 
+async def a_spike_opens_the_breaker(bench: Bench) -> None:
+    await bench.store.budgets.define([Terms("all", spike=100)])
+    row = await driven(bench)
+    assert await reserve(bench, row, 1, 90) is True
+    crowded = await reserve(bench, row, 2, 20)
+    assert isinstance(crowded, Shortage)
+    assert crowded.lack is Lack.CROWDED
+    await begin(bench, row, 1)
+    await settle(bench, row, 1, 85)
+    for later in (0.0, 3600.0):  # it stays open
+        ask = Ask(row.run, 2, Want("app.s", 20), row.epoch)
+        answers = await bench.store.budgets.reserve([ask], now=NOW + later)
+        assert answers is not None
+        assert isinstance(answers[0], Shortage)
+        assert answers[0].lack is Lack.TRIPPED
+    await bench.store.budgets.change(Raise(AccountKey("all")), now=NOW)
+    assert await reserve(bench, row, 2, 20) is True
+
+
+async def a_person_may_let_a_call_go_beyond(bench: Bench) -> None:
+    await bench.store.budgets.define([ALL])
+    row = await driven(bench)
+    ask = Ask(row.run, 1, Want("app.s", 150, allowed=True), row.epoch, waits=(row.run, "s#1"))
+    assert await bench.store.budgets.reserve([ask], now=NOW) == [True]
+    assert await figures(bench) == (0, 150)
+
+
 CHECKS: tuple[Check, ...] = (
     whoever_waits_is_woken_by_a_raise,
     nobody_sleeps_through_a_raise,
     raises_and_waits_meet,
     caps_are_set_and_taken_back,
     a_budget_is_forgotten,
+    a_spike_opens_the_breaker,
+    a_person_may_let_a_call_go_beyond,
 )

@@ -11,7 +11,6 @@ from perdure.core.usage import Used
 from perdure.storage.budgets import (
     Answer,
     Ask,
-    Raise,
     Standing,
 )
 from perdure.storage.ledger import Book, Entry, EntryState
@@ -332,25 +331,6 @@ async def an_errand_is_held_for_its_sender(bench: Bench) -> None:
     assert (await standing(bench, "each", "sender")).lost.cost == 90
 
 
-async def a_spike_opens_the_breaker(bench: Bench) -> None:
-    await bench.store.budgets.define([Terms("all", spike=100)])
-    row = await driven(bench)
-    assert await reserve(bench, row, 1, 90) is True
-    crowded = await reserve(bench, row, 2, 20)
-    assert isinstance(crowded, Shortage)
-    assert crowded.lack is Lack.CROWDED
-    await begin(bench, row, 1)
-    await settle(bench, row, 1, 85)
-    for later in (0.0, 3600.0):  # it stays open
-        ask = Ask(row.run, 2, Want("app.s", 20), row.epoch)
-        answers = await bench.store.budgets.reserve([ask], now=NOW + later)
-        assert answers is not None
-        assert isinstance(answers[0], Shortage)
-        assert answers[0].lack is Lack.TRIPPED
-    await bench.store.budgets.change(Raise(AccountKey("all")), now=NOW)
-    assert await reserve(bench, row, 2, 20) is True
-
-
 async def many_runs_settle_in_one_batch(bench: Bench) -> None:
     await bench.store.budgets.define([Terms("all", cost=10_000), PER_RUN])
     rows = [await driven(bench, f"r-{number}") for number in range(6)]
@@ -365,14 +345,6 @@ async def many_runs_settle_in_one_batch(bench: Bench) -> None:
     await asyncio.gather(bench.store.append(changes[::2]), other.append(changes[:0:-2]))
     assert await figures(bench) == (42, 0)
     assert [await figures(bench, "each", row.id) for row in rows] == [(7, 0)] * 6
-
-
-async def a_person_may_let_a_call_go_beyond(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
-    row = await driven(bench)
-    ask = Ask(row.run, 1, Want("app.s", 150, allowed=True), row.epoch, waits=(row.run, "s#1"))
-    assert await bench.store.budgets.reserve([ask], now=NOW) == [True]
-    assert await figures(bench) == (0, 150)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -396,7 +368,5 @@ CHECKS: tuple[Check, ...] = (
     tokens_are_counted_like_money,
     a_call_of_which_nothing_is_known_goes_alone,
     an_errand_is_held_for_its_sender,
-    a_spike_opens_the_breaker,
     many_runs_settle_in_one_batch,
-    a_person_may_let_a_call_go_beyond,
 )
