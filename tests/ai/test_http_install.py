@@ -277,6 +277,7 @@ def test_what_entries_mean() -> None:
     assert not host.covers(httpx2.URL("https://models.example/v1/other"))
     assert port.covers(httpx2.URL("http://other:81/v1/messages"))
     assert not port.covers(httpx2.URL("http://other:82/v1/messages"))
+    assert allowed("x:443")[0].covers(httpx2.URL("https://x/v1/messages"))
     assert path.covers(httpx2.URL("http://a.third/v2/other"))
     assert not path.covers(httpx2.URL("http://a.third/v1/messages"))
     assert provider_at("API.openai.com") == "openai"

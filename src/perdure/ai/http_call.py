@@ -25,7 +25,8 @@ from perdure.ai.http_wire import (
     used_by,
 )
 from perdure.api.streams import emit
-from perdure.errors import ForbiddenInWorkflowError, HttpStatusError
+from perdure.core.retry import is_transient
+from perdure.errors import ForbiddenInWorkflowError, HttpStatusError, Permanent
 from perdure.runtime.spending import outlay_of
 from perdure.runtime.stepcontext import current_step
 
@@ -44,26 +45,36 @@ async def attempt(what: Exchange) -> Answer:
     failure: Exception
     try:
         return await _call(what)
-    except HttpStatusError:
-        raise
     except Exception as error:
-        text = crossed_out(str(error), what.secrets)
-        if text == str(error) and error.__cause__ is None and error.__context__ is None:
+        if isinstance(error, HttpStatusError) or not _tells(error, what.secrets):
             raise
-        failure = _without_history(error, text)
-    raise failure
+        failure = _without_secrets(error, what.secrets)
+    raise failure  # here, where nothing leads to the original
 
 
-def _without_history(error: Exception, text: str) -> Exception:
-    """The same error without what led to it, whose texts would be recorded, too."""
-    kind = type(error)
+def _tells(error: BaseException, secrets: tuple[str, ...]) -> bool:
+    """Whether a secret is in an error, or in one that led to it."""
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        if (each := left.pop()) is not None and each not in seen:
+            seen.append(each)
+            left += [each.__cause__, each.__context__]
+    texts = [f"{each}\n{each.args!r}\n{vars(each)!r}" for each in seen]
+    return any(secret in text for secret in secrets for text in texts)
+
+
+def _without_secrets(error: Exception, secrets: tuple[str, ...]) -> Exception:
+    """An error of the same class, if that can be made, with what may be told."""
+    kind, text = type(error), crossed_out(str(error), secrets)
     try:
         made = kind(text)
-    except Exception:  # noqa: BLE001 - made in its own way
-        made = OSError(f"{kind.__name__}: {text}")
-    return (
-        made.with_traceback(error.__traceback__) if str(made) == text else OSError(f"{kind.__name__}: {text}")
-    )
+        told = str(made) == text and not _tells(made, secrets)
+    except Exception:  # made in its own way  # noqa: BLE001
+        made, told = error, False
+    if not told:
+        made = (OSError if is_transient(error) else Permanent)(f"{kind.__name__}: {text}")
+    return made.with_traceback(error.__traceback__)
 
 
 async def _call(what: Exchange) -> Answer:

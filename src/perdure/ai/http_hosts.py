@@ -54,6 +54,7 @@ _ENDPOINTS = re.compile(
     """,
     re.VERBOSE,
 )
+_PORTS = {"http": 80, "https": 443}
 _ENTRY = re.compile(r"(?P<host>[^\s/:@]+)(:(?P<port>\d+))?(?P<path>/\S*)?")
 
 
@@ -73,7 +74,8 @@ class Allowed:
 
     def covers(self, url: Any) -> bool:
         """Whether a URL of httpx is meant."""
-        if not fnmatchcase(url.host.lower(), self.host) or self.port not in (None, url.port):
+        port = url.port or _PORTS.get(url.scheme)
+        if not fnmatchcase(url.host.lower(), self.host) or self.port not in (None, port):
             return False
         path: str = url.path
         return bool(_ENDPOINTS.search(path)) if self.path is None else fnmatchcase(path, self.path)

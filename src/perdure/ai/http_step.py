@@ -84,7 +84,8 @@ async def through_step(what: Exchange) -> Any:
     """
     task = cast("asyncio.Task[Any]", asyncio.current_task())
     again = what.request.headers.get("x-stainless-retry-count", "0") != "0"
-    if again and (error := _given_up.get(task)) is not None:
+    if (error := _given_up.pop(task, None)) is not None and again:
+        _given_up[task] = error
         raise error
     try:
         answer = await cast("Awaitable[Answer]", as_step(what))
