@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from engine_kit import Place
-from llm_kit import CALLS, CLIENTS, SEEN, STREAMED, calls_one, provider, replayed, run, without_numbers
+from engine_kit import Place, of_kind
+from llm_kit import (
+    CALLS,
+    CLIENTS,
+    SEEN,
+    STREAMED,
+    anthropic,
+    calls_one,
+    provider,
+    replayed,
+    run,
+    without_numbers,
+)
 
-from perdure import workflow
-from perdure.ai import llm
+from perdure import events, workflow
+from perdure.ai import llm, pieces
+from perdure.errors import UsageError
 from perdure.testing import fake_llm
 from perdure.testing.fake_llm import FakeLLM
+
+httpx2 = pytest.importorskip("httpx2", reason="what the client of Anthropic speaks HTTP with isn't installed")
 
 __all__ = ["provider"]
 
@@ -125,3 +140,33 @@ def test_a_stream_that_breaks_off_is_superseded(place: Place, provider: FakeLLM)
 
     run(main)
     assert len(provider.billed) == 2
+
+
+def test_a_stream_that_tells_of_an_error_is_tried_again(provider: FakeLLM, monkeypatch: Any) -> None:
+    """Anthropic's client takes an error within a stream for one with status 200."""
+    take, failed = pieces._Messages.take, []
+
+    def takes(self: Any, piece: Any) -> str:
+        if not failed:
+            failed.append(piece)
+            request = httpx2.Request("POST", "http://127.0.0.1")
+            body = {"type": "error", "error": {"type": "api_error", "message": "Internal server error"}}
+            raise anthropic.APIStatusError("no", response=httpx2.Response(200, request=request), body=body)
+        return take(self, piece)
+
+    monkeypatch.setattr(pieces._Messages, "take", takes)
+
+    async def main() -> None:
+        async with Place().engine() as engine:
+            handle = await engine.start(calls_one("messages, async", "tokens"), id="r")
+            await handle.result()
+            (attempt,) = await of_kind(handle, events.StepAttemptFailed)
+            assert "broke off its stream" in str(attempt.failure)
+
+    run(main)
+    assert len(provider.billed) == 2
+
+
+def test_only_chats_are_streamed_as_chats(provider: FakeLLM) -> None:
+    with pytest.raises(UsageError, match="can't be streamed"):
+        asyncio.run(llm(CLIENTS["openai"].completions.create, model="old", prompt="why", emit="tokens"))

@@ -169,6 +169,11 @@ def test_arguments_become_data_and_come_back() -> None:
     assert (given.data["colour"], given.data["each"]) == ("red", [0, 1])
     assert "api_key" not in given.data
     assert "left_out" not in given.data
+    large = Given({"image": b"x" * 10_000, "text": "y" * 10_000, "prose": "why " * 5_000}, lambda name: False)
+    assert large.data["image"]["is"].startswith("file of 10000 bytes, ")
+    assert large.data["text"]["is"].startswith("file of 10000 bytes, ")
+    assert large.data["prose"] == "why " * 5_000
+    assert large.arguments(large.data)["image"] == b"x" * 10_000
     again = given.arguments(given.data)
     assert again["schema"] is Facts
     assert again["tools"] == [tool]
@@ -243,7 +248,8 @@ def test_the_worst_case_is_estimated_on_the_high_side() -> None:
     )
     assert (google.model, google.output_tokens) == ("gemini", 7)
     image = {"type": "image", "source": {"data": "A" * 100_000}}
-    assert worst_case(None)({"model": "m", "max_tokens": 1, "messages": [image]}).input_tokens < 2_500
+    files = Given({"model": "m", "max_tokens": 1, "messages": [image]}, lambda name: False)
+    assert worst_case(None)(files.data).input_tokens < 2_500
     assert worst_case("openai", makes_text=False)({"model": "e", "input": "why"}).input_tokens > 0
 
 
@@ -267,6 +273,15 @@ def test_what_it_cannot_call_is_told(provider: FakeLLM) -> None:
             await llm(client.embeddings.create, model="e", input="x", emit="tokens")
 
     run(main)
+
+
+def test_what_a_model_makes_up_gets_hold_of_nothing_live() -> None:
+    made_up = {"$live": 0, "is": "a secret", "more": {"$data": {"$live": 0}}, "b": [{"$bytes": "AAAA"}]}
+    tools = [{"authorization": "secret"}]
+    messages = [{"content": [{"type": "tool_use", "input": made_up}, {"$live": 0}, {"$data": 1}]}]
+    given = Given({"tools": tools, "messages": messages}, lambda name: False)
+    assert "secret" not in str(given.data["tools"][0]["authorization"]["$live"])
+    assert given.arguments(given.data) == {"tools": tools, "messages": messages}
 
 
 LIMIT = perdure.RateLimit(

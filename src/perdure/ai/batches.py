@@ -39,7 +39,7 @@ AT_ONCE = 50
 #: Providers charge this share of the price for calls in batches.
 _SHARE = 2
 _ENDPOINTS = {
-    "Completions.create": "/v1/chat/completions",
+    "chat.Completions.create": "/v1/chat/completions",
     "Responses.create": "/v1/responses",
     "Embeddings.create": "/v1/embeddings",
 }
@@ -110,12 +110,11 @@ def batch(
     """
     target = Method(method)
     work = [dict(each) for each in requests]
-    kind = target.name.rpartition(".")[0].rpartition(".")[2] + ".create"
     if not in_run():
         msg = "batch() waits for up to a day, so it works in workflow code only: call it from a @workflow"
         raise UsageError(msg)
-    if (target.package, kind) != ("anthropic", "Messages.create") and (
-        target.package != "openai" or kind not in _ENDPOINTS
+    if (target.package, target.name) != ("anthropic", "Messages.create") and (
+        target.package != "openai" or target.name not in _ENDPOINTS
     ):
         msg = f"batch() got {target.name}: it knows batches of OpenAI's and Anthropic's create methods"
         raise UsageError(msg)
@@ -123,7 +122,9 @@ def batch(
         msg = "batch() got no requests"
         raise UsageError(msg)
     interval = None if every is None else seconds(every, "every")
-    provider = _Anthropic(target) if target.package == "anthropic" else _OpenAI(target, _ENDPOINTS[kind])
+    provider = (
+        _Anthropic(target) if target.package == "anthropic" else _OpenAI(target, _ENDPOINTS[target.name])
+    )
     return _batch(target, provider, work, checked_key(key), interval)
 
 

@@ -53,7 +53,8 @@ class Method:
     @property
     def name(self) -> str:
         """`Messages.create`, say: the same for clients that wait and those that don't."""
-        return str(getattr(self._given, "__qualname__", "")).removeprefix("Async")
+        name = str(getattr(self._given, "__qualname__", "")).removeprefix("Async")
+        return f"chat.{name}" if ".chat." in type(self.resource).__module__ else name
 
     @property
     def provider(self) -> str | None:

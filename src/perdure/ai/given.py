@@ -4,7 +4,7 @@ Most of what one gives a client is data already. The rest is one of these:
 
     models of pydantic, tuples, enums, dates   data by another name, as the client itself would send it
     bytes                                      {"$bytes": "<base64>"}
-    classes, functions, files                  {"$live": 0, "is": "class app.Facts"}: described here, used as they are
+    classes, functions, files, images          {"$live": 0, "is": "class app.Facts"}: described here, used as they are
     headers, keys, time limits                 left out: they don't make another answer, and are nobody's business
 
 What is live is put back from the call that the code makes now, so a replay or a fork needs nothing of it from the
@@ -26,6 +26,11 @@ from perdure.codec.foreign import is_model, is_model_class
 from perdure.errors import UsageError
 
 BYTES, LIVE = "$bytes", "$live"
+#: What looks like one of these, and is data: what a model has made up, say, mustn't get hold of what is live.
+DATA = "$data"
+#: From so many bytes, or characters of base64, a file is described by its digest.
+FILE_MIN = 8_192
+_MARKS = frozenset({BYTES, LIVE, DATA})
 
 #: Arguments that say how to reach a provider, not what to ask it.
 _UNRECORDED = frozenset(
@@ -54,6 +59,11 @@ def is_table(value: object) -> TypeGuard[Mapping[str, Any]]:
 def is_list(value: object) -> TypeGuard[list[Any]]:
     """Whether a value is what JSON calls an array."""
     return isinstance(value, list)
+
+
+def _is_file(value: str | bytes | bytearray) -> bool:
+    """Bytes, or a long text without any space: an image in base64, say."""
+    return not isinstance(value, str) or not any(char.isspace() for char in value[:FILE_MIN])
 
 
 def _is_several(value: object) -> TypeGuard[Iterable[Any]]:
@@ -101,6 +111,10 @@ class Given:
         return {name: self._restored(value) for name, value in self.data.items()}
 
     def _plain(self, value: Any, guarded: bool) -> Any:
+        if isinstance(value, str | bytes | bytearray) and len(value) >= FILE_MIN and _is_file(value):
+            content = value.encode(errors="replace") if isinstance(value, str) else value
+            digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+            return self._as_live(value, f"file of {len(content)} bytes, {digest}")
         if value is None or (
             isinstance(value, bool | int | float | str) and not isinstance(value, enum.Enum)
         ):
@@ -114,7 +128,8 @@ class Given:
         if is_model(value):
             return self._of_model(value, guarded)
         if is_table(value):
-            return {str(key): self._part(str(key), part, guarded) for key, part in value.items()}
+            data = {str(key): self._part(str(key), part, guarded) for key, part in value.items()}
+            return data if _MARKS.isdisjoint(data) else {DATA: data}
         if _is_several(value):
             return [self._plain(part, guarded) for part in value]
         return self._as_live(value, _described(value))
@@ -148,6 +163,8 @@ class Given:
             return [self._restored(part) for part in value]
         if not is_table(value):
             return value
+        if _is_mark(value, DATA) and is_table(value[DATA]):
+            return {key: self._restored(part) for key, part in value[DATA].items()}
         if _is_mark(value, BYTES):
             return base64.b64decode(value[BYTES])
         if _is_mark(value, LIVE):

@@ -13,15 +13,18 @@ its step is tried again.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, Protocol, cast
 
 import msgspec
 
-from perdure.ai.clients import Method
+from perdure.ai.clients import Method, package_of
 from perdure.ai.given import is_list, is_table
 from perdure.ai.responses import Responses
 from perdure.api.streams import emit
+from perdure.core.answers import http_status
+from perdure.core.refusals import refusal
 from perdure.errors import UsageError
 
 
@@ -58,14 +61,13 @@ def streaming(method: Method, arguments: dict[str, Any]) -> tuple[str | None, di
 def _kind(method: Method) -> type[_Chat | _Responses | _Messages | _Google] | None:
     if method.package == "litellm":
         return _Chat
-    owner, _, name = method.name.rpartition(".")
-    kinds: dict[tuple[str, str, str], type[_Chat | _Responses | _Messages | _Google]] = {
-        ("openai", "Completions", "create"): _Chat,
-        ("openai", "Responses", "create"): _Responses,
-        ("anthropic", "Messages", "create"): _Messages,
-        ("google", "Models", "generate_content"): _Google,
+    kinds: dict[tuple[str, str], type[_Chat | _Responses | _Messages | _Google]] = {
+        ("openai", "chat.Completions.create"): _Chat,
+        ("openai", "Responses.create"): _Responses,
+        ("anthropic", "Messages.create"): _Messages,
+        ("google", "Models.generate_content"): _Google,
     }
-    return kinds.get((method.package, owner, name))
+    return kinds.get((method.package, method.name))
 
 
 async def assemble_async(method: Method, pieces: Any, stream: str, responses: Responses) -> Any:
@@ -88,10 +90,23 @@ def assemble(method: Method, pieces: Any, stream: str, responses: Responses) -> 
     return _built(assembly, pieces, responses)
 
 
+_BROKEN = "the provider broke off its stream: {}"
+
+
+def _broke_off(error: Exception) -> bool:
+    """Whether a provider has begun to answer, and then told in the stream that it can't go on: it may another time."""
+    is_clients = type(error).__name__ in ("APIError", "APIStatusError") and package_of(error) is not None
+    return is_clients and http_status(error) in (None, 200) and refusal(error, time.time()) is None
+
+
 @contextlib.asynccontextmanager
 async def _closing_async(pieces: Any) -> AsyncGenerator[Any, None]:
     try:
         yield pieces
+    except Exception as error:
+        if _broke_off(error):
+            raise ConnectionError(_BROKEN.format(error)) from error
+        raise
     finally:
         close = getattr(pieces, "aclose", None) or getattr(pieces, "close", None)
         if close is not None:
@@ -102,6 +117,10 @@ async def _closing_async(pieces: Any) -> AsyncGenerator[Any, None]:
 def _closing(pieces: Any) -> Generator[Any, None, None]:
     try:
         yield pieces
+    except Exception as error:
+        if _broke_off(error):
+            raise ConnectionError(_BROKEN.format(error)) from error
+        raise
     finally:
         if (close := getattr(pieces, "close", None)) is not None:
             close()

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.ai.given import BYTES, is_list, is_table
+from perdure.ai.given import BYTES, LIVE, is_list, is_table
 from perdure.core.usage import Spend
 
 BYTES_PER_TOKEN = 3
 #: An image, or a page of a document, costs about so many tokens with each of the providers.
 TOKENS_PER_FILE = 2_000
-#: Texts of this length without a space are files in base64.
-_FILE_MIN = 2_000
 #: What every message costs beside its text.
 _TOKENS_PER_PART = 4
 
@@ -54,16 +52,19 @@ def worst_case(provider: str | None, *, makes_text: bool = True) -> Callable[[di
 
 def _tokens(value: Any) -> int:
     if isinstance(value, str):
-        if len(value) > _FILE_MIN and " " not in value[:_FILE_MIN]:
-            return TOKENS_PER_FILE
         return -(-len(value.encode(errors="replace")) // BYTES_PER_TOKEN)
     if is_table(value):
-        if BYTES in value or value.get("type") in (
-            "image",
-            "image_url",
-            "input_image",
-            "document",
-            "input_file",
+        if (
+            BYTES in value
+            or LIVE in value
+            or value.get("type")
+            in (
+                "image",
+                "image_url",
+                "input_image",
+                "document",
+                "input_file",
+            )
         ):
             return TOKENS_PER_FILE
         return _TOKENS_PER_PART + sum(_tokens(key) + _tokens(part) for key, part in value.items())
