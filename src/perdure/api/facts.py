@@ -13,7 +13,7 @@ from perdure.api.runinfo import RunInfo, StrayMessage, moment_of
 from perdure.core.events import Event
 
 _MOMENTS = frozenset(
-    {"at", "started_at", "retry_at", "due", "deadline", "slot", "since", "until", "heard_at"}
+    {"at", "started_at", "retry_at", "due", "deadline", "slot", "since", "until", "heard_at", "answered_at"}
 )
 _DIGESTS = frozenset({"fingerprint"})
 _SECRETS = frozenset({"seed"})  # tokens are made from it

@@ -220,7 +220,7 @@ def question_info(row: CallbackRow, now: float) -> QuestionInfo:
         state=_STATES[verdict],
         answer=None if answered is None else _read(answered.result),
         answered_by=None if answered is None else answered.by,
-        answered_at=None if answered is None else moment_of(answered.at),
+        answered_at=None if answered is None else moment_of(answered.answered_at),
         via=None if answered is None else answered.via,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from perdure.cli.messagelines import MessageLine
-from perdure.cli.output import duration, one_line, printable
+from perdure.cli.output import clock_time, duration, moment, one_line, printable
 from perdure.core import events as ev
 
 QUESTIONS = (ev.QuestionAsked, ev.QuestionAnswered, ev.QuestionWithdrawn)
@@ -33,6 +33,8 @@ def question_line(event: ev.Event, shown: Callable[[bytes], str], limit: int | N
         case ev.QuestionAnswered():
             by = f"by {one_line(event.by, 60)}" if event.by else "by somebody"
             via = f" through {one_line(event.via, 60)}" if event.via else ""
+            if event.at - event.answered_at > 1:  # no worker was up then
+                via += f" at {clock_time(moment(event.answered_at))}"
             if event.failure is not None:
                 given = "" if event.given is None else f"{shown(event.given)} "
                 told = one_line(f"{given}{by}{via}, which couldn't be read: {event.failure.message}", limit)

@@ -97,8 +97,9 @@ class QuestionAsked(CallbackOpened, frozen=True, tag="question_asked", kw_only=T
 
 
 class QuestionAnswered(CallbackEnded, frozen=True, tag="question_answered", kw_only=True):
-    """Somebody answered. `at` is when; with a `failure` it couldn't be read as what the code expects."""
+    """Somebody answered. With a `failure`, the answer couldn't be read as what the code expects."""
 
+    answered_at: float  #: when, wall-clock seconds; the run may have heard of it much later
     by: str | None = None  #: who
     via: str = ""  #: through what: "cli", "python", "http", ...
     given: bytes | None = None  #: the answer that couldn't be read

@@ -242,9 +242,10 @@ def ended(
     """The encoded event by which a run hears of its callback's end."""
     if answerer is None:
         return encode_event(CallbackEnded(at=now, callback=row.op, result=result, failure=failure))
-    return encode_event(
-        QuestionAnswered(at=now, callback=row.op, result=result, by=answerer.by, via=answerer.via)
+    answered = QuestionAnswered(
+        at=now, callback=row.op, result=result, answered_at=now, by=answerer.by, via=answerer.via
     )
+    return encode_event(answered)
 
 
 def timed_out(row: CallbackRow, now: float) -> bytes:

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from perdure.core.attributes import attributes_of
+from perdure.core.events import Question
 from perdure.core.where import where_text
 from perdure.storage.attributes import MarkPatched, Misfit, SetAttributes
-from perdure.storage.callbacks import CallbackVerdict, OpenCallback
+from perdure.storage.callbacks import Answerer, CallbackVerdict, OpenCallback, pack_question
 from perdure.storage.effects import StepDetail
 from perdure.storage.moving import CallbackPart, Generation, Mark, Package, everything
 from perdure.storage.publications import OpenWait, Publication, new_id
@@ -19,6 +20,7 @@ from perdure.storage.streams import Emit, StepItems
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
 MARK = Mark("token", "sqlite:///there.db")
+_ASKED = Question(id="q_1", text="Sure?", form=b"{}")
 
 
 async def a_rich_run(bench: Bench, id: str) -> None:
@@ -37,10 +39,12 @@ async def a_rich_run(bench: Bench, id: str) -> None:
         Misfit("code"),
         StepDetail("s#1", b"half", NOW),
         OpenCallback(id.encode(), "callback:1", NOW, NOW + 50, 9.0),
+        OpenCallback(b"?" + id.encode(), "ask:1", NOW, question=pack_question(_ASKED)),
         OpenWait("event:1", "paid", where_text({"x": 1}), NOW, 7),
     )
     child = bench.new(f"{id}-child", parent_op="child#1", wake_at=NOW + 7)
     row = await bench.put(row, b"event", effects=effects, children=[child])
+    await bench.store.callbacks.end(b"?" + id.encode(), result=b"1", answerer=Answerer("ann", "cli"), now=NOW)
     following = Successor(bench.new(id, owner=worker, generation=2, first_event=b"again", created_at=NOW + 2))
     await bench.put(row, b"end", status="continued", successor=following)
     row = await bench.row(id)
@@ -82,7 +86,7 @@ async def a_copy_is_equal_to_the_last_part(bench: Bench) -> None:
     assert again == renamed
     assert [one.digest() for one in again] == [one.digest() for one in renamed]
     counts = renamed[0].counts()
-    expected = {"generation": 2, "event": 5, "mail_key": 1, "callback": 1, "update": 1, "item": 4}
+    expected = {"generation": 2, "event": 5, "mail_key": 1, "callback": 2, "update": 1, "item": 4}
     assert {name: counts[name] for name in expected} == expected
     assert counts["mail"] == 2
     assert counts["attribute"] == 5
