@@ -224,7 +224,7 @@ async def answered(
             op_id,
             token_hash=hashed,
             decode=decode,
-            timeout=None if until is None else until - machine.loop.now,
+            timeout=limit if until is None or times == 0 else until - machine.loop.now,
             question=msgspec.structs.replace(asked, id=id),
             withdrawing=(WithdrawCallback(hashed),),
         )

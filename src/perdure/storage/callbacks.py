@@ -251,7 +251,7 @@ def ended(
 def timed_out(row: CallbackRow, now: float) -> bytes:
     """The same for one whose time is over."""
     if row.expires_at is not None and row.expires_at <= now:
-        limit = row.expires_at - row.opened_at
+        limit = round(row.expires_at - row.opened_at, 3)  # what floats of today leave of it
         told = (
             callback_timed_out(row.op, limit) if row.question is None else question_timed_out(row.op, limit)
         )
