@@ -6,11 +6,14 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
 import perdure
-from conftest import Client, run, serving
+from conftest import BASE, Client, run, serving
 from perdure import step, workflow
+from perdure.web import Access, Tokens, create_app
 
 API = "/api/v1"
 
@@ -293,5 +296,24 @@ def test_what_isnt_known_here_is_started_all_the_same() -> None:
             assert (unfit.status_code, unfit.json()["type"]) == (422, "urn:perdure:error:UsageError")
             misspelt = await client.post(f"{API}/runs", json={"workflow": "web.adds", "arg": [1]})
             assert (misspelt.status_code, "arg" in misspelt.json()["detail"]) == (422, True)
+
+    run(main)
+
+
+def test_it_is_mounted_in_another_application() -> None:
+    async def main() -> None:
+        async with perdure.Engine("memory:") as engine:
+            outer = FastAPI()
+            outer.mount("/perdure", create_app(engine))
+            transport = httpx.ASGITransport(outer)
+            async with httpx.AsyncClient(transport=transport, base_url=f"{BASE}/perdure") as client:
+                await ok(client, "POST", "/runs", json={"workflow": "web.adds", "args": [1], "id": "m"})
+                assert (await ended(client, "m"))["result"] == 2
+                assert (await client.post("/api/v1/queues/default/pause")).status_code == 200
+            access = Access(tokens=Tokens())
+            outer.mount("/closed", create_app(engine, access))
+            async with httpx.AsyncClient(transport=transport, base_url=f"{BASE}/closed") as client:
+                assert (await client.get("/healthz")).status_code == 200
+                assert (await client.get("/api/v1/runs")).status_code == 401
 
     run(main)

@@ -12,7 +12,7 @@
 FastAPI and uvicorn come with `pip install 'perdure[server]'`.
 """
 
-from perdure.web.access import Access, Role, Tokens
+from perdure.web.access import Access, Proxy, Role, Tokens
 from perdure.web.app import create_app
 
-__all__ = ["Access", "Role", "Tokens", "create_app"]
+__all__ = ["Access", "Proxy", "Role", "Tokens", "create_app"]
