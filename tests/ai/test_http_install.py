@@ -305,6 +305,23 @@ CALLS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("path", "reads"),
+    [
+        ("/v1/responses", True),
+        ("/v1/responses/resp_1/cancel", False),
+        ("/v1/messages", True),
+        ("/v1/messages/batches", False),
+        ("/v1/batches", False),
+        ("/v1beta/models/g:generateContent", True),
+        ("/orders", False),
+    ],
+)
+def test_what_changes_nothing(path: str, reads: bool) -> None:
+    """So that counterfactual forks may do it."""
+    assert endpoint(path, {}).reads is reads
+
+
 @pytest.mark.parametrize(("path", "body", "found", "output"), CALLS)
 def test_what_a_path_says(path: str, body: Any, found: Any, output: int | None) -> None:
     called = endpoint(path, body)

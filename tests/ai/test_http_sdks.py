@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -220,6 +221,49 @@ def test_equal_requests_at_once_have_answers_of_their_own(world: World) -> None:
             assert await (await engine.get("r").fork()).result() == first
             assert world.hits == 9
             assert set(await step_ids(engine.get("r"))) == {f"{n}/llm:gpt-5#1" for n in range(1, 10)}
+        await CLIENTS.pop().close()
+
+    with durable_http(["127.0.0.1"]):
+        run(main)
+
+
+def test_a_counterfactual_fork_may_ask(world: World) -> None:
+    """What a model answers changes nothing."""
+
+    async def main() -> None:
+        CLIENTS.append(Clients(world.llm))
+        async with world.engine() as engine:
+            await engine.run(program("openai_stream", "why"), id="r")
+            fork = await engine.get("r").fork(effects="reuse", input=perdure.Args("openai_stream", "why not"))
+            assert "why not" in await fork.result()
+            assert world.hits == 2
+        await CLIENTS.pop().close()
+
+    with durable_http(["127.0.0.1"]):
+        run(main)
+
+
+@perdure.workflow
+async def spends(count: int) -> int:
+    for number in range(count):
+        await CLIENTS[-1].openai.chat.completions.create(
+            model=GPT, messages=[{"role": "user", "content": f"question {number}"}], max_tokens=100
+        )
+    return count
+
+
+def test_a_budget_stops_it_before_a_call(world: World) -> None:
+    """Each call may cost a tenth of a cent, and does cost much less."""
+
+    async def main() -> None:
+        CLIENTS.append(Clients(world.llm))
+        budget = perdure.Budget(usd="0.0015", per="run", on_exhausted="fail")
+        async with world.engine(budgets=[budget]) as engine:
+            with pytest.raises(perdure.RunFailed, match="BudgetExceeded"):
+                await engine.run(spends(50), id="r")
+            assert 1 <= world.hits < 50
+            (total,) = await engine.usage()
+            assert 0 < total.usage.cost <= Decimal("0.0015")
         await CLIENTS.pop().close()
 
     with durable_http(["127.0.0.1"]):

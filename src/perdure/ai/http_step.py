@@ -33,6 +33,7 @@ from perdure.api.inline import InlineCall, inline_step
 from perdure.errors import HttpStatusError, StepFailed
 from perdure.runtime.definitions import StepOptions
 
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _UNNAMEABLE = str.maketrans({"/": ":", "#": "-", "[": "(", "]": ")"})
 
 
@@ -55,7 +56,7 @@ def as_step(what: Exchange) -> InlineCall[Answer]:
         retry=rules.retry,
         limits=rules.limits,
         spends=at_most(called, what.provider or called.speaks),
-        effect="read" if called.model else None,
+        effect="read" if request.method in _SAFE or called.reads else None,
     )
 
     async def body(asked: Any) -> Answer:

@@ -32,6 +32,7 @@ _AZURE = re.compile(r"/deployments/(?P<model>[^/]+)/")
 _BILLED = re.compile(
     r"/(chat/)?completions$|/responses$|/embeddings$|/messages$|:(generateContent|streamGenerateContent|embedContent)$"
 )
+_CHANGING = re.compile(r"/batches(/|$)|/cancel$")
 _WITHOUT_OUTPUT = re.compile(r"/embeddings$|:embedContent$")
 
 #: What errors are called that come in the middle of a stream, and the status they would have had before it.
@@ -61,6 +62,11 @@ class Endpoint:
     billed: bool
     body: Json | None
     path: str
+
+    @property
+    def reads(self) -> bool:
+        """What is asked changes nothing: a model answers."""
+        return self.speaks is not None and not _CHANGING.search(self.path)
 
     @property
     def untold(self) -> bool:
