@@ -289,6 +289,50 @@ def test_many_at_once(llm: FakeLLM, ask: Asking) -> None:
     assert sorted(call.number for call in llm.calls) == list(range(1, 25))
 
 
+def test_embeddings_depend_on_the_text_alone(llm: FakeLLM, ask: Asking) -> None:
+    packed = ask.openai.embeddings.create(model="e", input=["a", "b"])
+    plain = ask.openai.embeddings.create(model="e", input="b", encoding_format="float")
+    assert packed.data[1].embedding == plain.data[0].embedding != packed.data[0].embedding
+    assert packed.usage.prompt_tokens == llm.billed[0].tokens.input
+    assert llm.tokens.output == 0
+
+
+def test_background_responses_take_a_while(llm: FakeLLM, ask: Asking) -> None:
+    llm.jobs_take(3600)
+    begun = ask.responses(background=True)
+    assert (begun.status, begun.usage, begun.output_text) == ("queued", None, "")
+    assert ask.openai.responses.retrieve(begun.id).status == "in_progress"
+    assert ask.openai.responses.cancel(begun.id).status == "cancelled"
+    llm.jobs_take(0)
+    begun = ask.responses(background=True)
+    done = ask.openai.responses.retrieve(begun.id)
+    assert (done.status, done.output_text) == ("completed", ask.responses().output_text)
+    assert (llm.looks, llm.cancelled, len(llm.billed)) == (2, 1, 3)
+    with pytest.raises(openai.NotFoundError):
+        ask.openai.responses.retrieve("resp_of_nobody")
+
+
+def test_batches_tell_their_results_in_any_order(llm: FakeLLM, ask: Asking) -> None:
+    said = [{"role": "user", "content": ASKED}]
+    params = {"model": "claude-x", "max_tokens": 5, "messages": said}
+    requests = [{"custom_id": str(number), "params": params} for number in range(3)]
+    made = ask.anthropic.messages.batches.create(requests=requests)
+    assert ask.anthropic.messages.batches.retrieve(made.id).processing_status == "ended"
+    results = list(ask.anthropic.messages.batches.results(made.id))
+    assert sorted(result.custom_id for result in results) == ["0", "1", "2"]
+    assert {result.result.message.content[0].text for result in results} == {ask.messages().content[0].text}
+    lines = b"""{"custom_id": "0", "method": "POST", "url": "/v1/responses", "body": {"model": "m", "input": "x"}}"""
+    file = ask.openai.files.create(file=("requests.jsonl", lines), purpose="batch")
+    batch = ask.openai.batches.create(
+        input_file_id=file.id, endpoint="/v1/responses", completion_window="24h", metadata={"mine": "yes"}
+    )
+    assert [each.metadata for each in ask.openai.batches.list()] == [{"mine": "yes"}]
+    found = ask.openai.batches.retrieve(batch.id)
+    assert found.status == "completed"
+    assert '"custom_id": "0"' in ask.openai.files.content(found.output_file_id).text
+    assert len(llm.billed) == 5
+
+
 def test_in_a_process_of_its_own() -> None:
     with FakeLLMProcess(["--requests-per-minute", "600"]) as llm:
         ask = Asking(llm)
