@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import pydantic_ai.mcp  # noqa: F401 - some programs are agents of it, and it takes a second
 
 import perdure
 import perdure.cli.app  # imported before the forks, so that it is loaded once
