@@ -29,7 +29,7 @@ except ImportError as error:
 from pydantic import TypeAdapter
 from pydantic_ai import RunContext
 from pydantic_ai.agent import AbstractAgent, EventStreamHandler
-from pydantic_ai.capabilities import AbstractCapability, CombinedCapability, Instrumentation, ModelFallback
+from pydantic_ai.capabilities import AbstractCapability, CombinedCapability, Instrumentation
 from pydantic_ai.capabilities.abstract import CapabilityOrdering, WrapRunHandler, leaf_capabilities
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
@@ -39,7 +39,6 @@ from pydantic_ai.durable_exec import (
     ToolsetCallToolId,
     ToolsetKind,
     ToolsetValidateToolArgumentsId,
-    conversation_id_from_run_id,
 )
 from pydantic_ai.messages import AgentStreamEvent, ModelResponse
 from pydantic_ai.models import Model, ModelRequestContext
@@ -59,7 +58,7 @@ from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.errors import ConfigurationError
 from perdure.integrations.pydantic_ai_backend import Backend
 from perdure.integrations.pydantic_ai_keys import announced, begin
-from perdure.integrations.pydantic_ai_parts import in_workflow
+from perdure.integrations.pydantic_ai_parts import conversation_of, falls_back, in_workflow
 from perdure.integrations.pydantic_ai_people import AskPeople
 from perdure.integrations.pydantic_ai_sessions import CAN_HOLD
 from perdure.runtime.definitions import Spends, StepOptions, checked_spends
@@ -173,7 +172,7 @@ class PerdureDurability(BaseDurabilityCapability[AgentDepsT]):
         return f"{machine.run_id}:{self.name}:{announced(machine, self.name, anew=True).label}"
 
     def get_default_conversation_id(self, run_id: str) -> str | None:
-        return conversation_id_from_run_id(run_id) if in_run() else None
+        return conversation_of(run_id) if in_run() else None
 
     def get_run_clock(self) -> Callable[[], datetime] | None:
         machine = current_machine()
@@ -218,9 +217,7 @@ class PerdureDurability(BaseDurabilityCapability[AgentDepsT]):
         if self._on_refusal is not None:
             return self._on_refusal == "raise"
         agent = self.agent
-        return agent is not None and any(
-            isinstance(leaf, ModelFallback) for leaf in leaf_capabilities(agent.root_capability)
-        )
+        return agent is not None and any(map(falls_back, leaf_capabilities(agent.root_capability)))
 
     async def wrap_run(self, ctx: RunContext[AgentDepsT], *, handler: WrapRunHandler) -> AgentRunResult[Any]:
         if not in_run():

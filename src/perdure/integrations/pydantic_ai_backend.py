@@ -11,12 +11,10 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from pydantic_ai.durable_exec import (
-    BoundDurableOperation,
     CapabilityOperationId,
-    DurableOperation,
     DurableOperationBackend,
     DurableOperationId,
     JournalOperationNamer,
@@ -25,7 +23,6 @@ from pydantic_ai.durable_exec import (
     RoleBasedOperationConfig,
     ToolsetCallToolId,
     ToolsetValidateToolArgumentsId,
-    durable_unit_scope,
 )
 from pydantic_ai.exceptions import ModelAPIError
 from pydantic_ai.tools import RunContext, ToolDefinition
@@ -38,10 +35,13 @@ from perdure.core.retry import turned_away
 from perdure.integrations.pydantic_ai_errors import Refused, as_raised
 from perdure.integrations.pydantic_ai_given import as_data
 from perdure.integrations.pydantic_ai_keys import call_key, step_key
-from perdure.integrations.pydantic_ai_parts import record_unit, threads_again
+from perdure.integrations.pydantic_ai_parts import in_unit, record_unit, threads_again
 from perdure.integrations.pydantic_ai_records import Record, ToolRecord, ToolResult
 from perdure.integrations.pydantic_ai_sessions import holding
 from perdure.runtime.definitions import StepOptions
+
+if TYPE_CHECKING:
+    from pydantic_ai.durable_exec import BoundDurableOperation, DurableOperation
 
 __all__ = ["Backend", "step_name"]
 
@@ -100,7 +100,7 @@ class Backend(DurableOperationBackend[StepOptions]):
         return step_name(name if label is None else f"{name}:{label}")
 
 
-class Bound(BoundDurableOperation[ParamsT, WireT, ResultT]):
+class Bound(Generic[ParamsT, WireT, ResultT]):
     """An operation that is a step when workflow code asks for it."""
 
     def __init__(self, backend: Backend, operation: DurableOperation[ParamsT, WireT, ResultT]) -> None:
@@ -135,7 +135,7 @@ class Bound(BoundDurableOperation[ParamsT, WireT, ResultT]):
             nonlocal executed
             executed = True
             threads_again()
-            with durable_unit_scope():
+            with in_unit():
                 return await self._execute(params)
 
         record = ToolRecord if self._is_tool else Record

@@ -9,6 +9,7 @@ disable_threads                      sync functions in workflow code are called 
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Generator
 from typing import Any
 
@@ -24,7 +25,26 @@ try:
 except ImportError:
     record_durable_unit = replay_scope = None  # type: ignore[assignment]
 
-__all__ = ["in_workflow", "record_unit", "threads_again"]
+try:
+    from pydantic_ai.durable_exec import durable_unit_scope as in_unit
+except ImportError:
+    in_unit = contextlib.nullcontext  # type: ignore[assignment]
+
+try:
+    from pydantic_ai.durable_exec import conversation_id_from_run_id as conversation_of
+except ImportError:
+
+    def conversation_of(run_id: str) -> str:
+        """The id of the conversation that a run begins."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, run_id))
+
+
+try:
+    from pydantic_ai.capabilities import ModelFallback
+except ImportError:
+    ModelFallback = None  # type: ignore[assignment, misc]
+
+__all__ = ["conversation_of", "falls_back", "in_unit", "in_workflow", "record_unit", "threads_again"]
 
 _no_threads: Any = getattr(_utils, "_disable_threads", None)
 
@@ -48,6 +68,11 @@ async def _sleep(seconds: float) -> None:
         await sleep(max(seconds, 0))
     else:
         await anyio.sleep(max(seconds, 0))
+
+
+def falls_back(capability: object) -> bool:
+    """Whether it has another model answer if one can't."""
+    return ModelFallback is not None and isinstance(capability, ModelFallback)
 
 
 def threads_again() -> None:
