@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -278,10 +278,10 @@ async def agent_calls() -> str:
     return str((await DurableRunner.run(AGENTS[-1], "go")).final_output)
 
 
-def test_an_agents_mcp_servers_are_durable(servers: Servers, place: Place) -> None:
+def test_an_agents_mcp_servers_are_durable(servers: Servers, memory: Place) -> None:
     async def main() -> None:
         AGENTS.append(agent_with_tools())
-        async with place.engine() as engine:
+        async with memory.engine() as engine:
             said = await engine.run(agent_calls(), id="r")
             assert "sunny in Ulm" in said
             assert "sunny in Bonn" in said
@@ -299,12 +299,10 @@ def test_an_agents_mcp_servers_are_durable(servers: Servers, place: Place) -> No
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_an_agent_with_a_server_survives_a_crash_at_any_append(
-    commits: bool, servers: Servers, make_place: Callable[[], Place]
-) -> None:
+def test_an_agent_with_a_server_survives_a_crash_at_any_append(commits: bool, servers: Servers) -> None:
     async def main() -> None:
         AGENTS.append(agent_with_tools())
-        assert await dies_everywhere(make_place, agent_calls, commits) >= 3
+        assert await dies_everywhere(Place, agent_calls, commits) >= 3
         await close_mcp_servers()
 
     run(main)

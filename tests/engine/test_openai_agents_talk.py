@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,9 @@ def test_events_come_live_and_again_on_replay(place: Place) -> None:
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_a_streamed_agent_survives_a_crash_at_any_append(
-    commits: bool, make_place: Callable[[], Place]
-) -> None:
+def test_a_streamed_agent_survives_a_crash_at_any_append(commits: bool) -> None:
     async def main() -> None:
-        assert await dies_everywhere(make_place, lambda: streams("go"), commits) >= 3
+        assert await dies_everywhere(Place, lambda: streams("go"), commits) >= 3
 
     run(main)
 
@@ -96,7 +94,12 @@ async def chats(times: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_a_session_keeps_what_was_said_once(commits: bool, make_place: Callable[[], Place]) -> None:
+def test_a_session_keeps_what_was_said_once(commits: bool, tmp_path: Path) -> None:
+    numbers = iter(range(1000))
+
+    def make_place() -> Place:
+        return Place(tmp_path / f"{next(numbers)}.db")
+
     async def main() -> None:
         await dies_everywhere(make_place, lambda: chats(2), commits)
         place = make_place()
@@ -210,12 +213,10 @@ async def approves(engine: perdure.Engine, call: Any) -> Any:
 
 @pytest.mark.parametrize("workflow", [pays, asks_within], ids=["agent", "agent as a tool"])
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_approvals_survive_a_crash_at_any_append(
-    commits: bool, workflow: Any, make_place: Callable[[], Place]
-) -> None:
+def test_approvals_survive_a_crash_at_any_append(commits: bool, workflow: Any) -> None:
     async def main() -> None:
-        await dies_everywhere(make_place, lambda: workflow("go"), commits, approves)
-        place = make_place()
+        await dies_everywhere(Place, lambda: workflow("go"), commits, approves)
+        place = Place()
         async with place.engine() as engine:
             assert "paid 5; too much" in await approves(engine, lambda: workflow("go"))
         assert "pay 7" not in calls
