@@ -284,6 +284,28 @@ def test_unwinding_runs_finally_blocks_without_effect() -> None:
     assert simulation.machine.take_commands() == []
 
 
+def test_tasks_that_are_made_while_code_is_unwound_never_begin() -> None:
+    begun: list[str] = []
+
+    async def cleans() -> None:
+        begun.append("cleaning")
+
+    async def main() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            asyncio.create_task(cleans())  # which asyncio would complain of, were it left as it is
+
+    simulation = Simulation(main, notes=False, limit=1)
+    simulation.begin()
+    with pytest.raises(AssertionError, match="doesn't end"):
+        simulation.go_on()
+    simulation.machine.close()
+    del simulation
+    gc.collect()
+    assert begun == []
+
+
 def _resists(kind: str) -> Any:
     async def sleeping() -> None:
         while True:

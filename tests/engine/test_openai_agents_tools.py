@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -418,3 +420,11 @@ def test_another_prompt_is_noticed(memory: Place) -> None:
             assert await engine.get("r").result() == "fine"
 
     run(main)
+
+
+@pytest.mark.parametrize(("package", "extra"), [("agents", "openai_agents"), ("mcp", "mcp")])
+def test_a_missing_package_is_told(package: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; import perdure; import perdure.integrations.{extra}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"pip install 'perdure[{extra.replace('_', '-')}]'" in done.stderr

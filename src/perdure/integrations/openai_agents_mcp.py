@@ -7,6 +7,7 @@ needs it, and kept in the worker's process for a while; one that the program has
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -105,7 +106,8 @@ class DurableMCPServer(MCPServer):
         if ours is None:
             if getattr(server, "session", True) is not None:
                 return await ask(server)  # whoever made it has connected it, or it needs no connecting
-            ours = _connections[server] = Connections(lambda: _connected(server))
+            kept = weakref.ref(server)  # a server that nobody has any more mustn't be kept by this
+            ours = _connections[server] = Connections(lambda: _connected(kept()))
         return await ours.use(ask)
 
 
