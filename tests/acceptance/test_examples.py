@@ -111,6 +111,7 @@ def test_the_demo_asks_a_model_and_waits_when_told_to(
     [
         ("openai_agents_team.py", "tools were executed for Rome, Oslo, Lisbon"),
         ("pydantic_ai_agent.py", "tools were executed: look_up moss, look_up fern, look_up sundew, publish"),
+        ("langgraph_agent.py", "the others had to do: look_up fern, look_up sundew, model, model"),
         ("mcp_tools.py", "in all: reserved tent, reserved lamp, reserved stove, shipped"),
     ],
 )

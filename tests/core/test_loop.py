@@ -58,6 +58,43 @@ def test_what_can_not_replay_says_what_to_write_instead(name: str) -> None:
     assert advice in str(live.error)
 
 
+def test_what_known_frameworks_hand_to_threads_is_called_on_the_spot(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def fails() -> None:
+        raise ValueError("no")
+
+    async def main() -> None:
+        seen.append(await _loop().run_in_executor(None, int, "7"))
+        with pytest.raises(ValueError, match="no"):
+            await _loop().run_in_executor(None, fails)
+        await asyncio.to_thread(print)  # that is asyncio's module, not one of them
+
+    monkeypatch.setattr("perdure.core.forbidden.called_on_the_spot", {__name__})
+    live = simulate(main)
+    assert seen == [7]
+    assert isinstance(live.error, ForbiddenInWorkflowError)
+
+
+def test_tasks_that_are_made_while_the_code_is_unwound_never_begin() -> None:
+    async def tidies() -> None:
+        raise AssertionError("it began")
+
+    async def main() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.shield(asyncio.create_task(tidies()))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        simulation = Simulation(main)
+        simulation.begin()
+        simulation.machine.close()
+        del simulation
+        gc.collect()
+
+
 def test_nothing_of_the_event_loops_interface_is_left_unanswered() -> None:
     for name, member in inspect.getmembers(asyncio.AbstractEventLoop, inspect.isfunction):
         if name.startswith("_"):
