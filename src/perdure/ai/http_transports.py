@@ -251,8 +251,16 @@ def _patch_sync(library: Any) -> None:
 
 
 def _patch_google() -> None:
-    """Google's client prefers aiohttp where that is installed; in workflow code it is to do without."""
-    client = getattr(sys.modules.get("google.genai._api_client"), "BaseApiClient", None)
+    """Google's client prefers aiohttp where that is installed; in workflow code it is to do without.
+
+    It need not be imported yet: but then it is only if there is aiohttp, as that takes a second.
+    """
+    name = "google.genai._api_client"
+    if name not in sys.modules and (
+        importlib.util.find_spec("aiohttp") is None or not _is_there("google.genai")
+    ):
+        return
+    client = getattr(importlib.import_module(name), "BaseApiClient", None)
     if client is None or "_use_aiohttp" not in vars(client):
         return
 
@@ -263,3 +271,10 @@ def _patch_google() -> None:
         return _use_aiohttp
 
     _replace(client, "_use_aiohttp", choosing)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # nor is the package around it
+        return False
