@@ -78,6 +78,18 @@ def test_outside_of_runs_the_runner_is_the_sdks() -> None:
     run(main)
 
 
+def test_a_fork_with_another_result_asks_the_model_again(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            await engine.run(forecast("how is it?"), id="r")
+            calls.clear()
+            forked = await engine.get("r").fork(edits={"weather[call-1]": "rain in Ulm"})
+            assert (await forked.result())[0] == "it is rain in Ulm and hot in Bonn"
+        assert calls == {"brain-1": 1}
+
+    run(main)
+
+
 # -- crashes --------------------------------------------------------------------------------------------
 
 

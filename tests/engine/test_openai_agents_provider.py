@@ -119,6 +119,39 @@ def test_refusals_park_the_run_and_retries_are_the_steps(streamed: bool, llm: Fa
     run(main)
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_an_answer_that_breaks_off_is_asked_for_again(streamed: bool, llm: FakeLLM, memory: Place) -> None:
+    llm.script(fake_llm.cut(), None, fake_llm.lost())
+
+    async def main() -> None:
+        async with memory.engine() as engine:
+            ended = await engine.run(asks(True, streamed), id="r")
+            assert ended[0] == SAID
+            assert len(await of_kind(engine.get("r"), events.StepAttemptFailed)) == 2
+            if streamed:
+                assert ended[1] == ["let me look", SAID], "workflow code sees whole answers"
+                stream = engine.get("r").stream("answer", superseded=True)
+                assert "superseded" in [item.kind async for item in stream]
+        assert len(llm.billed) == 4
+
+    run(main)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_what_the_provider_refuses_for_good_fails_the_run(
+    streamed: bool, llm: FakeLLM, memory: Place
+) -> None:
+    llm.script(fake_llm.bad_request())
+
+    async def main() -> None:
+        async with memory.engine() as engine:
+            with pytest.raises(perdure.RunFailed, match="BadRequestError"):
+                await engine.run(asks(True, streamed), id="r")
+        assert len(llm.calls) == 1
+
+    run(main)
+
+
 class Notes(RunHooks[Any]):
     def __init__(self) -> None:
         self.seen: list[str] = []

@@ -18,6 +18,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import agents.tool as sdk
+import msgspec
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
 
 from perdure.api.call import current_machine
@@ -118,9 +119,21 @@ def _step_of(
 
         if not in_run():
             return await call(None)
-        return await step_of_call(name, context.tool_call_id, call, given=input, carrier=carrier, scene=scene)
+        return await step_of_call(
+            name, context.tool_call_id, call, given=_arguments(input), carrier=carrier, scene=scene
+        )
 
     return invoke
+
+
+def _arguments(input: str) -> Any:
+    """What a tool is called with as data, as far as it is: people read it in histories."""
+    try:
+        given = msgspec.json.decode(input)
+        msgspec.json.encode(given)
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        return input
+    return given
 
 
 def _declared(tool: sdk.FunctionTool) -> Any:
