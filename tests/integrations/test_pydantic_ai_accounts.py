@@ -7,17 +7,20 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, RunContext
+from pydantic_ai import Agent, RunContext, Tool
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import (
     UsageLimitExceeded,
 )
 from pydantic_ai.messages import (
+    BinaryContent,
     ModelMessage,
+    ModelRequest,
     ModelResponse,
     TextPart,
     ToolCallPart,
     ToolReturnPart,
+    UserPromptPart,
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage, UsageLimits
@@ -119,8 +122,6 @@ def test_a_delegate_may_be_asked_by_workflow_code() -> None:
 
     async def delegates(ctx: RunContext[Any], question: str) -> str:
         return (await delegate.run(question, usage=ctx.usage)).output
-
-    from pydantic_ai import Tool
 
     parts = [ToolCallPart("delegates", {"question": str(i)}, tool_call_id=f"d{i}") for i in range(3)]
     agent = Agent(
@@ -321,3 +322,62 @@ def test_many_agents_at_once_on_a_file(tmp_path: Any) -> None:
         assert done == {"asked": 30, "square 3": 15}
 
     run(main)
+
+
+def test_in_a_counterfactual_fork_models_answer_and_tools_dont_act() -> None:
+    prompts = ["be kind"]
+
+    async def looks(number: int) -> int:
+        """Looks something up."""
+        done[f"looks {number}"] += 1
+        return number + 1
+
+    def plans(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        done["asked"] += 1
+        found = [part for message in messages for part in message.parts if isinstance(part, ToolReturnPart)]
+        if found:
+            return ModelResponse(parts=[TextPart(" ".join(str(part.content) for part in found))])
+        number = len(prompts)
+        parts = [ToolCallPart("looks", {"number": number}, tool_call_id="l")]
+        return ModelResponse(parts=[*parts, ToolCallPart("square", {"number": number}, tool_call_id="s")])
+
+    agent = Agent(
+        FunctionModel(plans, model_name="plans"),
+        name="plans",
+        tools=[Tool(looks, metadata={"perdure": {"effect": "read"}}), square],
+        capabilities=[PerdureDurability()],
+    )
+
+    @agent.instructions
+    def instructions() -> str:
+        return prompts[-1]
+
+    @perdure.workflow(name="plans-agent")
+    async def workflow(question: str) -> str:
+        return (await agent.run(question)).output
+
+    async def main() -> None:
+        async with Database(None).engine() as engine:
+            handle = await engine.start(workflow("go"), id="f")
+            assert await handle.result() == "2 1"
+            prompts.append("be brief")
+            fork = await handle.fork(
+                effects="reuse", stubs={"plans__function_toolset__<agent>.call_tool:square": 100}
+            )
+            assert await fork.result() == "3 100"
+            assert done == {"asked": 4, "looks 1": 1, "looks 2": 1, "square 1": 1}
+
+    run(main)
+
+
+def test_a_request_says_what_it_spends_at_most() -> None:
+    from perdure.integrations.pydantic_ai_given import as_data, at_most
+
+    message = ModelRequest(
+        parts=[UserPromptPart(["x" * 300, BinaryContent(b"\x00", media_type="image/png")])]
+    )
+    given = {"model": "gpt-5", "messages": as_data([message]), "settings": {"max_tokens": 50}}
+    most = at_most(given)
+    assert (most.model, most.output_tokens) == ("gpt-5", 50)
+    assert 2100 < most.input_tokens < 2300
+    assert at_most({"model": "gpt-5", "messages": []}).output_tokens == 0

@@ -61,7 +61,7 @@ from perdure.integrations.pydantic_ai_keys import announced, begin
 from perdure.integrations.pydantic_ai_parts import conversation_of, falls_back, in_workflow
 from perdure.integrations.pydantic_ai_people import AskPeople
 from perdure.integrations.pydantic_ai_sessions import CAN_HOLD
-from perdure.runtime.definitions import Spends, StepOptions, checked_spends
+from perdure.runtime.definitions import EffectClass, Spends, StepOptions, checked_effect, checked_spends
 from perdure.runtime.limits import Limits, limits_of
 from perdure.runtime.stepcontext import current_step
 
@@ -80,6 +80,7 @@ class StepConfig(TypedDict, total=False):
     on_cancel: OnCancel
     limit: Limits | None
     spends: Spends | None
+    effect: EffectClass | None
     record_inputs: int
 
 
@@ -291,6 +292,7 @@ def _options(config: StepConfig | None) -> StepOptions:
         on_cancel=checked_on_cancel(given.get("on_cancel", "try")),
         limits=limits_of(given.get("limit")),
         spends=checked_spends(given.get("spends")),
+        effect=checked_effect(given.get("effect")),
     )
     if "record_inputs" in given:
         options = dataclasses.replace(options, record_inputs=given["record_inputs"])

@@ -22,6 +22,8 @@ from pydantic_ai.durable_exec import (
     ModelRequestId,
     RoleBasedOperationConfig,
     ToolsetCallToolId,
+    ToolsetGetInstructionsId,
+    ToolsetGetToolsId,
     ToolsetValidateToolArgumentsId,
 )
 from pydantic_ai.exceptions import ModelAPIError
@@ -33,12 +35,12 @@ from perdure.api.context import now
 from perdure.api.inline import inline_step
 from perdure.core.retry import turned_away
 from perdure.integrations.pydantic_ai_errors import Refused, as_raised
-from perdure.integrations.pydantic_ai_given import as_data
+from perdure.integrations.pydantic_ai_given import as_data, at_most
 from perdure.integrations.pydantic_ai_keys import call_key, step_key
 from perdure.integrations.pydantic_ai_parts import in_unit, record_unit, threads_again
 from perdure.integrations.pydantic_ai_records import Record, ToolRecord, ToolResult
 from perdure.integrations.pydantic_ai_sessions import holding
-from perdure.runtime.definitions import StepOptions
+from perdure.runtime.definitions import EffectClass, StepOptions
 
 if TYPE_CHECKING:
     from pydantic_ai.durable_exec import BoundDurableOperation, DurableOperation
@@ -51,6 +53,13 @@ ResultT = TypeVar("ResultT")
 
 _RESERVED = str.maketrans({"#": "-", "[": "(", "]": ")", "/": "|"})
 _LONGEST = 255
+_READS = (
+    ModelRequestId,
+    ModelCompactMessagesId,
+    ToolsetGetInstructionsId,
+    ToolsetGetToolsId,
+    ToolsetValidateToolArgumentsId,
+)
 
 
 class Backend(DurableOperationBackend[StepOptions]):
@@ -122,13 +131,16 @@ class Bound(Generic[ParamsT, WireT, ResultT]):
         options = cast("StepOptions | None", config) or self._backend.config.base(
             operation.config_role, operation_id=id
         )
+        is_request = isinstance(id, ModelRequestId)
         _, ctx = _context(params)
         key: str | None
         if self._is_tool and ctx is not None and ctx.tool_call_id:
             key = call_key(machine, name, ctx.tool_call_id)
         else:
             key = step_key(name)
-        options = dataclasses.replace(options, key=key)
+        options = dataclasses.replace(options, key=key, effect=options.effect or _effect(id, params))
+        if is_request and options.spends is None:
+            options = dataclasses.replace(options, spends=at_most)
         executed = False
 
         async def body(_: Any) -> Any:
@@ -191,6 +203,18 @@ def _context(params: Any) -> tuple[str | None, RunContext[Any] | None]:
         if isinstance(found := getattr(params, name, None), RunContext):
             return name, found  # pyright: ignore[reportUnknownVariableType]
     return None, None
+
+
+def _effect(id: DurableOperationId, params: Any) -> EffectClass | None:
+    """The effect class of an operation for which none was told."""
+    if not isinstance(id, ToolsetCallToolId):
+        return "read" if isinstance(id, _READS) else None
+    tool = getattr(params, "tool", None)
+    definition: Any = tool.tool_def if isinstance(tool, ToolsetTool) else getattr(params, "tool_def", None)
+    metadata: dict[str, Any] = getattr(definition, "metadata", None) or {}
+    told = metadata.get("annotations")  # what a server of MCP tells of its tool
+    annotations = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    return "read" if annotations.get("readOnlyHint") is True else None
 
 
 def _given(operation: DurableOperation[Any, Any, Any], params: Any) -> Any:

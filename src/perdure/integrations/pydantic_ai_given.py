@@ -21,8 +21,9 @@ from uuid import UUID
 import msgspec
 
 from perdure.codec.kinds import class_of
+from perdure.core.usage import Spend
 
-__all__ = ["as_data"]
+__all__ = ["as_data", "at_most"]
 
 #: Fields of messages and requests that say nothing to a model.
 _VOLATILE = frozenset(
@@ -45,6 +46,12 @@ _VOLATILE = frozenset(
 _PLAIN = (str, int, float, bool, type(None))
 _TEXTS = (UUID, Decimal, PurePath, datetime, date, time, timedelta)
 _DEEPEST = 64
+
+_BYTES_PER_TOKEN = 3  # or more, of text in any language
+_TOKENS_PER_FILE = 2_000  # of a picture, or a page, with each of the providers
+_FILES = frozenset(
+    {"BinaryContent", "BinaryImage", "ImageUrl", "AudioUrl", "VideoUrl", "DocumentUrl", "UploadedFile"}
+)
 
 
 def as_data(value: Any) -> Any:
@@ -115,3 +122,28 @@ def _is(item: Any, default: Any) -> bool:
 
 def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
+
+
+def at_most(given: dict[str, Any]) -> Spend:
+    """What a request to a model spends at most, by what it is given. Without a limit of its output nobody knows.
+
+    >>> at_most({"model": "gpt-5", "messages": ["why?"], "settings": {"max_tokens": 100}})
+    Spend(model='gpt-5', provider=None, input_tokens=7, output_tokens=100, cost=None)
+    """
+    settings = cast("dict[str, Any]", given.get("settings") or {})
+    limit = settings.get("max_tokens")
+    if not isinstance(limit, int):
+        return Spend(given["model"])
+    asked = [given.get("messages"), given.get("parameters")]
+    text = -(-len(msgspec.json.encode(asked)) // _BYTES_PER_TOKEN)
+    return Spend(given["model"], None, text + _files(asked) * _TOKENS_PER_FILE, limit)
+
+
+def _files(data: Any) -> int:
+    if isinstance(data, dict):
+        fields = cast("dict[str, Any]", data)
+        return int(fields.get("is") in _FILES) + sum(_files(part) for part in fields.values())
+    if isinstance(data, list):
+        parts: list[Any] = data  # pyright: ignore[reportUnknownVariableType]
+        return sum(_files(part) for part in parts)
+    return 0
