@@ -16,12 +16,14 @@ from question_kit import open_question, open_questions
 
 import perdure
 from perdure import (
+    Event,
     InvalidAnswerError,
     QuestionAnsweredError,
     QuestionClosedError,
     QuestionError,
     UnknownQuestionError,
     events,
+    step,
     workflow,
 )
 from perdure.errors import (
@@ -513,6 +515,42 @@ def test_update_handlers_may_ask(memory: Place) -> None:
             await handle.answer(True)
             assert await renaming is True
             assert await handle.result() == "x"
+
+    run(main)
+
+
+TOLD: list[dict[str, Any]] = []
+
+
+@step(name="questions.tells")
+async def tells(question: dict[str, Any]) -> None:
+    TOLD.append(question)
+
+
+@workflow(name="questions.notifies", on=Event("perdure.question", where={"to": "editors"}))
+async def notifies(question: dict[str, Any]) -> None:
+    await tells(question)
+
+
+def test_a_question_is_published_for_those_who_tell_people(place: Place) -> None:
+    async def main() -> None:
+        TOLD.clear()
+        async with place.engine() as engine:
+            await until(engine.subscriptions)
+            await engine.start(echoes("bool"), id="other")
+            await engine.start(asks(timeout=3600), id="a")
+            question = await open_question(engine, "a")
+            await until(lambda: TOLD)
+            (told,) = TOLD
+            assert (told["id"], told["run"], told["text"]) == (question.id, "a", "Publish?")
+            assert told["details"] == {"title": "News"}
+            assert question.expires_at is not None
+            assert told["expires_at"] == pytest.approx(question.expires_at.timestamp())
+            assert len([item async for item in engine.publications("perdure.question")]) == 2
+            await engine.get("a").answer(Approval(True))
+            assert await engine.get("a").result() == "True: "
+        await asyncio.sleep(0)
+        assert len(TOLD) == 1
 
     run(main)
 

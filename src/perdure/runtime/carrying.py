@@ -26,6 +26,7 @@ from perdure.core.commands import (
 )
 from perdure.core.finding import fingerprint
 from perdure.core.machine import Machine
+from perdure.runtime.announcing import announcement
 from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
 from perdure.runtime.endings import Last, last_event
 from perdure.runtime.host import Host
@@ -104,7 +105,8 @@ def _open_callback(run: Run, command: AwaitCallback) -> None:
         heartbeat=command.heartbeat,
         question=None if question is None else pack_question(question),
     )
-    run.write_down(opened, [effect])
+    more = [] if question is None else announcement(run.machine, question, now, effect.expires_at)
+    run.write_down(opened, [effect, *more])
 
 
 def _watch_callback(run: Run, command: AwaitCallback) -> None:
