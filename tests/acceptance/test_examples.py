@@ -122,6 +122,15 @@ def test_agents_and_their_tools_survive_their_own_death(tmp_path: Path, name: st
     assert wanted in done.stdout
 
 
+def test_an_approval_survives_the_death_of_whoever_waits_for_it(tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "approval.py"))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "Nine facts about tardigrades, with a small one.png"
+    assert len([line for line in lines if "drafts something" in line]) == 1
+    assert not [line for line in lines if "buys a large one" in line]
+
+
 @pytest.mark.parametrize("name", ["hello.py", "order.py"])
 def test_the_other_examples(tmp_path: Path, name: str) -> None:
     done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / name))
