@@ -94,7 +94,8 @@ async def is_asked(url: str) -> None:
 
 async def outcome(url: str) -> str:
     async with Engine(url, worker=False) as engine:
-        return await engine.get("article-1").result()
+        result: str = await engine.get("article-1").result()
+        return result
 
 
 async def place(url: str) -> None:
