@@ -14,6 +14,7 @@ import pytest
 
 from helpers.simulation import Boom, Simulation, describe, do, see, simulate
 from perdure.core.commands import Ending
+from perdure.core.forbidden import answered_at_once
 from perdure.core.loop import WorkflowLoop
 from perdure.errors import ForbiddenInWorkflowError, TurnLimitError
 
@@ -400,3 +401,30 @@ def test_tasks_of_many_runs_have_different_hashes() -> None:
         loop = WorkflowLoop(f"run {number}", None)
         seen.add(hash(loop.create_future()))
     assert len(seen) == 100
+
+
+def _looks() -> str:
+    return "looked"
+
+
+def test_what_only_looks_at_the_machine_may_be_asked_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libraries do: it is answered on the spot."""
+    monkeypatch.setitem(answered_at_once, (__name__, "_looks"), lambda: "known")
+
+    async def main() -> None:
+        see(await asyncio.to_thread(_looks))
+        see(await _loop().run_in_executor(None, _looks))
+
+    assert simulate(main).sights == ["known", "known"]
+
+
+def test_a_loop_is_closed_once_its_run_is_over() -> None:
+    """So that what others keep for each loop is let go."""
+    loops: list[Any] = []
+
+    async def main() -> None:
+        loops.append(asyncio.get_running_loop())
+        assert not loops[0].is_closed()
+
+    simulate(main)
+    assert loops[0].is_closed()
