@@ -362,6 +362,25 @@ def test_why_tells_of_the_budget(place: Place) -> None:
     run(main)
 
 
+def test_a_run_that_is_loaded_asks_again(place: Place) -> None:
+    """As after a move to another database, where nobody knows that it waits."""
+
+    async def main() -> None:
+        if place.url != "memory:":
+            return
+        async with place.engine() as engine:
+            await reaches(await engine.start(thrifty(9), id="r"), "blocked")
+        place.shared.budgets.waits.clear()
+        async with place.engine() as engine:
+            await engine.budgets.raise_by(thrifty.name, usd=1)
+            handle = engine.get("r")
+            assert await handle.status() == "blocked"
+            await handle.send("hello", 1)
+            assert await handle.result() == 9
+
+    run(main)
+
+
 def test_without_budgets_the_store_is_asked_once_in_a_while(place: Place) -> None:
     asked: list[int] = []
 

@@ -107,6 +107,7 @@ class MatchingCalls(Finding):
             if event.budget is not None:
                 operation.noted = False
                 operation.money = "waits"
+                operation.recalled = self.replaying
 
     def _step_rerun(self, event: ev.StepRerun, value: Any) -> None:
         operation = self.operations.get(event.step)

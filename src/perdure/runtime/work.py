@@ -119,7 +119,7 @@ class Work:
             return
         host = self._run.host
         if operation.parked is not None and (operation.parked.unknown or not operation.concluding):
-            if not _asks_again(operation.parked, host.clock()):
+            if not _asks_again(operation, host.clock()):
                 self._park(operation)
                 return
             operation.parked = None
@@ -390,6 +390,12 @@ class Work:
         return due
 
 
-def _asks_again(parked: ev.StepParked, now: float) -> bool:
-    """Whether a step that waits for a budget is to ask again by itself."""
-    return parked.budget is not None and parked.budget.until is not None and parked.budget.until <= now
+def _asks_again(operation: RunStep, now: float) -> bool:
+    """Whether a step that waits for a budget is to ask again by itself: when it is time, and when its run is loaded.
+
+    What would wake it may be in another database, if the run was moved.
+    """
+    budget = None if operation.parked is None else operation.parked.budget
+    if budget is None:
+        return False
+    return operation.recalled or (budget.until is not None and budget.until <= now)
