@@ -7,9 +7,11 @@ that it amounts to.
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,7 +20,45 @@ from perdure.core.commands import RunStep
 from perdure.core.machine import Machine
 from perdure.core.why import todo_raise
 from perdure.errors import UndecodableError
+from perdure.runtime.host import Host
 from perdure.runtime.withholding import why_refused
+
+logger = logging.getLogger("perdure.budgets")
+
+
+class Run(Protocol):
+    """The run's driver."""
+
+    id: str
+
+    @property
+    def host(self) -> Host[Any]: ...
+
+
+def announce(run: Run, operation: RunStep) -> None:
+    """Tell the log that a step waits. That a budget is used up is nothing unusual."""
+    told = why_parked(run.id, [operation])
+    if operation.parked is not None and operation.parked.budget is not None:
+        logger.info("run %s waits for money: %s", run.id, told)
+    else:
+        run.host.blocked(run, told)
+
+
+def asks_again_at(operation: RunStep) -> float | None:
+    """When a step that waits for a budget asks again by itself, wall-clock seconds; None if it doesn't."""
+    budget = None if operation.parked is None else operation.parked.budget
+    return None if budget is None else budget.until
+
+
+def asks_again(operation: RunStep, now: float) -> bool:
+    """Whether a step that waits for a budget is to ask again now: when it is time, and when its run is loaded.
+
+    What would wake it may be in another database, if the run was moved.
+    """
+    if operation.parked is None or operation.parked.budget is None:
+        return False
+    until = asks_again_at(operation)
+    return operation.recalled or (until is not None and until <= now)
 
 
 def why_parked(run_id: str, steps: Iterable[RunStep]) -> str:

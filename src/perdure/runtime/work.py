@@ -14,7 +14,7 @@ from perdure.runtime import elsewhere
 from perdure.runtime.attempt import Attempt, Reporter
 from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host, appended
-from perdure.runtime.parking import why_parked
+from perdure.runtime.parking import announce, asks_again, asks_again_at
 from perdure.runtime.pausing import Pause
 from perdure.runtime.timers import Alarm, Timers
 from perdure.runtime.withholding import withheld
@@ -119,7 +119,7 @@ class Work:
             return
         host = self._run.host
         if operation.parked is not None and (operation.parked.unknown or not operation.concluding):
-            if not _asks_again(operation, host.clock()):
+            if not asks_again(operation, host.clock()):
                 self._park(operation)
                 return
             operation.parked = None
@@ -177,9 +177,8 @@ class Work:
     def _park(self, operation: RunStep) -> None:
         if self._parked is None or operation not in self._parked:
             self._parked = appended(self._parked, operation)
-            self._run.host.blocked(self._run, why_parked(self._run.id, [operation]))
-        parked = operation.parked
-        until = None if parked is None or parked.budget is None else parked.budget.until
+            announce(self._run, operation)
+        until = asks_again_at(operation)
         if until is not None and not self._armed(operation.id):
             self.arm(operation.id, until, Work._retry, operation)
 
@@ -388,14 +387,3 @@ class Work:
         for alarm in (self._alarms or {}).values():
             due = alarm.due if due is None or alarm.due < due else due
         return due
-
-
-def _asks_again(operation: RunStep, now: float) -> bool:
-    """Whether a step that waits for a budget is to ask again by itself: when it is time, and when its run is loaded.
-
-    What would wake it may be in another database, if the run was moved.
-    """
-    budget = None if operation.parked is None else operation.parked.budget
-    if budget is None:
-        return False
-    return operation.recalled or (budget.until is not None and budget.until <= now)

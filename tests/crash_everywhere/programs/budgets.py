@@ -2,7 +2,6 @@
 balance with the ledger."""
 
 import asyncio
-import logging
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,9 +9,6 @@ import perdure
 from perdure import Budget, Spend
 
 BODIES = Path("bodies")
-logging.getLogger("perdure.worker").setLevel(
-    logging.CRITICAL
-)  # when it tells that a run is blocked depends on deaths
 
 
 @perdure.step(spends=Spend(cost=Decimal("0.03")))
