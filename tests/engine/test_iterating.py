@@ -365,3 +365,66 @@ def test_a_change_that_changes_nothing_is_a_mistake() -> None:
     for given in ({}, {"": 1}):
         with pytest.raises(UsageError):
             Change(given)
+
+
+@pytest.mark.parametrize(
+    ("documents", "calls"),
+    [(["new", *DOCUMENTS], 2), (DOCUMENTS[1:], 1), (DOCUMENTS[::-1], 1), ([*DOCUMENTS, "doc0"], 2)],
+    ids=["put-in-before", "left-out", "reversed", "once-more"],
+)
+def test_steps_are_taken_over_under_other_numbers(documents: list[str], calls: int, place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(research("bees", DOCUMENTS), id="r")
+            await handle.result()
+            wish: Any = {"input": Change({"documents": documents})}
+            plan = await handle.fork(**wish, dry_run=True)
+            assert len(plan.reused) == len(set(documents) - {"new"})
+            assert plan.saved.calls == len(plan.reused)
+            other = await handle.fork(**wish)
+            assert (await other.result()).split(": ")[1] == " ".join(documents).upper()
+            assert sum(CALLS.values()) == 11 + calls
+            told = await engine.diff("r", other.id)
+            spared = {step.b.id: step.b.usage.saved_calls for step in told.steps if step.b is not None}
+            assert sum(spared.values()) == len(plan.reused)
+            assert max(spared.values()) == 1
+            again = await other.fork(at="write")
+            await again.result()
+            assert (await again.usage()).saved_calls == len(documents)
+
+    run(main)
+
+
+def test_children_are_taken_over_under_other_numbers(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(outer(["a", "b"]), id="r")
+            await handle.result()
+            assert sum(CALLS.values()) == 5
+            other = await handle.fork(input=Change({"texts": ["new", "a", "b"]}))
+            assert await other.result() == ["inner: NEW", "inner: A", "inner: B", "END"]
+            assert sum(CALLS.values()) == 7
+            changed = await handle.fork(
+                input=Change({"texts": ["b", "a"]}), edits={"write": Change({"prompt": "other"})}
+            )
+            assert await changed.result() == ["other: B", "other: A", "END"]
+            assert sum(CALLS.values()) == 9  # both write anew, and extract nothing
+
+    run(main)
+
+
+@workflow(name="iter.keyed")
+async def keyed(orders: list[str]) -> list[str]:
+    return [await extract.with_options(key=order)("same") for order in orders]
+
+
+def test_a_key_is_what_a_step_is(memory: Place) -> None:
+    async def main() -> None:
+        async with memory.engine() as engine:
+            handle = await engine.start(keyed(["one", "two"]), id="r")
+            await handle.result()
+            other = await handle.fork(input=Args(["two", "three"]))
+            await other.result()
+            assert sum(CALLS.values()) == 3
+
+    run(main)

@@ -101,7 +101,9 @@ async def plan(
     ran = set(reuse.children)
     whole = [child for child, run in children.items() if run in ran]
     known = [*_steps(history), *children]
-    later = [step for step in dict.fromkeys(known) if step not in {*taken, *runs, *whole}]
+    there = [reuse.moved.get(step, step) for step in taken]  # as the original calls them
+    left_out = {*there, *whole, *(step for step in runs if step not in reuse.moved.values())}
+    later = [step for step in dict.fromkeys(known) if step not in left_out]
     executed = [step for step, what in runs.items() if what == "executes"]
     return ForkPlan(
         reused=tuple(taken),
@@ -111,7 +113,9 @@ async def plan(
         stubbed=tuple(step for step, what in runs.items() if what == "stubbed"),
         refused=tuple(step for step, what in runs.items() if what == "refused"),
         exact=definition is not None,
-        saved=costs.usage([step for step in taken if step not in edited] + whole),
+        saved=costs.usage(
+            [old for step, old in zip(taken, there, strict=True) if step not in edited] + whole
+        ),
         cost=costs.usage(executed, donor.edits),
         cost_later=costs.usage(later, donor.edits),
     )

@@ -3,7 +3,8 @@
 The new run has a history of its own. Its code starts from the beginning, and whenever it asks for something that
 succeeded in the other run, the *donor*, that outcome is copied into the new history and fed at once; nothing is
 executed. So any code can follow any other: what it asks for in the same way as before is there already, what it
-asks for in another way (or with other input) is done anew. Failures and cancellations of the donor aren't copied; but
+asks for in another way (or with other input) is done anew. A fork finds it under other numbers, too (alike.py), if
+steps were put in before or left out. Failures and cancellations of the donor aren't copied; but
 a counterfactual run, in which nothing is to differ but what was changed, meets the same failures, too.
 
 Outcomes are taken in the order in which the donor recorded them, one at a time, so that what raced there ends
@@ -12,8 +13,8 @@ in the same way here. The donor's messages and updates are given again in that o
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import msgspec
 
 from perdure.core import events as ev
+from perdure.core.alike import of_event, of_operation, same_input, same_message, under
 from perdure.core.commands import (
     AwaitCallback,
     AwaitPublication,
@@ -33,17 +35,14 @@ from perdure.core.commands import (
     StartTimer,
     WriteDown,
 )
+from perdure.core.copying import Copy, as_it_came, marked, with_outcome
 from perdure.core.donor import Donor
 from perdure.core.edits import given_result
-from perdure.core.finding import UNSET, fingerprint
+from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
-from perdure.core.matching_mail import same_question
 from perdure.core.scope import operation_name
 from perdure.core.status import Status
 from perdure.errors import UndecodableError
-
-#: An event to copy, with its decoded value if that is at hand.
-Copy = tuple[ev.Event, Any]
 
 _GIVEN = (ev.MessageReceived, ev.UpdateAccepted)
 
@@ -54,21 +53,21 @@ class Reuse:
     Args:
         history: the donor's.
         donor: how it is taken over: up to where, and with which changes.
-        done: steps of the new run that have their result.
-        given: those of its messages and updates that the new run has had already.
+        had: the new run's own history so far: what it has taken over isn't there twice.
         unsaid: the run whose messages to the donor aren't given again: the new run's parent says anew what it has to.
         own: the donor is an earlier generation of the new run.
 
     Attributes:
         steps: ids of the steps whose outcomes were taken over.
         edited: those of them whose results were given.
+        moved: ids that outcomes had in the donor, by those that they have here, where these differ.
         children: ids of the child runs whose results were taken over.
         origins: by op id, what whoever starts a child anew needs for it to go on from the one that was there.
     """
 
     __slots__ = (
-        "_edits", "_emitted", "_faithful", "_families", "_given", "_outcomes", "_recorded", "_results", "children",
-        "edited", "origins", "steps",
+        "_alike", "_edits", "_emitted", "_faithful", "_families", "_given", "_outcomes", "_own", "_recorded",
+        "_results", "children", "edited", "moved", "origins", "steps",
     )  # fmt: skip
 
     def __init__(
@@ -76,8 +75,7 @@ class Reuse:
         history: Iterable[ev.Event],
         donor: Donor,
         *,
-        done: Collection[str] = (),
-        given: Iterable[ev.Event] = (),
+        had: Sequence[ev.Event] = (),
         unsaid: str | None = None,
         own: bool = False,
     ) -> None:
@@ -85,7 +83,11 @@ class Reuse:
         self.edited: list[str] = []
         self.children: list[str] = []
         self.origins: dict[str, Any] = {}
+        done = {event.step for event in had if isinstance(event, ev.StepCompleted)}
         self._results = {step: result for step, result in donor.results.items() if step not in done}
+        self._own = own
+        self._alike: dict[Hashable, list[str]] | None = None
+        self.moved: dict[str, str] = {}
         self._edits = donor.edits
         self._faithful = donor.counterfactual is not None
         self._outcomes: dict[str, tuple[int, list[ev.Event]]] = {}
@@ -96,7 +98,7 @@ class Reuse:
         self._given: list[tuple[int, ev.Event]] = []
         self._families: set[str] = set()  # the donor's child runs
         begun: dict[str, ev.Event] = {}
-        had = Counter(map(_plain, given))
+        given = Counter(map(_plain, given_before(had)))
         for seq, event in enumerate(history, 1):
             if donor.upto is not None and seq >= donor.upto:
                 break
@@ -126,8 +128,8 @@ class Reuse:
                 case ev.MessageReceived() if event.sender is not None and event.sender == unsaid:
                     pass
                 case ev.MessageReceived() | ev.UpdateAccepted():
-                    if had[_plain(event)] > 0:
-                        had[_plain(event)] -= 1
+                    if given[_plain(event)] > 0:
+                        given[_plain(event)] -= 1
                     else:
                         self._given.append((seq, event))
                 case ev.StepFailed() if self._faithful:
@@ -136,6 +138,7 @@ class Reuse:
                     self._outcomes[event.message] = seq, [event]
                 case _:
                     pass
+        self._forget(had)
 
     def _takes(self, event: ev.ChildEnded | ev.CallbackEnded) -> bool:
         if event.result is not None:
@@ -192,7 +195,7 @@ class Reuse:
             following = self._next_given(machine)
             if following is not None and (not ready or following[0] < ready[0][0]):
                 self._given.remove(following)
-                copies: list[Copy] = [(_marked(following[1]), UNSET)]
+                copies: list[Copy] = [(marked(following[1]), UNSET)]
             elif ready:
                 copies = heappop(ready)[3]
             else:
@@ -226,31 +229,73 @@ class Reuse:
 
     def _take(self, operation: Operation) -> tuple[int, list[Copy]] | None:
         """The donor's outcome of an operation, if it is that of the same one; it is there once."""
-        seq, events = self._outcomes.get(operation.id, (0, []))
-        copies: list[Copy] | None = None
-        match operation:
-            case RunStep():
-                copies = self._step(operation, events)
-            case StartTimer():
-                copies = [(_marked(event), UNSET) for event in events]
-            case SendMessage():
-                same = [event for event in events if _same_message(operation, event)]
-                copies = [(_marked(event), UNSET) for event in same]
-            case StartChild() if self._edits and operation.id in self.origins:
-                self._outcomes.pop(operation.id, None)  # edits may be meant for steps of the child's
-            case StartChild() | AwaitCallback():
-                copies = _with_outcome(operation, events)
-            case AwaitPublication():
-                copies = _as_it_came(operation, events)
-            case _:
-                pass
+        id = operation.id
+        seq, events = self._outcomes.get(id, (0, []))
+        copies = self._copies(operation, events)
+        if not copies and not self._own and (what := of_operation(operation)) is not None:
+            for id in self._of_its_kind(what):
+                seq, events = self._outcomes[id]
+                if copies := self._copies(operation, [under(event, operation.id) for event in events]):
+                    self.moved[operation.id] = id
+                    break
         if not copies:
             return None
         if isinstance(operation, StartChild) and isinstance(copies[0][0], ev.ChildStarted):
             self.children.append(copies[0][0].run)
-            self.origins.pop(operation.id, None)
-        self._outcomes.pop(operation.id, None)
+            if id == operation.id:
+                self.origins.pop(id, None)
+        self._outcomes.pop(id, None)
         return seq, copies
+
+    def _copies(self, operation: Operation, events: list[ev.Event]) -> list[Copy] | None:
+        match operation:
+            case RunStep():
+                return self._step(operation, events)
+            case StartTimer():
+                return [(marked(event), UNSET) for event in events]
+            case SendMessage():
+                same = [event for event in events if same_message(operation, event)]
+                return [(marked(event), UNSET) for event in same]
+            case StartChild() if self._edits and self.origins:
+                return None  # they may be meant for steps of the child's
+            case StartChild() | AwaitCallback():
+                return with_outcome(operation, events)
+            case AwaitPublication():
+                return as_it_came(operation, events)
+            case _:
+                return None
+
+    def _of_its_kind(self, what: Hashable) -> list[str]:
+        """Ids of what is left of the same call, in order; not of those that edits give another result."""
+        if self._alike is None:
+            self._alike = defaultdict(list)
+            for _, events in self._outcomes.values():
+                found = of_event(events[0])
+                if (
+                    found is not None
+                    and found[0] not in self._results
+                    and not given_result(self._edits, found[0])
+                ):
+                    self._alike[found[1]].append(found[0])
+        return [id for id in self._alike.get(what, ()) if id in self._outcomes]
+
+    def goes_on_from(self, op_id: str) -> None:
+        """A child is started that goes on from the donor's of this id."""
+        self.origins.pop(op_id, None)
+        if self._edits:  # it isn't taken over as it was either
+            self._outcomes.pop(op_id, None)
+
+    def _forget(self, had: Iterable[ev.Event]) -> None:
+        """Leave out what the new run has taken over before."""
+        for event in had:
+            found = of_event(event) if getattr(event, "reused", False) else None
+            if found is None or self._own:
+                continue
+            there = self._outcomes.get(found[0])
+            if there is not None and of_event(there[1][0]) == found:
+                del self._outcomes[found[0]]
+            elif others := self._of_its_kind(found[1]):
+                del self._outcomes[others[0]]
 
     def _step(self, step: RunStep, events: list[ev.Event]) -> list[Copy] | None:
         given = self._results.pop(step.id, None)
@@ -266,16 +311,16 @@ class Reuse:
         if step.unfit is not None:
             return None
         for event in events:
-            if isinstance(event, ev.StepFailed) and _same_input(event, step.input):
+            if isinstance(event, ev.StepFailed) and same_input(event, step.input):
                 self.steps.append(step.id)
-                return [(_marked(event), UNSET)]
-            if isinstance(event, ev.StepCompleted) and _same_input(event, step.input):
+                return [(marked(event), UNSET)]
+            if isinstance(event, ev.StepCompleted) and same_input(event, step.input):
                 try:
                     value = step.decode(event.result)
                 except UndecodableError:  # the code's type has changed: the step is done anew
                     return None
                 self.steps.append(step.id)
-                return [(_marked(event), value)]
+                return [(marked(event), value)]
         return None
 
 
@@ -288,76 +333,6 @@ def _plain(event: ev.Event) -> ev.Event:
     """A message or update, to be found again in the history of another run."""
     assert isinstance(event, _GIVEN)
     return msgspec.structs.replace(event, at=0.0, reused=False)
-
-
-def _with_outcome(operation: StartChild | AwaitCallback, events: list[ev.Event]) -> list[Copy] | None:
-    if len(events) != 2:
-        return None
-    begun, ended = events
-    assert isinstance(ended, ev.ChildEnded | ev.CallbackEnded)
-    if isinstance(operation, StartChild) != isinstance(begun, ev.ChildStarted):
-        return None
-    if isinstance(operation, StartChild) and not _same_input(begun, operation.input):
-        return None
-    if isinstance(operation, AwaitCallback) and not _same_question(operation, begun):
-        return None
-    if ended.result is None:
-        return [(_marked(begun), UNSET), (_marked(ended), UNSET)]
-    try:
-        value = operation.decode(ended.result)
-    except UndecodableError:
-        return None
-    return [(_marked(begun), UNSET), (_marked(ended), value)]
-
-
-def _same_question(operation: AwaitCallback, begun: ev.Event) -> bool:
-    """An answer counts for the question that it was given to; for a fork's own arguments somebody is asked anew."""
-    if operation.question is None or not isinstance(begun, ev.QuestionAsked):
-        return operation.question is None and not isinstance(begun, ev.QuestionAsked)
-    return same_question(begun.question, operation.question)
-
-
-def _as_it_came(operation: AwaitPublication, events: list[ev.Event]) -> list[Copy] | None:
-    if len(events) != 2:
-        return None
-    begun, came = events
-    assert isinstance(begun, ev.PublicationAwaited)
-    assert isinstance(came, ev.PublicationArrived)
-    assert came.payload is not None
-    if (begun.name, begun.where) != (operation.name, operation.where):
-        return None
-    try:
-        value = operation.decode(came.payload)
-    except UndecodableError:
-        return None
-    return [(_marked(begun), UNSET), (_marked(came), value)]
-
-
-def _marked(event: Any) -> ev.Event:
-    marked: ev.Event = event
-    if hasattr(event, "reused"):
-        marked = msgspec.structs.replace(event, reused=True)
-    if isinstance(marked, ev.StepCompleted | ev.StepFailed) and marked.decision is not None:
-        marked = msgspec.structs.replace(marked, decision=None)  # here no step waits for one
-    return marked
-
-
-def _same_input(event: ev.Event, asked: bytes) -> bool:
-    assert isinstance(event, ev.StepCompleted | ev.StepFailed | ev.ChildStarted)
-    if event.input is not None:
-        return event.input == asked
-    return event.fingerprint is not None and event.fingerprint == fingerprint(asked)
-
-
-def _same_message(operation: SendMessage, event: ev.Event) -> bool:
-    assert isinstance(event, ev.MessageSent | ev.MessageRefused)
-    if (event.run, event.name) != (operation.to, operation.name):
-        return False
-    if isinstance(event, ev.MessageRefused):
-        return True
-    if event.payload is not None:
-        return event.payload == operation.payload
-    return event.fingerprint == fingerprint(operation.payload)
 
 
 def _without_given_up(commands: list[Command], machine: Machine) -> list[Command]:

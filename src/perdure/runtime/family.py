@@ -18,7 +18,7 @@ from perdure.runtime import elsewhere
 from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.driver import Driver
 from perdure.runtime.runs import new_run
-from perdure.runtime.takeover import with_donor
+from perdure.runtime.takeover import origin_for, with_donor
 from perdure.runtime.withholding import message_reaches
 from perdure.storage.chain import first_link
 from perdure.storage.effects import DeliverMessage
@@ -68,7 +68,7 @@ class Family:
         started = parent.machine.started
         if started is None or started.donor is None:
             return new
-        origin = None if parent.donor is None else parent.donor.origins.pop(operation.id, None)
+        origin = None if parent.donor is None else origin_for(parent.donor, operation)
         return with_donor(new, started, origin, self._clock())
 
     def check(self, parent: Driver, children: Sequence[StartChild]) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
-from perdure.core.commands import Command
+from perdure.core.commands import Command, StartChild
 from perdure.core.donor import NOTHING
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
-from perdure.core.reuse import Reuse, given_before
+from perdure.core.reuse import Reuse
 from perdure.core.status import Status
 from perdure.errors import PerdureError, StoreError
 from perdure.runtime.definitions import WorkflowDefinition
@@ -77,17 +77,20 @@ def take_over(run: Run, donor: Reuse) -> list[Command]:
         for note in run.take_riders():
             _feed(run, note, UNSET)
         left = donor.go_on(run.machine, lambda event, value: _feed(run, event, value), _writer(run))
-    _inherit(run, donor.steps[steps:], donor.children[children:])
+    _inherit(run, donor.steps[steps:], donor.moved, donor.children[children:])
     if donor.exhausted:
         run.donor = None
     return left
 
 
-def _inherit(run: Run, steps: Sequence[str], children: Sequence[str]) -> None:
+def _inherit(run: Run, steps: Sequence[str], moved: Mapping[str, str], children: Sequence[str]) -> None:
     """What has been taken over needn't be paid again: that is booked with it."""
     started = run.machine.started
     if (steps or children) and not run.gone and started is not None and started.donor is not None:
-        run.add_effect(Inherit(started.donor.run, started.donor.generation, tuple(steps), tuple(children)))
+        donor = started.donor
+        ids = {moved.get(step, step): step for step in steps}
+        renamed = {id: step for id, step in ids.items() if id != step}
+        run.add_effect(Inherit(donor.run, donor.generation, tuple(ids), tuple(children), renamed))
 
 
 def _writer(run: Run) -> Any:
@@ -116,9 +119,8 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
     donor = started.donor
     assert donor is not None
     mine = [decode_event(data) for data in own.events]
-    done = {event.step for event in mine if isinstance(event, ev.StepCompleted)}
     if donor.upto == NOTHING:
-        reuse = Reuse((), donor, done=done)
+        reuse = Reuse((), donor, had=mine)
         return None if reuse.exhausted else reuse
     again = donor.generation < started.generation
     while True:
@@ -142,7 +144,7 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
             logger.warning("couldn't read a donor's history, will try again: %s", error)
             await asyncio.sleep(RETRY_EVERY)
     unsaid = None if started.parent is None else row.parent_id
-    reuse = Reuse(theirs, donor, done=done, given=given_before(mine), unsaid=unsaid, own=again)
+    reuse = Reuse(theirs, donor, had=mine, unsaid=unsaid, own=again)
     begun = {event.child: event for event in mine if isinstance(event, ev.ChildStarted)}
     reuse.children += [event.run for event in begun.values() if event.reused]
     reuse.origins = {op: origin for op, origin in origins.items() if op not in begun}
@@ -191,6 +193,23 @@ async def origins_of(
             started = decode_event(first)
             assert isinstance(started, ev.RunStarted)
             found[op] = Origin(row, started, again)
+    return found
+
+
+def origin_for(reuse: Reuse, operation: StartChild) -> Origin | None:
+    """The donor's child from which one that is started goes on: that with its input, or else that in its place."""
+    origins: dict[str, Origin] = reuse.origins
+    chosen = operation.id
+    mine = origins.get(chosen)
+    if (mine is None or mine.started.input != operation.input) and not chosen.endswith("]"):
+        asked = operation.workflow, operation.input
+        for op, origin in origins.items():
+            same = (origin.started.workflow, origin.started.input) == asked
+            if same and not origin.like and not op.endswith("]"):
+                chosen = op
+                break
+    found = origins.get(chosen)
+    reuse.goes_on_from(chosen)
     return found
 
 

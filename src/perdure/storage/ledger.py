@@ -18,7 +18,7 @@ has one. Sums of a run include its earlier generations and everything that it ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -85,12 +85,14 @@ class Inherit(Effect, frozen=True, gc=False):
         donor, generation: that run.
         steps: ids of the steps.
         children: ids of its child runs whose results were taken over.
+        renamed: ids that steps have here, by those that they have there, where these differ.
     """
 
     donor: str
     generation: int
     steps: Sequence[str]
     children: Sequence[str] = ()
+    renamed: Mapping[str, str] = {}
 
 
 class Share(StrEnum):

@@ -118,7 +118,11 @@ def inherit(db: Db, append: Append, effect: Inherit) -> None:
     donor = db.find_generation(effect.donor, effect.generation)
     if donor is None:
         return
-    found = [row for row in db.usage.get(donor.run, {}).values() if row.step in effect.steps]
+    found = [
+        msgspec.structs.replace(row, step=effect.renamed.get(row.step, row.step))
+        for row in db.usage.get(donor.run, {}).values()
+        if row.step in effect.steps
+    ]
     children = [child.run for id in effect.children if (child := db.find_id(id)) is not None]
     for run in _family(db, children, ended=False):
         found += db.usage.get(run, {}).values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 
 from perdure.storage.budgets import Charge
@@ -81,6 +82,7 @@ async def inherit(db: Database, append: Append, effect: Inherit) -> None:
         run=append.run,
         donor=donor,
         steps=list(effect.steps),
+        renamed=json.dumps(dict(effect.renamed)),
         children=sorted(await _family(db, [key for _, key, *_ in named], ended=False)),
         workflow=workflow,
         key=await _key_of(db, append.run),

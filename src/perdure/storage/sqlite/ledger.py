@@ -83,6 +83,7 @@ def inherit(db: Database, append: Append, effect: Inherit) -> None:
             "donor": donors[0][0] if donors else None,
             "steps": as_json(list(effect.steps)),
             "children": as_json(sorted(_family(db, children, ended=False))),
+            "renamed": as_json(dict(effect.renamed)),
             "workflow": workflow,
             "key": _key_of(db, append.run),
         },

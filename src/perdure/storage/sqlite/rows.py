@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,8 +15,8 @@ _encode = msgspec.json.Encoder().encode
 _texts = msgspec.json.Decoder(list[str])
 
 
-def as_json(values: Sequence[Any]) -> str:
-    """A list as the one JSON text by which it is bound to a statement."""
+def as_json(values: Sequence[Any] | Mapping[str, Any]) -> str:
+    """A list, or an object, as the one JSON text by which it is bound to a statement."""
     return _encode(values).decode()
 
 

@@ -270,6 +270,10 @@ async def results_that_were_taken_over_are_spared_not_spent(bench: Bench) -> Non
     assert (await sums(bench, Query(run="again"))).spared == 1
     assert (await sums(bench, Query(key="k"))).spared == 2
     assert (await sums(bench)).calls == 3
+    moved = await driven(bench, "moved")
+    await bench.put(moved, b"e", effects=[Inherit("donor", 1, ["s", "t"], renamed={"s": "t", "t": "v"})])
+    found_there = await bench.store.ledger.entries(moved.run)
+    assert sorted((one.id, one.step) for one in found_there) == [(1, "t"), (2, "v")]
 
 
 async def children_that_were_taken_over_are_spared(bench: Bench) -> None:

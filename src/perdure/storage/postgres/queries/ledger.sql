@@ -32,7 +32,8 @@ INSERT INTO perdure.usage (
     run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
     cached, written, reasoning, cost, price
 )
-SELECT %(run)s::bigint, u.id, 'reused', u.step, u.name, u.attempt, u.at, u.epoch, u.errand, %(workflow)s::text,
+SELECT %(run)s::bigint, u.id, 'reused',
+       CASE WHEN u.run = %(donor)s::bigint THEN coalesce(%(renamed)s::jsonb ->> u.step, u.step) ELSE u.step END, u.name, u.attempt, u.at, u.epoch, u.errand, %(workflow)s::text,
        %(key)s::text, u.model, u.provider, u.response, u.input, u.output, u.cached, u.written, u.reasoning, u.cost,
        u.price
 FROM perdure.usage AS u

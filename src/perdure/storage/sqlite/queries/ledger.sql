@@ -30,7 +30,8 @@ INSERT INTO usage (
     run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
     cached, written, reasoning, cost, price
 )
-SELECT :run, u.id, 'reused', u.step, u.name, u.attempt, u.at, u.epoch, u.errand, :workflow, :key, u.model, u.provider,
+SELECT :run, u.id, 'reused',
+       coalesce((SELECT value FROM json_each(:renamed) WHERE key = u.step AND u.run = :donor), u.step), u.name, u.attempt, u.at, u.epoch, u.errand, :workflow, :key, u.model, u.provider,
        u.response, u.input, u.output, u.cached, u.written, u.reasoning, u.cost, u.price
 FROM usage AS u
 WHERE u.state IN ('spent', 'reused')
