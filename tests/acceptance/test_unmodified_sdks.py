@@ -34,9 +34,9 @@ def test_whoever_is_killed_only_calls_in_flight_are_paid_for_twice(
 
     async def scenario() -> None:
         total = RUNS * unmodified.CALLS
-        with FakeLLM(answers, latency=0.1) as llm:
+        with FakeLLM(answers, latency=0.3) as llm:
             llm.script(None, rate_limited(0.2), None, None, rate_limited(0.1))
-            worker = start_worker(llm.url)
+            workers = [start_worker(llm.url) for _ in range(2)]
             async with world.client() as client:
                 handles = await client.start_many(
                     [unmodified.agent(f"city {number}") for number in range(RUNS)]
@@ -44,8 +44,8 @@ def test_whoever_is_killed_only_calls_in_flight_are_paid_for_twice(
                 for number in range(KILLS):
                     share = total * (number + 1) // (KILLS + 1)
                     await until(lambda share=share: reached(llm, share))
-                    worker.kill()
-                    worker = start_worker(llm.url)
+                    workers.pop(0).kill()
+                    workers.append(start_worker(llm.url))
                 async with asyncio.timeout(180):
                     said = [await handle.result() for handle in handles]
                 paid = len(llm.billed)
@@ -64,7 +64,8 @@ def test_whoever_is_killed_only_calls_in_flight_are_paid_for_twice(
                 forks = [await (await handle.fork()).result() for handle in handles]
                 assert forks == said
                 assert len(llm.billed) == paid  # a second time the provider hears nothing
-            worker.kill()
+            for worker in workers:
+                worker.kill()
         files = b"".join(path.read_bytes() for path in world.folder.rglob("*") if path.is_file())
         assert b"llm:gpt-5" in files
         assert not any(key.encode() in files for key in unmodified.KEYS)
