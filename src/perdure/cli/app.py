@@ -27,7 +27,7 @@ from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.schedule import schedule
 from perdure.cli.send import send
-from perdure.cli.serve import dev, serve, token
+from perdure.cli.serve import dev, mcp, serve, token
 from perdure.cli.show import show
 from perdure.cli.stream import stream
 from perdure.cli.torture import torture
@@ -62,7 +62,7 @@ def root(
 
 
 COMMANDS = (
-    run, worker, serve, dev, workers, ls, show, why, stream, send, publish, publications, query, update, cancel,
+    run, worker, serve, dev, mcp, workers, ls, show, why, stream, send, publish, publications, query, update, cancel,
     terminate, pause, resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:

@@ -145,3 +145,36 @@ def remove_token(
         raise Trouble(f"There is no token of {name!r} in {file}: perdure token ls --tokens {file}")
     found.save(file)
     tell(f"The token of {name} is void as soon as the server is started again.")
+
+
+def mcp(
+    role: Annotated[
+        str, typer.Option("--role", metavar="viewer|operator", help="What those who use it may do.")
+    ] = "viewer",
+    by: Annotated[str, typer.Option("--by", help="Who they are, for the histories.")] = "an agent",
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--module", metavar="MODULE", help="Code that checks what is started.", show_default=False
+        ),
+    ] = None,
+    url: UrlOption = None,
+) -> None:
+    """Serve a database to an agent by the Model Context Protocol, over standard input and output."""
+    for module in modules or ():
+        load_module(module)
+    web = _web()
+    try:
+        agents = importlib.import_module("perdure.web.agents")
+    except ImportError as error:
+        raise Trouble(
+            f"MCP needs a package that isn't installed ({error.name}): pip install 'perdure[mcp]'"
+        ) from error
+    allowed = web.Role.named(role)
+
+    async def talk() -> None:
+        async with reader(url) as engine:
+            await agents.mcp_server(engine, allowed, by=by).run_stdio_async()
+
+    log_to_stderr(logging.WARNING)
+    asyncio.run(talk())
