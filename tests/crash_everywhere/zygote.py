@@ -30,6 +30,12 @@ from perdure.runtime.steps import Attempt, StepExecutor
 from perdure.storage.sqlite.database import Database
 
 try:
+    import langchain.agents  # noqa: F401 - it takes a second, too
+
+    import perdure.integrations.langgraph
+except ImportError:
+    pass
+try:
     import perdure.integrations.openai_agents  # takes a second, and would in each of the forks
 except ImportError:
     pass

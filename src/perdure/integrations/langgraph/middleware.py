@@ -166,10 +166,7 @@ def _asked_of(request: ModelRequest[Any]) -> dict[str, Any]:
         "model": _model_of(request.model),
         "system": given_of(request.system_message),
         "messages": given_of(request.messages),
-        "tools": [
-            given_of(tool if isinstance(tool, dict) else convert_to_openai_tool(tool))
-            for tool in request.tools
-        ],
+        "tools": [_tool_of(tool) for tool in request.tools],
         "choice": given_of(request.tool_choice),
         "settings": given_of(request.model_settings),
         "format": None
@@ -177,6 +174,14 @@ def _asked_of(request: ModelRequest[Any]) -> dict[str, Any]:
         else [type(format).__name__, *(it.__name__ for it in _schemas(request))],
     }
     return {name: value for name, value in asked.items() if value}
+
+
+def _tool_of(tool: Any) -> Any:
+    """What a model is told of a tool."""
+    try:
+        return given_of(tool if isinstance(tool, dict) else convert_to_openai_tool(tool))
+    except Exception:  # noqa: BLE001 - what the model's own way of telling makes of it is known to that only
+        return getattr(tool, "name", type(tool).__name__)
 
 
 def _model_of(model: Any) -> str:
