@@ -179,7 +179,8 @@ def _asked_of(request: ModelRequest[Any]) -> dict[str, Any]:
 def _tool_of(tool: Any) -> Any:
     """What a model is told of a tool."""
     try:
-        return given_of(tool if isinstance(tool, dict) else convert_to_openai_tool(tool))
+        told: Any = tool if type(tool) is dict else convert_to_openai_tool(tool)
+        return given_of(told)
     except Exception:  # noqa: BLE001 - what the model's own way of telling makes of it is known to that only
         return getattr(tool, "name", type(tool).__name__)
 
