@@ -162,7 +162,10 @@ def response_of(method: Callable[..., Any]) -> Any:
 
 @lru_cache(maxsize=256)
 def _returned(function: Any) -> Any:
-    holder = types.SimpleNamespace(__annotations__={"return": function.__annotations__.get("return")})
+    def holder() -> None: ...
+
+    # Its parameters are many, and their types slow to find out.
+    holder.__annotations__ = {"return": function.__annotations__.get("return")}
     names = {**vars(typing), **vars(types), **vars(sys.modules[function.__module__])}
     try:
         hint = typing.get_type_hints(holder, globalns=names)["return"]
