@@ -19,6 +19,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.types import Command
 
 from perdure.api.inline import in_run, inline_step
+from perdure.codec.kinds import class_of
 from perdure.core.retry import Retry
 from perdure.integrations.langgraph.bodies import executed, key_of, options_of, quiet
 from perdure.integrations.langgraph.carrying import GraphCarrier, given_of
@@ -179,7 +180,7 @@ def _asked_of(request: ModelRequest[Any]) -> dict[str, Any]:
 def _tool_of(tool: Any) -> Any:
     """What a model is told of a tool."""
     try:
-        told: Any = tool if type(tool) is dict else convert_to_openai_tool(tool)
+        told: Any = tool if class_of(tool) is dict else convert_to_openai_tool(tool)
         return given_of(told)
     except Exception:  # noqa: BLE001 - what the model's own way of telling makes of it is known to that only
         return getattr(tool, "name", type(tool).__name__)
