@@ -177,6 +177,27 @@ def test_the_client_raises_its_own_error_once_the_step_has_failed(
         run(main)
 
 
+@perdure.workflow
+async def asks_thrice() -> list[str]:
+    return [await by_openai(), await by_anthropic(), await by_google()]
+
+
+def test_calls_are_under_a_rate_limit(world: World, clients: Any) -> None:
+    limit = perdure.RateLimit("models", requests=perdure.Rate(1, per=0.3))
+
+    async def main() -> None:
+        await clients()
+        async with world.engine() as engine:
+            assert len(await engine.run(asks_thrice(), id="r")) == 3
+            delays = await of_kind(engine.get("r"), events.StepDelayed)
+            assert {delay.limit for delay in delays} <= {"models"}
+            at = [call.at for call in world.llm.calls]
+            assert at[2] - at[0] >= 0.5
+
+    with durable_http(HERE, limit=limit):
+        run(main)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_mistake_is_told_at_once(world: World, clients: Any, way: str) -> None:
     world.llm.script(fake_llm.bad_request())

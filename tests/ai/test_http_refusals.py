@@ -14,7 +14,7 @@ from perdure.ai.http_call import attempt
 from perdure.ai.http_exchange import exchange
 from perdure.codec.failures import exception_of, failure_of
 from perdure.core.refusals import Refusal, Why, refusal, told
-from perdure.core.retry import is_transient
+from perdure.core.retry import Retry, is_transient
 from perdure.errors import HttpStatusError
 from perdure.testing import fake_llm
 from perdure.testing.fake_llm import FakeLLM
@@ -108,3 +108,6 @@ def test_what_is_tried_again(status: int, said: str | None, again: bool) -> None
         "no", status_code=status, headers={} if said is None else {"x-should-retry": said}
     )
     assert durable_http()._rules.retry.covers(error) is again
+    stricter = durable_http(retry=Retry(max_attempts=3, never=(HttpStatusError,)))._rules.retry
+    assert (stricter.max_attempts, stricter.covers(error)) == (3, False)
+    assert durable_http(retry=Retry())._rules.retry.covers(error) is again

@@ -73,8 +73,10 @@ def test_a_synchronous_program_is_durable(world: World) -> None:
             assert len(set(await step_ids(engine.get("m")))) == 18
             (total,) = await engine.usage()
             assert total.usage.calls == 24
+            texts = "".join([item.value async for item in engine.get("r").stream("tokens")])
+            assert texts == said[1] + said[3] + said[5]
 
-    with durable_http(["127.0.0.1"], count_streams=True):
+    with durable_http(["127.0.0.1"], count_streams=True, emit="tokens"):
         run(main)
     assert agent("why")[1] == "gpt-5 has heard: why"  # outside of runs all is as ever
 

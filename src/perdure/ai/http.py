@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from perdure.ai.http_clients import prepare
-from perdure.ai.http_exchange import DEFAULT_RETRY, Rules
+from perdure.ai.http_exchange import DEFAULT_RETRY, PassingTrouble, Rules
 from perdure.ai.http_hosts import LANGUAGE_MODELS, allowed
 from perdure.ai.http_sync import call_sync
 from perdure.ai.http_transports import Library, async_class, install, library_named, sync_class, uninstall
@@ -63,8 +63,8 @@ def durable_http(
         hosts: what may be recorded: "HOST" or "HOST:PORT" for the endpoints of language models there, "HOST/PATH" for
             others; with * for anything. Without it the known providers.
         emit: the run's stream that gets the text of streamed answers, piece by piece, while it comes.
-        retry: which failures are tried again. Without it what providers' clients try again: network errors, 408,
-            409, 425, 429 and 5xx, unless the provider says not to.
+        retry: how often and when failures are tried again that may pass: network errors, 408, 409, 425, 429 and 5xx,
+            unless the provider says not to. Other answers never are.
         limit: rate limits that calls are under, as of `@step(limit=...)`.
         ignore: fields of JSON bodies that don't count when a replay compares requests: what a new version of a client
             has added, say.
@@ -86,7 +86,7 @@ def durable_http(
         emit=None if emit is None else checked_stream(emit),
         ignored=frozenset(ignore),
         headers=frozenset(name.lower() for name in headers),
-        retry=retry or DEFAULT_RETRY,
+        retry=DEFAULT_RETRY if retry is None else PassingTrouble.of(retry),
         limits=limits_of(limit),
         count_streams=count_streams,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,16 +17,23 @@ from perdure.errors import ForbiddenInWorkflowError, HttpStatusError
 from perdure.runtime.limits import Limited
 
 
-class _Transient(Retry):
+class PassingTrouble(Retry):
     """What is tried again: what providers' own clients would try again, as far as the provider doesn't object."""
 
+    @classmethod
+    def of(cls, retry: Retry) -> Retry:
+        """The same policy for what passes."""
+        return cls(**{field.name: getattr(retry, field.name) for field in fields(Retry)})
+
     def covers(self, error: BaseException) -> bool:
+        if not super().covers(error):
+            return False
         if isinstance(error, HttpStatusError) and (said := error.headers.get("x-should-retry")) is not None:
             return said == "true"
         return is_transient(error) or http_status(error) == 409
 
 
-DEFAULT_RETRY: Retry = _Transient()
+DEFAULT_RETRY: Retry = PassingTrouble()
 
 
 @dataclass(frozen=True, slots=True)
