@@ -127,6 +127,43 @@ async def spiky(calls: int) -> int:
     return calls
 
 
+@step(spends=Spend(cost=Decimal("0.30")), queue="models")
+async def asks_elsewhere(what: str) -> str:
+    cheap(what)
+    return what
+
+
+@step(spends=Spend(cost=Decimal("0.30")), once=True)
+def asks_once(what: str) -> str:
+    cheap(what)
+    return what
+
+
+@workflow(budget=Budget(usd=1))
+async def elsewhere(calls: int) -> int:
+    for number in range(calls):
+        await asks_elsewhere(str(number))
+    return calls
+
+
+@workflow(budget=Budget(usd=1, on_exhausted="fail"))
+async def strict_elsewhere() -> int:
+    done = 0
+    try:
+        while True:
+            await asks_elsewhere("x")
+            done += 1
+    except BudgetExceeded:
+        return done
+
+
+@workflow(budget=Budget(usd=1))
+async def only_once(calls: int) -> int:
+    for number in range(calls):
+        await asks_once(str(number))
+    return calls
+
+
 @workflow(budget=Budget(usd=1))
 async def gives_up() -> str:
     for number in range(8):
@@ -352,12 +389,48 @@ def test_why_tells_of_the_budget(place: Place) -> None:
         async with place.engine() as engine:
             handle = await engine.start(thrifty(12), id="r")
             await reaches(handle, "blocked")
-            found = await engine.why("r") if hasattr(engine, "why") else await handle.why()
+            found = await handle.why()
             (cause,) = found.causes
             assert cause.kind == "budget"
             assert "perdure budget raise" in cause.todo
             await handle.cancel()
             await reaches(handle, "cancelled")
+
+    run(main)
+
+
+def test_steps_in_queues_are_charged_to_whoever_sent_them(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(queues=["default", "models"], evict_after=0.05) as engine:
+            handle = await engine.start(elsewhere(9), id="r")
+            await until(lambda: len(CALLS) == 8)
+
+            async def waits() -> bool:
+                return bool((await account(engine, elsewhere.name, "r")).waiting == 1)
+
+            await until(waits)
+            sent = await of_kind(handle, events.StepSent)
+            await reaches(engine.get(sent[-1].run), "blocked")
+            assert "no money" in (await handle.why()).causes[0].what
+            await engine.budgets.raise_by(elsewhere.name, usd=1)
+            assert await handle.result() == 9
+            assert (await account(engine, elsewhere.name, "r")).spent == Decimal("0.9")
+            CALLS.clear()
+            assert await engine.run(strict_elsewhere(), id="s") == len(CALLS) == 8
+
+    run(main)
+
+
+def test_steps_that_mustnt_happen_twice_ask_for_money_first(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(only_once(9), id="r")
+            await reaches(handle, "blocked")
+            assert len(CALLS) == 8
+            await engine.budgets.raise_by(only_once.name, usd=1)
+            assert await handle.result() == 9
+            found = await account(engine, only_once.name, "r")
+            assert (found.spent, found.reserved, found.unknown) == (Decimal("0.9"), 0, 0)
 
     run(main)
 

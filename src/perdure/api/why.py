@@ -46,7 +46,14 @@ async def _why(connection: Connection, row: RunRow, servers: Mapping[int, Server
                 children[child.id] = await _why(connection, child, servers, depth - 1)
     sent = [wait.run for wait in found if wait.run][:_CHILDREN_MAX]
     errands = {
-        errand.id: _facts(errand, errand.reason, (), servers, await _place(connection, errand))
+        errand.id: _facts(
+            errand,
+            errand.reason,
+            # what it waits for tells what helps
+            waits(await connection.readable(errand)) if errand.status == Status.BLOCKED else (),
+            servers,
+            await _place(connection, errand),
+        )
         for errand in (await connection.store.get(sent) if sent else [])
         if errand is not None
     }

@@ -229,18 +229,18 @@ def _elsewhere(wait: Wait, errand: Facts, now: float) -> Cause:
     told = f"step {wait.id!r} ({wait.detail})"
     if errand.status.final:
         return Cause(wait.kind, f"{told} has ended there, which this run hears of in a moment", errand.since)
+    if errand.status is Status.BLOCKED:
+        (cause, *_) = _blocked(errand)
+        return Cause(cause.kind, f"{told} waits there: {cause.what}", wait.since, cause.until, cause.todo)
     if errand.driven and not errand.driver:
         return Cause(
             wait.kind, f"{told} was executed by a worker that is gone; another takes it over", wait.since
         )
     if errand.driven:
         return Cause(wait.kind, f"{told} executes on worker {errand.driver}", wait.since)
-    if errand.status is Status.BLOCKED:
-        (cause, *_) = _blocked(errand)
-    elif errand.wake_at is not None and errand.wake_at <= now:
-        cause = _due(errand)
-    else:
+    if errand.wake_at is None or errand.wake_at > now:
         return Cause(wait.kind, f"{told} waits there, as run {errand.id!r}", wait.since, errand.wake_at)
+    cause = _due(errand)
     return Cause(cause.kind, f"{told} waits there: {cause.what}", wait.since, todo=cause.todo)
 
 
