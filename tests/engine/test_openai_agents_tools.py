@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from agents import (
     Handoff,
     ModelSettings,
     RunConfig,
+    RunContextWrapper,
     Runner,
     ShellTool,
     ToolOutputImage,
@@ -27,7 +28,7 @@ from agents import (
 from agents.editor import ApplyPatchResult
 from agents.items import ModelResponse
 from agents.tool import ShellCallOutcome, ShellCommandOutput, ShellResult
-from agents_kit import Brain, calls, counts, forecaster, says, wants, weather
+from agents_kit import Brain, calls, counts, dies_everywhere, forecaster, says, wants, weather
 from engine_kit import Place, of_kind, reaches, recorded, redefine, run
 from openai.types.responses import (
     ResponseApplyPatchToolCall,
@@ -171,6 +172,96 @@ def test_names_keys_and_data() -> None:
         "e": [1],
     }
     assert "list" in str(as_data(nested))
+
+
+# -- contexts -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Booking:
+    seat: str | None = None
+    seen: list[str] = field(default_factory=list[str])
+    price: Money | None = None
+    client: object = None
+
+    def __repr__(self) -> str:
+        return f"{self.seat}, {self.seen}"
+
+
+@function_tool
+async def book(context: RunContextWrapper[Any], seat: str) -> str:
+    """Books."""
+    counts(f"book {seat}")
+    notes = context.context
+    if isinstance(notes, dict):
+        notes["seat"] = seat
+        notes.pop("draft", None)
+    else:
+        notes.seat, notes.price = seat, Money(7)
+        notes.seen.append(seat)
+    return "booked"
+
+
+@function_tool
+async def confirm(context: RunContextWrapper[Any]) -> str:
+    """Tells what is booked."""
+    counts("confirm")
+    return str(context.context)
+
+
+@function_tool
+async def connects(context: RunContextWrapper[Any]) -> str:
+    """Keeps what can't be kept."""
+    context.context.client = object()
+    return "connected"
+
+
+def booker(*tools: str) -> Agent[Any]:
+    def think(call: Any, answered: int) -> Any:
+        if answered == len(tools):
+            return says(str(call.input[-1]["output"]))
+        given = {"seat": "7A"} if tools[answered] == "book" else {}
+        return wants(tools[answered], f"{tools[answered]}-1", **given)
+
+    return Agent("Booker", model=Brain("booker", think), tools=[book, confirm, connects])
+
+
+CLIENT = object()
+
+
+@perdure.workflow
+async def books(kind: str) -> str:
+    context: Any = {"draft": 1} if kind == "dict" else Booking(client=CLIENT)
+    result = await DurableRunner.run(booker("book", "confirm"), "go", context=context)
+    assert kind == "dict" or (context.client is CLIENT and context.price == Money(7))
+    return str(result.final_output)
+
+
+@pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
+@pytest.mark.parametrize(("kind", "told"), [("dict", "{'seat': '7A'}"), ("dataclass", "7A, ['7A']")])
+def test_what_tools_write_into_the_context_survives(kind: str, told: str, commits: bool) -> None:
+    async def main() -> None:
+        await dies_everywhere(Place, lambda: books(kind), commits)
+        async with Place().engine() as engine:
+            assert await engine.run(books(kind), id="a") == told
+
+    run(main)
+
+
+@perdure.workflow
+async def keeps_a_client() -> str:
+    return str((await DurableRunner.run(booker("connects"), "go", context=Booking())).final_output)
+
+
+def test_what_cant_be_kept_is_told(memory: Place) -> None:
+    async def main() -> None:
+        async with memory.engine() as engine:
+            handle = await engine.start(keeps_a_client(), id="r")
+            await handle.result()  # the model is told that the tool has failed
+            (failed,) = await of_kind(handle, perdure.events.StepFailed)
+            assert "'client' of the run's context" in failed.failure.message
+
+    run(main)
 
 
 # -- other kinds of tools -------------------------------------------------------------------------------

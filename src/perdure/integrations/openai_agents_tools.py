@@ -25,6 +25,7 @@ from perdure.api.call import current_machine
 from perdure.api.inline import Carrier, in_run, inline_step
 from perdure.errors import ConfigurationError
 from perdure.integrations.data import PydanticCarrier, as_data, step_key, step_name
+from perdure.integrations.openai_agents_context import Outcome, OutcomeCarrier, Snapshot, apply
 from perdure.integrations.openai_agents_models import Scene
 from perdure.integrations.openai_agents_outputs import OutputCarrier
 
@@ -112,16 +113,29 @@ def _is_durable(tool: sdk.FunctionTool) -> bool:
 def _step_of(
     name: str, body: Callable[[Any, str], Any], scene: Scene, carrier: Carrier
 ) -> Callable[[Any, str], Awaitable[Any]]:
+    outcomes = OutcomeCarrier(carrier)
+
     async def invoke(context: Any, input: str) -> Any:
-        async def call(_: Any) -> Any:
+        executed = False
+
+        async def call() -> Any:
             value = body(context, input)
             return await value if inspect.isawaitable(value) else value
 
+        async def noting(_: Any) -> Outcome:
+            nonlocal executed
+            before = Snapshot(context.context)
+            value = await call()
+            executed = True
+            return Outcome(value, before.changes(name))
+
         if not in_run():
-            return await call(None)
-        return await step_of_call(
-            name, context.tool_call_id, call, given=_arguments(input), carrier=carrier, scene=scene
-        )
+            return await call()
+        id, given = context.tool_call_id, _arguments(input)
+        outcome = await step_of_call(name, id, noting, given=given, carrier=outcomes, scene=scene)
+        if not executed:
+            apply(context.context, outcome.changes)
+        return outcome.value
 
     return invoke
 
