@@ -12,11 +12,12 @@ from pydantic_ai.capabilities import HandleDeferredToolCalls, RequestInput
 from pydantic_ai.exceptions import CallDeferred, RunTimedOut, UserError
 from pydantic_ai.external_events import wait_for_external_event
 from pydantic_ai.messages import ToolCallPart, ToolReturnPart
+from pydantic_ai.models.test import TestModel
 from pydantic_ai.tools import DeferredToolResults
 from pydantic_ai_kit import calls_tools, echo, played, run, until
 
 import perdure
-from helpers.engines import Database
+from helpers.engines import Database, residents
 from perdure import Engine
 from perdure.integrations.pydantic_ai import AskPeople, PerdureDurability
 
@@ -356,5 +357,42 @@ def test_usage_of_the_time_outside() -> None:
 
     async def main() -> None:
         assert (await agent.run("go", timeout=60)).output == "Echo: go"
+
+    run(main)
+
+
+def test_an_agent_that_waits_leaves_memory() -> None:
+    """Its code is unwound in the middle of everything, and nothing of it acts while that happens."""
+    heard: list[str] = []
+
+    async def handler(ctx: RunContext[Any], events: Any) -> None:
+        async for event in events:
+            heard.append(event.event_kind)
+
+    agent = Agent(
+        TestModel(call_tools=["deletes"]),
+        name="leaves",
+        tools=[Tool(deletes, requires_approval=True)],
+        capabilities=[PerdureDurability(event_stream_handler=handler), AskPeople()],
+    )
+
+    @perdure.workflow(name="leaves-memory")
+    async def workflow() -> str:
+        async with agent.run_stream_events("go", timeout=3600) as stream:
+            kinds = [event.event_kind async for event in stream]
+        return kinds[-1]
+
+    async def main() -> None:
+        async with Database(None).engine(evict_after=0.05) as engine:
+            handle = await engine.start(workflow(), id="l")
+            (question,) = await open_questions(engine)
+            await until(lambda: residents(engine) == 0)
+            before = len(heard)
+            assert (await handle.info()).status == "waiting"
+            await engine.answer(question.id, {"approved": True})
+            assert await handle.result() == "agent_run_result"
+            assert len(heard) > before
+            assert heard.count("function_tool_call") == heard.count("function_tool_result") == 1
+        assert done == {"deleted a": 1}
 
     run(main)

@@ -267,3 +267,26 @@ def test_structured_output_and_arguments_are_typed() -> None:
         return result.output
 
     assert played(body).value == Answer(City(name="Ulm", size=2), "it grew")
+
+
+def test_an_agents_run_can_be_gone_through_node_by_node() -> None:
+    agent = Agent(
+        calls_tools(ToolCallPart("square", {"number": 3}, tool_call_id="n")),
+        name="nodes",
+        tools=[square],
+        capabilities=[PerdureDurability()],
+    )
+
+    async def body() -> list[str]:
+        nodes: list[str] = []
+        async with agent.iter("go") as agent_run:
+            async for node in agent_run:
+                nodes.append(type(node).__name__)
+                await perdure.sleep(0.001)
+        assert agent_run.result is not None
+        return [*nodes, agent_run.result.output]
+
+    found = played(body)
+    assert found.value[-2:] == ["End", "done"]
+    assert found.names[-1] == "nodes__model.request"
+    assert done == {"square 3": 1}
