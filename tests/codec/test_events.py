@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from perdure.codec import events as codec
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
+from perdure.core.edits import Edit
 from perdure.core.events import Event, Failure
 from perdure.errors import NotSerializableError, UndecodableError
 
@@ -209,6 +210,15 @@ _failures = st.recursive(
     ),
     max_leaves=4,
 )
+_edits = st.builds(
+    Edit,
+    _texts,
+    st.none() | st.binary(max_size=9),
+    st.none() | st.binary(max_size=9),
+    st.lists(st.tuples(_texts, st.binary(max_size=9)), max_size=2).map(tuple),
+    st.lists(st.tuples(_texts, _texts), max_size=2).map(tuple),
+)
+
 _fields: dict[Any, st.SearchStrategy[Any]] = {
     str: _texts,
     bytes: st.binary(max_size=20),
@@ -228,6 +238,14 @@ _fields: dict[Any, st.SearchStrategy[Any]] = {
         upto=st.none() | st.integers(1, 99),
         results=st.dictionaries(_texts, st.binary(max_size=9), max_size=2),
         inputs=st.dictionaries(_texts, st.binary(max_size=9), max_size=2),
+        edits=st.lists(_edits, max_size=2).map(tuple),
+        counterfactual=st.none()
+        | st.builds(
+            ev.Counterfactual,
+            st.dictionaries(_texts, st.binary(max_size=9), max_size=2),
+            st.booleans(),
+            st.booleans(),
+        ),
     ),
     ev.Heard: st.builds(
         ev.Heard,

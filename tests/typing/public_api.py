@@ -278,6 +278,13 @@ async def main() -> None:
         assert_type(await engine.queues.get(ingest), perdure.QueueInfo | None)
         assert_type(await engine.queues.set("ingest", concurrency=None), perdure.QueueInfo)
         await engine.queues.drain(ingest, wait=True)
+        change = perdure.Change({"text": "y"}, text={"a": "b"})
+        fork = await handle.fork(input=count("y"), edits={"f#*": change}, effects="stub", stubs={"g": 1})
+        assert_type(fork, Handle[int])
+        assert_type(await handle.fork(input=change, dry_run=True), perdure.ForkPlan)
+        told = await engine.diff("a", "b", generations=(1, None))
+        assert_type(told, perdure.RunDiff)
+        assert_type(told.changed, tuple[perdure.StepDiff, ...])
 
 
 assert_type(perdure.run(research("x"), url="memory:"), Report)

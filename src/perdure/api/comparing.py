@@ -209,7 +209,7 @@ class _Told:
             generation=row.generation,
             workflow=row.workflow,
             status=Status(row.status),
-            input=_named(started.input, None if known is None else known.arguments),
+            input=_named(started.input, None if known is None else known.arguments, bare=False),
             result=_json(last.result) if isinstance(last, ev.RunCompleted) else None,
             error=_error(getattr(last, "failure", None))
             or (row.reason if isinstance(last, ev.FINAL) else None),
@@ -289,13 +289,13 @@ def _json(data: bytes) -> Any:
         return data.decode(errors="backslashreplace")
 
 
-def _named(data: bytes, arguments: Arguments | None) -> Any:
-    """A call's input by parameter names; by numbers where these aren't known, and a single argument as it is."""
+def _named(data: bytes, arguments: Arguments | None, *, bare: bool = True) -> Any:
+    """A call's input by parameter names; by numbers where these aren't known, but a single one as it is, if `bare`."""
     try:
         given, named = msgspec.json.decode(data, type=tuple[list[Any], dict[str, Any]])
     except (msgspec.MsgspecError, RecursionError):  # it may be encrypted
         return _json(data)
-    if arguments is None and len(given) == 1 and not named:
+    if bare and arguments is None and len(given) == 1 and not named:
         return given[0]
     names = () if arguments is None else arguments.positions
     known = dict(zip(names, given, strict=False))
