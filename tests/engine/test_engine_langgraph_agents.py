@@ -420,3 +420,71 @@ def test_commands_of_nodes_are_kept_whole(place: Place) -> None:
         return [state["messages"][0].content, *state["pages"]]
 
     assert executed(place, program) == ["jumped", "landed"]
+
+
+def test_a_counterfactual_fork_asks_the_model_and_only_executes_what_reads(place: Place) -> None:
+    @tool
+    async def looks(place: str) -> str:
+        """Look."""
+        calls["looks"] += 1
+        return f"seen {place}"
+
+    @tool
+    async def books(place: str) -> str:
+        """Book."""
+        calls["books"] += 1
+        return f"booked {place}"
+
+    asked = ["Rome"]
+
+    def planner() -> Any:
+        return create_agent(
+            Scripted(
+                script=[
+                    says("", tools=[("c1", "looks", {"place": asked[-1]})]),
+                    says("", tools=[("c2", "books", {"place": asked[-1]})]),
+                    says("done"),
+                ]
+            ),
+            [looks, books],
+            system_prompt=f"Plan for {asked[-1]}",
+            middleware=[PerdureMiddleware("planner", reads=["looks"])],
+        )
+
+    async def program() -> Any:
+        state = await planner().ainvoke({"messages": [("user", "plan")]})
+        return [message.content for message in state["messages"]][2::2]
+
+    programs.append(program)
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(program_run(), id="r")
+            assert await handle.result() == ["seen Rome", "booked Rome"]
+            asked.append("Oslo")
+            trial = await handle.fork(effects="stub")
+            assert await trial.result() == ["seen Oslo", "booked Rome"]
+        assert calls == {"model": 6, "looks": 2, "books": 1}
+
+    run(main)
+
+
+def test_what_a_call_may_cost_is_reserved_if_it_is_limited(place: Place) -> None:
+    class Limited(Scripted):
+        max_tokens: int = 1000
+
+    agent = create_agent(
+        Limited(script=[says("done", tokens=5)], model_name="gpt-5"),
+        [],
+        middleware=[PerdureMiddleware("thrifty")],
+    )
+    programs.append(to(agent))
+
+    async def main() -> None:
+        budget = perdure.Budget(usd="0.001", on_exhausted="fail", name="tiny")
+        async with place.engine(budgets=[budget]) as engine:
+            with pytest.raises(perdure.RunFailed, match="tiny"):
+                await engine.run(program_run(), id="r")
+
+    run(main)
+    assert calls == {}

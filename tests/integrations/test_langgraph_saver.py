@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import operator
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,3 +192,19 @@ def test_versions_tell_forks_apart_and_grow() -> None:
     assert saver.get_next_version(first, None) > first
     assert saver.get_next_version(3, None) > saver.get_next_version(2, None)
     assert saver.get_next_version(first, None) != saver.get_next_version(first, None)
+
+
+def test_a_missing_package_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules[{!r}] = None\n"
+        "import perdure\n"
+        "assert not [name for name, it in sys.modules.items() if it and name.startswith('lang')]\n"
+        "try:\n    from perdure.integrations.langgraph import {}\n"
+        "except ImportError as error:\n    print(error)\n"
+    )
+    for package, name in (("langgraph", "PerdureSaver"), ("langchain", "PerdureMiddleware")):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(package, name)], capture_output=True, text=True, check=True
+        )
+        assert "pip install 'perdure[langgraph]'" in done.stdout, done.stdout + done.stderr
+        assert package in done.stdout

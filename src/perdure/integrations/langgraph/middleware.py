@@ -21,6 +21,7 @@ from langgraph.types import Command
 from perdure.api.inline import in_run, inline_step
 from perdure.codec.kinds import class_of
 from perdure.core.retry import Retry
+from perdure.core.usage import Spend
 from perdure.integrations.langgraph.bodies import executed, key_of, options_of, quiet
 from perdure.integrations.langgraph.carrying import GraphCarrier, given_of
 from perdure.runtime.definitions import durable_name
@@ -54,6 +55,7 @@ class PerdureMiddleware(AgentMiddleware[Any, Any, Any]):
             to it.
         plain: names of tools that aren't steps but workflow code: async ones that call `interrupt()`, ask people,
             sleep, or run another durable agent.
+        reads: names of tools that change nothing outside; a counterfactual fork executes these, as it does the model.
         allow: classes of your own that tools return, or that the agent's structured responses are made of.
         model_retry, tool_retry: which failures are tried again, and when; by default transient ones.
         model_timeout, tool_timeout: seconds that one attempt may take.
@@ -72,6 +74,7 @@ class PerdureMiddleware(AgentMiddleware[Any, Any, Any]):
         name: str = "agent",
         *,
         plain: Iterable[str] = (),
+        reads: Iterable[str] = (),
         allow: Iterable[type] = (),
         model_retry: Retry | None = None,
         tool_retry: Retry | None = None,
@@ -82,6 +85,7 @@ class PerdureMiddleware(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         self._prefix = durable_name(type(self), name)
         self._plain = frozenset(plain)
+        self._reads = frozenset(reads)
         self._allow = tuple(allow)
         self._model = options_of(model_retry, model_timeout, spends=True)
         self._tool = options_of(tool_retry, tool_timeout)
@@ -112,12 +116,13 @@ class PerdureMiddleware(AgentMiddleware[Any, Any, Any]):
                 _name(message)
             return cast("ModelResponse[Any]", response)
 
+        given = _asked_of(request)
         return await inline_step(
             f"{self._prefix}.model",
             body,
-            given=_asked_of(request),
+            given=given,
             result=ResponseCarrier(f"answer of {self._prefix}.model", [*self._allow, *_schemas(request)]),
-            options=replace(self._model, effect="read"),
+            options=replace(self._model, effect="read", spends=_at_most(request, given)),
         )
 
     async def awrap_tool_call(
@@ -144,7 +149,11 @@ class PerdureMiddleware(AgentMiddleware[Any, Any, Any]):
             body,
             given=given_of(request.tool_call["args"]),
             result=GraphCarrier(f"result of tool {tool}", self._allow),
-            options=replace(self._tool, key=key_of(name, request.tool_call.get("id"))),
+            options=replace(
+                self._tool,
+                key=key_of(name, request.tool_call.get("id")),
+                effect="read" if tool in self._reads else None,
+            ),
         )
 
 
@@ -175,6 +184,14 @@ def _asked_of(request: ModelRequest[Any]) -> dict[str, Any]:
         else [type(format).__name__, *(it.__name__ for it in _schemas(request))],
     }
     return {name: value for name, value in asked.items() if value}
+
+
+def _at_most(request: ModelRequest[Any], given: dict[str, Any]) -> Spend | bool:
+    """What a call spends at most, if its answer is limited. A token has hardly ever less than three letters."""
+    limit = request.model_settings.get("max_tokens") or getattr(request.model, "max_tokens", None)
+    if not isinstance(limit, int):
+        return True
+    return Spend(_model_of(request.model), input_tokens=len(repr(given)) // 3, output_tokens=limit)
 
 
 def _tool_of(tool: Any) -> Any:

@@ -29,7 +29,7 @@ from perdure.integrations.langgraph.bodies import (
     writer_to,
 )
 from perdure.integrations.langgraph.carrying import GraphCarrier, given_of
-from perdure.runtime.definitions import durable_name
+from perdure.runtime.definitions import EffectClass, checked_effect, durable_name
 
 T = TypeVar("T", bound=BaseTool)
 
@@ -44,6 +44,7 @@ def durable_node(
     allow: Iterable[type] = (),
     retry: Retry | None = None,
     timeout: float | timedelta | None = None,
+    effect: EffectClass | None = None,
     stream: str | None = None,
 ) -> Callable[..., Awaitable[Any]]:
     """Make a node of a graph, or the function of a LangGraph `@task`, a durable step wherever the graph is run.
@@ -54,6 +55,7 @@ def durable_node(
         allow: classes of your own that it returns, as they are or within data.
         retry: which failures are tried again, and when; by default transient ones.
         timeout: seconds that one attempt may take.
+        effect: "read" if it changes nothing outside; a counterfactual fork executes it then.
         stream: the run's stream for what models called in it say and what it writes for LangGraph's custom stream;
             by default neither leaves it.
 
@@ -69,7 +71,7 @@ def durable_node(
     """
     durable = durable_name(node, name)
     carrier = GraphCarrier(f"result of node {durable}", allow)
-    options = options_of(retry, timeout)
+    options = options_of(retry, timeout, effect=checked_effect(effect))
     sync = not inspect.iscoroutinefunction(node)
 
     @functools.wraps(node)
@@ -121,6 +123,7 @@ def durable_tool(
     allow: Iterable[type] = (),
     retry: Retry | None = None,
     timeout: float | timedelta | None = None,
+    effect: EffectClass | None = None,
     stream: str | None = None,
 ) -> T:
     """A copy of a LangChain tool whose calls are durable steps in runs, each keyed by the id of the tool call.
@@ -132,7 +135,7 @@ def durable_tool(
         tool: made by `@tool`, or of a class of its own; a sync one is executed in a thread. It can't call
             `interrupt()`.
         name: its durable name, by default "tool." and the tool's name.
-        allow, retry, timeout, stream: as of `durable_node`.
+        allow, retry, timeout, effect, stream: as of `durable_node`.
 
     Raises:
         ConfigurationError: the name can't be one.
@@ -165,7 +168,9 @@ def durable_tool(
             body,
             given=given_of(call["args"]),
             result=carrier,
-            options=options_of(retry, timeout, key_of(durable, call.get("id"))),
+            options=options_of(
+                retry, timeout, key_of(durable, call.get("id")), effect=checked_effect(effect)
+            ),
         )
 
     copy: Any = tool.model_copy()

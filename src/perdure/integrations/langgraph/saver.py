@@ -41,6 +41,7 @@ from perdure.integrations.langgraph.asking import (
 )
 from perdure.integrations.langgraph.homes import Ask, Home, ask, ask_and_wait, home_of
 from perdure.integrations.langgraph.rows import Rows, place
+from perdure.runtime.definitions import StepOptions
 from perdure.storage.checkpoints import Ancestor, CheckpointHead, CheckpointStore, KeptCheckpoint
 
 R = TypeVar("R")
@@ -121,7 +122,13 @@ class PerdureSaver(BaseCheckpointSaver[str]):
         async def body(_: Any) -> R:
             return await ask(self._home, question)
 
-        return await inline_step(f"langgraph.{what}", body, given=dict(given), result=result)
+        return await inline_step(
+            f"langgraph.{what}",
+            body,
+            given=dict(given),
+            result=result,
+            options=StepOptions(effect=None if result is None else "read"),
+        )
 
     def _wait(self, question: Ask[R]) -> R:
         if in_run():
