@@ -114,6 +114,19 @@ async def google_stream(question: str) -> str:
     return "".join([piece.text or "" async for piece in pieces])
 
 
+async def openai_helpers(question: str) -> str:
+    client, said = CLIENTS[-1].openai, [{"role": "user", "content": question}]
+    async with client.chat.completions.stream(model=GPT, messages=said) as stream:
+        kinds = [event.type async for event in stream]
+        chat = await stream.get_final_completion()
+    async with client.responses.stream(model=GPT, input=question) as stream:
+        kinds += [event.type async for event in stream]
+        response = await stream.get_final_response()
+    async with client.responses.with_streaming_response.create(model=GPT, input=question) as raw:
+        lines = [line async for line in raw.iter_lines()]
+    return f"{chat.choices[0].message.content} {response.output_text} {kinds} {len(lines)} {raw.status_code}"
+
+
 async def openai_made_here(question: str) -> str:
     import openai
 
@@ -146,6 +159,7 @@ PROGRAMS: list[tuple[Callable[[str], Awaitable[str]], int]] = [
     (openai_responses, 2),
     (openai_broken_off, 1),
     (openai_raw, 1),
+    (openai_helpers, 3),
     (openai_made_here, 1),
     (anthropic_messages, 2),
     (anthropic_stream, 1),
