@@ -216,6 +216,11 @@ def test_calls_at_once_never_reserve_more_than_there_is(place: Place) -> None:
             await reaches(handle, "blocked")
             assert len(CALLS) == 8
             assert AT_ONCE["most"] <= 3
+            told = (await handle.info()).reason or ""
+            assert "nor do 21 more" in told
+            assert told.count("perdure budget raise") == 1
+            (cause,) = (await handle.why()).causes
+            assert "21 more steps wait for it" in cause.what
             await engine.budgets.set(many.name, usd=20)
             assert await handle.result() == 30
             assert AT_ONCE["most"] > 3

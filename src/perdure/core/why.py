@@ -158,7 +158,7 @@ def _ended(facts: Facts) -> Cause:
 def _blocked(facts: Facts) -> list[Cause]:
     id = quoted(facts.id)
     parked = ("decision", "refused", "budget")
-    decisions = [_decision(facts, wait) for wait in facts.waits if wait.kind in parked]
+    decisions = [_decision(facts, wait) for wait in _without_alike(facts.waits) if wait.kind in parked]
     if facts.block_code == "step" and decisions:
         return decisions
     reason = facts.reason or "nobody has written down why"
@@ -292,6 +292,25 @@ def _waiting(facts: Facts, wait: Wait, children: Mapping[str, Why]) -> Cause:
             return Cause(wait.kind, f"handles the update {wait.detail!r} ({name})", wait.since)
         case _:
             return Cause(wait.kind, f"waits for {wait.kind} {name!r}", wait.since, wait.until)
+
+
+def _without_alike(waits: Sequence[Wait]) -> list[Wait]:
+    """Of steps that wait for the same money the first, which tells of the others."""
+    found: list[Wait] = []
+    alike: dict[Overdrawn, int] = {}
+    for wait in waits:
+        if wait.budget is not None:
+            account = msgspec.structs.replace(wait.budget, until=None)
+            alike[account] = alike.get(account, 0) + 1
+            if alike[account] > 1:
+                continue
+        found.append(wait)
+    for place, wait in enumerate(found):
+        if wait.budget is not None:
+            more = alike[msgspec.structs.replace(wait.budget, until=None)] - 1
+            told = f"{wait.detail} ({more} more steps wait for it)" if more else wait.detail
+            found[place] = msgspec.structs.replace(wait, detail=told)
+    return found
 
 
 def _decision(facts: Facts, wait: Wait) -> Cause:

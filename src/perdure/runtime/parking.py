@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -63,14 +63,18 @@ def asks_again(operation: RunStep, now: float) -> bool:
 
 def why_parked(run_id: str, steps: Iterable[RunStep]) -> str:
     """Why a run is blocked of which these steps wait for a person, and what that person can do."""
-    return "\n\n".join(_why(run_id, step.parked) for step in steps if step.parked is not None)
+    parked = [step.parked for step in steps if step.parked is not None]
+    unpaid: dict[tuple[str, ...], list[ev.StepParked]] = {}
+    for each in parked:
+        if (budget := each.budget) is not None:
+            unpaid.setdefault((budget.name, budget.owner, budget.day), []).append(each)
+    told = [_why(run_id, each) for each in parked if each.budget is None]
+    return "\n\n".join([*told, *(_unpaid(run_id, alike) for alike in unpaid.values())])
 
 
 def _why(run_id: str, parked: ev.StepParked) -> str:
     if parked.refused:
         return why_refused(run_id, parked)
-    if parked.budget is not None:
-        return _unpaid(run_id, parked, parked.budget)
     began = datetime.fromtimestamp(parked.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     started = f"step {parked.step!r} was started at {began} (attempt {parked.attempt})"
     if parked.unknown:
@@ -90,8 +94,12 @@ def _why(run_id: str, parked: ev.StepParked) -> str:
     )
 
 
-def _unpaid(run_id: str, parked: ev.StepParked, budget: ev.Overdrawn) -> str:
-    told = f"no money: step {parked.step!r} doesn't begin, since {parked.why}."
+def _unpaid(run_id: str, alike: Sequence[ev.StepParked]) -> str:
+    """The same of steps that wait for the same money."""
+    parked, budget = alike[0], alike[0].budget
+    assert budget is not None
+    more = f" (nor do {len(alike) - 1} more)" if len(alike) > 1 else ""
+    told = f"no money: step {parked.step!r} doesn't begin{more}, since {parked.why}."
     if budget.until is not None:
         until = datetime.fromtimestamp(budget.until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         told += f" It asks again at {until}. Or go on earlier:"

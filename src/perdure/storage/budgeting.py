@@ -256,7 +256,8 @@ def settling(
     held: dict[tuple[int, int], list[Hold]] = {}
     calls = [(charge.run, charge.id) for charge in charges if charge.id is not None]
     if calls:
-        for each in (yield HoldsFor(calls)):
+        found: list[Hold] = yield HoldsFor(calls)
+        for each in found:
             held.setdefault((each.run, each.id), []).append(each)
     places: list[list[tuple[AccountKey, Hold | None]]] = []
     definitions: list[Definition] | None = None
