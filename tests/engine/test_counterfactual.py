@@ -195,6 +195,23 @@ def test_recorded_failures_are_met_again(place: Place) -> None:
     run(main)
 
 
+def test_a_retry_of_a_counterfactual_fork_is_one_too(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await answered(engine)
+            fork = await handle.fork(**OTHER, effects="reuse", refused="fail", id="f")
+            with pytest.raises(perdure.RunFailed, match="counterfactual"):
+                await fork.result()
+            await fork.retry()
+            with pytest.raises(perdure.RunFailed, match="counterfactual"):
+                await fork.result()
+            assert DONE == {"asks how so": 1}
+            told = await engine.diff("f", "f", generations=(1, 2))
+            assert [step.verdict for step in told.steps] == ["same", "same"]
+
+    run(main)
+
+
 # -- children -----------------------------------------------------------------------------------------
 
 

@@ -277,7 +277,8 @@ class Reuse:
                     and not given_result(self._edits, found[0])
                 ):
                     self._alike[found[1]].append(found[0])
-        return [id for id in self._alike.get(what, ()) if id in self._outcomes]
+        left = self._alike[what] = [id for id in self._alike[what] if id in self._outcomes]
+        return left
 
     def goes_on_from(self, op_id: str) -> None:
         """A child is started that goes on from the donor's of this id."""
