@@ -109,6 +109,7 @@ def test_all_waits_are_told_with_what_ends_them() -> None:
         Wait("retry", "ship#1", 913.0, 1010.0, "attempt 1 failed: OSError: x"),
         Wait("decision", "bill#1", 914.0, detail="outcome unknown"),
         Wait("callback", "callback:1", 915.0, 2000.0, "heartbeat every 5 s at least"),
+        Wait("question", "ask:1", 915.5, 2000.0, "Publish?", question="q_1"),
         Wait("update", "u1", 916.0, detail="rename"),
         Wait("child", "app.child#1", 917.0, detail="r 1/app.child#1"),
         Wait("something new", "x", 918.0),
@@ -122,7 +123,9 @@ def test_all_waits_are_told_with_what_ends_them() -> None:
         told = item.what + item.todo
         assert wait.id in told or wait.detail in told
     assert found[0].todo == "perdure send 'r 1' approval JSON"
-    assert found[7].todo == "perdure why 'r 1/app.child#1'"
+    assert found[6].todo == "perdure answer q_1"
+    assert "Publish?" in found[6].what
+    assert found[8].todo == "perdure why 'r 1/app.child#1'"
 
 
 def test_a_child_s_explanation_is_part_of_its_parent_s() -> None:

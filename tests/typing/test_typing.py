@@ -24,6 +24,8 @@ WRONG = {
     "on_parent_close": 'perdure.start(count("a"), on_parent_close="forget")',
     "if_exists": 'Engine("memory:").run(count("a"), if_exists="perhaps")',
     "the value of a callback": "x: int = perdure.callback(str).token",
+    "the answer to a question": 'x: perdure.Call[int] = perdure.approve(fetch("a"))',
+    "an approval that is none": "step(approval=3)",
     "a sync workflow": "workflow(len)",
     "an async predicate's name": "perdure.until(3)",
     "a message without a value": 'perdure.send("a", "b")',

@@ -135,9 +135,13 @@ async def _find(db: Database, token_hash: bytes, query: str = "callback") -> Cal
 async def _questions(db: Database, filter: QuestionFilter) -> list[tuple[bytes, CallbackRow]]:
     at, behind = filter.after
     given = {"since": float(filter.since), "after_at": float(at), "after_hash": behind}
-    given |= {"id": filter.run_id, "limit": filter.limit}
-    if filter.open:
-        found = await db.rows("open_questions", now=float(filter.now), **given)
+    given |= {"limit": filter.limit}
+    now = float(filter.now)
+    if filter.run_id is not None:
+        of = {"id": filter.run_id, "open": filter.open}
+        found = await db.rows("questions_of_run", now=now, **of, **given)
+    elif filter.open:
+        found = await db.rows("open_questions", now=now, **given)
     else:
         found = await db.rows("questions", **given)
     return [(token_hash, CallbackRow(*rest)) for token_hash, *rest in found]

@@ -155,13 +155,15 @@ def _questions(db: Database, filter: QuestionFilter) -> list[tuple[bytes, Callba
     at, behind = filter.after
     given: dict[str, Value] = {
         "now": filter.now,
-        "id": filter.run_id,
         "since": filter.since,
         "after_at": at,
         "after_hash": behind,
         "limit": filter.limit,
     }
-    query = "questions" if not filter.open else "open_questions"
+    query = "open_questions" if filter.open else "questions"
+    if filter.run_id is not None:
+        query = "questions_of_run"
+        given |= {"id": filter.run_id, "open": filter.open}
     return [(token_hash, _row(rest)) for token_hash, *rest in db.rows(query, given)]
 
 

@@ -49,7 +49,6 @@ WHERE c.question IS NOT NULL AND c.state = 'open' AND r.ended_at IS NULL
   AND (c.expires_at IS NULL OR c.expires_at > %(now)s::double precision)
   AND c.opened_at >= %(since)s::double precision
   AND (c.opened_at, c.token_hash) > (%(after_at)s::double precision, %(after_hash)s::bytea)
-  AND (%(id)s::text IS NULL OR r.id = %(id)s::text)
 ORDER BY c.opened_at, c.token_hash LIMIT %(limit)s::bigint;
 
 -- name: questions
@@ -59,7 +58,17 @@ FROM perdure.callbacks AS c JOIN perdure.runs AS r ON r.run = c.run
 WHERE c.question IS NOT NULL
   AND c.opened_at >= %(since)s::double precision
   AND (c.opened_at, c.token_hash) > (%(after_at)s::double precision, %(after_hash)s::bytea)
-  AND (%(id)s::text IS NULL OR r.id = %(id)s::text)
+ORDER BY c.opened_at, c.token_hash LIMIT %(limit)s::bigint;
+
+-- name: questions_of_run
+SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at, c.question,
+       c.answer, r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
+FROM perdure.runs AS r JOIN perdure.callbacks AS c ON c.run = r.run
+WHERE r.id = %(id)s AND c.question IS NOT NULL
+  AND (NOT %(open)s::boolean OR (c.state = 'open' AND r.ended_at IS NULL
+                     AND (c.expires_at IS NULL OR c.expires_at > %(now)s::double precision)))
+  AND c.opened_at >= %(since)s::double precision
+  AND (c.opened_at, c.token_hash) > (%(after_at)s::double precision, %(after_hash)s::bytea)
 ORDER BY c.opened_at, c.token_hash LIMIT %(limit)s::bigint;
 
 -- name: hear_callback

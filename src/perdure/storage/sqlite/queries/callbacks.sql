@@ -37,7 +37,6 @@ FROM callbacks AS c INDEXED BY questions_open CROSS JOIN runs AS r ON r.run = c.
 WHERE c.question IS NOT NULL AND c.state = 'open' AND r.ended_at IS NULL
   AND (c.expires_at IS NULL OR c.expires_at > :now)
   AND c.opened_at >= :since AND (c.opened_at, c.token_hash) > (:after_at, :after_hash)
-  AND (:id IS NULL OR r.id = :id)
 ORDER BY c.opened_at, c.token_hash LIMIT :limit;
 
 -- name: questions
@@ -46,7 +45,21 @@ SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.hear
 FROM callbacks AS c INDEXED BY questions_asked CROSS JOIN runs AS r ON r.run = c.run
 WHERE c.question IS NOT NULL
   AND c.opened_at >= :since AND (c.opened_at, c.token_hash) > (:after_at, :after_hash)
-  AND (:id IS NULL OR r.id = :id)
+ORDER BY c.opened_at, c.token_hash LIMIT :limit;
+
+-- name: questions_of_run
+SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at, c.question,
+       c.answer, r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
+FROM (
+    SELECT run FROM runs WHERE id = :id AND next IS NULL
+    UNION ALL
+    SELECT run FROM runs WHERE id = :id AND next IS NOT NULL
+) AS k CROSS JOIN runs AS r ON r.run = k.run CROSS JOIN callbacks AS c ON c.run = r.run
+WHERE c.question IS NOT NULL
+  AND (NOT :open OR (c.state = 'open' AND r.ended_at IS NULL
+                     AND (c.expires_at IS NULL OR c.expires_at > :now)))
+  AND c.opened_at >= :since
+  AND (c.opened_at, c.token_hash) > (:after_at, :after_hash)
 ORDER BY c.opened_at, c.token_hash LIMIT :limit;
 
 -- name: hear_callback
