@@ -229,6 +229,14 @@ _fields: dict[Any, st.SearchStrategy[Any]] = {
     Failure: _failures,
     tuple[int, ...]: st.lists(st.integers(0, 2**31), max_size=3).map(tuple),
     ev.Overdrawn: st.builds(ev.Overdrawn, _texts, _texts, _texts, st.none() | st.floats(allow_nan=False)),
+    ev.Question: st.builds(
+        ev.Question,
+        _texts,
+        _texts,
+        st.binary(max_size=9),
+        st.none() | st.binary(max_size=9),
+        to=st.none() | _texts,
+    ),
     ev.Decision: st.builds(ev.Decision, st.none() | _texts, st.none() | _texts),
     ev.Donor: st.builds(
         ev.Donor,
