@@ -30,6 +30,11 @@ Ask = Callable[[CheckpointStore], Awaitable[R]]
 class Home(Protocol):
     """Where the store lives."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `enter()` needn't wait for anything."""
+        ...
+
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Store]:
         """The loop, and the store that it has opened."""
         ...
@@ -42,6 +47,7 @@ class Borrowed:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.is_open = True
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Store]:
         loop = self._engine._loop
@@ -63,6 +69,10 @@ class Own:
         self._opened: tuple[asyncio.AbstractEventLoop, Store] | None = None
         self._end: Any = None
         store_for(url)  # tells at once what is wrong with the url
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened is not None
 
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Store]:
         with self._lock:
@@ -112,6 +122,10 @@ class OfTheRun:
         url = os.environ.get("PERDURE_URL")
         self._otherwise = Own(url) if url else None
 
+    @property
+    def is_open(self) -> bool:
+        return current_store.get() is not None or self._otherwise is None or self._otherwise.is_open
+
     def enter(self) -> tuple[asyncio.AbstractEventLoop, Store]:
         store = current_store.get()
         if store is None and self._otherwise is not None:
@@ -138,7 +152,7 @@ def home_of(where: Engine | str | None) -> Home:
 
 async def ask(home: Home, question: Ask[R]) -> R:
     """Ask the store from a coroutine, in whichever loop that is."""
-    loop, store = home.enter()
+    loop, store = home.enter() if home.is_open else await asyncio.to_thread(home.enter)
     if loop is asyncio.get_running_loop():
         return await question(store.checkpoints)
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_asked(store, question), loop))

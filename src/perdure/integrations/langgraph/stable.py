@@ -6,7 +6,8 @@ written is found again by their ids. So in workflow code these ids come from the
 Outside of runs everything is as LangGraph has it.
 
 LangGraph has no way to be given ids, so the names by which three of its modules call the makers of ids are bound to
-others here. And what LangChain hands to threads (sync nodes, routers, tools and callbacks) is called on the spot.
+others here; and one by which it makes tasks. What LangChain hands to threads (sync nodes, routers, tools and
+callbacks) is called on the spot.
 """
 
 from __future__ import annotations
@@ -35,12 +36,8 @@ _newest: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def install() -> None:
-    """Let LangGraph ask here for ids. Once; what isn't there (in another release, say) is left alone."""
-    for module, name, make in (
-        ("langgraph.pregel._checkpoint", "uuid6", _ordered),
-        ("langgraph.pregel._messages", "uuid4", _random),
-        ("langgraph.graph.message", "uuid", _as_module),
-    ):
+    """Let LangGraph ask here for ids and tasks. Once; what isn't there (in another release, say) is left alone."""
+    for module, name, make in _replaced():
         try:
             home = importlib.import_module(module)
         except ImportError:
@@ -53,9 +50,23 @@ def install() -> None:
     called_on_the_spot.update(_THREADS)
 
 
-def is_installed() -> bool:
-    """Whether LangGraph's checkpoints get their ids here."""
-    return hasattr(importlib.import_module("langgraph.pregel._checkpoint").uuid6, "of_perdure")
+def missing() -> list[str]:
+    """The names that are asked here for nothing, since LangGraph has them no longer."""
+    return [
+        f"{module}.{name}"
+        for module, name, _ in _replaced()
+        if not hasattr(getattr(importlib.import_module(module), name, None), "of_perdure")
+    ]
+
+
+def _replaced() -> tuple[tuple[str, str, Callable[[Any], Any]], ...]:
+    """By which module and name LangGraph calls something, and what makes a replacement of it."""
+    return (
+        ("langgraph.pregel._checkpoint", "uuid6", _ordered),
+        ("langgraph.pregel._messages", "uuid4", _random),
+        ("langgraph.graph.message", "uuid", _as_module),
+        ("langgraph._internal._future", "_ensure_future", _by_the_loop),
+    )
 
 
 def _ordered(original: Callable[..., Any]) -> Any:
@@ -108,6 +119,19 @@ class _Uuid:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
+
+
+def _by_the_loop(original: Callable[..., Any]) -> Any:
+    """From Python 3.12 LangGraph makes tasks that begin at once, and no loop hears of those: in a run they couldn't be
+    numbered for replay, nor unwound when it leaves memory.
+    """
+
+    def ensure_future(coroutine: Any, **options: Any) -> Any:
+        if current_machine() is not None:
+            options["lazy"] = True
+        return original(coroutine, **options)
+
+    return ensure_future
 
 
 def _as_module(original: Any) -> Any:
