@@ -472,7 +472,7 @@ def test_without_budgets_the_store_is_asked_once_in_a_while(place: Place) -> Non
                     asked.append(len(asks))
                     return await inner.reserve(asks, now=now)
 
-                async def define(self, terms: Sequence[Any]) -> Any:
+                async def define(self, terms: Sequence[Any], *, now: float) -> Any:
                     return []
 
             return Part()

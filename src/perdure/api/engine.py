@@ -139,7 +139,7 @@ class Engine(Doors, Spending, Starter):
         try:
             await define_queues(self._store, self._settings.clock)
             of_workflows = [terms for workflow in defined_workflows() for terms in workflow.budgets]
-            await define_budgets(self._store, [*self._budgets, *of_workflows])
+            await define_budgets(self._store, [*self._budgets, *of_workflows], self._settings.clock)
             if self._drives:
                 worker = Worker(
                     self._store,

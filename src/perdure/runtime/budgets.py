@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -156,12 +156,12 @@ def checked_terms(terms: Iterable[Terms]) -> tuple[Terms, ...]:
     return tuple(found.values())
 
 
-async def define_budgets(store: Store, declared: Sequence[Terms]) -> None:
+async def define_budgets(store: Store, declared: Sequence[Terms], clock: Callable[[], float]) -> None:
     """Store what this process has declared."""
     if not declared:
         return
     terms = {each.name: each for each in checked_terms(declared)}
-    for before in await store.budgets.define(list(terms.values())):
+    for before in await store.budgets.define(list(terms.values()), now=clock()):
         logger.warning(
             "the budget %r is other from now on: %s; before: %s",
             before.name,

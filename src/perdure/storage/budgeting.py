@@ -132,16 +132,23 @@ Wish: TypeAlias = Any
 # -- declaring ------------------------------------------------------------------------------------------
 
 
-def defining(declared: Sequence[Terms]) -> Generator[Wish, Any, list[Terms]]:
-    """See BudgetStore.define. A cap that a person has set holds as long as the code says what it said then."""
+def defining(declared: Sequence[Terms], now: float) -> Generator[Wish, Any, list[Terms] | None]:
+    """See BudgetStore.define. A cap that a person has set holds as long as the code says what it said then.
+
+    Returns:
+        None as `changing` does.
+    """
     known: dict[str, Definition] = {each.declared.name: each for each in (yield AllDefinitions())}
     replaced: list[Terms] = []
     for terms in declared:
         before = known.get(terms.name)
-        if before is None or before.declared != terms:
-            yield KeepDefinition(terms.name, Definition(terms))
-        if before is not None and before.declared != terms:
+        if before is not None and before.declared == terms:
+            continue
+        if before is not None:
+            if not (yield from _wake(sorted((yield KeysOf(terms.name))), None, now)):
+                return None
             replaced.append(before.declared)
+        yield KeepDefinition(terms.name, Definition(terms))
     return replaced
 
 
@@ -260,12 +267,12 @@ def settling(
         for each in found:
             held.setdefault((each.run, each.id), []).append(each)
     places: list[list[tuple[AccountKey, Hold | None]]] = []
-    definitions: list[Definition] | None = None
+    definitions: list[Definition] = []
     for charge in charges:
         holds = held.get((charge.run, charge.id), ()) if charge.id is not None else ()
         covering: list[tuple[AccountKey, Hold | None]] = [(each.key, each) for each in holds]
         if not holds and charge.used:
-            if definitions is None:
+            if not definitions:
                 definitions = yield AllDefinitions()
             kin: list[Kin] = yield KinOf(charge.run)
             covering = [(key, None) for each in definitions for key in accounts_of(each.terms, kin, now)]
@@ -327,31 +334,43 @@ def changing(change: Change, now: float) -> Generator[Wish, Any, bool | None]:
     if name not in known:
         return False
     keys: list[AccountKey] = [change.key] if isinstance(change, Raise) else sorted((yield KeysOf(name)))
-    waiting: list[tuple[int, str, bytes]] = (yield WaitsFor(keys)) if keys else []
-    runs = sorted({run for run, _, _ in waiting})
-    if runs:
-        yield LockRuns(runs)
-    if keys:
-        accounts: dict[AccountKey, Account] = yield LockAccounts(keys)
-        waiting = yield WaitsFor(keys)
-        if not {run for run, _, _ in waiting} <= set(runs):
-            return None
-        for account in accounts.values():
-            if isinstance(change, Raise):
-                make_room(account, change.cost, change.tokens)
-            else:
-                account.version += 1
-        yield KeepAccounts(accounts)
+    if not (yield from _wake(keys, change if isinstance(change, Raise) else None, now)):
+        return None
     if isinstance(change, Overrule):
         definition = known[name]
         definition.overruled = not change.back
         definition.cost = None if change.back else change.cost
         definition.tokens = None if change.back else change.tokens
         yield KeepDefinition(name, definition)
+    if isinstance(change, Forget):
+        yield KeepDefinition(name, None)
+    return True
+
+
+def _wake(keys: Sequence[AccountKey], more: Raise | None, now: float) -> Generator[Wish, Any, bool]:
+    """Make room in accounts, or only a new version of them, and send everybody their mail who waits for them.
+
+    Returns:
+        False if somebody waits whose run isn't locked, and nothing was done.
+    """
+    if not keys:
+        return True
+    waiting: list[tuple[int, str, bytes]] = yield WaitsFor(keys)
+    runs = sorted({run for run, _, _ in waiting})
+    if runs:
+        yield LockRuns(runs)
+    accounts: dict[AccountKey, Account] = yield LockAccounts(keys)
+    waiting = yield WaitsFor(keys)
+    if not {run for run, _, _ in waiting} <= set(runs):
+        return False
+    for account in accounts.values():
+        if more is not None:
+            make_room(account, more.cost, more.tokens)
+        else:
+            account.version += 1
+    yield KeepAccounts(accounts)
     for run, _, mail in waiting:
         yield SendMail(run, mail, now)
     if waiting:
         yield DropWaits([(run, step) for run, step, _ in waiting])
-    if isinstance(change, Forget):
-        yield KeepDefinition(name, None)
     return True

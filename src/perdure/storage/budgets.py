@@ -155,8 +155,8 @@ class Standing(msgspec.Struct, frozen=True):
 class BudgetStore(Protocol):
     """The budgets in a store, as `store.budgets`. Each verb is one transaction."""
 
-    async def define(self, terms: Sequence[Terms]) -> list[Terms]:
-        """Keep what code declares; the newest word holds.
+    async def define(self, terms: Sequence[Terms], *, now: float) -> list[Terms]:
+        """Keep what code declares; the newest word holds, and who waits for a budget that changes asks again.
 
         Returns:
             Those that said something else before, as they were.

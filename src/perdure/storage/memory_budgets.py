@@ -52,8 +52,11 @@ class MemoryBudgets:
         self._database = database
         self._changed = changed
 
-    async def define(self, terms: Sequence[Terms]) -> list[Terms]:
-        return carry_out(self._database(), wish.defining(terms))
+    async def define(self, terms: Sequence[Terms], *, now: float) -> list[Terms]:
+        replaced = carry_out(self._database(), wish.defining(terms, now))
+        if replaced:
+            self._changed()
+        return replaced or []
 
     async def reserve(self, asks: Sequence[Ask], *, now: float) -> list[Answer] | None:
         return carry_out(self._database(), wish.reserving(asks, now))

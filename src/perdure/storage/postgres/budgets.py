@@ -42,8 +42,13 @@ class PostgresBudgets:
     def __init__(self, ways: Ways) -> None:
         self._ways = ways
 
-    async def define(self, terms: Sequence[Terms]) -> list[Terms]:
-        return await self._ways.beside(_define, terms, marked=False)
+    async def define(self, terms: Sequence[Terms], *, now: float) -> list[Terms]:
+        replaced: list[Terms] | None = None
+        while replaced is None:
+            replaced = await self._ways.apart(_define, terms, now)
+        if replaced:
+            self._ways.changed()
+        return replaced
 
     async def reserve(self, asks: Sequence[Ask], *, now: float) -> list[Answer] | None:
         return await self._ways.beside(_reserve, asks, now, marked=False)
@@ -62,8 +67,8 @@ class PostgresBudgets:
         return await self._ways.read(_standings, name)
 
 
-async def _define(db: Database, terms: Sequence[Terms]) -> list[Terms]:
-    return await carry_out(db, wish.defining(terms))
+async def _define(db: Database, terms: Sequence[Terms], now: float) -> list[Terms] | None:
+    return await carry_out(db, wish.defining(terms, now))
 
 
 async def _reserve(db: Database, asks: Sequence[Ask], now: float) -> list[Answer] | None:

@@ -40,9 +40,9 @@ class SqliteBudgets:
         self._write = write
         self._read = read
 
-    async def define(self, terms: Sequence[Terms]) -> list[Terms]:
-        replaced: list[Terms] = await self._write(_define, terms)
-        return replaced
+    async def define(self, terms: Sequence[Terms], *, now: float) -> list[Terms]:
+        replaced: list[Terms] | None = await self._write(_define, terms, now)
+        return replaced or []
 
     async def reserve(self, asks: Sequence[Ask], *, now: float) -> list[Answer] | None:
         answers: list[Answer] | None = await self._write(_reserve, asks, now)
@@ -60,8 +60,8 @@ class SqliteBudgets:
         return found
 
 
-def _define(db: Database, terms: Sequence[Terms]) -> list[Terms]:
-    return carry_out(db, wish.defining(terms))
+def _define(db: Database, terms: Sequence[Terms], now: float) -> list[Terms] | None:
+    return carry_out(db, wish.defining(terms, now))
 
 
 def _reserve(db: Database, asks: Sequence[Ask], now: float) -> list[Answer] | None:

@@ -13,7 +13,7 @@ from perdure.testing.conformance.budgets import ALL, begin, driven, figures, res
 
 
 async def whoever_waits_is_woken_by_a_raise(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     wait = AwaitMoney("s#1", AccountKey("all"), 0, b"go on")
     row = await bench.put(row, b"e", effects=[wait], status="blocked", block_code="step", release=True)
@@ -29,7 +29,7 @@ async def whoever_waits_is_woken_by_a_raise(bench: Bench) -> None:
 
 
 async def nobody_sleeps_through_a_raise(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     short = await reserve(bench, row, 1, 110)
     assert isinstance(short, Shortage)
@@ -41,7 +41,7 @@ async def nobody_sleeps_through_a_raise(bench: Bench) -> None:
 
 async def raises_and_waits_meet(bench: Bench) -> None:
     """However they meet, each wait is woken."""
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     rows = [await driven(bench, f"r-{number}") for number in range(8)]
     other = await bench.another()
 
@@ -60,13 +60,13 @@ async def raises_and_waits_meet(bench: Bench) -> None:
 
 
 async def caps_are_set_and_taken_back(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await bench.put(row, b"e", effects=[AwaitMoney("s#1", AccountKey("all"), 0, b"go on")])
     assert await bench.store.budgets.change(Overrule("all", cost=200), now=NOW)
     assert await bench.inbox(row) == [b"go on"]
     assert await reserve(bench, row, 1, 150) is True
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     (kept,) = await bench.store.budgets.definitions()
     assert kept.terms.cost == 200
     await bench.store.budgets.change(Overrule("all", back=True), now=NOW)
@@ -74,8 +74,18 @@ async def caps_are_set_and_taken_back(bench: Bench) -> None:
     assert kept.terms == ALL
 
 
+async def whoever_waits_is_woken_by_another_declaration(bench: Bench) -> None:
+    await bench.store.budgets.define([ALL], now=NOW)
+    row = await driven(bench)
+    row = await bench.put(row, b"e", effects=[AwaitMoney("s#1", AccountKey("all"), 0, b"go on")])
+    assert await bench.store.budgets.define([ALL], now=NOW) == []
+    assert await bench.inbox(row) == []
+    assert await bench.store.budgets.define([Terms("all", cost=500)], now=NOW) == [ALL]
+    assert await bench.inbox(row) == [b"go on"]
+
+
 async def a_budget_is_forgotten(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     row = await begin(bench, row, 1)
@@ -89,7 +99,7 @@ async def a_budget_is_forgotten(bench: Bench) -> None:
 
 
 async def a_spike_opens_the_breaker(bench: Bench) -> None:
-    await bench.store.budgets.define([Terms("all", spike=100)])
+    await bench.store.budgets.define([Terms("all", spike=100)], now=NOW)
     row = await driven(bench)
     assert await reserve(bench, row, 1, 90) is True
     crowded = await reserve(bench, row, 2, 20)
@@ -108,7 +118,7 @@ async def a_spike_opens_the_breaker(bench: Bench) -> None:
 
 
 async def a_person_may_let_a_call_go_beyond(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     ask = Ask(row.run, 1, Want("app.s", 150, allowed=True), row.epoch, waits=(row.run, "s#1"))
     assert await bench.store.budgets.reserve([ask], now=NOW) == [True]
@@ -120,6 +130,7 @@ CHECKS: tuple[Check, ...] = (
     nobody_sleeps_through_a_raise,
     raises_and_waits_meet,
     caps_are_set_and_taken_back,
+    whoever_waits_is_woken_by_another_declaration,
     a_budget_is_forgotten,
     a_spike_opens_the_breaker,
     a_person_may_let_a_call_go_beyond,

@@ -76,15 +76,15 @@ async def without_budgets_nothing_is_asked(bench: Bench) -> None:
 
 
 async def the_newest_definition_holds(bench: Bench) -> None:
-    assert await bench.store.budgets.define([ALL, PER_RUN]) == []
-    assert await bench.store.budgets.define([ALL]) == []
+    assert await bench.store.budgets.define([ALL, PER_RUN], now=NOW) == []
+    assert await bench.store.budgets.define([ALL], now=NOW) == []
     newer = Terms("all", cost=200)
-    assert await (await bench.another()).budgets.define([newer]) == [ALL]
+    assert await (await bench.another()).budgets.define([newer], now=NOW) == [ALL]
     assert [each.terms for each in await bench.store.budgets.definitions()] == [newer, PER_RUN]
 
 
 async def a_call_is_reserved_and_settled(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     assert await reserve(bench, row, 1, 30) is True
     assert await figures(bench) == (0, 30)
@@ -95,7 +95,7 @@ async def a_call_is_reserved_and_settled(bench: Bench) -> None:
 
 
 async def no_more_is_reserved_than_there_is(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     asks = [Ask(row.run, id, Want("app.s", 30), row.epoch) for id in range(1, 6)]
     stores = [bench.store, await bench.another(), await bench.another()]
@@ -111,14 +111,14 @@ async def no_more_is_reserved_than_there_is(bench: Bench) -> None:
 
 
 async def a_repeat_recognises_itself(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     assert [await reserve(bench, row, 1, 60) for _ in range(2)] == [True, True]
     assert await figures(bench) == (0, 60)
 
 
 async def what_is_spent_leaves_no_room(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     await begin(bench, row, 1)
@@ -130,7 +130,7 @@ async def what_is_spent_leaves_no_room(bench: Bench) -> None:
 
 
 async def a_failed_call_gives_its_money_back(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     await begin(bench, row, 1)
@@ -139,7 +139,7 @@ async def a_failed_call_gives_its_money_back(bench: Bench) -> None:
 
 
 async def a_repeated_settlement_changes_nothing(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     row = await begin(bench, row, 1)
@@ -153,7 +153,7 @@ async def a_repeated_settlement_changes_nothing(bench: Bench) -> None:
 
 
 async def a_stale_settlement_changes_nothing(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     row = await begin(bench, row, 1)
@@ -162,7 +162,7 @@ async def a_stale_settlement_changes_nothing(bench: Bench) -> None:
 
 
 async def an_unknown_spend_keeps_its_reservation(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     row = await begin(bench, row, 1)
@@ -180,7 +180,7 @@ async def an_unknown_spend_keeps_its_reservation(bench: Bench) -> None:
 
 
 async def what_never_began_is_given_back(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL, PER_RUN])
+    await bench.store.budgets.define([ALL, PER_RUN], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     await bury(bench, row.owner)
@@ -192,7 +192,7 @@ async def what_never_began_is_given_back(bench: Bench) -> None:
 
 
 async def part_of_an_unknown_spend_may_be_known(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     row = await begin(bench, row, 1)
@@ -206,7 +206,7 @@ async def part_of_an_unknown_spend_may_be_known(bench: Bench) -> None:
 
 async def what_its_driver_lost_is_lost(bench: Bench) -> None:
     """A time-out, say: the worker lives, and knows that it will never know."""
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     await reserve(bench, row, 1, 90)
     row = await begin(bench, row, 1)
@@ -220,7 +220,7 @@ async def what_its_driver_lost_is_lost(bench: Bench) -> None:
 
 
 async def what_was_not_reserved_is_charged_all_the_same(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL, PER_RUN])
+    await bench.store.budgets.define([ALL, PER_RUN], now=NOW)
     row = await driven(bench)
     await bench.put(row, b"e", effects=[Book([entry(5, cost=120)])])
     assert await figures(bench) == (120, 0)
@@ -233,7 +233,7 @@ async def what_was_not_reserved_is_charged_all_the_same(bench: Bench) -> None:
 async def a_child_charges_its_ancestors(bench: Bench) -> None:
     terms = Terms("tree", workflow="app.top", cost=100, owner="run")
     other = Terms("none", workflow="app.other", cost=1, owner="run")
-    await bench.store.budgets.define([terms, other, Terms("all", cost=1000)])
+    await bench.store.budgets.define([terms, other, Terms("all", cost=1000)], now=NOW)
     worker = await bench.worker()
     top = await bench.make("top", owner=worker, workflow="app.top", key="acme")
     child = bench.new("child", owner=worker, parent=top.run, parent_op="c#1")
@@ -259,7 +259,7 @@ async def each_kind_of_owner_has_accounts(bench: Bench) -> None:
         Terms("day", cost=9, daily=True),
         Terms("keyday", cost=9, owner="key", daily=True),
     ]
-    await bench.store.budgets.define(many)
+    await bench.store.budgets.define(many, now=NOW)
     assert await reserve(bench, await driven(bench, key="acme"), 1, 5) is True
     assert await reserve(bench, await driven(bench, "plain"), 2, 1) is True
     found = {
@@ -281,7 +281,7 @@ async def each_kind_of_owner_has_accounts(bench: Bench) -> None:
 
 
 async def a_day_has_its_own_money(bench: Bench) -> None:
-    await bench.store.budgets.define([Terms("day", cost=100, daily=True)])
+    await bench.store.budgets.define([Terms("day", cost=100, daily=True)], now=NOW)
     row = await driven(bench)
     short = await reserve(bench, row, 1, 110)
     assert isinstance(short, Shortage)
@@ -294,7 +294,7 @@ async def a_day_has_its_own_money(bench: Bench) -> None:
 
 
 async def tokens_are_counted_like_money(bench: Bench) -> None:
-    await bench.store.budgets.define([Terms("all", tokens=100)])
+    await bench.store.budgets.define([Terms("all", tokens=100)], now=NOW)
     row = await driven(bench)
     assert await reserve(bench, row, 1, None, tokens=60) is True
     short = await reserve(bench, row, 2, None, tokens=60)
@@ -306,7 +306,7 @@ async def tokens_are_counted_like_money(bench: Bench) -> None:
 
 
 async def a_call_of_which_nothing_is_known_goes_alone(bench: Bench) -> None:
-    await bench.store.budgets.define([ALL])
+    await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     assert await reserve(bench, row, 1, None) is True
     assert await figures(bench) == (0, 100)
@@ -320,7 +320,7 @@ async def a_call_of_which_nothing_is_known_goes_alone(bench: Bench) -> None:
 
 
 async def an_errand_is_held_for_its_sender(bench: Bench) -> None:
-    await bench.store.budgets.define([PER_RUN])
+    await bench.store.budgets.define([PER_RUN], now=NOW)
     sender, errand = await driven(bench, "sender"), await driven(bench, "errand")
     ask = Ask(sender.run, 1, Want("app.s", 90), errand.epoch, "errand")
     await bench.store.budgets.reserve([ask], now=NOW)
@@ -332,7 +332,7 @@ async def an_errand_is_held_for_its_sender(bench: Bench) -> None:
 
 
 async def many_runs_settle_in_one_batch(bench: Bench) -> None:
-    await bench.store.budgets.define([Terms("all", cost=10_000), PER_RUN])
+    await bench.store.budgets.define([Terms("all", cost=10_000), PER_RUN], now=NOW)
     rows = [await driven(bench, f"r-{number}") for number in range(6)]
     for row in rows:
         assert await reserve(bench, row, 1, 90) is True
