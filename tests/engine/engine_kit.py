@@ -103,6 +103,29 @@ class Refusing(Wrapped):
         return future
 
 
+class Slow(Wrapped):
+    """Acknowledges the n-th append only when it is let."""
+
+    def __init__(self, inner: Any, number: int) -> None:
+        super().__init__(inner)
+        self.left = number
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        self.left -= 1
+        done = self.inner.append(batch)
+        if self.left != 0:
+            return done
+        self.reached.set()
+
+        async def later() -> list[Appended | Stale]:
+            await self.go.wait()
+            return await done
+
+        return asyncio.ensure_future(later())
+
+
 class Mortal(Wrapped):
     """Dies at its n-th append, before or after that is durable: from then on nothing answers."""
 

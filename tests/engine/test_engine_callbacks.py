@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from engine_kit import (
     Ledger,
     Mortal,
     Place,
-    Wrapped,
+    Slow,
     bury,
     crash,
     history,
@@ -40,7 +40,6 @@ from perdure import (
 )
 from perdure.errors import NotSerializableError, PayloadTooLargeError, ReadOnlyError, UsageError
 from perdure.runtime.tokens import token_hash, token_of
-from perdure.storage.records import Append, Appended, Stale
 
 #: Tokens as they came out, oldest first.
 TOKENS: list[str] = []
@@ -603,29 +602,6 @@ def test_a_crash_before_a_callback_is_known_leaves_no_trace_of_its_token(
             assert await engine.get("a").result() == "ann: True"
 
     run(main)
-
-
-class Slow(Wrapped):
-    """Acknowledges the n-th append only when it is let."""
-
-    def __init__(self, inner: Any, number: int) -> None:
-        super().__init__(inner)
-        self.left = number
-        self.reached = asyncio.Event()
-        self.go = asyncio.Event()
-
-    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
-        self.left -= 1
-        done = self.inner.append(batch)
-        if self.left != 0:
-            return done
-        self.reached.set()
-
-        async def later() -> list[Appended | Stale]:
-            await self.go.wait()
-            return await done
-
-        return asyncio.ensure_future(later())
 
 
 GATE: list[asyncio.Event] = []

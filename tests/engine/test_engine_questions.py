@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pydantic
 import pytest
-from engine_kit import Place, of_kind, reaches, redefine, run, says, sets_clock_ahead, until
+from engine_kit import Place, Slow, of_kind, reaches, redefine, run, says, sets_clock_ahead, until
 from question_kit import open_question, open_questions
 
 import perdure
@@ -421,6 +421,60 @@ def test_what_the_code_gives_up_is_withdrawn(place: Place) -> None:
             await until(lambda: not worker.drivers)
             await handle.answer(True)  # and the replay fits
             assert await handle.result() == "went onTrue"
+
+    run(main)
+
+
+GATE: list[asyncio.Event] = []
+
+
+@step(name="questions.gated")
+async def gated() -> str:
+    await GATE[-1].wait()
+    return "open"
+
+
+@workflow(name="questions.changes_its_mind")
+async def changes_its_mind() -> bool:
+    first = asyncio.create_task(gated())
+    await says("a")  # acknowledged only when the gate's outcome waits for the next append
+    asking = asyncio.ensure_future(perdure.ask("Never mind?"))
+    await first
+    asking.cancel()
+    return await perdure.ask("Still there?")
+
+
+def test_what_is_given_up_before_the_question_is_durable_is_withdrawn(memory: Place) -> None:
+    async def main() -> None:
+        GATE.append(asyncio.Event())
+        async with memory.engine(lambda inner: Slow(inner, 1), evict_after=0.2) as engine:
+            store: Any = engine._store
+            handle = await engine.start(changes_its_mind(), id="a")
+            await store.reached.wait()
+            GATE[-1].set()
+            worker = engine._worker
+            assert worker is not None
+            (driver,) = worker.drivers.values()
+            await until(lambda: driver._buffer)
+            store.go.set()
+
+            async def asks_on() -> bool:
+                return [item.text async for item in engine.questions(run="a")] == ["Still there?"]
+
+            await until(asks_on)
+            told = [
+                type(event) for event in await of_kind(handle, events.QuestionAsked, events.QuestionWithdrawn)
+            ]
+            assert sorted(kind.__name__ for kind in told) == [
+                "QuestionAsked",
+                "QuestionAsked",
+                "QuestionWithdrawn",
+            ]
+            never, _ = [item async for item in engine.questions(run="a", open=False)]
+            assert (never.text, never.state) == ("Never mind?", "withdrawn")
+            await until(lambda: not worker.drivers)
+            await handle.answer(True)  # and the replay fits
+            assert await handle.result() is True
 
     run(main)
 
