@@ -22,6 +22,7 @@ from perdure import Handle
 pytestmark = pytest.mark.acceptance
 
 FILLINGS = 50 if SOAK else 3
+SIZE = "384m" if SOAK else "96m"  #: what is recorded stays, and mustn't fill the disk by itself
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(disk)],
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)],
         capture_output=True,
         text=True,
         check=False,

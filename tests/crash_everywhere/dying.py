@@ -75,10 +75,17 @@ class Death(NamedTuple):
     runs: dict[str, Any]  #: the database after it
 
 
-def deaths(zygote: Zygote, script: Path, folder: Path) -> Iterator[Death]:
-    """Run a program again and again: it dies before its first commit, after it, before the second one, ..."""
+def deaths(zygote: Zygote, script: Path, folder: Path, *, every: int = 1) -> Iterator[Death]:
+    """Run a program again and again: it dies before its first commit, after it, before the second one, ...
+
+    Args:
+        every: it dies only after each so manieth commit. What is on disk then is the same as before the next one; before
+            each of them it dies in any case.
+    """
     for number in count():
         boundary = Boundary(number // 2 + 1, number % 2 == 0)
+        if not boundary.before and boundary.die_at % every:
+            continue
         place = folder / str(number)
         place.mkdir()
         recorded = _die(zygote, script, place, boundary)

@@ -57,7 +57,7 @@ def survives(zygote: Zygote, script: Path, folder: Path, pairs: int) -> tuple[in
     assert undisturbed["code"] == 0, undisturbed["stderr"]
     whole = zygote.look(calm)
     number = twice = 0
-    for death in deaths(zygote, script, folder):
+    for death in deaths(zygote, script, folder, every=1 if SOAK else 3):
         number += 1
         check(death, undisturbed, whole)
     commits = undisturbed["commits"]
