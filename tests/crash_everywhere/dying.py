@@ -79,8 +79,8 @@ def deaths(zygote: Zygote, script: Path, folder: Path, *, every: int = 1) -> Ite
     """Run a program again and again: it dies before its first commit, after it, before the second one, ...
 
     Args:
-        every: it dies only after each so manieth commit. What is on disk then is the same as before the next one; before
-            each of them it dies in any case.
+        every: it dies only after each so manieth commit. What is on disk then is the same as before the
+            next one, and it dies before each in any case.
     """
     for number in count():
         boundary = Boundary(number // 2 + 1, number % 2 == 0)
