@@ -156,3 +156,23 @@ def test_what_is_no_length_of_time_is_none(text: str) -> None:
 def test_errors_of_others_are_no_refusals() -> None:
     assert refusal(ValueError("regain access on 2027-04-01"), NOW) is None
     assert told(TimeoutError(), NOW) == (None, None)
+
+
+def test_an_agent_frameworks_errors_are_told_by_their_classes() -> None:
+    pydantic_ai = pytest.importorskip("pydantic_ai")
+    for kind, status, why, after in (
+        ("ModelRateLimitError", 429, Why.RATE, 7.0),
+        ("ModelQuotaExceededError", 402, Why.QUOTA, 7.0),
+        ("ModelOverloadedError", 529, Why.OVERLOAD, 7.0),
+    ):
+        error = pydantic_ai.ModelHTTPError.for_category(
+            getattr(pydantic_ai.exceptions, kind),
+            status_code=status,
+            model_name="m",
+            headers={"Retry-After": "7"},
+        )
+        found = refusal(error, NOW)
+        assert found is not None
+        assert (found.why, found.provider, found.after) == (why, "m", after)
+    assert refusal(pydantic_ai.ModelHTTPError(404, "m"), NOW) is None
+    assert refusal(pydantic_ai.UserError("no"), NOW) is None

@@ -9,10 +9,11 @@ type's name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any, cast
@@ -43,7 +44,8 @@ _VOLATILE = frozenset(
         "workspace_ref",
     }
 )
-_PLAIN = (str, int, float, bool, type(None))
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_CONTAINERS = frozenset({list, dict, set, tuple})
 _TEXTS = (UUID, Decimal, PurePath, datetime, date, time, timedelta)
 _DEEPEST = 64
 
@@ -58,13 +60,15 @@ def as_data(value: Any) -> Any:
     """The same as plain JSON data, as far as it matters.
 
     >>> as_data({"when": datetime(2026, 1, 1), "tags": {"b", "a"}, "raw": b"x", "run": print})
-    {'when': '2026-01-01 00:00:00', 'tags': ['a', 'b'], 'raw': '2b:f8fd', 'run': 'builtin_function_or_method'}
+    {'when': '2026-01-01 00:00:00', 'tags': ['a', 'b'], 'raw': '1b:269d', 'run': 'builtin_function_or_method'}
     """
     return _plain(value, 0)
 
 
 def _plain(value: Any, depth: int) -> Any:
     kind = class_of(value)
+    if kind is str:
+        return value
     if kind in _PLAIN:
         return value if value == value and value not in (float("inf"), float("-inf")) else str(value)
     if depth > _DEEPEST:
@@ -93,42 +97,43 @@ def _plain(value: Any, depth: int) -> Any:
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]] | None:
     """The fields of a dataclass, model or Struct that have another value than their default."""
-    kind = class_of(value)
+    kind: Any = class_of(value)
+    shape = _shape(kind)
+    return None if shape is None else _told(value, shape)
+
+
+@lru_cache(maxsize=1024)
+def _shape(kind: type[Any]) -> tuple[tuple[str, Any], ...] | None:
+    """Which fields of a class matter, and their defaults. None if it has no fields."""
+    found: Iterable[tuple[str, Any]]
     if dataclasses.is_dataclass(kind):
-        return _told(value, {field.name: _default(field) for field in dataclasses.fields(kind)})
-    if isinstance(found := getattr(kind, "__pydantic_fields__", None), dict):
-        models = cast("dict[str, Any]", found)
-        return _told(
-            value, {name: field.get_default(call_default_factory=False) for name, field in models.items()}
-        )
-    if isinstance(value, msgspec.Struct):
-        return _told(value, {field.name: field.default for field in msgspec.structs.fields(kind)})
-    return None
+        found = ((field.name, field.default) for field in dataclasses.fields(kind))
+    elif isinstance(models := getattr(kind, "__pydantic_fields__", None), dict):
+        fields = cast("dict[str, Any]", models)
+        found = ((name, field.get_default(call_default_factory=False)) for name, field in fields.items())
+    elif issubclass(kind, msgspec.Struct):
+        found = ((field.name, field.default) for field in msgspec.structs.fields(kind))
+    else:
+        return None
+    return tuple((name, default) for name, default in found if name[0] != "_" and name not in _VOLATILE)
 
 
-def _told(value: Any, defaults: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, default in defaults.items():
-        if name.startswith("_") or name in _VOLATILE:
-            continue
+def _told(value: Any, shape: tuple[tuple[str, Any], ...]) -> Iterator[tuple[str, Any]]:
+    for name, default in shape:
         item = getattr(value, name, None)
-        if item is None or _is(item, default) or (not item and isinstance(item, list | dict | set | tuple)):
+        kind = class_of(item)
+        if item is None or (kind in _PLAIN and kind is class_of(default) and item == default):
+            continue
+        if not item and kind in _CONTAINERS:
             continue
         yield name, item
-
-
-def _is(item: Any, default: Any) -> bool:
-    return type(item) is type(default) and isinstance(item, _PLAIN) and bool(item == default)
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default
 
 
 def at_most(given: dict[str, Any]) -> Spend:
     """What a request to a model spends at most, by what it is given. Without a limit of its output nobody knows.
 
     >>> at_most({"model": "gpt-5", "messages": ["why?"], "settings": {"max_tokens": 100}})
-    Spend(model='gpt-5', provider=None, input_tokens=7, output_tokens=100, cost=None)
+    Spend(model='gpt-5', provider=None, input_tokens=5, output_tokens=100, cost=None)
     """
     settings = cast("dict[str, Any]", given.get("settings") or {})
     limit = settings.get("max_tokens")
