@@ -98,14 +98,23 @@ def apply(context: Any, changes: Mapping[str, bytes | None]) -> None:
     """Change a context as a call has changed it."""
     kind = cast("Any", type(context))
     keyed = issubclass(kind, dict)
-    fields = cast("Any", context) if keyed else vars(context)
     for name, data in changes.items():
         if data is None:
-            fields.pop(name, None)
-        elif keyed:
-            context[name] = _codec(dict, name).decode(data)
+            _drop(context, keyed, name)
         else:
-            setattr(context, name, _codec(kind, name).decode(data))
+            _set(context, keyed, name, _codec(dict if keyed else kind, name).decode(data))
+
+
+def _set(context: Any, keyed: bool, name: str, value: Any) -> None:
+    if keyed:
+        context[name] = value
+    else:
+        setattr(context, name, value)
+
+
+def _drop(context: Any, keyed: bool, name: str) -> None:
+    fields = context if keyed else vars(context)
+    fields.pop(name, None)
 
 
 def _fields(context: Any) -> list[tuple[str, Any]]:
