@@ -300,6 +300,52 @@ def test_what_isnt_known_here_is_started_all_the_same() -> None:
     run(main)
 
 
+@workflow(name="web.asks_for_a_number")
+async def asks_for_a_number() -> int:
+    return await perdure.ask("How many?", int, to="ada")
+
+
+@step(spends=perdure.Spend("some-model", cost="0.02"))
+async def dear() -> int:
+    perdure.record_usage(model="some-model", input_tokens=1, output_tokens=1, cost="0.02")
+    return 1
+
+
+@workflow(name="web.poor", budget=perdure.Budget(usd="0.01", name="pocket money"))
+async def poor() -> int:
+    return await dear()
+
+
+def test_people_answer_and_raise() -> None:
+    async def main() -> None:
+        async with serving() as (_, client):
+            await ok(client, "POST", "/runs", json={"workflow": "web.asks_for_a_number", "id": "q"})
+            while not (found := await ok(client, "GET", "/questions", params={"to": "ada"})):
+                await asyncio.sleep(0.01)
+            path = f"/questions/{found[0]['id']}"
+            unfit = await client.post(f"{API}{path}/answer", json={"value": "many"})
+            assert (unfit.status_code, bool(unfit.json()["errors"])) == (422, True)
+            answered = await ok(client, "POST", f"{path}/answer", json={"value": 3})
+            assert (answered["state"], answered["answered_by"], answered["via"]) == (
+                "answered",
+                "local",
+                "http",
+            )
+            assert (await ended(client, "q"))["result"] == 3
+            assert (await client.post(f"{API}{path}/answer", json={"value": 4})).status_code == 409
+            assert (await client.get(f"{API}/questions/none")).status_code == 404
+            await ok(client, "POST", "/runs", json={"workflow": "web.poor", "id": "p"})
+            while (await ok(client, "GET", "/runs/p"))["status"] != "blocked":
+                await asyncio.sleep(0.01)
+            (budget,) = await ok(client, "GET", "/budgets")
+            assert (budget["name"], budget["accounts"][0]["usd"]) == ("pocket money", "0.01")
+            await ok(client, "POST", "/budgets/pocket money/raise", json={"usd": "1.5"})
+            assert (await ended(client, "p"))["result"] == 1
+            assert (await client.post(f"{API}/budgets/none/raise", json={"usd": "1"})).status_code == 422
+
+    run(main)
+
+
 def test_it_is_mounted_in_another_application() -> None:
     async def main() -> None:
         async with perdure.Engine("memory:") as engine:

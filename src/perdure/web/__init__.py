@@ -7,6 +7,9 @@
     shapes.py     what goes in and out, as OpenAPI tells it
     runs.py       looking at runs; actions.py: what is done with them
     events.py     histories and streams as server-sent events
+    people.py     what runs ask of people; budgets
+    agents.py     the same for agents, by MCP
+    serving.py    the server
     fleet.py      workers, queues, limits, schedules, callbacks, costs
 
 FastAPI and uvicorn come with `pip install 'perdure[server]'`.

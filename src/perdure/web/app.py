@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 import perdure
 from perdure.api.engine import Engine
-from perdure.web import actions, events, fleet, problems, runs
+from perdure.web import actions, events, fleet, people, problems, runs
 from perdure.web.access import Access
 from perdure.web.gate import Gate
 from perdure.web.shapes import ProblemOut
@@ -46,7 +46,7 @@ def create_app(engine: Engine, access: Access | None = None) -> ASGIApp:
     statuses = (400, 401, 403, 404, 409, 410, 413, 421, 422, 503)
     api = APIRouter(prefix=API, responses=dict.fromkeys(statuses, told))
     # What names a part of a run comes before what names a run: a run's id may have slashes.
-    for router in (actions.router, events.router, fleet.router, runs.router):
+    for router in (actions.router, events.router, fleet.router, people.router, runs.router):
         api.include_router(router)
     app.include_router(api)
     app.add_api_route("/healthz", _health, methods=["GET"], tags=["server"])

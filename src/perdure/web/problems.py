@@ -24,6 +24,10 @@ _STATUSES: Sequence[tuple[type[BaseException], int]] = (
     (errors.UnknownScheduleError, 404),
     (errors.UnknownHandlerError, 404),
     (errors.UnknownCallbackError, 404),
+    (errors.UnknownQuestionError, 404),
+    (errors.QuestionAnsweredError, 409),
+    (errors.QuestionClosedError, 410),
+    (errors.InvalidAnswerError, 422),
     (errors.NothingToDecideError, 409),
     (errors.CallbackExpiredError, 410),
     (errors.CallbackError, 409),
@@ -68,7 +72,9 @@ def install(app: FastAPI) -> None:
         status = status_of(error)
         if status is None:
             return await unexpected(request, error)
-        return problem(status, type(error).__name__, str(error))
+        fields = error.problems if isinstance(error, errors.InvalidAnswerError) else {}
+        found = [{"where": where, "what": what} for where, what in fields.items()]
+        return problem(status, type(error).__name__, str(error), **({"errors": found} if found else {}))
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

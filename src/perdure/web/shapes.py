@@ -108,6 +108,21 @@ class BlockIn(In):
     seconds: Annotated[float, Field(gt=0, le=366 * 86_400.0)]
 
 
+class AnswerIn(In):
+    value: Any = None
+    digest: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="That of the question which was read, to make sure that it is still about the same."
+    )
+
+
+class RaiseIn(In):
+    usd: Annotated[str, Field(pattern=r"^[0-9]{1,9}([.][0-9]{1,9})?$", description="US dollars.")] = "0"
+    tokens: Annotated[int, Field(ge=0, lt=1 << 53)] = 0
+    owner: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="The run, workflow or key whose account it is."
+    )
+
+
 class RunRef(Out):
     id: str
 
@@ -289,6 +304,57 @@ class ScheduleOut(Out):
     next: list[datetime]
     recent: list[ScheduledRunOut]
     running: list[str]
+
+
+class QuestionOut(Out):
+    """What a run asks of a person."""
+
+    id: str
+    run: str
+    generation: int
+    workflow: str
+    text: str
+    form: dict[str, Any] = Field(description="JSON Schema of an answer.")
+    details: Any
+    default: Any
+    to: str | None
+    digest: str | None
+    step: str | None
+    problem: str | None
+    asked_at: datetime
+    expires_at: datetime | None
+    state: str
+    answer: Any
+    answered_by: str | None
+    answered_at: datetime | None
+    via: str | None
+
+
+class AccountOut(Out):
+    """How one account of a budget stands. Amounts in US dollars."""
+
+    owner: str
+    day: str
+    usd: str | None
+    tokens: int | None
+    spent: str
+    spent_tokens: int
+    reserved: str
+    unknown: str
+    left: str | None
+    calls: int
+    unpriced_calls: int
+    tripped_since: datetime | None
+    waiting: int
+
+
+class BudgetOut(Out):
+    name: str
+    terms: str
+    per: str
+    daily: bool
+    overridden: bool
+    accounts: list[AccountOut]
 
 
 class ProblemOut(BaseModel):
