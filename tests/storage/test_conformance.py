@@ -31,3 +31,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_store_conforms(check: Check, make: Callable[[], Store]) -> None:
     run_check(check, make)
+
+
+def test_each_check_has_a_name_of_its_own() -> None:
+    """Deliberate bugs name the checks that catch them."""
+    names = [check.__name__ for check in CHECKS]
+    assert len(names) == len(set(names))

@@ -110,7 +110,7 @@ async def no_more_is_reserved_than_there_is(bench: Bench) -> None:
     assert await figures(bench) == (0, 90)
 
 
-async def a_repeat_recognises_itself(bench: Bench) -> None:
+async def a_reservation_made_again_recognises_itself(bench: Bench) -> None:
     await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
     assert [await reserve(bench, row, 1, 60) for _ in range(2)] == [True, True]
@@ -352,7 +352,7 @@ CHECKS: tuple[Check, ...] = (
     the_newest_definition_holds,
     a_call_is_reserved_and_settled,
     no_more_is_reserved_than_there_is,
-    a_repeat_recognises_itself,
+    a_reservation_made_again_recognises_itself,
     what_is_spent_leaves_no_room,
     a_failed_call_gives_its_money_back,
     a_repeated_settlement_changes_nothing,
