@@ -100,7 +100,12 @@ class Purse:
         self._asks.append((ask, future, attempt))
         if self._task is None:
             self._task = self._loop.create_task(self._turns())
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.done() and future.result() is True:
+                self._books.give_back(attempt, ask.id)  # the answer and the cancellation came together
+            raise
 
     async def close(self) -> None:
         """Nobody gets anything any more; what was reserved in vain is given back."""
