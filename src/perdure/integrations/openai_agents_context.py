@@ -113,8 +113,10 @@ def _set(context: Any, keyed: bool, name: str, value: Any) -> None:
 
 
 def _drop(context: Any, keyed: bool, name: str) -> None:
-    fields = context if keyed else vars(context)
-    fields.pop(name, None)
+    if keyed:
+        context.pop(name, None)
+    elif hasattr(context, name):
+        delattr(context, name)
 
 
 def _fields(context: Any) -> list[tuple[str, Any]]:
