@@ -29,6 +29,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage, UsageLimits
@@ -354,6 +355,25 @@ def test_an_agent_with_a_fallback_gets_refusals_at_once() -> None:
     assert found.value == "from the second"
     assert found.names == ["falls-back__model.request", "falls-back__model.request.second"]
     assert not [event for event in found.history if isinstance(event, perdure.events.StepDelayed)]
+
+
+def test_models_that_are_asked_in_turn_are_one_step() -> None:
+    """Only when none of them answers is there something to wait for: the one that takes more again first."""
+    far = http_error(ModelRateLimitError, 429, headers={"retry-after": "3600"})
+    near = http_error(ModelRateLimitError, 429, headers={"retry-after-ms": "20"})
+    passing = [http_error(None, 500), http_error(None, 500)]
+    first, second = Raises(far, passing[0]), Raises(near, passing[1])
+    retry: Any = {"retry": perdure.Retry(initial=0.001)}
+    model = FallbackModel(first.model("first"), second.model("second"))
+    agent = Agent(model, name="in-turn", capabilities=[PerdureDurability(model=retry)])
+
+    async def body() -> str:
+        return (await agent.run("go")).output
+
+    found = played(body)
+    assert found.value == "answered"
+    assert done["asked"] == 5
+    assert len([event for event in found.history if isinstance(event, perdure.events.StepDelayed)]) == 1
 
 
 def test_refusals_can_be_raised() -> None:

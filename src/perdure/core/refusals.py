@@ -92,6 +92,10 @@ def _refusal(error: BaseException, provider: str | None, now: float) -> Refusal 
 
 def _of_pydantic_ai(error: BaseException, now: float) -> Refusal | None:
     """What its errors say: the client's own error behind them says most, if there is one; else their classes do."""
+    if members := of_models(error):  # several were asked, and none of them answers
+        found = [refusal(member, now) for member in members]
+        told = [member for member in found if member is not None]
+        return min(told, key=_soon) if len(told) == len(found) else None
     cause = error.__cause__
     refused = None if cause is None else refusal(cause, now)
     if refused is not None and refused.provider is not None:
@@ -109,6 +113,18 @@ def _of_pydantic_ai(error: BaseException, now: float) -> Refusal | None:
     if "ModelRateLimitError" in kinds or status == 429:
         return Refusal(Why.RATE, provider, after)
     return None
+
+
+def of_models(error: BaseException) -> tuple[BaseException, ...]:
+    """What each of several models has raised, if pydantic-ai has asked them in turn."""
+    if not type(error).__module__.startswith("pydantic_ai."):
+        return ()
+    members: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return members
+
+
+def _soon(refused: Refusal) -> float:
+    return float("inf") if refused.after is None else refused.after
 
 
 def told(error: BaseException, now: float) -> tuple[int | None, float | None]:

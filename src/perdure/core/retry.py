@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Literal
 
 from perdure.core.answers import http_status, retry_after
-from perdure.core.refusals import Refusal, Why, refusal
+from perdure.core.refusals import Refusal, Why, of_models, refusal
 from perdure.errors import (
     BudgetExceeded,
     ConfigurationError,
@@ -182,6 +182,8 @@ def is_transient(error: BaseException) -> bool:
         return status in TRANSIENT_HTTP or 500 <= status < 600
     if isinstance(error, StepProcessDied):
         return True
+    if members := of_models(error):
+        return any(map(is_transient, members))  # one of them may answer then
     if isinstance(error, OSError):  # ConnectionError and TimeoutError are OSErrors
         return not isinstance(error, LASTING_OS_ERRORS)
     return any(
