@@ -69,11 +69,14 @@ def test_what_known_frameworks_hand_to_threads_is_called_on_the_spot(monkeypatch
         seen.append(await _loop().run_in_executor(None, int, "7"))
         with pytest.raises(ValueError, match="no"):
             await _loop().run_in_executor(None, fails)
+        _loop().call_soon_threadsafe(seen.append, 8)
+        await asyncio.sleep(0)
         await asyncio.to_thread(print)  # that is asyncio's module, not one of them
 
     monkeypatch.setattr("perdure.core.forbidden.called_on_the_spot", {__name__})
+    monkeypatch.setattr("perdure.core.loop.called_on_the_spot", {__name__})
     live = simulate(main)
-    assert seen == [7]
+    assert seen == [7, 8]
     assert isinstance(live.error, ForbiddenInWorkflowError)
 
 

@@ -9,15 +9,15 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from engine_kit import Ledger, Place, bury, crash, history, of_kind, reaches, recorded, run, until
-from langgraph_kit import Scripted, calls, says
 from test_engine_crashes import LEDGERS, begins, disturbed, undisturbed
 
-pytest.importorskip("langgraph")
+pytest.importorskip("langchain")
 
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
+from langgraph_kit import Scripted, calls, says
 
 import perdure
 from perdure import Engine, events, workflow

@@ -10,9 +10,8 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from engine_kit import Place, of_kind, recorded, run, until
-from langgraph_kit import Scripted, calls, says
 
-pytest.importorskip("langgraph")
+pytest.importorskip("langchain")
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
@@ -24,6 +23,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
+from langgraph_kit import Scripted, calls, says
 from pydantic import BaseModel
 
 import perdure
@@ -488,3 +488,43 @@ def test_what_a_call_may_cost_is_reserved_if_it_is_limited(place: Place) -> None
 
     run(main)
     assert calls == {}
+
+
+def test_a_graphs_own_streams_are_replayed_whole(place: Place) -> None:
+    agent = create_agent(
+        Scripted(script=[says("", tools=[("c1", "flaky", {"times": 0})]), says("so it is")]),
+        [flaky],
+        middleware=[PerdureMiddleware("streaming")],
+    )
+
+    async def program() -> Any:
+        seen: list[Any] = []
+        asked = {"messages": [("user", "hi")]}
+        async for kind, item in agent.astream(asked, stream_mode=["messages", "updates"]):
+            await asyncio.sleep(0.001)  # a durable timer for each
+            seen.append([kind, item[0].content] if kind == "messages" else [kind, *item])
+        return seen
+
+    found = executed(place, program)
+    assert [item for item in found if item[0] == "messages"] == [
+        ["messages", ""],
+        ["messages", "at last"],
+        ["messages", "so it is"],
+    ]
+    assert [item for item in found if item[0] == "updates"] == [
+        ["updates", "model"],
+        ["updates", "tools"],
+        ["updates", "model"],
+    ]
+
+
+def test_plain_nodes_may_write_into_the_graphs_streams(place: Place) -> None:
+    async def writes(state: State) -> State:
+        get_stream_writer()({"done": 1})
+        return {"pages": ["one"]}
+
+    async def program() -> Any:
+        graph = graph_of(("write", writes))
+        return [item async for item in graph.astream({}, stream_mode="custom")]
+
+    assert executed(place, program) == [{"done": 1}]

@@ -158,9 +158,7 @@ def test_channels_of_deltas_are_rebuilt_as_by_the_default(url: str) -> None:
         assert saver.get_delta_channel_history(config=nobody, channels=["words"]) == {"words": {"writes": []}}
 
 
-def test_classes_of_ones_own_come_back_if_they_are_allowed(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_classes_of_ones_own_come_back_if_they_are_allowed(url: str) -> None:
     with PerdureSaver(url, allow=[Page]) as saver:
         graph = built(saver, adds(Page("one")))
         graph.invoke({"found": []}, CONFIG)

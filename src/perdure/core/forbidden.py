@@ -23,8 +23,8 @@ _NO_INNER_LOOP = "a workflow can't run an event loop of its own: await the corou
 
 #: What libraries call in a thread although it only looks at the machine, by module and name; and who answers at once.
 answered_at_once: dict[tuple[str, str], Callable[[], Any]] = {}
-#: Modules of frameworks that hand functions to threads only so as not to hold up others. What they hand over is called
-#: on the spot: if it blocks, the guard and the turn limit say so.
+#: Modules of frameworks that hand functions to threads only so as not to hold up others, or that talk to the loop as if
+#: from a thread. What they hand over is called on the spot: if it blocks, the guard and the turn limit say so.
 called_on_the_spot: set[str] = set()
 
 

@@ -16,13 +16,14 @@ import asyncio
 import contextvars
 import gc
 import logging
+import sys
 from asyncio import events as _events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from types import MethodType
-from typing import Any, NoReturn
+from typing import Any
 
-from perdure.core.forbidden import thread_error
+from perdure.core.forbidden import called_on_the_spot, thread_error
 from perdure.core.generators import Generators, watch
 from perdure.core.handles import Handle, TimerHandle, timer_kind
 from perdure.core.insistence import Insistence, cancel_in_order, insists
@@ -231,11 +232,17 @@ class WorkflowLoop(TaskMaker):
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Any = None
-    ) -> NoReturn:
-        """Raises; and as nobody may be looking at the thread that called it, the run's driver is told, too."""
+    ) -> Any:
+        """Raises; and as nobody may be looking at the thread that called it, the run's driver is told, too.
+
+        But frameworks which are known to call it within the run's own code as well are heard there.
+        """
+        ours = _get_running_loop() is self
+        if ours and called_on_the_spot and sys._getframe(1).f_globals.get("__name__") in called_on_the_spot:
+            return self.call_soon(callback, *args, context=context)
         error = thread_error(self.name)
         supervisor = getattr(self.owner, "supervisor", None)
-        if supervisor is not None and _get_running_loop() is not self:
+        if supervisor is not None and not ours:
             supervisor.intruded(error)
         raise error
 

@@ -25,11 +25,15 @@ from perdure.core.forbidden import called_on_the_spot
 
 #: From the beginning of the Gregorian calendar to that of Unix time, in units of 100 ns.
 _GREGORIAN = 0x01B21DD213814000
-#: By which of their modules LangChain and LangSmith hand sync functions to threads.
+#: By which of their modules LangChain and LangSmith hand sync functions to threads, and LangGraph puts things into its
+#: streams as if from one.
 _THREADS = (
     "langchain_core.runnables.config",
     "langchain_core.callbacks.manager",
     "langsmith._internal._aiter",
+    "langgraph.pregel.main",
+    "langgraph.pregel._messages",
+    "langgraph.pregel._tools",
 )
 #: The newest moment of an id, by the loop of each run: several are made in one turn.
 _newest: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
