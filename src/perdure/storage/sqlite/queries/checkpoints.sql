@@ -28,9 +28,9 @@ WHERE thread = :thread AND namespace = :namespace ORDER BY id DESC LIMIT 1;
 
 -- name: values_of_checkpoint
 SELECT v.channel, v.version, v.data
-FROM json_each(:channels) AS c
+FROM json_each(:channels) AS wanted
      CROSS JOIN checkpoint_values AS v
-     ON v.thread = :thread AND v.namespace = :namespace AND v.channel = c.key AND v.version = c.value
+     ON v.thread = :thread AND v.namespace = :namespace AND v.channel = wanted.key AND v.version = wanted.value
 ORDER BY v.channel;
 
 -- name: writes_of_checkpoint
