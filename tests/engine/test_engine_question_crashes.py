@@ -282,6 +282,42 @@ def test_a_fork_reuses_answers_to_the_same_question_only(place: Place) -> None:
     run(main)
 
 
+@step(name="question_crashes.sends", approval=True, stub=lambda text: f"would send {text}")
+async def sends(text: str) -> str:
+    DONE[f"sends {text}"] += 1
+    return f"sent {text}"
+
+
+@workflow(name="question_crashes.drafts_and_sends")
+async def drafts_and_sends(text: str) -> str:
+    return await sends(text)
+
+
+def test_for_what_a_counterfactual_fork_withholds_nobody_is_asked(place: Place) -> None:
+    """And nobody has approved it: a fork of that one, which acts, asks."""
+
+    async def main() -> None:
+        async with place.engine(evict_after=0.01) as engine:
+            handle = await engine.start(drafts_and_sends("a"), id="a")
+            await open_question(engine, "a")
+            await handle.answer(Approval(True))
+            assert await handle.result() == "sent a"
+            same = await handle.fork(id="same", effects="reuse")
+            assert await same.result() == "sent a"
+            other = await handle.fork(id="other", input=perdure.Args("b"), effects="reuse")
+            assert await other.result() == "would send b"
+            (answered,) = await of_kind(other, events.QuestionAnswered)
+            assert (answered.presumed, answered.by) == (True, None)
+            assert not [item async for item in engine.questions(run="other", open=False)]
+            acts = await other.fork(id="acts")
+            await open_question(engine, "acts")
+            assert DONE == {"sends a": 1}
+            await acts.answer(Approval(True))
+            assert await acts.result() == "sent b"
+
+    run(main)
+
+
 def test_a_replay_of_all_this_fits(place: Place) -> None:
     """Out of memory after each event, and in again."""
 

@@ -30,10 +30,14 @@ from perdure.codec.named import by_name, changed, form_of
 from perdure.core.events import Question
 from perdure.core.machine import Machine
 from perdure.errors import ApprovalRejected, ConfigurationError, UndecodableError, UsageError
+from perdure.runtime.withholding import counterfactual, effect_of
 
 R = TypeVar("R")
 
 _DIGEST_BYTES = 16
+
+#: For steps that a counterfactual run won't execute: nobody needs to be asked.
+_WITHHELD = b'{"approved":true,"comment":"the step is withheld"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,9 @@ class NeedsApproval:
         kind = "approval" if call.options.key is None else f"approval:{definition.name}"
         name = named(kind, machine, call.options.key)
         said: tuple[tuple[ToolApproval, bytes], str | None]
-        said = yield from answered(machine, asked, read, wait_of(self.timeout), name).__await__()
+        withheld = counterfactual(machine) is not None and effect_of(definition, call.options) != "read"
+        presumed = _WITHHELD if withheld else None
+        said = yield from answered(machine, asked, read, wait_of(self.timeout), name, presumed).__await__()
         (given, taken), by = said
         if not given.approved:
             raise rejected(f"step {op_id!r}", given.comment, by, step=op_id)

@@ -199,6 +199,7 @@ async def answered(
     decode: Callable[[bytes], Any],
     limit: float | None,
     name: Callable[[int], str],
+    presumed: bytes | None = None,
 ) -> tuple[Any, str | None]:
     """Ask until there is an answer that can be read.
 
@@ -207,6 +208,7 @@ async def answered(
         decode: reads an answer; raises UndecodableError, which tells people what is wrong with it.
         limit: how long to wait, in seconds.
         name: gives the op id, by how often it was asked before.
+        presumed: the answer that is taken for given; nobody is asked.
 
     Returns:
         The answer, and who gave it.
@@ -227,6 +229,7 @@ async def answered(
             timeout=limit if until is None or times == 0 else until - machine.loop.now,
             question=msgspec.structs.replace(asked, id=id),
             withdrawing=(WithdrawCallback(hashed),),
+            presumed=presumed,
         )
         try:
             answer: tuple[Any, str | None] = await Awaiting(wait)

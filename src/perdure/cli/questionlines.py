@@ -31,6 +31,10 @@ def question_line(event: ev.Event, shown: Callable[[bytes], str], limit: int | N
                 told += f"; again, since {question.problem}"
             return MessageLine("?", "yellow", printable(event.op), one_line(told, limit))
         case ev.QuestionAnswered():
+            if event.presumed:
+                return MessageLine(
+                    "⊘", "yellow", printable(event.callback), "nobody was asked: the step is withheld"
+                )
             by = f"by {one_line(event.by, 60)}" if event.by else "by somebody"
             via = f" through {one_line(event.via, 60)}" if event.via else ""
             if event.at - event.answered_at > 1:  # no worker was up then

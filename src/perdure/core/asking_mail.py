@@ -80,11 +80,13 @@ class AskingMail(Opening):
         timeout: float | None,
         question: Question,
         withdrawing: Sequence[Any],
+        presumed: bytes | None = None,
     ) -> Generator[Any, Any, Any]:
         """What `await ask(...)` runs: ask a person, wait for the answer. Giving up the wait withdraws the question.
 
         Args:
             withdrawing: what the store does then.
+            presumed: the answer that is taken for given; nobody is asked.
 
         Returns:
             The answer, and who gave it.
@@ -101,6 +103,7 @@ class AskingMail(Opening):
             timeout,
             question=question,
             withdrawing=withdrawing,
+            presumed=presumed,
         )
         self._open(operation)
         return self._wait_for_answer(operation)

@@ -116,6 +116,7 @@ class AwaitCallback(Operation, eq=False):
         question: what a person is asked, if it is a question.
         withdrawing: what the store does when the code gives it up.
         by: who has answered.
+        presumed: the answer that is taken for given, since what it is about won't happen; None = a person is asked.
     """
 
     token_hash: bytes
@@ -129,6 +130,7 @@ class AwaitCallback(Operation, eq=False):
     question: Question | None = None
     withdrawing: Sequence[Any] = ()
     by: str | None = None
+    presumed: bytes | None = None
 
 
 class AwaitMessage(Operation, eq=False):

@@ -103,6 +103,7 @@ class QuestionAnswered(CallbackEnded, frozen=True, tag="question_answered", kw_o
     by: str | None = None  #: who
     via: str = ""  #: through what: "cli", "python", "http", ...
     given: bytes | None = None  #: the answer that couldn't be read
+    presumed: bool = False  #: nobody was asked, since what it is about was withheld in a counterfactual run
 
 
 class QuestionWithdrawn(Record, frozen=True, tag="question_withdrawn"):

@@ -141,6 +141,8 @@ class Reuse:
         self._forget(had)
 
     def _takes(self, event: ev.ChildEnded | ev.CallbackEnded) -> bool:
+        if isinstance(event, ev.QuestionAnswered) and event.presumed and not self._faithful:
+            return False  # nobody has said so
         if event.result is not None:
             return True
         if isinstance(event, ev.ChildEnded):

@@ -105,11 +105,22 @@ def _open_callback(run: Run, command: AwaitCallback) -> None:
         heartbeat=command.heartbeat,
         question=None if question is None else pack_question(question),
     )
+    if command.presumed is not None:
+        run.write_down(opened)
+        return
     more = [] if question is None else announcement(run.machine, question, now, effect.expires_at)
     run.write_down(opened, [effect, *more])
 
 
 def _watch_callback(run: Run, command: AwaitCallback) -> None:
+    if command.presumed is not None:
+        now = run.now()
+        run.write_down(
+            ev.QuestionAnswered(
+                at=now, callback=command.id, result=command.presumed, answered_at=now, presumed=True
+            )
+        )
+        return
     limits = [limit for limit in (command.timeout, command.heartbeat) if limit is not None]
     run.work.watch_callback(command, command.opened_at + min(limits) if limits else None)
 
