@@ -14,7 +14,10 @@ from engine_kit import Place, Wrapped, of_kind, reaches, run, status_of, until
 
 import perdure
 from perdure import Budget, BudgetExceeded, Engine, Retry, Spend, events, step, workflow
+from perdure.core.accounts import Terms
+from perdure.core.usage import nanos
 from perdure.errors import ConfigurationError, DuplicateNameError, RunFailed, UsageError
+from perdure.storage.budgets import Forget
 
 CALLS: list[str] = []
 AT_ONCE = {"now": 0, "most": 0}
@@ -481,6 +484,29 @@ def test_without_budgets_the_store_is_asked_once_in_a_while(place: Place) -> Non
         async with place.engine(Watching) as engine:
             await engine.run(helper(10), id="r")
         assert sum(asked) == 1
+
+    run(main)
+
+
+def test_a_worker_hears_of_the_first_budget(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.runtime.purse.NONE_FOR", 0.05)
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            worker = engine._worker
+            assert worker is not None
+            store = place.store()
+            await store.open()
+            for definition in await store.budgets.definitions():
+                await store.budgets.change(Forget(definition.terms.name), now=0.0)
+            await engine.run(helper(1), id="before")
+            assert worker.steps.purse._none_until > 0
+            await store.budgets.define([Terms("all", cost=nanos(1))], now=0.0)
+            await asyncio.sleep(0.06)
+            handle = await engine.start(helper(9), id="after")
+            await reaches(handle, "blocked")
+            assert len(CALLS) == 1 + 8
+            await store.close()
 
     run(main)
 

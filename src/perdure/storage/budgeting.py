@@ -281,6 +281,13 @@ def settling(
     if not keys:
         return
     accounts: dict[AccountKey, Account] = yield LockAccounts(keys)
+    if held:  # again, since others may have settled the same meanwhile: what is told late, say
+        again: list[Hold] = yield HoldsFor(calls)
+        still = {(each.run, each.id, each.key): each for each in again}
+        places = [
+            [(key, None if each is None else still.get((each.run, each.id, key))) for key, each in covering]
+            for covering in places
+        ]
     dropped: list[Hold] = []
     kept: list[Hold] = []
     for charge, covering in zip(charges, places, strict=True):

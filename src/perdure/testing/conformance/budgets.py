@@ -152,6 +152,21 @@ async def a_repeated_settlement_changes_nothing(bench: Bench) -> None:
     assert await figures(bench) == (7, 0)
 
 
+async def settlements_of_one_call_meet(bench: Bench) -> None:
+    """What an attempt tells late may come while its outcome is written."""
+    await bench.store.budgets.define([ALL], now=NOW)
+    row = await driven(bench)
+    await reserve(bench, row, 1, 40)
+    row = await begin(bench, row, 1)
+    await reserve(bench, row, 2, 50)
+    stores = [await bench.another() for _ in range(4)]
+    books = [Book([entry(10 + number)], closes=1, held=True) for number in range(4)]
+    await asyncio.gather(
+        *(store.ledger.book(row.run, book) for store, book in zip(stores, books, strict=True))
+    )
+    assert await figures(bench) == (28, 50)
+
+
 async def a_stale_settlement_changes_nothing(bench: Bench) -> None:
     await bench.store.budgets.define([ALL], now=NOW)
     row = await driven(bench)
@@ -356,6 +371,7 @@ CHECKS: tuple[Check, ...] = (
     what_is_spent_leaves_no_room,
     a_failed_call_gives_its_money_back,
     a_repeated_settlement_changes_nothing,
+    settlements_of_one_call_meet,
     a_stale_settlement_changes_nothing,
     an_unknown_spend_keeps_its_reservation,
     what_never_began_is_given_back,
