@@ -35,7 +35,11 @@ async def draft(topic: str) -> str:
     return f"Ten facts about {topic}"
 
 
-@step(approval=NeedsApproval("Buy this picture?", to="treasurers", when=lambda name, cents: cents > 1000))
+def is_dear(name: str, cents: int) -> bool:
+    return cents > 1000
+
+
+@step(approval=NeedsApproval("Buy this picture?", to="treasurers", when=is_dear))
 async def buy_picture(name: str, cents: int) -> str:
     print(f"  agent {os.getpid()}: buys {name} for {cents / 100:.2f}")
     return f"{name}.png"

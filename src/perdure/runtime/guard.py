@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -79,7 +79,7 @@ def install() -> None:
 
 
 @contextmanager
-def lifted() -> Iterator[None]:
+def lifted() -> Generator[None, None, None]:
     """Let what bindings do for watchers (traces, say) use files and threads: it changes nothing in the workflow."""
     thread = threading.get_ident()
     was = guarded.pop(thread, False)

@@ -37,7 +37,8 @@ def write(task: str = "task", index: int = 0, **fields: Any) -> ChannelWrite:
 async def ids(
     store: CheckpointStore, thread: str | None = "t", namespace: str | None = None, **where: Any
 ) -> Any:
-    return [head.id for head in await store.heads(thread, namespace, **{"limit": 99, **where})]
+    limited: dict[str, Any] = {"limit": 99, **where}
+    return [head.id for head in await store.heads(thread, namespace, **limited)]
 
 
 async def chain(store: CheckpointStore, *versions: dict[str, str], **fields: Any) -> Sequence[str]:
