@@ -1,14 +1,11 @@
-"""The MCP server, as an agent's client sees it: in process, and as the process that `perdure mcp` is."""
+"""The MCP server, as an agent's client sees it, in process."""
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from test_api import adds, fails, talks
+from test_api import fails, talks
 
 import perdure
 from conftest import run
@@ -16,7 +13,7 @@ from perdure.web import Role
 
 pytest.importorskip("mcp.server.mcpserver")
 
-from mcp import Client, StdioServerParameters, stdio_client
+from mcp import Client
 
 from perdure.web.agents import mcp_server
 
@@ -65,7 +62,7 @@ def test_a_viewer_has_no_tool_that_acts() -> None:
     run(main)
 
 
-def test_an_agent_answers_what_a_run_asks(tmp_path: Path) -> None:
+def test_an_agent_answers_what_a_run_asks() -> None:
     async def main() -> None:
         async with perdure.Engine("memory:") as engine:
             handle = await engine.start(asks(), id="a")
@@ -82,19 +79,3 @@ def test_an_agent_answers_what_a_run_asks(tmp_path: Path) -> None:
 @perdure.workflow(name="web.asks")
 async def asks() -> bool:
     return await perdure.ask("Go on?")
-
-
-@pytest.mark.acceptance
-def test_perdure_mcp_speaks_over_stdio(tmp_path: Path) -> None:
-    async def main() -> None:
-        url = f"sqlite:///{tmp_path}/mcp.db"
-        async with perdure.Engine(url) as engine:
-            await engine.run(adds(1), id="r")
-        code = "from perdure.cli import main; main()"
-        server = StdioServerParameters(
-            command=sys.executable, args=["-c", code, "mcp", "--url", url], env=dict(os.environ)
-        )
-        async with Client(stdio_client(server)) as client:
-            assert [found["id"] for found in await call(client, "list_runs")] == ["r"]
-
-    run(main)

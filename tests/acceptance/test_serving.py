@@ -1,13 +1,13 @@
-"""`perdure serve` and `perdure dev` as processes."""
+"""`perdure serve`, `perdure dev` and `perdure mcp` as processes."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from world import PERDURE
 
-PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
+pytestmark = pytest.mark.acceptance
+
 MODULE = """
 import perdure
 
@@ -69,7 +71,6 @@ def call(method: str, url: str, body: Any = None, token: str | None = None) -> t
         return error.code, json.load(error)
 
 
-@pytest.mark.acceptance
 def test_dev_drives_and_serves_and_stops(tmp_path: Path) -> None:
     (tmp_path / "served.py").write_text(MODULE)
     with process(tmp_path, "dev", "served") as (server, url):
@@ -86,7 +87,6 @@ def test_dev_drives_and_serves_and_stops(tmp_path: Path) -> None:
         server.kill()
 
 
-@pytest.mark.acceptance
 def test_others_need_a_token(tmp_path: Path) -> None:
     (tmp_path / "served.py").write_text(MODULE)
     made = subprocess.run(
@@ -123,3 +123,28 @@ def test_others_need_a_token(tmp_path: Path) -> None:
         body = {"workflow": "served.doubles", "args": [1], "id": "t"}
         assert call("POST", f"{api}/runs", body, token)[0] == 201
         assert call("POST", f"{api}/queues/default/pause", None, token)[0] == 403
+
+
+def test_an_agent_is_served_over_standard_input_and_output(tmp_path: Path) -> None:
+    mcp = pytest.importorskip("mcp")
+    (tmp_path / "served.py").write_text(MODULE)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    subprocess.run(
+        [*PERDURE, "run", "served:doubles", "--input", "[4]", "--id", "r", "--url", "sqlite:///mcp.db"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+
+    async def listed() -> list[str]:
+        server = mcp.StdioServerParameters(
+            command=PERDURE[0],
+            args=[*PERDURE[1:], "mcp", "--url", f"sqlite:///{tmp_path}/mcp.db"],
+            env=environment,
+        )
+        async with mcp.Client(mcp.stdio_client(server)) as client:
+            answer = await client.call_tool("list_runs", {})
+            return [run["id"] for run in answer.structured_content["result"]]
+
+    assert asyncio.run(listed()) == ["r"]
