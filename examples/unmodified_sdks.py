@@ -7,6 +7,8 @@ Nothing below `the program` knows of Perdure. It is killed in the middle, and st
 aren't asked for once more. Offline: a fake provider speaks the wire formats of all three.
 """
 
+# Google's client mentions types of Pillow, which needn't be installed.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import json

@@ -50,12 +50,12 @@ def no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_definitions_of_others() -> Iterator[None]:
-    """Hide queues and workflows started by events that other tests' modules define: workers register them all."""
+    """Hide what other tests' modules define, and workers register: queues, budgets, workflows started by events."""
     from perdure.runtime import definitions, queues
 
     kept = dict(definitions._workflows), dict(queues._queues)
     for name, definition in kept[0].items():
-        if definition.on:
+        if definition.on or definition.budgets:
             del definitions._workflows[name]
     queues._queues.clear()
     yield

@@ -15,6 +15,8 @@
 Everything public is importable from here; the rest is the engine's own.
 """
 
+import typing as _typing
+
 from perdure import errors
 from perdure.api.approving import Approval, NeedsApproval, ToolApproval, approve, ask_approval
 from perdure.api.asking import ask
@@ -112,6 +114,9 @@ from perdure.runtime.budgets import Budget
 from perdure.runtime.limits import RateLimit
 from perdure.runtime.queues import Queue
 from perdure.runtime.stepcontext import StepInfo
+
+if _typing.TYPE_CHECKING:
+    from perdure.web.client import HttpClient as HttpClient
 
 __version__ = "0.1.0"
 
@@ -251,3 +256,13 @@ __all__ = [
     "uuid4",
     "workflow",
 ]
+
+
+def __getattr__(name: str) -> _typing.Any:
+    """`HttpClient` needs a package that the core doesn't, so it is imported when it is used."""
+    if name == "HttpClient":
+        from importlib import import_module
+
+        return import_module("perdure.web.client").HttpClient
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

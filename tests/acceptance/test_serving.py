@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from world import PERDURE
 
+import perdure
+
 pytestmark = pytest.mark.acceptance
 
 MODULE = """
@@ -30,6 +32,14 @@ async def doubled(x: int) -> int:
 @perdure.workflow(name="served.doubles")
 async def doubles(x: int) -> int:
     return await doubled(x)
+
+@perdure.workflow(name="served.echoes")
+async def echoes() -> str:
+    words = []
+    for number in range(2):
+        perdure.emit("asked", number)
+        words.append(await perdure.receive("word", str))
+    return " ".join(words)
 """
 
 
@@ -60,6 +70,17 @@ def process(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[str]
         started.communicate()
 
 
+async def followed(url: str) -> str:
+    """What a run puts out while it goes on, as its client sees it: each item asks for the next message."""
+    async with perdure.HttpClient(url) as client:
+        handle = await client.start("served.echoes", id="e")
+        async for item in handle.stream("asked"):
+            await handle.send("word", ("two", "words")[item["value"]])
+        told = [event["seq"] async for event in handle.history(after=1, follow=True)]
+        assert told == list(range(2, len(told) + 2))
+        return str(await handle.result())
+
+
 def call(method: str, url: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     data = None if body is None else json.dumps(body).encode()
@@ -80,6 +101,7 @@ def test_dev_drives_and_serves_and_stops(tmp_path: Path) -> None:
         status, told = call("GET", f"{api}/runs/r/result?wait=20")
         assert (status, told["result"]) == (200, 42)
         assert call("GET", f"{api}/openapi.json")[0] == 200
+        assert asyncio.run(followed(url)) == "two words"
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
     with process(tmp_path, "serve") as (server, url):

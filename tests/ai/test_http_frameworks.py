@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -61,6 +62,15 @@ async def by_openai_agents() -> list[str]:
     untraced = agents.RunConfig(tracing_disabled=True)
     done = await agents.Runner.run(agent, "Is it fine anywhere?", run_config=untraced)
     return [str(done.final_output)]
+
+
+@pytest.fixture(autouse=True)
+def runner_of_its_own() -> Iterator[None]:
+    """The SDK's own runner, whatever binding another test has imported."""
+    before = agents.run.get_default_agent_runner()
+    agents.run.set_default_agent_runner(agents.run.AgentRunner())
+    yield
+    agents.run.set_default_agent_runner(before)
 
 
 @pytest.mark.parametrize("kind", ["pydantic-ai, openai", "pydantic-ai, anthropic", "openai-agents"])

@@ -75,17 +75,28 @@ class Death(NamedTuple):
     runs: dict[str, Any]  #: the database after it
 
 
-def deaths(zygote: Zygote, script: Path, folder: Path, *, every: int = 1) -> Iterator[Death]:
-    """Run a program again and again: it dies before its first commit, after it, before the second one, ...
+def every_boundary() -> Iterator[Boundary]:
+    """Before the first commit, after it, before the second one, ..."""
+    return (Boundary(number // 2 + 1, number % 2 == 0) for number in count())
 
-    Args:
-        every: it dies only after each so manieth commit. What is on disk then is the same as before the
-            next one, and it dies before each in any case.
+
+def some_boundaries(commits: int, number: int) -> Iterator[Boundary]:
+    """Before each commit, or before so many of them, evenly spread; and after every third of these.
+
+    What is on disk after a commit is what is on disk before the next one.
     """
-    for number in count():
-        boundary = Boundary(number // 2 + 1, number % 2 == 0)
-        if not boundary.before and boundary.die_at % every:
-            continue
+    chosen = range(1, commits + 1)
+    if commits > number:
+        chosen = [1 + place * (commits - 1) // (number - 1) for place in range(number)]
+    for place, commit in enumerate(chosen):
+        yield Boundary(commit, before=True)
+        if place % 3 == 0:
+            yield Boundary(commit, before=False)
+
+
+def deaths(zygote: Zygote, script: Path, folder: Path, boundaries: Iterable[Boundary]) -> Iterator[Death]:
+    """Run a program again and again: each time it dies somewhere else. Ends with the first that doesn't take place."""
+    for number, boundary in enumerate(boundaries):
         place = folder / str(number)
         place.mkdir()
         recorded = _die(zygote, script, place, boundary)

@@ -1,11 +1,11 @@
-"""Every program of the guide, and of the folder beside this file, survives a death at each of its commits.
+"""Every program of the guide, and of the folder beside this file, survives a death at any of its commits.
 
 A program is started, dies just before or just after one of its commits, and is started again as its user would
 do it: so it must be one that may be started twice (ids that it gives itself, no waiting for a moment that is
 over). It then has to end as a program without deaths does, and no recorded step's body may begin again.
 
-Some pairs of deaths are tried, too: the process that goes on dies as well, and a third one finishes. With
-PERDURE_SOAK=1 these are all pairs where a program is small.
+With PERDURE_SOAK=1 that are all of its commits, else some, evenly spread, where there are many. Some pairs of deaths
+are tried, too: the process that goes on dies as well, and a third one finishes; in a soak all pairs of small programs.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
-from dying import Boundary, Zygote, check, deaths, double_deaths
+from dying import Boundary, Zygote, check, deaths, double_deaths, every_boundary, some_boundaries
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
@@ -49,18 +48,23 @@ def zygote() -> Iterator[Zygote]:
     process.close()
 
 
-def survives(zygote: Zygote, script: Path, folder: Path, pairs: int) -> tuple[int, int]:
-    """How many deaths it survived, and how many double ones; of these, so many are drawn."""
+def survives(zygote: Zygote, script: Path, folder: Path, pairs: int, most: int) -> tuple[int, int]:
+    """How many deaths it survived, and how many double ones; of these, so many are drawn.
+
+    Args:
+        most: commits before which it dies, at most; without limit in a soak.
+    """
     calm = folder / "calm"
     calm.mkdir()
     undisturbed = zygote.run(script, calm)
     assert undisturbed["code"] == 0, undisturbed["stderr"]
     whole = zygote.look(calm)
     number = twice = 0
-    for death in deaths(zygote, script, folder, every=1 if SOAK else 3):
+    commits = undisturbed["commits"]
+    boundaries = every_boundary() if SOAK else some_boundaries(commits, most)
+    for death in deaths(zygote, script, folder, boundaries):
         number += 1
         check(death, undisturbed, whole)
-    commits = undisturbed["commits"]
     if SOAK and commits <= SMALL:
         chosen = every_pair()
     else:
@@ -71,12 +75,8 @@ def survives(zygote: Zygote, script: Path, folder: Path, pairs: int) -> tuple[in
     return number, twice
 
 
-def boundaries() -> Iterator[Boundary]:
-    return (Boundary(number // 2 + 1, number % 2 == 0) for number in count())
-
-
 def every_pair() -> Iterator[tuple[Boundary, Iterable[Boundary]]]:
-    return ((first, boundaries()) for first in boundaries())
+    return ((first, every_boundary()) for first in every_boundary())
 
 
 def some_pairs(commits: int, number: int, seed: str) -> Iterator[tuple[Boundary, Iterable[Boundary]]]:
@@ -94,8 +94,8 @@ def test_a_program_of_the_guide_survives_every_death(
 ) -> None:
     script = tmp_path / "snippet.py"
     script.write_text(GUIDE[name], encoding="utf-8")
-    survived, twice = survives(zygote, script, tmp_path, pairs=2)
-    assert survived > 3  # a program that leaves all work to other processes commits little itself
+    survived, twice = survives(zygote, script, tmp_path, pairs=1, most=8)
+    assert survived > 1  # a program that leaves all work to other processes commits little itself
     record_property("figure", f"survived {survived} deaths, {twice} double ones")
 
 
@@ -103,7 +103,7 @@ def test_a_program_of_the_guide_survives_every_death(
 def test_a_program_survives_every_death(
     script: Path, zygote: Zygote, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    survived, twice = survives(zygote, script, tmp_path, pairs=5)
+    survived, twice = survives(zygote, script, tmp_path, pairs=3, most=16)
     assert survived > 5
     assert twice > 0
     record_property("figure", f"survived {survived} deaths, {twice} double ones")

@@ -27,6 +27,8 @@ from process_runs import alive, many, one, pid_in, pool, result_of, tells_of_dea
 
 from perdure import RunCancelled, RunFailed, Status, events, workflow
 
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
+
 # -- deaths -------------------------------------------------------------------------------------------
 
 
@@ -288,10 +290,12 @@ def test_an_engine_that_dies_at_any_append_repeats_nothing_recorded(tmp_path: Pa
     async def main() -> None:
         deaths = 0
         for dies_at in range(1, 12):
-            died = [await dies(dies_at, commits) for commits in (False, True)]
+            died = [
+                await dies(dies_at, commits) for commits in ((False, True) if SOAK else (dies_at % 2 == 0,))
+            ]
             deaths += sum(died)
             if not any(died):
                 break
-        assert deaths >= 6
+        assert deaths >= (6 if SOAK else 3)
 
     asyncio.run(main())

@@ -211,20 +211,20 @@ anything = given(limits, st.lists(events, min_size=5, max_size=40))
 how = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=150, **how)
+@settings(max_examples=80, **how)
 @anything
 def test_limits_hold_in_memory(said: QueueSettings, happening: list[tuple[Any, float]]) -> None:
     asyncio.run(happens(MemoryStore(), said, happening))
 
 
-@settings(max_examples=40, **how)
+@settings(max_examples=25, **how)
 @anything
 def test_limits_hold_in_sqlite(said: QueueSettings, happening: list[tuple[Any, float]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(happens(SqliteStore(Path(folder) / "test.db"), said, happening))
 
 
-@settings(max_examples=20, **how)
+@settings(max_examples=12, **how)
 @anything
 def test_limits_hold_in_postgres(said: QueueSettings, happening: list[tuple[Any, float]]) -> None:
     with lent_database() as url:

@@ -7,6 +7,7 @@ are first seen, in the answers to what made them.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from perdure.storage.records import Append, Mail, NewRun, ParentPolicy, RunFilte
 from perdure.storage.sqlite import SqliteStore
 from perdure.storage.streams import Emit, Settle, StepItems, Supersede
 from perdure.storage.workers import Heartbeat, WorkerRow
+
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
 
 IDS = ["a", "b", "c", "d", "e"]
 keys = st.integers(1, 6)
@@ -354,14 +357,14 @@ anything = given(
 with_examples = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=150, **with_examples)
+@settings(max_examples=1500 if SOAK else 75, **with_examples)
 @anything
 def test_sqlite_agrees(runs: list[NewRun], steps: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(agree(from_the_start(runs, steps), SqliteStore(Path(folder) / "test.db")))
 
 
-@settings(max_examples=60, **with_examples)
+@settings(max_examples=600 if SOAK else 30, **with_examples)
 @anything
 def test_postgres_agrees(runs: list[NewRun], steps: list[tuple[Any, ...]]) -> None:
     with lent_database() as url:

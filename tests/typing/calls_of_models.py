@@ -1,5 +1,7 @@
 """What the type checkers make of calls of language models. Never executed, only checked."""
 
+# Google's client mentions types of Pillow, which needn't be installed.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from typing import assert_type

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from test_api import fails, talks
+from web_kit import run
 
 import perdure
-from conftest import run
 from perdure.web import Role
 
 pytest.importorskip("mcp.server.mcpserver")

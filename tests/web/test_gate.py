@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from web_kit import BASE, Client, run, serving
 
 import perdure
-from conftest import BASE, Client, run, serving
 from perdure.errors import ConfigurationError
 from perdure.web import Access, Role, Tokens, create_app
 from perdure.web.access import Proxy

@@ -224,9 +224,9 @@ class Gate:
     async def close(self) -> None:
         """Nobody begins any more; what was used is still told, if the store takes it."""
         self._closed = True
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=AGAIN_MAX)
-            self._task.cancel()
+        if (task := self._task) is not None:  # it takes itself off when it ends
+            await asyncio.wait([task], timeout=AGAIN_MAX)
+            task.cancel()
 
     def _go(self) -> None:
         if self._task is None:

@@ -10,6 +10,7 @@
     people.py     what runs ask of people; budgets
     agents.py     the same for agents, by MCP
     serving.py    the server
+    client.py     HttpClient, the other side; remote.py: its handles
     fleet.py      workers, queues, limits, schedules, callbacks, costs
 
 FastAPI and uvicorn come with `pip install 'perdure[server]'`.

@@ -57,6 +57,7 @@ class Observer:
         self._at_work: dict[tuple[int, str], bool] = {}
         self.clocks_are_right = True
         self.deceived: set[int] = set()  #: processes that may believe that runs are theirs which aren't
+        self.wrong_clocks: set[int] = set()  #: some of them, by their own clocks
 
     def tell(self, what: str) -> None:
         """A line for the log."""
@@ -116,7 +117,7 @@ class Observer:
 
     def buried(self, row: WorkerRow) -> None:
         """A worker is held for dead. If that is due to somebody's clock, it doesn't know yet, and can't."""
-        if self.sender in self.deceived:
+        if self.sender in self.wrong_clocks:
             self.deceived.add(row.pid)
 
     def created(self, run: Run) -> None:

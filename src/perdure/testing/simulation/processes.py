@@ -207,6 +207,7 @@ class Worker:
         self._stop = asyncio.Event()
         if self._plan.skew.shape != "right":
             fleet.observer.deceived.add(loop.number)
+            fleet.observer.wrong_clocks.add(loop.number)
         self.is_up = True
         fleet.born(loop)
         fleet.observer.tell(f"{loop.name} starts as process {loop.number}")

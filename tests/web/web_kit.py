@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-import pytest
 
 import perdure
 from perdure.web import Access, create_app
@@ -36,8 +35,3 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
             return await main()
 
     return asyncio.run(bounded())
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

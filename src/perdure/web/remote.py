@@ -1,0 +1,178 @@
+"""One run, over HTTP: what a handle does, asked of a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar, cast
+from urllib.parse import quote
+
+import msgspec
+
+from perdure import errors
+from perdure.core.retry import seconds
+from perdure.core.status import Status
+from perdure.errors import RunError
+
+R = TypeVar("R")
+
+_WAIT = 30.0  # seconds that one request waits for a run's end
+
+
+class Wire(Protocol):
+    """What sends requests."""
+
+    async def request(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
+    ) -> Any: ...
+    def events(self, path: str, after: int) -> AsyncIterator[tuple[str, Any]]: ...
+
+
+class RemoteHandle(Generic[R]):
+    """A run by its id. Making one does no I/O; its methods do. They raise what those of `Handle` do.
+
+    Attributes:
+        id: the run's id.
+    """
+
+    def __init__(self, wire: Wire, id: str, decode: Callable[[bytes], Any] | None = None) -> None:
+        self.id = id
+        self._wire = wire
+        self._decode = decode
+        self._path = f"/runs/{quote(id, safe='/')}"
+
+    async def _post(self, what: str, **body: Any) -> Any:
+        return await self._wire.request("POST", f"{self._path}/{what}", json=msgspec.to_builtins(body))
+
+    async def result(self, timeout: float | timedelta | None = None) -> R:
+        """Wait until the run ends and return its result.
+
+        Args:
+            timeout: how long to wait, in seconds. The run goes on, whatever becomes of this wait.
+
+        Raises:
+            RunFailed, RunTimedOut, RunCancelled, RunTerminated, UnknownRunError: as `Handle.result`, without the
+                original exception as a cause; the text has its type and message.
+            TimeoutError: it hasn't ended within `timeout`.
+        """
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + seconds(timeout, "timeout")
+        while True:
+            wait = _WAIT if end is None else max(0.0, min(_WAIT, end - loop.time()))
+            told = await self._wire.request("GET", f"{self._path}/result", params={"wait": wait})
+            if told["error"] is not None:
+                raise _error(told["error"], self.id)
+            if told["status"] == Status.COMPLETED:
+                value = told["result"]
+                return cast("R", self._decode(msgspec.json.encode(value)) if self._decode else value)
+            if end is not None and loop.time() >= end:
+                msg = f"run {self.id!r} hasn't ended within {timeout} s; it goes on"
+                raise TimeoutError(msg)
+
+    async def info(self) -> dict[str, Any]:
+        """All about the run at this moment, what it waits for included, as plain data."""
+        return cast("dict[str, Any]", await self._wire.request("GET", self._path))
+
+    async def status(self) -> Status:
+        """Where the run stands."""
+        return Status((await self.info())["status"])
+
+    async def why(self) -> dict[str, Any]:
+        """Why the run doesn't go on, as plain data."""
+        return cast("dict[str, Any]", await self._wire.request("GET", f"{self._path}/why"))
+
+    async def usage(self) -> dict[str, Any]:
+        """What the run has spent so far, as plain data."""
+        return cast("dict[str, Any]", await self._wire.request("GET", f"{self._path}/usage"))
+
+    async def history(self, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """The run's events, in order, as plain data.
+
+        Args:
+            after: start behind the event with this number.
+            follow: wait for more until the run has ended.
+        """
+        if follow:
+            async for _, event in self._wire.events(f"{self._path}/events", after):
+                yield event
+            return
+        place: int | None = after
+        while place is not None:
+            page = await self._wire.request("GET", f"{self._path}/history", params={"after": place})
+            for event in page["events"]:
+                yield event
+            place = page["next"]
+
+    async def stream(self, name: str, after: int = 0) -> AsyncIterator[dict[str, Any]]:
+        """What the run puts into a stream, until it has ended: `offset`, `kind`, `value`, `step`, `attempt`, `at`.
+
+        A broken connection is made anew behind what was read. An item of kind "superseded" takes back what its step
+        had put out.
+        """
+        async for _, item in self._wire.events(f"{self._path}/streams/{quote(name, safe='')}", after):
+            yield item
+
+    async def send(self, name: str, value: Any, *, key: str | None = None) -> None:
+        """Send the run a message; it is durable when this returns."""
+        await self._post(f"messages/{quote(name, safe='')}", value=value, key=key)
+
+    async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask one of the run's query handlers."""
+        return (await self._post(f"queries/{quote(name, safe='')}", args=args, kwargs=kwargs))["value"]
+
+    async def update(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        key: str | None = None,
+        timeout: float | timedelta = 30.0,
+        **kwargs: Any,
+    ) -> Any:
+        """Call one of the run's update handlers and wait for its result, up to 60 seconds."""
+        wait = min(60.0, seconds(timeout, "timeout"))
+        told = await self._post(
+            f"updates/{quote(name, safe='')}", args=args, kwargs=kwargs, key=key, wait=wait
+        )
+        return told["value"]
+
+    async def cancel(self, reason: str | None = None) -> None:
+        """Ask the run to end; its code may tidy up."""
+        await self._post("cancel", reason=reason)
+
+    async def terminate(self, reason: str | None = None, *, compensate: bool = False) -> None:
+        """End the run at once, without its code."""
+        await self._post("terminate", reason=reason, compensate=compensate)
+
+    async def pause(self, reason: str | None = None) -> None:
+        """Hold the run."""
+        await self._post("pause", reason=reason)
+
+    async def resume(self) -> None:
+        """Let a paused run go on."""
+        await self._post("resume")
+
+    async def retry(self) -> None:
+        """Let a failed run go on from its failed step."""
+        await self._post("retry")
+
+    async def fork(
+        self,
+        at: int | str | None = None,
+        *,
+        edits: Mapping[str, Any] | None = None,
+        id: str | None = None,
+    ) -> RemoteHandle[R]:
+        """Start a run of its own that goes on from what this one has done. See `Handle.fork`."""
+        made = await self._post("fork", at=at, edits=dict(edits or {}), id=id)
+        return RemoteHandle(self._wire, made["id"], self._decode)
+
+    def __repr__(self) -> str:
+        return f"<remote handle {self.id!r}>"
+
+
+def _error(told: Mapping[str, Any], id: str) -> RunError:
+    found = getattr(errors, str(told["type"]), RunError)
+    kind = found if isinstance(found, type) and issubclass(found, RunError) else RunError
+    return kind(str(told["message"]), run_id=id)
