@@ -103,7 +103,7 @@ def test_a_program_of_the_guide_survives_every_death(
 def test_a_program_survives_every_death(
     script: Path, zygote: Zygote, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    survived, twice = survives(zygote, script, tmp_path, pairs=3, most=16)
+    survived, twice = survives(zygote, script, tmp_path, pairs=5, most=16)
     assert survived > 5
     assert twice > 0
     record_property("figure", f"survived {survived} deaths, {twice} double ones")

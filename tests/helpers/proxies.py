@@ -73,6 +73,10 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
+        if self.refuses:  # since it was asked for, all connections were cut, and this wasn't one yet
+            writer.transport.abort()
+            server[1].transport.abort()
+            return
         await _Link(self, (reader, writer), server).run()
 
     def swallow_once(self, *, after: bytes = b"", reply: bytes = b"") -> None:
