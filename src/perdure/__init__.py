@@ -263,6 +263,6 @@ def __getattr__(name: str) -> _typing.Any:
     if name == "HttpClient":
         from importlib import import_module
 
-        return import_module("perdure.web.client").HttpClient
+        return import_module("perdure.web").HttpClient
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

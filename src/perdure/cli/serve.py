@@ -96,12 +96,13 @@ async def _serve(engine: Engine, access: Any, host: str, port: int) -> None:
 def _web() -> Any:
     """The package, which needs an extra; loaded by name, as edges don't import each other."""
     try:
-        return importlib.import_module("perdure.web")
+        importlib.import_module("perdure.web.serving")
     except ImportError as error:
         raise Trouble(
             f"Serving needs packages that aren't installed ({error.name}). "
             "Install them: pip install 'perdure[server]'"
         ) from error
+    return importlib.import_module("perdure.web")
 
 
 token = typer.Typer(name="token", help="Tokens by which the server lets others in.", no_args_is_help=True)

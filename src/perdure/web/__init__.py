@@ -16,7 +16,38 @@
 FastAPI and uvicorn come with `pip install 'perdure[server]'`.
 """
 
-from perdure.web.access import Access, Proxy, Role, Tokens
-from perdure.web.app import create_app
+from __future__ import annotations
 
-__all__ = ["Access", "Proxy", "Role", "Tokens", "create_app"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perdure.web.access import Access as Access
+    from perdure.web.access import Proxy as Proxy
+    from perdure.web.access import Role as Role
+    from perdure.web.access import Tokens as Tokens
+    from perdure.web.app import create_app as create_app
+    from perdure.web.client import HttpClient as HttpClient
+
+#: Where the public names are; they are imported when they are used: a client needs no server.
+_PLACES = {
+    "Access": "perdure.web.access",
+    "HttpClient": "perdure.web.client",
+    "Proxy": "perdure.web.access",
+    "Role": "perdure.web.access",
+    "Tokens": "perdure.web.access",
+    "create_app": "perdure.web.app",
+}
+
+__all__ = ["Access", "HttpClient", "Proxy", "Role", "Tokens", "create_app"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    try:
+        return getattr(import_module(_PLACES[name]), name)
+    except ModuleNotFoundError as error:
+        msg = f"perdure.web.{name} needs {error.name}, which isn't installed: pip install 'perdure[server]'"
+        raise ImportError(msg) from error
