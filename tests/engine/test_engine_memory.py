@@ -54,7 +54,7 @@ async def _settled(engine: Engine, runs: int) -> None:
 
 @pytest.mark.parametrize(
     ("make", "most"),
-    [(sleeps, 4_000), (receives, 4_800), (waits_in_a_group, 11_000)],
+    [(sleeps, 4_400), (receives, 4_900), (waits_in_a_group, 11_000)],
     ids=["sleeps", "receives", "waits_in_a_group"],
 )
 def test_a_suspended_run_holds_little(tmp_path: Path, make: Callable[[], Call[Any]], most: int) -> None:
