@@ -43,9 +43,11 @@ async def check_undone(client: Engine, id: str) -> None:
     history = [event async for event in client.get(id).history()]
     done = Counter(event.step for event in history if isinstance(event, events.StepCompleted))
     assert set(done.values()) == {1}
-    kinds = Counter(step.partition("#")[0] for step in done)
-    assert kinds["program.fetch"] == kinds["program.compute"] > 0
-    assert sum(isinstance(event, events.CancelRequested) for event in history) == 1
+    (cancelled,) = (n for n, event in enumerate(history) if isinstance(event, events.CancelRequested))
+    # A step that ends in the moment of the cancellation may stand behind it: then the code never sees its result.
+    seen = [event for event in history[:cancelled] if isinstance(event, events.StepCompleted)]
+    fetched = sum(event.step.startswith("program.fetch#") for event in seen)
+    assert fetched == sum(step.startswith("program.compute#") for step in done) > 0
 
 
 async def ends_cancelled(client: Engine, id: str) -> bool:
