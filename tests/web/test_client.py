@@ -129,5 +129,8 @@ def test_who_isnt_known_and_who_isnt_there() -> None:
         async with HttpClient("http://127.0.0.1:9") as client:
             with pytest.raises(perdure.errors.StoreUnavailableError, match="Is it up"):
                 await client.workers()
+            with pytest.raises(perdure.errors.StoreUnavailableError, match="Is it up"):
+                async for _ in client.get("r").stream("numbers"):
+                    pass
 
     run(main)

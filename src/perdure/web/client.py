@@ -6,6 +6,7 @@ called as ever where its code is at hand, and then its result has its type. Erro
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -25,6 +26,7 @@ from perdure.web.remote import RemoteHandle
 
 R = TypeVar("R")
 
+_AGAIN = 0.2  # seconds until a stream that was cut off is asked for again
 _PATIENCE = 90.0  # seconds for an answer, longer than any that is waited for there
 _KIND = "urn:perdure:error:"
 _MAX_PAYLOAD = 1 << 30  # the server has its own
@@ -210,8 +212,7 @@ class HttpClient:
         try:
             answer = await self._http.request(method, path, params=asked, json=json)
         except httpx.TransportError as error:
-            msg = f"the server at {self._http.base_url} can't be reached: {error or type(error).__name__}. Is it up?"
-            raise StoreUnavailableError(msg) from error
+            raise self._unreachable(error) from error
         if answer.is_error:
             raise error_of(answer.status_code, answer.content)
         return answer.json() if answer.content else None
@@ -241,8 +242,16 @@ class HttpClient:
                                 return
                             yield told, msgspec.json.decode(fields["data"])
                         fields = {}
-            except httpx.RemoteProtocolError:
-                continue  # cut off in the middle
+            except (httpx.RemoteProtocolError, httpx.ReadError):  # cut off in the middle
+                await asyncio.sleep(_AGAIN)
+            except httpx.TransportError as error:
+                raise self._unreachable(error) from error
+
+    def _unreachable(self, error: httpx.TransportError) -> StoreUnavailableError:
+        why = str(error) or type(error).__name__
+        return StoreUnavailableError(
+            f"the server at {self._http.base_url} can't be reached: {why}. Is it up?"
+        )
 
 
 def error_of(status: int, body: bytes) -> PerdureError:
