@@ -10,13 +10,29 @@ import json
 import logging
 import os
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from perdure.api.wording import ago, clock_time, duration, moment, one_line, printable
 from perdure.core.status import Status
+
+__all__ = [
+    "STATUS_STYLES",
+    "ago",
+    "clock_time",
+    "complain",
+    "duration",
+    "err",
+    "log_to_stderr",
+    "moment",
+    "one_line",
+    "out",
+    "print_json",
+    "printable",
+    "tell",
+]
 
 STATUS_STYLES = {
     Status.COMPLETED: "green",
@@ -73,49 +89,3 @@ def log_to_stderr(level: int) -> None:
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("perdure").setLevel(level)
-
-
-def printable(text: str) -> str:
-    """The text without anything that a terminal would obey. Line breaks stay."""
-    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
-
-
-def one_line(text: str, length: int | None = 60) -> str:
-    """The text on one line, its end cut off where it is too long. None: nothing is cut."""
-    flat = printable(" ".join(text.split()))
-    return flat if length is None or len(flat) <= length else flat[: length - 1] + "…"
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it.
-
-    Example:
-        >>> duration(0.0123), duration(4.21), duration(95), duration(90061)
-        ('12 ms', '4.2 s', '1 min 35 s', '1 d 1 h')
-    """
-    if seconds < 0.9995:
-        return f"{max(0.0, seconds) * 1000:.{1 if seconds < 0.00995 else 0}f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, unit, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
-    return f"{whole} s"
-
-
-def ago(moment: datetime, now: datetime) -> str:
-    """How long ago, or how far ahead, a moment is."""
-    distance = (now - moment).total_seconds()
-    return f"{duration(distance)} ago" if distance >= 0 else f"in {duration(-distance)}"
-
-
-def clock_time(moment: datetime) -> str:
-    """A moment in the local time zone."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def moment(at: float) -> datetime:
-    """From the seconds of an event."""
-    return datetime.fromtimestamp(at, UTC)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from perdure.api.facts import event_facts, run_facts
+from perdure.api.lines import Line, timeline
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.spending import Usage
 from perdure.cli.cost import spent, usage_facts
@@ -29,7 +30,6 @@ from perdure.cli.output import (
     printable,
     tell,
 )
-from perdure.cli.timeline import Line, timeline
 from perdure.core.events import Event
 from perdure.core.timeline import Wait
 from perdure.errors import UndecodableError, UnknownRunError

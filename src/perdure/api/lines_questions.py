@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from perdure.cli.messagelines import MessageLine
-from perdure.cli.output import clock_time, duration, moment, one_line, printable
+from perdure.api.lines_messages import MessageLine
+from perdure.api.wording import clock_time, duration, moment, one_line, printable
 from perdure.core import events as ev
 
 QUESTIONS = (ev.QuestionAsked, ev.QuestionAnswered, ev.QuestionWithdrawn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from perdure.cli.output import one_line, printable
+from perdure.api.wording import one_line, printable
 from perdure.core import events as ev
 from perdure.core.timeline import set_aside, unread
 

@@ -1,4 +1,4 @@
-"""A history as lines for people: when, what, and what came of it.
+"""A history as lines for people, in a terminal or on a page: when, what, and what came of it.
 
 An event is one line. Times are relative to the run's start, since what matters is what took long.
 """
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from perdure.cli.messagelines import MESSAGES, MessageTeller
-from perdure.cli.output import duration, one_line, printable
-from perdure.cli.questionlines import QUESTIONS, question_line
+from perdure.api.lines_messages import MESSAGES, MessageTeller
+from perdure.api.lines_questions import QUESTIONS, question_line
+from perdure.api.wording import duration, one_line, printable
 from perdure.core import events as ev
 from perdure.core.donor import NOTHING
 from perdure.core.patches import change_of
