@@ -1,28 +1,32 @@
-"""Puts the application together: the API over an engine, behind the gate."""
+"""Puts the application together: the API and the dashboard over an engine, behind the gate."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import perdure
 from perdure.api.engine import Engine
 from perdure.web import actions, events, fleet, people, problems, runs
 from perdure.web.access import Access
-from perdure.web.gate import Gate
+from perdure.web.gate import Gate, path_within
 from perdure.web.shapes import ProblemOut
 
 API = "/api/v1"
 
+#: What isn't a page of the dashboard.
+_NO_PAGES: Final = ("/api", "/hooks", "/healthz", "/login", "/logout")
 
-def create_app(engine: Engine, access: Access | None = None) -> ASGIApp:
+
+def create_app(engine: Engine, access: Access | None = None, *, dashboard: bool = True) -> Gate:
     """An ASGI application that serves an engine, to run by itself or to mount in another application.
 
     Args:
         engine: an open one, of the event loop in which the application runs.
         access: who gets in; by default whoever is on this machine, as an admin.
+        dashboard: whether there are pages for people besides the API.
 
     Example:
         >>> app = FastAPI()  # doctest: +SKIP
@@ -50,7 +54,35 @@ def create_app(engine: Engine, access: Access | None = None) -> ASGIApp:
         api.include_router(router)
     app.include_router(api)
     app.add_api_route("/healthz", _health, methods=["GET"], tags=["server"])
-    return Gate(app, access or Access())
+    access = access or Access()
+    if not dashboard:
+        return Gate(app, access)
+    # Imported here, since whoever wants the API alone needn't pay for what draws pages.
+    from perdure.web.dashboard import login
+    from perdure.web.dashboard.desk import Office
+    from perdure.web.dashboard.mounting import Dashboard
+
+    app.include_router(login.routes(access))
+    front = Front(app)
+    gate = Gate(front, access)
+    front.pages = Dashboard(Office(engine, gate))
+    return gate
+
+
+class Front:
+    """ASGI application that leads to the API, or to the pages.
+
+    By the path alone, and not by which routes there are: what the API doesn't know is its problem to tell.
+    """
+
+    def __init__(self, api: FastAPI) -> None:
+        self.api = api
+        self.pages: ASGIApp = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_within(scope)
+        to_api = any(path == prefix or path.startswith(prefix + "/") for prefix in _NO_PAGES)
+        await (self.api if to_api else self.pages)(scope, receive, send)
 
 
 async def _health() -> dict[str, str]:

@@ -12,10 +12,12 @@ import logging
 import time
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
+import httpx
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.web.access import Access, Role, Who, is_loopback
@@ -24,11 +26,13 @@ from perdure.web.problems import problem
 audit = logging.getLogger("perdure.audit")
 
 COOKIE: Final = "perdure_session"
+ANSWER_WITHIN: Final = 120.0  #: seconds that a request on somebody's behalf may take
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Reached without being known: whether the server is up, the way in, and what proves itself by a signature.
 _PUBLIC: Final = ("/healthz", "/login", "/logout")
 _SIGNED: Final = ("/hooks/",)
+_LOOKS: Final = ("/assets/",)  # the style sheet and the picture of the login page
 #: (method or None for any that changes something, prefix): what holds for all.
 _ADMIN: Final[Sequence[tuple[str | None, str]]] = (
     (None, "/api/v1/queues"),
@@ -64,7 +68,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        path = _path(scope)
+        path = path_within(scope)
         method = scope.get("method", "WEBSOCKET")
         refused = self._refusal_of_place(headers)
         who = None if refused else self._who(scope, headers)
@@ -75,10 +79,8 @@ class Gate:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008, "reason": kind})
                 return
-            answer = problem(status, kind, told)
-            if status == 401:
-                answer.headers["www-authenticate"] = "Bearer"
-            await answer(scope, receive, _with_headers(send))
+            answer = self._way_in(scope, headers, path) if status == 401 and method == "GET" else None
+            await (answer or _refused(status, kind, told))(scope, receive, _with_headers(send))
             self._write(who, method, path, status)
             return
         scope.setdefault("state", {})["who"] = who
@@ -93,6 +95,53 @@ class Gate:
             await self._app(scope, receive, _with_headers(watched))
         finally:
             self._write(who, method, path, status_seen[0])
+
+    def who(self, scope: Scope) -> Who | None:
+        """Who sits at a connection, as of now: somebody's token may have been taken away since it was opened."""
+        return self._who(scope, Headers(scope=scope))
+
+    def may(self, who: Who, method: str, path: str) -> bool:
+        """Whether somebody's role allows for a request."""
+        return who.role >= _needed(method, path)
+
+    async def ask(self, who: Who, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Do on somebody's behalf what they could ask for themselves; for the pages of this server.
+
+        Args:
+            path: of this application, quoted.
+            body: of JSON.
+
+        Returns:
+            The answer, a problem if their role doesn't allow for it.
+        """
+
+        async def door(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["state"] = {"who": who}
+            await self._app(scope, receive, send)
+
+        if not self.may(who, method, path):
+            needed = _needed(method, path).name.lower()
+            told = f"{who.name} is {who.role.name.lower()}, and this takes {needed}."
+            self._write(who, method, path, 403)
+            detail = {"type": "urn:perdure:error:Forbidden", "status": 403, "detail": told}
+            return httpx.Response(403, json=detail)
+        transport = httpx.ASGITransport(door, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answer = await client.request(method, path, json=body, timeout=ANSWER_WITHIN)
+        self._write(who, method, path, answer.status_code)
+        return answer
+
+    def _way_in(self, scope: Scope, headers: Headers, path: str) -> Response | None:
+        """To the login page, for a person who follows a link; programs get an answer that they understand."""
+        if (
+            self._access.tokens is None
+            or "text/html" not in headers.get("accept", "")
+            or path.startswith("/api/")
+        ):
+            return None
+        query = scope.get("query_string", b"").decode("latin-1")
+        to = quote(path + (f"?{query}" if query else ""), safe="")
+        return RedirectResponse(f"{scope.get('root_path', '')}/login?to={to}", status_code=303)
 
     def _refusal_of_place(self, headers: Headers) -> tuple[int, str, str] | None:
         host = _name_of(headers.get("host", ""))
@@ -122,12 +171,12 @@ class Gate:
             who = access.proxy.who(headers.get(access.proxy.header), peer)
             if who is not None:
                 return Who(who.name, who.role, browser=True)
-        return access.of_session(_session(headers))
+        return access.of_session(session_of(headers))
 
     def _refusal(
         self, who: Who | None, method: str, path: str, headers: Headers
     ) -> tuple[int, str, str] | None:
-        if path in _PUBLIC or path.startswith(_SIGNED):
+        if path in _PUBLIC or path.startswith(_SIGNED) or (path.startswith(_LOOKS) and method in _SAFE):
             return None
         if who is None:
             return (
@@ -161,6 +210,13 @@ class Gate:
         audit.info("%s", json.dumps(line))
 
 
+def _refused(status: int, kind: str, told: str) -> Response:
+    answer = problem(status, kind, told)
+    if status == 401:
+        answer.headers["www-authenticate"] = "Bearer"
+    return answer
+
+
 def _needed(method: str, path: str) -> Role:
     if method in _SAFE or method == "WEBSOCKET":
         return Role.VIEWER
@@ -170,7 +226,7 @@ def _needed(method: str, path: str) -> Role:
     return Role.OPERATOR
 
 
-def _path(scope: Scope) -> str:
+def path_within(scope: Scope) -> str:
     """The path within this application, wherever it is mounted."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path.removeprefix(root) if root and path.startswith(root) else path
@@ -183,7 +239,8 @@ def _name_of(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _session(headers: Headers) -> str | None:
+def session_of(headers: Headers) -> str | None:
+    """The secret that a browser's cookie holds."""
     try:
         morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:

@@ -1,0 +1,28 @@
+// Keys: an element with data-key="x" is pressed (or, if it takes text, focused) by x; one with data-go="x" by g and x.
+// j and k walk over the links of a page's first table. Nothing happens while somebody writes.
+(() => {
+  let went = 0;
+  const writes = (node) =>
+    node && (node.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(node.tagName));
+  const use = (node) => {
+    const field = node.matches("input, textarea") ? node : node.querySelector("input, textarea");
+    if (field) { field.focus(); field.select(); } else node.click();
+  };
+  const walk = (by) => {
+    const links = [...document.querySelectorAll("main table tbody a.pd-link")];
+    if (!links.length) return;
+    const at = links.indexOf(document.activeElement);
+    const to = at < 0 ? (by > 0 ? 0 : links.length - 1) : Math.min(Math.max(at + by, 0), links.length - 1);
+    links[to].focus();
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || writes(event.target)) return;
+    const key = CSS.escape(event.key);
+    const wanted = event.timeStamp - went < 1500 ? `[data-go="${key}"]` : `[data-key="${key}"]`;
+    went = 0;
+    if (event.key === "g") { went = event.timeStamp; return; }
+    if (event.key === "j" || event.key === "k") { walk(event.key === "j" ? 1 : -1); return; }
+    const found = document.querySelector(wanted);
+    if (found) { event.preventDefault(); use(found); }
+  });
+})();

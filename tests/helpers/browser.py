@@ -1,0 +1,151 @@
+"""A real browser for the dashboard's tests: Debian's Chromium, headless, driven by playwright; and servers to look at.
+
+    with server(folder, "perdure_module") as site, browser() as chrome:
+        page = chrome.open(site.url + "/runs")
+
+Whatever a page's script complains about, or what its content policy keeps from running, fails the test at the end.
+Pictures go to PERDURE_SHOTS if that is set, for docs/.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+PERDURE = [sys.executable, "-m", "perdure.cli"]
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60_000.0  # milliseconds: how long a page may take to show something, on a loaded machine
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PHONE = {"width": 375, "height": 740}
+DESK = {"width": 1280, "height": 860}
+
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+expect.set_options(timeout=PATIENCE)
+
+
+@dataclass
+class Site:
+    """A server that runs, in a process of its own."""
+
+    url: str
+    database: str
+    process: subprocess.Popen[str]
+    command: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Chrome:
+    """A browser; its pages' complaints are kept."""
+
+    context: BrowserContext
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, url: str, *, path: str = "") -> Page:
+        """A new page, once it is connected to its server."""
+        page = self.context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
+        page.on("console", self._hear)
+        page.goto(url + path)
+        ready(page)
+        return page
+
+    def _hear(self, message: Any) -> None:
+        if message.type == "error":
+            self.complaints.append(f"{message.location.get('url')}: {message.text}")
+
+
+def ready(page: Page) -> None:
+    """Wait until a page's buttons work: its socket is connected."""
+    page.wait_for_function("() => window.socket && window.socket.connected && document.querySelector('main')")
+
+
+def shot(page: Page, name: str) -> None:
+    """Keep a picture of a page, as it is now: an artefact, and (for docs) wherever PERDURE_SHOTS says."""
+    folder = Path(os.environ.get("PERDURE_SHOTS") or ROOT / ".shots")
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", animations="disabled")
+
+
+@contextmanager
+def browser(*, dark: bool = False, phone: bool = False, allowed: str | None = None) -> Iterator[Chrome]:
+    """A browser with an empty profile.
+
+    Args:
+        allowed: a pattern of complaints that the test brings about on purpose.
+    """
+    if CHROMIUM is None:
+        pytest.fail("there is no Chromium: apt-get install chromium (make test does it where it may)")
+    with sync_playwright() as playwright:
+        started: Browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        try:
+            context = started.new_context(
+                viewport=PHONE if phone else DESK,  # type: ignore[arg-type]
+                color_scheme="dark" if dark else "light",
+                reduced_motion="reduce",
+            )
+            chrome = Chrome(context)
+            yield chrome
+            found = [each for each in chrome.complaints if not (allowed and re.search(allowed, each))]
+            assert not found, found
+        finally:
+            started.close()
+
+
+@contextmanager
+def server(
+    folder: Path,
+    *command: str,
+    database: str = "sqlite:///site.db",
+    port: int = 0,
+    source: Path | None = None,
+) -> Iterator[Site]:
+    """`perdure dev MODULE...` or `perdure serve ...`, whatever `command` says, until the block ends.
+
+    Args:
+        folder: where it runs; modules are found there, and in `source`.
+        port: to have the same address again after a restart.
+    """
+    full = [*PERDURE, *command, "--port", str(port)]
+    paths = [str(folder), *([str(source)] if source else []), os.environ.get("PYTHONPATH", "")]
+    started = subprocess.Popen(
+        full,
+        cwd=folder,
+        env={**os.environ, "PERDURE_URL": database, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    told: list[str] = []
+    try:
+        assert started.stderr is not None
+        for line in started.stderr:
+            told.append(line)
+            if match := re.search(r"served at (http://[^/\s]+)", line):
+                yield Site(match[1], database, started, full)
+                break
+        else:
+            pytest.fail(f"the server didn't start: {''.join(told)}")
+    finally:
+        started.kill()
+        started.communicate()
