@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-PERDURE = [sys.executable, "-m", "perdure.cli"]
+PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60_000.0  # milliseconds: how long a page may take to show something, on a loaded machine
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,7 +1,7 @@
 // Keys: an element with data-key="x" is pressed (or, if it takes text, focused) by x; one with data-go="x" by g and x.
 // j and k walk over the links of a page's first table. Nothing happens while somebody writes.
 (() => {
-  let went = 0;
+  let went = -Infinity;
   const writes = (node) =>
     node && (node.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(node.tagName));
   const use = (node) => {
@@ -19,7 +19,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey || writes(event.target)) return;
     const key = CSS.escape(event.key);
     const wanted = event.timeStamp - went < 1500 ? `[data-go="${key}"]` : `[data-key="${key}"]`;
-    went = 0;
+    went = -Infinity;
     if (event.key === "g") { went = event.timeStamp; return; }
     if (event.key === "j" || event.key === "k") { walk(event.key === "j" ? 1 : -1); return; }
     const found = document.querySelector(wanted);
