@@ -181,3 +181,13 @@ def test_an_agent_that_everything_happens_to_pays_for_each_call_once(
     assert int(table["requests that it has turned away"]) > 0
     assert int(table["calls that weren't made again"]) > 0
     figure(f"41 calls, 3 kills, {in_flight} in flight: {table['calls that the provider has billed']} billed")
+
+
+def test_webhooks_count_once_though_the_receiver_dies(tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "webhook_receiver.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "120.00 were paid, and parcel-7 is on its way"
+    assert "msg-2 finds nobody" in lines
+    assert "a forged one is answered 401" in lines
+    assert len([line for line in lines if "ships the tent" in line]) == 1

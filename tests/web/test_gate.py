@@ -20,6 +20,7 @@ from perdure.web.access import Proxy
 from perdure.web.gate import COOKIE, Gate
 
 PUBLIC = {"/healthz"}
+SIGNED = {("POST", "/hooks/n")}
 PLACES = {"id": "r", "name": "n", "step": "s", "token": "t", "action": "pause"}
 
 
@@ -81,7 +82,7 @@ def test_looking_isnt_changing() -> None:
         access, given = tokens()
         async with serving(access=access) as (_, client):
             for method, path in calls():
-                if method in ("GET", "HEAD"):
+                if method in ("GET", "HEAD") or (method, path) in SIGNED:
                     continue
                 viewer = {"Authorization": f"Bearer {given[Role.VIEWER]}"}
                 answer = await client.request(method, path, headers=viewer, json={})

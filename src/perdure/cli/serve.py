@@ -44,7 +44,10 @@ def serve(
     modules: Annotated[
         list[str] | None,
         typer.Option(
-            "--module", metavar="MODULE", help="Code that checks what is started.", show_default=False
+            "--module",
+            metavar="MODULE",
+            help="Code that checks what is started, and whose webhooks are taken.",
+            show_default=False,
         ),
     ] = None,
     url: UrlOption = None,

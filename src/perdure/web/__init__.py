@@ -9,6 +9,7 @@
     events.py     histories and streams as server-sent events
     people.py     what runs ask of people; budgets
     agents.py     the same for agents, by MCP
+    hooks.py      webhooks as code declares them; signatures.py: what proves them; receiving.py: taking them
     serving.py    the server
     client.py     HttpClient, the other side; remote.py: its handles
     fleet.py      workers, queues, limits, schedules, callbacks, costs
@@ -28,18 +29,49 @@ if TYPE_CHECKING:
     from perdure.web.access import Tokens as Tokens
     from perdure.web.app import create_app as create_app
     from perdure.web.client import HttpClient as HttpClient
+    from perdure.web.hooks import Delivery as Delivery
+    from perdure.web.hooks import Hook as Hook
+    from perdure.web.hooks import Publish as Publish
+    from perdure.web.hooks import Send as Send
+    from perdure.web.hooks import Start as Start
+    from perdure.web.hooks import hook as hook
+    from perdure.web.signatures import new_secret as new_secret
+    from perdure.web.signatures import sign as sign
 
 #: Where the public names are; they are imported when they are used: a client needs no server.
 _PLACES = {
     "Access": "perdure.web.access",
+    "Delivery": "perdure.web.hooks",
+    "Hook": "perdure.web.hooks",
     "HttpClient": "perdure.web.client",
     "Proxy": "perdure.web.access",
+    "Publish": "perdure.web.hooks",
     "Role": "perdure.web.access",
+    "Send": "perdure.web.hooks",
+    "Start": "perdure.web.hooks",
     "Tokens": "perdure.web.access",
     "create_app": "perdure.web.app",
+    "hook": "perdure.web.hooks",
+    "new_secret": "perdure.web.signatures",
+    "sign": "perdure.web.signatures",
 }
 
-__all__ = ["Access", "HttpClient", "Proxy", "Role", "Tokens", "create_app"]
+__all__ = [
+    "Access",
+    "Delivery",
+    "Hook",
+    "HttpClient",
+    "Proxy",
+    "Publish",
+    "Role",
+    "Send",
+    "Start",
+    "Tokens",
+    "create_app",
+    "hook",
+    "new_secret",
+    "sign",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -9,9 +10,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import perdure
 from perdure.api.engine import Engine
-from perdure.web import actions, events, fleet, people, problems, runs
+from perdure.web import actions, events, fleet, people, problems, receiving, runs
 from perdure.web.access import Access
 from perdure.web.gate import Gate, path_within
+from perdure.web.hooks import Hook, declared_hooks
+from perdure.web.receiving import Hooks
 from perdure.web.shapes import ProblemOut
 
 API = "/api/v1"
@@ -20,13 +23,23 @@ API = "/api/v1"
 _NO_PAGES: Final = ("/api", "/hooks", "/healthz", "/login", "/logout")
 
 
-def create_app(engine: Engine, access: Access | None = None, *, dashboard: bool = True) -> Gate:
+def create_app(
+    engine: Engine,
+    access: Access | None = None,
+    *,
+    dashboard: bool = True,
+    hooks: Iterable[Hook] | None = None,
+) -> Gate:
     """An ASGI application that serves an engine, to run by itself or to mount in another application.
 
     Args:
         engine: an open one, of the event loop in which the application runs.
         access: who gets in; by default whoever is on this machine, as an admin.
         dashboard: whether there are pages for people besides the API.
+        hooks: the webhooks that it takes; by default those that `perdure.web.hook` has declared in this process.
+
+    Raises:
+        ConfigurationError: a hook has no secret, or another one's name.
 
     Example:
         >>> app = FastAPI()  # doctest: +SKIP
@@ -41,6 +54,7 @@ def create_app(engine: Engine, access: Access | None = None, *, dashboard: bool 
         redoc_url=None,
     )
     app.state.engine = engine
+    app.state.hooks = Hooks(declared_hooks() if hooks is None else hooks)
     problems.install(app)
     told: dict[str, Any] = {
         "model": ProblemOut,
@@ -53,6 +67,7 @@ def create_app(engine: Engine, access: Access | None = None, *, dashboard: bool 
     for router in (actions.router, events.router, fleet.router, people.router, runs.router):
         api.include_router(router)
     app.include_router(api)
+    app.include_router(receiving.router, include_in_schema=False)
     app.add_api_route("/healthz", _health, methods=["GET"], tags=["server"])
     access = access or Access()
     if not dashboard:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -29,9 +29,10 @@ COOKIE: Final = "perdure_session"
 ANSWER_WITHIN: Final = 120.0  #: seconds that a request on somebody's behalf may take
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Reached without being known: whether the server is up, the way in, and what proves itself by a signature.
+#: Reached without being known: whether the server is up, and the way in.
 _PUBLIC: Final = ("/healthz", "/login", "/logout")
-_SIGNED: Final = ("/hooks/",)
+#: What is posted here, receiving.py makes sure of.
+_SIGNED: Final = "/hooks/"
 _LOOKS: Final = ("/assets/",)  # the style sheet and the picture of the login page
 #: (method or None for any that changes something, prefix): what holds for all.
 _ADMIN: Final[Sequence[tuple[str | None, str]]] = (
@@ -71,8 +72,9 @@ class Gate:
         path = path_within(scope)
         method = scope.get("method", "WEBSOCKET")
         refused = self._refusal_of_place(headers)
-        who = None if refused else self._who(scope, headers)
-        if refused is None:
+        signed = method == "POST" and path.startswith(_SIGNED)
+        who = None if refused or signed else self._who(scope, headers)
+        if refused is None and not signed:
             refused = self._refusal(who, method, path, headers)
         if refused is not None:
             status, kind, told = refused
@@ -83,7 +85,8 @@ class Gate:
             await (answer or _refused(status, kind, told))(scope, receive, _with_headers(send))
             self._write(who, method, path, status)
             return
-        scope.setdefault("state", {})["who"] = who
+        state = scope.setdefault("state", {})
+        state["who"] = who
         status_seen = [0]
 
         async def watched(message: Message) -> None:
@@ -94,7 +97,8 @@ class Gate:
         try:
             await self._app(scope, receive, _with_headers(watched))
         finally:
-            self._write(who, method, path, status_seen[0])
+            # A handler may have found out who it is (a hook), and tell more.
+            self._write(state["who"], method, path, status_seen[0], state.get("told"))
 
     def who(self, scope: Scope) -> Who | None:
         """Who sits at a connection, as of now: somebody's token may have been taken away since it was opened."""
@@ -176,7 +180,7 @@ class Gate:
     def _refusal(
         self, who: Who | None, method: str, path: str, headers: Headers
     ) -> tuple[int, str, str] | None:
-        if path in _PUBLIC or path.startswith(_SIGNED) or (path.startswith(_LOOKS) and method in _SAFE):
+        if path in _PUBLIC or (path.startswith(_LOOKS) and method in _SAFE):
             return None
         if who is None:
             return (
@@ -196,7 +200,9 @@ class Gate:
             )
         return None
 
-    def _write(self, who: Who | None, method: str, path: str, status: int) -> None:
+    def _write(
+        self, who: Who | None, method: str, path: str, status: int, told: Mapping[str, Any] | None = None
+    ) -> None:
         if method in _SAFE:
             return
         line = {
@@ -206,6 +212,7 @@ class Gate:
             "method": method,
             "path": path,
             "status": status,
+            **(told or {}),
         }
         audit.info("%s", json.dumps(line))
 
