@@ -31,7 +31,7 @@ unit: $(VENV)/.dev  ## all tests but those that kill processes
 	$(BIN)/pytest -q -n $(WORKERS) -m "not acceptance" || \
 		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py -m "not acceptance"; }
 
-acceptance: $(VENV)/.dev  ## black-box tests with real processes and real kills
+acceptance: $(VENV)/.dev $(VENV)/.browser  ## black-box tests with real processes and real kills
 	$(BIN)/pytest -q -n $(WORKERS) -m acceptance tests/acceptance || \
 		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py -m acceptance tests/acceptance; }
 
@@ -41,7 +41,7 @@ others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this m
 bench: $(VENV)/.bench  ## figures beside the raw limits and peers; PEERS=0: ours only; QUICK=1: some minutes
 	$(BIN)/python -m benchmarks $(if $(filter 0,$(PEERS)),--no-peers) $(if $(filter-out 0,$(QUICK)),--quick)
 
-soak: $(VENV)/.dev  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons, a slow machine
+soak: $(VENV)/.dev $(VENV)/.browser  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons, a slow machine
 	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance -o faulthandler_timeout=3000 tests/acceptance
 	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
 	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss tests/crash_everywhere
@@ -72,6 +72,12 @@ $(VENV)/.cli: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/bin/python  # Chromium, for the dashboard's tests
+	@command -v chromium chromium-browser google-chrome >/dev/null || [ -n "$$PERDURE_CHROMIUM" ] || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -y -q chromium; } || \
+		echo "The dashboard's tests need Chromium: install it, or set PERDURE_CHROMIUM=/path/to/it" >&2
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/bin/python pyproject.toml

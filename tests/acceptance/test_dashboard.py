@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from helpers.browser import Chrome, Site, browser, ready, server
+from helpers.browser import Site, browser, program, ready, server
 from perdure.web import Role, Tokens
 
 pytestmark = pytest.mark.acceptance
@@ -44,14 +44,6 @@ def site(folder: Path) -> Iterator[Site]:
             )
             assert started.status_code == 201, started.text
         yield found
-
-
-def walk_the_navigation(chrome: Chrome, url: str) -> None:
-    page = chrome.open(url, path="/runs")
-    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
-    places = page.locator("nav a").all()
-    assert len(places) > 5
-    assert page.locator("nav a[aria-current]").inner_text().endswith("Runs")
 
 
 def test_texts_of_runs_stay_texts(site: Site) -> None:
@@ -136,3 +128,40 @@ def test_a_token_opens_it_and_its_end_closes_it(folder: Path) -> None:
             page.wait_for_url("**/login")
             page.goto(f"{site.url}/runs")
             page.wait_for_url("**/login?to=*")
+
+
+MOUNTED = """
+import contextlib
+
+import fastapi
+import uvicorn
+
+import perdure
+from perdure.web import create_app
+
+engine = perdure.Engine("sqlite:///mounted.db")
+
+
+@contextlib.asynccontextmanager
+async def life(app):
+    async with engine:
+        yield
+
+
+app = fastapi.FastAPI(lifespan=life)
+app.mount("/ops/perdure", create_app(engine))
+server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="info"))
+server.run()
+"""
+
+
+def test_it_lives_within_another_application(folder: Path) -> None:
+    (folder / "host.py").write_text(MOUNTED)
+    with program(folder, "host.py", r"running on (http://[^\s]+)") as url, browser() as chrome:
+        page = chrome.open(url, path="/ops/perdure/runs")
+        page.get_by_role("link", name="Runs").click()
+        page.wait_for_url("**/ops/perdure/runs")
+        ready(page)
+        page.get_by_label("Find a run by its id").fill("x")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/ops/perdure/runs?text=x")

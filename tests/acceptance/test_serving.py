@@ -60,7 +60,7 @@ def process(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[str]
     try:
         assert started.stderr is not None
         for line in started.stderr:
-            if match := re.search(r"served at (http://\S+)/api/v1", line):
+            if match := re.search(r"served at (http://\S+)", line):
                 yield started, match[1]
                 break
         else:

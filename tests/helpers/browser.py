@@ -26,7 +26,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60_000.0  # milliseconds: how long a page may take to show something, on a loaded machine
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = os.environ.get("PERDURE_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 PHONE = {"width": 375, "height": 740}
 DESK = {"width": 1280, "height": 860}
 
@@ -51,7 +53,6 @@ class Site:
     url: str
     database: str
     process: subprocess.Popen[str]
-    command: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -96,7 +97,9 @@ def browser(*, dark: bool = False, phone: bool = False, allowed: str | None = No
         allowed: a pattern of complaints that the test brings about on purpose.
     """
     if CHROMIUM is None:
-        pytest.fail("there is no Chromium: apt-get install chromium (make test does it where it may)")
+        pytest.fail(
+            "there is no Chromium: apt-get install chromium (make test does where it may), or set PERDURE_CHROMIUM"
+        )
     with sync_playwright() as playwright:
         started: Browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         try:
@@ -114,38 +117,48 @@ def browser(*, dark: bool = False, phone: bool = False, allowed: str | None = No
 
 
 @contextmanager
-def server(
-    folder: Path,
-    *command: str,
-    database: str = "sqlite:///site.db",
-    port: int = 0,
-    source: Path | None = None,
-) -> Iterator[Site]:
+def server(folder: Path, *command: str, database: str = "sqlite:///site.db", port: int = 0) -> Iterator[Site]:
     """`perdure dev MODULE...` or `perdure serve ...`, whatever `command` says, until the block ends.
 
     Args:
-        folder: where it runs; modules are found there, and in `source`.
+        folder: where it runs, and where modules are found.
         port: to have the same address again after a restart.
     """
     full = [*PERDURE, *command, "--port", str(port)]
-    paths = [str(folder), *([str(source)] if source else []), os.environ.get("PYTHONPATH", "")]
+    with _process(folder, full, r"served at (http://[^/\s]+)", PERDURE_URL=database) as (url, started):
+        yield Site(url, database, started)
+
+
+@contextmanager
+def program(folder: Path, script: str, told: str) -> Iterator[str]:
+    """A script that serves something; the first group of the pattern `told` is the address that it prints."""
+    with _process(folder, [sys.executable, script], told) as (url, _):
+        yield url
+
+
+@contextmanager
+def _process(
+    folder: Path, command: list[str], told: str, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, paths))
     started = subprocess.Popen(
-        full,
+        command,
         cwd=folder,
-        env={**os.environ, "PERDURE_URL": database, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={**os.environ, **environment, "PYTHONPATH": path},
         stderr=subprocess.PIPE,
         text=True,
     )
-    told: list[str] = []
+    lines: list[str] = []
     try:
         assert started.stderr is not None
         for line in started.stderr:
-            told.append(line)
-            if match := re.search(r"served at (http://[^/\s]+)", line):
-                yield Site(match[1], database, started, full)
+            lines.append(line)
+            if match := re.search(told, line):
+                yield match[1], started
                 break
         else:
-            pytest.fail(f"the server didn't start: {''.join(told)}")
+            pytest.fail(f"it didn't start: {''.join(lines)}")
     finally:
         started.kill()
         started.communicate()

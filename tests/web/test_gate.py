@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import nicegui
 import pytest
-from fastapi import FastAPI
+from starlette.routing import Mount
+from starlette.types import Message
 from web_kit import BASE, Client, run, serving
 
 import perdure
 from perdure.errors import ConfigurationError
 from perdure.web import Access, Role, Tokens, create_app
-from perdure.web.access import Proxy
-from perdure.web.gate import COOKIE, Gate
+from perdure.web.access import Proxy, Who
+from perdure.web.app import Front
+from perdure.web.gate import COOKIE
 
-PUBLIC = {"/healthz"}
+PUBLIC = {"/healthz": 200, "/login": 200, "/logout": 303}
 SIGNED = {("POST", "/hooks/n")}
 PLACES = {"id": "r", "name": "n", "step": "s", "token": "t", "action": "pause"}
 
@@ -32,25 +36,29 @@ def walk(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from walk(inner.routes, prefix + route.include_context.prefix)
             continue
         path = prefix + route.path
+        if isinstance(route, Mount):
+            path += "/"
+            yield from walk(route.routes, prefix + route.path)
         for name, place in PLACES.items():
             path = path.replace("{" + name + ":path}", place).replace("{" + name + "}", place)
+        path = re.sub(r"{\w+(:path)?}", "x", path)
         for method in sorted(getattr(route, "methods", None) or {"GET"}):
             yield method, path
 
 
 def calls() -> list[tuple[str, str]]:
-    """Every method and path that the application has, OpenAPI's own included."""
-    app = create_app(perdure.Engine("memory:"))
-    assert isinstance(app, Gate)
-    inner = app._app
-    assert isinstance(inner, FastAPI)
-    return list(walk(inner.router.routes))
+    """Every method and path that the application has, OpenAPI's own and the dashboard's included."""
+    front = create_app(perdure.Engine("memory:"))._app
+    assert isinstance(front, Front)
+    return [*walk(front.api.router.routes), *walk(nicegui.app.routes)]
 
 
 def test_the_walk_sees_the_routes() -> None:
     found = calls()
-    assert len(found) > 35
+    assert len(found) > 50
     assert ("POST", "/api/v1/runs/r/terminate") in found
+    assert ("GET", "/runs") in found
+    assert ("GET", "/_nicegui_ws/") in found
     assert ("GET", "/api/v1/openapi.json") in found
     assert all("{" not in path for _, path in found)
 
@@ -69,7 +77,8 @@ def test_nobody_gets_in_unknown() -> None:
                 for headers in ({}, {"Authorization": "Bearer pdt_wrong"}, {"Cookie": f"{COOKIE}=wrong"}):
                     answer = await client.request(method, path, headers=headers)
                     if path in PUBLIC:
-                        assert answer.status_code == 200
+                        expected = 401 if (method, path) == ("POST", "/login") else PUBLIC[path]
+                        assert answer.status_code == expected, f"{method} {path}"
                     else:
                         assert answer.status_code == 401, f"{method} {path} let {headers} in"
                         assert answer.headers["content-type"] == "application/problem+json"
@@ -77,12 +86,92 @@ def test_nobody_gets_in_unknown() -> None:
     run(main)
 
 
+async def closed_with(path: str, headers: list[tuple[bytes, bytes]]) -> int:
+    """The code with which a web socket is turned away, or 0 if it got in."""
+    app = create_app(perdure.Engine("memory:"), tokens()[0])
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+    }
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return int(sent[0].get("code", 0))
+
+
+@pytest.mark.parametrize("path", ["/_nicegui_ws/socket.io/", "/runs", "/api/v1/runs"])
+def test_web_sockets_come_past_the_same_place(path: str) -> None:
+    async def main() -> None:
+        here = (b"host", b"127.0.0.1:8700")
+        assert await closed_with(path, [here]) == 1008
+        assert await closed_with(path, [here, (b"authorization", b"Bearer pdt_wrong")]) == 1008
+        assert await closed_with(path, [here, (b"origin", b"https://evil.example.org")]) == 1008
+        assert await closed_with(path, [(b"host", b"evil.example.org")]) == 1008
+
+    run(main)
+
+
+def test_people_are_led_to_the_login_page_and_back_within_this_server_only() -> None:
+    async def main() -> None:
+        access, given = tokens()
+        async with serving(access=access) as (_, client):
+            people = {"Accept": "text/html,*/*"}
+            led = await client.get("/runs?text=a%20b", headers=people)
+            assert (led.status_code, led.headers["location"]) == (303, "/login?to=%2Fruns%3Ftext%3Da%2520b")
+            assert (await client.get("/api/v1/runs", headers=people)).status_code == 401
+            shown = await client.get("/login?to=%22%3E%3Cscript%3E")
+            assert "<script" not in shown.text
+            for to, lands in (
+                ("/runs?text=a%20b", "/runs?text=a%20b"),
+                ("https://evil.example.org", "/"),
+                ("//evil.example.org", "/"),
+                ("/\\evil.example.org", "/"),
+                ("/\n/evil.example.org", "/"),
+            ):
+                form = {"token": given[Role.VIEWER]}
+                answer = await client.post("/login", params={"to": to}, data=form, headers={"Origin": BASE})
+                assert (answer.status_code, answer.headers["location"]) == (303, lands)
+                cookie = answer.headers["set-cookie"].lower()
+                assert "httponly" in cookie
+                assert "samesite=lax" in cookie
+            evil = {"Origin": "https://evil.example.org"}
+            assert (await client.post("/login", data=form, headers=evil)).status_code == 403
+            assert (await client.post("/login", content=b"token=" + b"x" * 5000)).status_code == 401
+
+    run(main)
+
+
+def test_what_a_page_does_for_somebody_passes_the_gate(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with perdure.Engine("memory:") as engine:
+            gate = create_app(engine, tokens()[0])
+            path = "/api/v1/queues/default/pause"
+            viewer, admin = Who("vera", Role.VIEWER), Who("ada", Role.ADMIN)
+            refused = await gate.ask(viewer, "POST", path)
+            assert (refused.status_code, refused.json()["type"]) == (403, "urn:perdure:error:Forbidden")
+            assert (await gate.ask(admin, "POST", path)).status_code == 200
+
+    with caplog.at_level(logging.INFO, "perdure.audit"):
+        run(main)
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "perdure.audit"]
+    assert [(line["who"], line["status"]) for line in lines] == [("vera", 403), ("ada", 200)]
+
+
 def test_looking_isnt_changing() -> None:
     async def main() -> None:
         access, given = tokens()
         async with serving(access=access) as (_, client):
             for method, path in calls():
-                if method in ("GET", "HEAD") or (method, path) in SIGNED:
+                if method in ("GET", "HEAD") or (method, path) in SIGNED or path in PUBLIC:
                     continue
                 viewer = {"Authorization": f"Bearer {given[Role.VIEWER]}"}
                 answer = await client.request(method, path, headers=viewer, json={})

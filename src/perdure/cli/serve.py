@@ -52,7 +52,7 @@ def serve(
     ] = None,
     url: UrlOption = None,
 ) -> None:
-    """Serve the HTTP API of a database. It drives no runs; workers do."""
+    """Serve the dashboard and the HTTP API of a database. It drives no runs; workers do."""
     for module in modules or ():
         load_module(module)
     _run(reader(url), host, port, tokens, host_names)
@@ -67,7 +67,7 @@ def dev(
     queues: Annotated[str, typer.Option("--queues", metavar="A,B", help="The queues to serve.")] = "default",
     url: UrlOption = None,
 ) -> None:
-    """Drive runs and serve the HTTP API, in one process: all that developing needs."""
+    """Drive runs and serve the dashboard and the HTTP API, in one process: all that developing needs."""
     for module in modules:
         load_module(module)
     names = [name.strip() for name in queues.split(",") if name.strip()]
@@ -90,7 +90,8 @@ async def _serve(engine: Engine, access: Any, host: str, port: int) -> None:
     serving = importlib.import_module("perdure.web.serving")
 
     def ready(address: str) -> None:
-        tell(f"{shown_url(engine.url)} is served at {address}/api/v1\nCtrl-C or SIGTERM stops it.")
+        told = f"{shown_url(engine.url)} is served at {address} (the API: {address}/api/v1)"
+        tell(f"{told}\nCtrl-C or SIGTERM stops it.")
 
     async with engine:
         await serving.serve(engine, access, host=host, port=port, stop=stop.made, ready=ready)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from fastapi import APIRouter, FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 import perdure
 from perdure.api.engine import Engine
@@ -70,18 +70,24 @@ def create_app(
     app.include_router(receiving.router, include_in_schema=False)
     app.add_api_route("/healthz", _health, methods=["GET"], tags=["server"])
     access = access or Access()
-    if not dashboard:
-        return Gate(app, access)
-    # Imported here, since whoever wants the API alone needn't pay for what draws pages.
-    from perdure.web.dashboard import login
-    from perdure.web.dashboard.desk import Office
-    from perdure.web.dashboard.mounting import Dashboard
-
-    app.include_router(login.routes(access))
     front = Front(app)
     gate = Gate(front, access)
-    front.pages = Dashboard(Office(engine, gate))
+    if dashboard:
+        # Imported here, since whoever wants the API alone needn't pay for what draws pages.
+        from perdure.web.dashboard import login
+        from perdure.web.dashboard.desk import Office
+        from perdure.web.dashboard.mounting import Dashboard
+
+        app.include_router(login.routes(access))
+        front.pages = Dashboard(Office(engine, gate))
     return gate
+
+
+class Pages(Protocol):
+    """The dashboard, as the application needs it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+    async def stop(self) -> None: ...
 
 
 class Front:
@@ -92,12 +98,17 @@ class Front:
 
     def __init__(self, api: FastAPI) -> None:
         self.api = api
-        self.pages: ASGIApp = api
+        self.pages: Pages | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_within(scope)
         to_api = any(path == prefix or path.startswith(prefix + "/") for prefix in _NO_PAGES)
-        await (self.api if to_api else self.pages)(scope, receive, send)
+        await (self.api if to_api or self.pages is None else self.pages)(scope, receive, send)
+
+    async def stop(self) -> None:
+        """End what works in the background, once nothing is served any more."""
+        if self.pages is not None:
+            await self.pages.stop()
 
 
 async def _health() -> dict[str, str]:

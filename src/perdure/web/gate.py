@@ -12,13 +12,13 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 import httpx
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from perdure.web.access import Access, Role, Who, is_loopback
 from perdure.web.problems import problem
@@ -51,6 +51,13 @@ _HEADERS: Final = {
 }
 
 
+class Inner(Protocol):
+    """What is behind the gate."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+    async def stop(self) -> None: ...
+
+
 class Gate:
     """ASGI middleware around all of the application.
 
@@ -60,7 +67,7 @@ class Gate:
             without it.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: Inner, access: Access) -> None:
         self._app = app
         self._access = access
 
@@ -134,6 +141,10 @@ class Gate:
             answer = await client.request(method, path, json=body, timeout=ANSWER_WITHIN)
         self._write(who, method, path, answer.status_code)
         return answer
+
+    async def stop(self) -> None:
+        """End what works in the background, once nothing is served any more."""
+        await self._app.stop()
 
     def _way_in(self, scope: Scope, headers: Headers, path: str) -> Response | None:
         """To the login page, for a person who follows a link; programs get an answer that they understand."""

@@ -50,8 +50,9 @@ async def serve(
     access.check_bind(host)
     listening = _listen(host, port)
     with listening:
+        app = create_app(engine, access)
         config = uvicorn.Config(
-            create_app(engine, access),
+            app,
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -71,6 +72,7 @@ async def serve(
             stopping.cancel()
             server.should_exit = True
             await serving
+            await app.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -64,6 +64,10 @@ class Dashboard:
         near = client is not None and is_loopback(client[0])
         await (self._plain if near else self._packed)(scope, receive, send)
 
+    async def stop(self) -> None:
+        """End what NiceGUI does in this event loop; the next request for a page starts it again."""
+        await _running.stop()
+
 
 class _PagesOfThisLoop:
     """NiceGUI, started in the event loop that asks for it."""
@@ -124,11 +128,6 @@ class _Running:
 
 
 _running = _Running()
-
-
-async def stop() -> None:
-    """End what NiceGUI does in this event loop; the next request for a page starts it again."""
-    await _running.stop()
 
 
 class _Policy:
