@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from perdure.api.wording import duration, printable
 from perdure.web.views.gantt_rows import Row, Tone
 from perdure.web.views.gantt_view import Bar, Cell, Lane, Point, View, ticks
+from perdure.web.views.markup import markup
 
 #: Height of a lane's drawing, in pixels.
 HEIGHT: Final = 24
@@ -38,7 +39,7 @@ def drawn(view: View) -> str:
     inside = ""
     for lane in view.lanes:
         inside = _lane(rows, lane, marks, view, inside)
-    return tostring(root, encoding="unicode", method="html")
+    return markup(root)
 
 
 def title_of(row: Row) -> str:

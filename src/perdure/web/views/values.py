@@ -11,12 +11,13 @@ import binascii
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 import msgspec
 
 from perdure.codec.kinds import is_dict, is_sequence
 from perdure.core.events import Failure
+from perdure.web.views.markup import markup, text_of
 
 #: Elements of a tree, children of one node, levels, and characters of all texts that are drawn.
 NODES_MAX: Final = 1500
@@ -60,9 +61,9 @@ def value_markup(data: bytes) -> str:
     except (msgspec.DecodeError, RecursionError):
         told = f"{len(data):,} bytes that aren't JSON: encrypted, perhaps, or nested very deeply"
         SubElement(root, "p", {"class": "pd-dim"}).text = told
-        return _markup(root)
+        return markup(root)
     drawing.top(root, value)
-    return _markup(root)
+    return markup(root)
 
 
 def call_markup(data: bytes) -> str:
@@ -81,21 +82,14 @@ def call_markup(data: bytes) -> str:
     else:
         named = {str(index): each for index, each in enumerate(args, 1)}
         _Drawing().top(root, {**named, **kwargs})
-    return _markup(root)
+    return markup(root)
 
 
 def failure_markup(failure: Failure) -> str:
     """A failure as markup: what it says, its causes, and where it was raised."""
     root = Element("div", {"class": "pd-value"})
     _failure(root, failure, "", [FAILURES_MAX])
-    return _markup(root)
-
-
-def text_of(text: str) -> str:
-    """A text without anything invisible that could mislead a reader; line breaks and tabs stay."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+    return markup(root)
 
 
 def picture(text: str) -> str | None:
@@ -253,7 +247,3 @@ def _failure(parent: Element, failure: Failure, lead: str, room: list[int]) -> N
             _failure(box, member, "one of the group: ", room)
     if failure.cause is not None and room[0] > 0:
         _failure(box, failure.cause, "caused by ", room)
-
-
-def _markup(root: Element) -> str:
-    return tostring(root, encoding="unicode", method="html")
