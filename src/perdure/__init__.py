@@ -57,6 +57,7 @@ from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
 from perdure.api.schedules import ScheduleHandle
 from perdure.api.searching import patched, set_attributes
 from perdure.api.spending import Usage, UsageLine, record_usage
+from perdure.api.steplogs import LogLine, StepLogHandler
 from perdure.api.streams import StreamItem, emit
 from perdure.api.workerinfo import WorkerInfo
 from perdure.core import events
@@ -151,6 +152,7 @@ __all__ = [
     "InvalidAnswerError",
     "ItemStatus",
     "LimitInfo",
+    "LogLine",
     "MapFailed",
     "MapResult",
     "Message",
@@ -198,6 +200,7 @@ __all__ = [
     "StepFailed",
     "StepFailure",
     "StepInfo",
+    "StepLogHandler",
     "StepSide",
     "StoreError",
     "StrayMessage",

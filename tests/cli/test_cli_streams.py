@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -162,3 +163,29 @@ def test_workers_are_listed_with_their_versions(cli: Any, driven: Any) -> None:
     outcome = cli("workers")
     assert "No worker is running" in outcome.err
     assert cli("workers", "--json").json == []
+
+
+@step(name="clistreams.logs", retry=perdure.Retry(initial=0.001))
+async def writes_a_log() -> None:
+    logging.getLogger("clistreams").warning("\x1b[31mdanger in attempt %d", perdure.step_info().attempt)
+
+
+@workflow(name="clistreams.logging")
+async def logs_something() -> None:
+    await writes_a_log()
+
+
+def test_logs_prints_what_steps_have_logged(cli: Any, driven: Any) -> None:
+    handler = perdure.StepLogHandler()
+    logging.getLogger("clistreams").addHandler(handler)
+    try:
+        driven(lambda engine: engine.run(logs_something(), id="a"))
+    finally:
+        logging.getLogger("clistreams").removeHandler(handler)
+    assert "WARNING clistreams.logs#1 \\x1b[31mdanger in attempt 1" in cli("logs", "a").out
+    (line,) = cli("logs", "a", "--json").out.splitlines()
+    assert json.loads(line)["level"] == "WARNING"
+    outcome = cli("logs", "a", "--step", "other")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "StepLogHandler" in outcome.err
+    assert "No run has the id 'nobody'" in cli.fails("logs", "nobody")

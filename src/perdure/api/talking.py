@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from perdure.api.connection import Connection
 from perdure.api.messages import new_mail
 from perdure.api.questions import QuestionInfo, answer_question, question_of
+from perdure.api.steplogs import LogLine, read_lines
 from perdure.api.streams import StreamItem, read_stream
 from perdure.core.retry import seconds
 from perdure.errors import RunEndedError, UnknownRunError
@@ -128,6 +129,25 @@ class Addressed:
             superseded=superseded,
             follow=follow,
         )
+
+    def step_logs(self, after: int | None = None, *, follow: bool = False) -> AsyncIterator[LogLine]:
+        """What the run's steps have logged, as far as a `perdure.StepLogHandler` has kept it, in order.
+
+        Lines of attempts that failed are among them.
+
+        Args:
+            after: start behind the line with this offset.
+            follow: wait for more until the run has ended.
+
+        Raises:
+            UnknownRunError: no run has this id.
+
+        Example:
+            >>> async for line in handle.step_logs():  # doctest: +SKIP
+            ...     print(line.step, line.attempt, line.level, line.text)
+        """
+        self._connection.check()
+        return read_lines(self._connection, self.id, after=after or 0, follow=follow)
 
     async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Ask one of the run's query handlers (see `perdure.on_query`). It changes nothing and leaves no trace.

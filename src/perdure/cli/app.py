@@ -17,6 +17,7 @@ from perdure.cli.demo import demo
 from perdure.cli.diff import diff
 from perdure.cli.fork import fork
 from perdure.cli.limits import limits
+from perdure.cli.logs import logs
 from perdure.cli.ls import ls
 from perdure.cli.moving import export, import_, move
 from perdure.cli.operating import pause, resume, retry
@@ -62,8 +63,9 @@ def root(
 
 
 COMMANDS = (
-    run, worker, serve, dev, mcp, workers, ls, show, why, stream, send, publish, publications, query, update, cancel,
-    terminate, pause, resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, demo, torture,
+    run, worker, serve, dev, mcp, workers, ls, show, why, stream, logs, send, publish, publications, query, update,
+    cancel, terminate, pause, resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, demo,
+    torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

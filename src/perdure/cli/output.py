@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from perdure.api.steplogs import StepLogHandler
 from perdure.api.wording import ago, clock_time, duration, moment, one_line, printable
 from perdure.core.status import Status
 
@@ -25,6 +26,7 @@ __all__ = [
     "complain",
     "duration",
     "err",
+    "keep_step_logs",
     "log_to_stderr",
     "moment",
     "one_line",
@@ -81,6 +83,14 @@ def tell(message: str) -> None:
 def print_json(value: Any) -> None:
     """Plain JSON on stdout, for programs."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def keep_step_logs(level: int) -> None:
+    """Keep with their runs what steps log; also by `perdure.log` if nobody has set another level for it."""
+    logging.getLogger().addHandler(StepLogHandler(level))
+    users = logging.getLogger("perdure.run")
+    if users.level == logging.NOTSET:
+        users.setLevel(level)
 
 
 def log_to_stderr(level: int) -> None:

@@ -14,7 +14,7 @@ import typer
 from perdure.api.engine import Engine
 from perdure.cli.database import UrlOption, chosen, reader
 from perdure.cli.loading import load_module
-from perdure.cli.output import log_to_stderr, tell
+from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.storage.urls import shown_url
@@ -71,16 +71,26 @@ def dev(
     for module in modules:
         load_module(module)
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    _run(Engine(chosen(url), queues=names or ["default"]), host, port, tokens, host_names)
+    _run(Engine(chosen(url), queues=names or ["default"]), host, port, tokens, host_names, keep_logs=True)
 
 
-def _run(engine: Engine, host: str, port: int, tokens: Path | None, host_names: list[str] | None) -> None:
+def _run(
+    engine: Engine,
+    host: str,
+    port: int,
+    tokens: Path | None,
+    host_names: list[str] | None,
+    *,
+    keep_logs: bool = False,
+) -> None:
     web = _web()
     access = web.Access(
         tokens=None if tokens is None else web.Tokens.load(tokens), hosts=tuple(host_names or ())
     )
     access.check_bind(host)
     log_to_stderr(logging.INFO)
+    if keep_logs:
+        keep_step_logs(logging.INFO)
     asyncio.run(_serve(engine, access, host, port))
     end_process(0)
 

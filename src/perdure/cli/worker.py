@@ -13,7 +13,7 @@ import typer
 from perdure.api.engine import Engine
 from perdure.cli.database import UrlOption, chosen
 from perdure.cli.loading import load_module
-from perdure.cli.output import log_to_stderr, tell
+from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.core.errands import step_of
@@ -56,6 +56,9 @@ def worker(
         str | None,
         typer.Option("--version", help="What you call the version of the code.", show_default=False),
     ] = None,
+    step_logs: Annotated[
+        bool, typer.Option("--step-logs", help="Keep what steps log with their runs, see `perdure logs`.")
+    ] = False,
     url: UrlOption = None,
 ) -> None:
     """Drive runs until Ctrl-C or SIGTERM, then hand them back. A second signal ends it at once."""
@@ -73,6 +76,8 @@ def worker(
             "that only executes steps of others, @step is enough."
         )
     log_to_stderr(logging.INFO)
+    if step_logs:
+        keep_step_logs(logging.INFO)
     engine = Engine(
         where,
         queues=names,

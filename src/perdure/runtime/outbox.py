@@ -57,7 +57,8 @@ class Outlet:
     """
 
     __slots__ = (
-        "_drained", "_outbox", "closed", "driven", "info", "max_payload", "outstanding", "publications", "refused",
+        "_drained", "_outbox", "closed", "driven", "info", "logged", "max_payload", "outstanding", "publications",
+        "refused",
     )  # fmt: skip
 
     def __init__(self, outbox: Outbox, driven: Driven, info: StepInfo, max_payload: int) -> None:
@@ -67,6 +68,7 @@ class Outlet:
         self.info = info
         self.max_payload = max_payload
         self.outstanding = 0
+        self.logged = 0
         self.refused = False
         self.closed = False
         self.publications: list[Publication] | None = None

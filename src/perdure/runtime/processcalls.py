@@ -19,6 +19,7 @@ from perdure.runtime.processes import Processes
 from perdure.runtime.processtalk import Announced, Beat, Begun, Item, Job, Late, Logged, Raised, Spent, Used
 from perdure.runtime.spending import outlay_of
 from perdure.runtime.standins import error_of
+from perdure.runtime.stepcontext import current_outlet
 
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
 
@@ -122,13 +123,17 @@ class ProcessCalls:
             case Announced():
                 self._outlet(attempt).publish(told.name, told.key, told.data)
             case Logged():
-                _log(told)
+                self._log(attempt, told)
             case _:
                 pass
 
-
-def _log(told: Logged) -> None:
-    record = logging.makeLogRecord(told.facts)
-    target = logging.getLogger(record.name)
-    if target.isEnabledFor(record.levelno):
-        target.handle(record)
+    def _log(self, attempt: Attempt, told: Logged) -> None:
+        """As if the step's body had logged it here: a handler may ask which attempt it is."""
+        record = logging.makeLogRecord(told.facts)
+        target = logging.getLogger(record.name)
+        if target.isEnabledFor(record.levelno):
+            token = current_outlet.set(lambda: self._outlet(attempt))
+            try:
+                target.handle(record)
+            finally:
+                current_outlet.reset(token)

@@ -101,6 +101,7 @@ class Outlet(Protocol):
     """Takes what the attempt that is executing puts into streams."""
 
     max_payload: int
+    logged: int  #: how many lines of the attempt's log were to be kept
 
     def emit(self, stream: str, data: bytes) -> None: ...
     def publish(self, name: str, key: str | None, data: bytes) -> None: ...

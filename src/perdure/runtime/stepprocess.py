@@ -101,6 +101,7 @@ class Outlet:
     def __init__(self, line: Line, max_payload: int) -> None:
         self._line = line
         self.max_payload = max_payload
+        self.logged = 0
 
     def emit(self, stream: str, data: bytes) -> None:
         self._line.tell(Item(stream, data))
