@@ -36,6 +36,7 @@ from perdure.api.forkplans import ForkPlan
 from perdure.api.handle import Handle
 from perdure.api.handlers import on_query, on_update
 from perdure.api.insidestep import heartbeat, idempotency_key, step_info
+from perdure.api.interface import RunInterface
 from perdure.api.limits import LimitInfo, UnitInfo, settle
 from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.messages import Message, receive, send, until
@@ -184,6 +185,7 @@ __all__ = [
     "RunError",
     "RunFailed",
     "RunInfo",
+    "RunInterface",
     "RunSide",
     "RunTerminated",
     "RunTimedOut",

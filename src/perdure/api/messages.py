@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar, overload
@@ -136,38 +137,41 @@ def _machine(what: str, instead: str = "") -> Machine:
     return machine
 
 
-_codecs: dict[Any, ValueCodec[Any]] = {}
-_CODECS_MAX = 1000
+_readers: dict[Any, _Reader] = {}
+_READERS_MAX = 1000
 _WHY_MAX = 500  # characters of the reason for which a message is set aside
+
+
+class _Reader:
+    """Decodes messages as a type."""
+
+    __slots__ = ("_codec", "type")
+
+    def __init__(self, codec: ValueCodec[Any], type: Any) -> None:
+        self._codec = codec
+        self.type = type
+
+    def __call__(self, payload: bytes) -> Any:
+        try:
+            return self._codec.decode(payload)
+        except UndecodableError as error:
+            msg = f"it can't be read as `{show(self.type)}`: {error.__cause__ or error}"
+            raise UndecodableError(msg[:_WHY_MAX]) from error
 
 
 def reader(type: Any) -> Callable[[bytes], Any]:
     """Decodes messages as `type`; raises UndecodableError, which tells people why one is set aside."""
-    codec = _codec(Any if type is None else type)
-
-    def read(payload: bytes) -> Any:
-        try:
-            return codec.decode(payload)
-        except UndecodableError as error:
-            msg = f"it can't be read as `{show(type)}`: {error.__cause__ or error}"
-            raise UndecodableError(msg[:_WHY_MAX]) from error
-
-    return read
-
-
-def _codec(type: Any) -> ValueCodec[Any]:
     try:
-        known = _codecs.get(type)
+        known = _readers.get(type)
     except TypeError:  # an unhashable annotation
         known = None
     if known is None:
-        known = ValueCodec[Any](type, "message")
-        known.check()
-        if len(_codecs) < _CODECS_MAX:
-            try:
-                _codecs[type] = known
-            except TypeError:
-                pass
+        codec = ValueCodec[Any](Any if type is None else type, "message")
+        codec.check()
+        known = _Reader(codec, type)
+        if len(_readers) < _READERS_MAX:
+            with contextlib.suppress(TypeError):
+                _readers[type] = known
     return known
 
 

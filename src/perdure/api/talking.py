@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from perdure.api.connection import Connection
+from perdure.api.interface import RunInterface
 from perdure.api.messages import new_mail
 from perdure.api.questions import QuestionInfo, answer_question, question_of
 from perdure.api.steplogs import LogLine, read_lines
@@ -14,6 +15,7 @@ from perdure.api.streams import StreamItem, read_stream
 from perdure.core.retry import seconds
 from perdure.errors import RunEndedError, UnknownRunError
 from perdure.runtime.handlers import encode_call
+from perdure.runtime.interface import INTERFACE
 from perdure.storage.records import Delivery
 
 T = TypeVar("T")
@@ -174,6 +176,23 @@ class Addressed:
         row = await self._connection.row(self.id)
         input = encode_call(args, kwargs, f"query {name}")
         return await self._connection.inquiry.query(row, name, input)
+
+    async def interface(self) -> RunInterface:
+        """What can be said to the run at the moment: the messages it waits for, its updates and queries, with forms.
+
+        It is answered as queries are.
+
+        Raises:
+            HandlerUnreachableError: nobody who has the code could be reached.
+            UnknownRunError: no run has this id.
+
+        Example:
+            >>> (await handle.interface()).messages  # doctest: +SKIP
+            {'approval': {'type': 'boolean'}}
+        """
+        row = await self._connection.row(self.id)
+        found = await self._connection.inquiry.query(row, INTERFACE, encode_call((), {}, "interface"))
+        return RunInterface(**found)
 
     async def update(
         self,

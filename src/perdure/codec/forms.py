@@ -8,17 +8,20 @@ it: validators of models are code, and no schema tells of them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
+from inspect import Parameter
 from pathlib import PurePath
 from typing import Any
 
 import msgspec
 
+from perdure.codec.arguments import Arguments
 from perdure.codec.foreign import is_model_class
 from perdure.codec.kinds import is_dict, is_sequence
-from perdure.errors import NotSerializableError
+from perdure.errors import NotSerializableError, PerdureError
 
-__all__ = ["JsonSchema", "lifted", "resolved", "schema_of"]
+__all__ = ["JsonSchema", "call_schema", "lifted", "resolved", "schema_of"]
 
 #: A JSON Schema as plain data.
 JsonSchema = Mapping[str, Any]
@@ -53,6 +56,24 @@ def schema_of(annotation: Any, choices: Sequence[Any] | None = None) -> dict[str
         )
         raise NotSerializableError(msg) from error
     return lifted(schema)
+
+
+def call_schema(function: Any, arguments: Arguments) -> dict[str, Any] | None:
+    """The JSON Schema of a call by keywords; None where there are arguments that can't be given so, or have no form."""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    try:
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.kind not in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY):
+                return None
+            properties[name] = schema_of(arguments.type_of(name))
+            if parameter.default is Parameter.empty:
+                required.append(name)
+            else:
+                properties[name]["default"] = msgspec.to_builtins(parameter.default)
+    except (PerdureError, TypeError, ValueError, RecursionError):
+        return None
+    return lifted({"type": "object", "properties": properties, "required": required})
 
 
 def lifted(schema: JsonSchema) -> dict[str, Any]:

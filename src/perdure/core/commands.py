@@ -141,11 +141,13 @@ class AwaitMessage(Operation, eq=False):
         timeout: how long it waits, in seconds.
         expired: that time is over.
         noted: a MessageAwaited event is in the history.
+        decode: how it is read; `type` of it, if it has that, says as what.
     """
 
     name: str
     future: asyncio.Future[None]
     timeout: float | None = None
+    decode: Callable[[bytes], Any] | None = None
     expired: bool = False
     noted: bool = False
 

@@ -107,7 +107,7 @@ class Mailbox:
         if value is _NOTHING:
             loop = run.loop
             op_id = loop.scope().numbered("receive")
-            operation = AwaitMessage(op_id, loop.now, name, loop.create_future(), timeout)
+            operation = AwaitMessage(op_id, loop.now, name, loop.create_future(), timeout, decode)
             run.open_wait(operation)
             timer = None if timeout is None else loop.call_later(timeout, _on_timeout, operation)
             line.receivers.append(operation)

@@ -17,6 +17,7 @@ from perdure.codec.arguments import Arguments
 from perdure.codec.canonical import encode_canonical
 from perdure.codec.explain import non_finite, unwritable
 from perdure.codec.failures import exception_of, failure_of
+from perdure.codec.forms import call_schema
 from perdure.codec.values import ValueCodec, cannot_carry, check_size
 from perdure.core import events as ev
 from perdure.errors import (
@@ -128,6 +129,12 @@ class Handler:
         data, decoded = self._codec().record(value)
         check_size(data, self._max_payload, self._codec().where)
         return data, decoded
+
+    def schema(self) -> dict[str, Any] | None:
+        """JSON Schema of a call by keywords, None if it can't be told or given so."""
+        if self._arguments is None:
+            self._arguments = Arguments(self.function, f"{self._kind} {self.name}")
+        return call_schema(self.function, self._arguments)
 
     def decode(self, data: bytes) -> Any:
         return self._codec().decode(data)

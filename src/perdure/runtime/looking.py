@@ -15,6 +15,7 @@ from perdure.core import reading
 from perdure.core.machine import Machine
 from perdure.errors import ReadOnlyError, TurnLimitError, UpdateRejected, ValidatorActedError
 from perdure.runtime.handlers import encode_failure, unknown_handler
+from perdure.runtime.interface import INTERFACE, interface
 from perdure.runtime.turns import TurnInterrupt, Turns
 from perdure.storage.effects import SetUpdate, UpdateState
 
@@ -47,6 +48,8 @@ def look(turns: Turns, machine: Machine, guarded: bool, call: Callable[[], T]) -
 
 def answer(machine: Machine, name: str, input: bytes) -> tuple[bytes, Any]:
     """Ask a query handler: the encoded answer, and the same decoded."""
+    if name == INTERFACE:
+        return interface(machine)
     queries = machine.handlers.queries if machine.handlers is not None else {}
     handler = queries.get(name)
     if handler is None:

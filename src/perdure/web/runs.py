@@ -19,6 +19,7 @@ from perdure.web.shapes import (
     WAIT_MAX,
     CauseOut,
     EventsOut,
+    InterfaceOut,
     ResultOut,
     RunDetailOut,
     RunOut,
@@ -161,6 +162,12 @@ def usage_out(found: Any) -> UsageOut:
     fields = msgspec.structs.asdict(found)
     told = {name: str(value) if name.endswith("cost") else value for name, value in fields.items()}
     return UsageOut.model_validate(told)
+
+
+@router.get("/runs/{id:path}/interface")
+async def interface(engine: EngineHere, id: RunIdHere) -> InterfaceOut:
+    """What can be said to the run at the moment, as JSON Schema by name; null where that can't be told."""
+    return InterfaceOut.model_validate(await engine.get(id).interface())
 
 
 @router.get("/runs/{id:path}")

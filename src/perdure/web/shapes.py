@@ -210,6 +210,14 @@ class WhyOut(Out):
     causes: list[CauseOut]
 
 
+class InterfaceOut(Out):
+    """What a run understands: the messages it waits for, and the arguments of its updates and queries."""
+
+    messages: dict[str, dict[str, Any] | None]
+    updates: dict[str, dict[str, Any] | None]
+    queries: dict[str, dict[str, Any] | None]
+
+
 class UsageOut(Out):
     calls: int
     input_tokens: int
