@@ -363,3 +363,37 @@ def test_it_is_mounted_in_another_application() -> None:
                 assert (await client.get("/api/v1/runs")).status_code == 401
 
     run(main)
+
+
+def test_forks_take_edited_arguments_and_withhold_effects() -> None:
+    async def main() -> None:
+        async with serving() as (engine, client):
+            await engine.run(adds(1, more=5), id="r")
+            other = {"input": {"args": [2], "kwargs": {"more": 1}}, "id": "other"}
+            await ok(client, "POST", "/runs/r/fork", json=other)
+            assert (await ended(client, "other"))["result"] == 5
+            given = {"inputs": {f"{__name__}.doubled#1": {"args": [10]}}, "id": "given"}
+            await ok(client, "POST", "/runs/r/fork", json=given)
+            assert (await ended(client, "given"))["result"] == 25
+            stubbed = {"effects": "stub", "id": "stubbed", "stubs": {"doubled": 7}, "input": {"args": [3]}}
+            await ok(client, "POST", "/runs/r/fork", json=stubbed)
+            assert (await ended(client, "stubbed"))["status"] == "completed"
+            answer = await client.post(f"{API}/runs/r/fork", json={"stubs": {"doubled": 7}})
+            assert answer.status_code == 422
+
+    run(main)
+
+
+def test_an_interface_tells_what_can_be_said() -> None:
+    async def main() -> None:
+        async with serving() as (engine, client):
+            await engine.start(talks(), id="t")
+            while not (await engine.get("t").info()).waiting_for:
+                await asyncio.sleep(0.01)
+            found = await ok(client, "GET", "/runs/t/interface")
+            assert found["messages"] == {"word": {"type": "string"}}
+            assert list(found["updates"]["note"]["properties"]) == ["word"]
+            assert set(found["queries"]) == {"so_far"}
+            assert (await client.get(f"{API}/runs/nobody/interface")).status_code == 404
+
+    run(main)

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter
 
 from perdure.api.decisions import UNDECIDED
+from perdure.api.editing import Args
 from perdure.api.forkplans import ForkPlan
 from perdure.api.handle import Handle
 from perdure.api.naming import named_call
@@ -112,7 +113,16 @@ async def retry(engine: EngineHere, id: RunIdHere) -> RunRef:
 async def fork(engine: EngineHere, id: RunIdHere, body: ForkIn) -> ForkOut:
     """Start a run of its own that goes on from what this one has done, or tell what that would do."""
     handle = engine.get(id)
-    options: dict[str, Any] = {"edits": body.edits, "id": body.id, "dry_run": body.dry_run}
+    edits = {**body.edits, **{step: Args(*each.args, **each.kwargs) for step, each in body.inputs.items()}}
+    options: dict[str, Any] = {
+        "edits": edits,
+        "input": None if body.input is None else Args(*body.input.args, **body.input.kwargs),
+        "effects": body.effects,
+        "stubs": body.stubs or None,
+        "refused": body.refused,
+        "id": body.id,
+        "dry_run": body.dry_run,
+    }
     made = cast("ForkPlan | Handle[Any]", await handle.fork(body.at, **options))
     if isinstance(made, ForkPlan):
         return ForkOut(id=None, plan=_as_data(made))

@@ -83,11 +83,28 @@ class ResolveIn(In):
     why: Annotated[str, Field(max_length=10_000)] | None = None
 
 
+class ArgumentsIn(In):
+    args: list[Any] = Field(default_factory=list, description="Positional arguments.")
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments.")
+
+
 class ForkIn(In):
     at: int | str | None = Field(
         None, description="Take nothing over from this event, or this step's end, on."
     )
     edits: dict[str, Any] = Field(default_factory=dict, description="Other results, by step.")
+    inputs: dict[str, ArgumentsIn] = Field(
+        default_factory=dict, description="Other arguments, by step: it is executed with them."
+    )
+    input: ArgumentsIn | None = Field(None, description="Other arguments for the run.")
+    effects: Literal["run", "reuse", "stub"] = Field(
+        "run", description="What becomes of steps that change something outside: see counterfactual forks."
+    )
+    stubs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Results in the place of steps that a counterfactual fork doesn't do.",
+    )
+    refused: Literal["block", "fail"] = "block"
     id: RunId | None = None
     dry_run: bool = False
 
