@@ -147,6 +147,37 @@ def test_others_need_a_token(tmp_path: Path) -> None:
         assert call("POST", f"{api}/queues/default/pause", None, token)[0] == 403
 
 
+def test_a_proxy_says_who_asks_and_the_audit_log_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(MODULE)
+    roles = ("--proxy-role", "alice=admin", "--proxy-role", "*=viewer")
+    command = ("dev", "served", "--proxy-header", "X-User", *roles, "--audit-log", "audit.jsonl")
+    with process(tmp_path, *command) as (_, url):
+
+        def asked(method: str, path: str, **headers: str) -> int:
+            request = urllib.request.Request(f"{url}/api/v1{path}", headers=headers, method=method)
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert asked("GET", "/runs") == 401
+        assert asked("GET", "/runs", **{"X-User": "bob"}) == 200
+        assert asked("POST", "/queues/default/pause", **{"X-User": "bob", "Origin": url}) == 403
+        assert asked("POST", "/queues/default/pause", **{"X-User": "alice", "Origin": url}) == 200
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(line["who"], line["status"]) for line in lines] == [("bob", 403), ("alice", 200)]
+    nobody = subprocess.run(
+        [*PERDURE, "serve", "--proxy-header", "X-User"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert nobody.returncode != 0
+    assert "--proxy-role" in nobody.stderr
+
+
 def test_an_agent_is_served_over_standard_input_and_output(tmp_path: Path) -> None:
     mcp = pytest.importorskip("mcp")
     (tmp_path / "served.py").write_text(MODULE)

@@ -317,6 +317,27 @@ def test_tokens_are_kept_as_digests(tmp_path: Path) -> None:
         Tokens.load(path)
 
 
+def test_a_token_that_is_taken_away_opens_nothing_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    made = Tokens()
+    token = made.issue("ci", Role.OPERATOR)
+    made.save(path)
+    access = Access(tokens=Tokens.load(path))
+    session = access.log_in(token)
+    assert session is not None
+    assert access.of_session(session) is not None
+    del made.by_name["ci"]
+    other = made.issue("other", Role.VIEWER)
+    made.save(path)
+    assert access.of_session(session) is None
+    assert access.log_in(token) is None
+    assert access.log_in(other) is not None
+    path.unlink()  # nobody can tell who may come in, so nobody may
+    assert access.log_in(other) is None
+    made.save(path)
+    assert access.log_in(other) is not None
+
+
 def test_answers_are_no_pages() -> None:
     """Nothing is rendered, kept, or shown within other pages."""
 

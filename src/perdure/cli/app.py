@@ -16,6 +16,7 @@ from perdure.cli.cost import cost
 from perdure.cli.demo import demo
 from perdure.cli.diff import diff
 from perdure.cli.fork import fork
+from perdure.cli.letting_in import token
 from perdure.cli.limits import limits
 from perdure.cli.logs import logs
 from perdure.cli.ls import ls
@@ -28,7 +29,7 @@ from perdure.cli.resolve import resolve
 from perdure.cli.run import run
 from perdure.cli.schedule import schedule
 from perdure.cli.send import send
-from perdure.cli.serve import dev, mcp, serve, token
+from perdure.cli.serve import dev, mcp, serve
 from perdure.cli.show import show
 from perdure.cli.stream import stream
 from perdure.cli.torture import torture

@@ -1,5 +1,5 @@
-"""`perdure serve`: the HTTP API of a database; `perdure dev`: the same, and a worker, in one process; and the tokens
-by which others are let in."""
+"""`perdure serve`: the dashboard and the HTTP API of a database; `perdure dev`: the same, and a worker, in one process;
+`perdure mcp`: the same for agents."""
 
 from __future__ import annotations
 
@@ -13,27 +13,24 @@ import typer
 
 from perdure.api.engine import Engine
 from perdure.cli.database import UrlOption, chosen, reader
+from perdure.cli.letting_in import (
+    AuditOption,
+    HostOption,
+    NameOption,
+    PortOption,
+    ProxyFromOption,
+    ProxyOption,
+    ProxyRoleOption,
+    TokensOption,
+    access,
+    keep_audit,
+    web_package,
+)
 from perdure.cli.loading import load_module
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.storage.urls import shown_url
-
-HostOption = Annotated[str, typer.Option("--host", help="Where to listen.")]
-PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")]
-TokensOption = Annotated[
-    Path | None,
-    typer.Option("--tokens", metavar="FILE", help="Whom to let in, see `perdure token`.", show_default=False),
-]
-NameOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--host-name",
-        metavar="NAME",
-        help="A name by which it is reached; may be repeated.",
-        show_default=False,
-    ),
-]
 
 
 def serve(
@@ -41,6 +38,10 @@ def serve(
     port: PortOption = 8700,
     tokens: TokensOption = None,
     host_names: NameOption = None,
+    proxy_header: ProxyOption = None,
+    proxy_from: ProxyFromOption = None,
+    proxy_roles: ProxyRoleOption = None,
+    audit_log: AuditOption = None,
     modules: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,7 +56,8 @@ def serve(
     """Serve the dashboard and the HTTP API of a database. It drives no runs; workers do."""
     for module in modules or ():
         load_module(module)
-    _run(reader(url), host, port, tokens, host_names)
+    let_in = access(tokens, host_names, proxy_header, proxy_from, proxy_roles)
+    _run(reader(url), let_in, host, port, audit_log)
 
 
 def dev(
@@ -64,6 +66,10 @@ def dev(
     port: PortOption = 8700,
     tokens: TokensOption = None,
     host_names: NameOption = None,
+    proxy_header: ProxyOption = None,
+    proxy_from: ProxyFromOption = None,
+    proxy_roles: ProxyRoleOption = None,
+    audit_log: AuditOption = None,
     queues: Annotated[str, typer.Option("--queues", metavar="A,B", help="The queues to serve.")] = "default",
     url: UrlOption = None,
 ) -> None:
@@ -71,31 +77,23 @@ def dev(
     for module in modules:
         load_module(module)
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    _run(Engine(chosen(url), queues=names or ["default"]), host, port, tokens, host_names, keep_logs=True)
+    let_in = access(tokens, host_names, proxy_header, proxy_from, proxy_roles)
+    _run(Engine(chosen(url), queues=names or ["default"]), let_in, host, port, audit_log, keep_logs=True)
 
 
 def _run(
-    engine: Engine,
-    host: str,
-    port: int,
-    tokens: Path | None,
-    host_names: list[str] | None,
-    *,
-    keep_logs: bool = False,
+    engine: Engine, let_in: Any, host: str, port: int, audit_log: Path | None, *, keep_logs: bool = False
 ) -> None:
-    web = _web()
-    access = web.Access(
-        tokens=None if tokens is None else web.Tokens.load(tokens), hosts=tuple(host_names or ())
-    )
-    access.check_bind(host)
+    let_in.check_bind(host)
     log_to_stderr(logging.INFO)
     if keep_logs:
         keep_step_logs(logging.INFO)
-    asyncio.run(_serve(engine, access, host, port))
+    keep_audit(audit_log)
+    asyncio.run(_serve(engine, let_in, host, port))
     end_process(0)
 
 
-async def _serve(engine: Engine, access: Any, host: str, port: int) -> None:
+async def _serve(engine: Engine, let_in: Any, host: str, port: int) -> None:
     stop = StopRequest(lambda: tell("Stopping. Once more, and it ends."))
     serving = importlib.import_module("perdure.web.serving")
 
@@ -104,62 +102,7 @@ async def _serve(engine: Engine, access: Any, host: str, port: int) -> None:
         tell(f"{told}\nCtrl-C or SIGTERM stops it.")
 
     async with engine:
-        await serving.serve(engine, access, host=host, port=port, stop=stop.made, ready=ready)
-
-
-def _web() -> Any:
-    """The package, which needs an extra; loaded by name, as edges don't import each other."""
-    try:
-        importlib.import_module("perdure.web.serving")
-    except ImportError as error:
-        raise Trouble(
-            f"Serving needs packages that aren't installed ({error.name}). "
-            "Install them: pip install 'perdure[server]'"
-        ) from error
-    return importlib.import_module("perdure.web")
-
-
-token = typer.Typer(name="token", help="Tokens by which the server lets others in.", no_args_is_help=True)
-
-FileArgument = Annotated[Path, typer.Option("--tokens", metavar="FILE", help="Where their digests are kept.")]
-
-
-@token.command("new")
-def new_token(
-    name: Annotated[
-        str, typer.Argument(help="Whose it is; a new one of the same name replaces the old one.")
-    ],
-    role: Annotated[
-        str, typer.Option("--role", metavar="viewer|operator|admin", help="What it lets one do.")
-    ] = "viewer",
-    file: FileArgument = Path("perdure-tokens.json"),
-) -> None:
-    """Make a token and print it, this once: only its digest is kept."""
-    web = _web()
-    found = web.Tokens.load(file) if file.exists() else web.Tokens()
-    made = found.issue(name, web.Role.named(role))
-    found.save(file)
-    typer.echo(made)
-    tell(f"{name} is {role}. Start the server again with --tokens {file}")
-
-
-@token.command("ls")
-def list_tokens(file: FileArgument = Path("perdure-tokens.json")) -> None:
-    """Whose tokens there are."""
-    for name, (_, role) in sorted(_web().Tokens.load(file).by_name.items()):
-        typer.echo(f"{name}\t{role.name.lower()}")
-
-
-@token.command("rm")
-def remove_token(
-    name: Annotated[str, typer.Argument(help="Whose.")], file: FileArgument = Path("perdure-tokens.json")
-) -> None:
-    """Make a token void."""
-    found = _web().Tokens.load(file)
-    if found.by_name.pop(name, None) is None:
-        raise Trouble(f"There is no token of {name!r} in {file}: perdure token ls --tokens {file}")
-    found.save(file)
-    tell(f"The token of {name} is void as soon as the server is started again.")
+        await serving.serve(engine, let_in, host=host, port=port, stop=stop.made, ready=ready)
 
 
 def mcp(
@@ -178,7 +121,7 @@ def mcp(
     """Serve a database to an agent by the Model Context Protocol, over standard input and output."""
     for module in modules or ():
         load_module(module)
-    web = _web()
+    web = web_package()
     try:
         agents = importlib.import_module("perdure.web.agents")
     except ImportError as error:

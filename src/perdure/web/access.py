@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from perdure.errors import ConfigurationError
+
+logger = logging.getLogger("perdure.web")
 
 PREFIX = "pdt_"  #: of tokens, so that scanners of secrets know them
 
@@ -72,20 +75,30 @@ class Tokens:
     """
 
     by_name: dict[str, tuple[str, Role]] = field(default_factory=dict[str, tuple[str, Role]])
+    _file: Path | None = field(default=None, repr=False, compare=False)
+    _state: tuple[int, ...] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(cls, path: Path) -> Tokens:
-        """Read a file that `save` wrote.
+        """Read a file that `save` wrote. When the file changes, what it says then counts: a token that was taken
+        away opens nothing any more.
 
         Raises:
             ConfigurationError: it can't be read, or isn't one.
         """
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return cls({name: (entry["sha256"], Role.named(entry["role"])) for name, entry in found.items()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            msg = f"the file of tokens {path} can't be read ({error}): make one with `perdure token new`"
-            raise ConfigurationError(msg) from error
+        return cls(_read(path), path, _state_of(path))
+
+    def known(self) -> Mapping[str, tuple[str, Role]]:
+        """By name, digest and role, as of now. If the file can't be read any more there are none: a server that
+        can't tell who may come in lets nobody in."""
+        if self._file is not None and (now := _state_of(self._file)) != self._state:
+            self._state = now
+            try:
+                self.by_name = _read(self._file)
+            except ConfigurationError as error:
+                logger.error("Nobody gets in: %s", error)
+                self.by_name = {}
+        return self.by_name
 
     def save(self, path: Path) -> None:
         """Write them to a file that only this user can read."""
@@ -119,10 +132,28 @@ class Tokens:
         """Whose token it is."""
         digest = _digest(token)
         found = None
-        for name, (known, role) in self.by_name.items():  # all of them, so that time tells nothing
+        for name, (known, role) in self.known().items():  # all of them, so that time tells nothing
             if hmac.compare_digest(known, digest):
                 found = Who(name, role)
         return found
+
+
+def _read(path: Path) -> dict[str, tuple[str, Role]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {name: (str(entry["sha256"]), Role.named(entry["role"])) for name, entry in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"the file of tokens {path} can't be read ({error}): make one with `perdure token new`"
+        raise ConfigurationError(msg) from error
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written or replaced."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _digest(token: str) -> str:
@@ -209,7 +240,7 @@ class Access:
     def of_session(self, session: str | None) -> Who | None:
         """Whose session it is, as long as their token is there."""
         who = self._sessions.get(session) if session else None
-        if who is None or self.tokens is None or who.name not in self.tokens.by_name:
+        if who is None or self.tokens is None or who.name not in self.tokens.known():
             return None
         return who
 

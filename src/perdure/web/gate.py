@@ -94,18 +94,24 @@ class Gate:
             return
         state = scope.setdefault("state", {})
         state["who"] = who
-        status_seen = [0]
+        written = False
+
+        def write(status: int) -> None:
+            nonlocal written
+            if not written:
+                written = True
+                # A handler may have found out who it is (a hook), and tell more.
+                self._write(state["who"], method, path, status, state.get("told"))
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status_seen[0] = message["status"]
+                write(message["status"])  # before the answer: whoever has that finds the line
             await send(message)
 
         try:
             await self._app(scope, receive, _with_headers(watched))
         finally:
-            # A handler may have found out who it is (a hook), and tell more.
-            self._write(state["who"], method, path, status_seen[0], state.get("told"))
+            write(0)
 
     def who(self, scope: Scope) -> Who | None:
         """Who sits at a connection, as of now: somebody's token may have been taken away since it was opened."""

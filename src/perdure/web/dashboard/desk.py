@@ -7,6 +7,7 @@ is, is asked anew each time, of the connection on which the click came: a token 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from perdure.web.access import Role, Who
 
 #: Where a request's scope keeps the office that it is for.
 HELD: Final = "perdure.office"
+
+_WATCH: Final = 10.0  # seconds between looks at whether somebody may still be here
+_LEAVING: Final = 2.0  # seconds that a browser has to go to the login page
 
 
 class Doorkeeper(Protocol):
@@ -156,6 +160,17 @@ class Desk:
                 busy = False
 
         return ui.timer(seconds, turn, immediate=False)
+
+    def watch(self) -> None:
+        """Close the page once its person mustn't look any more: logged out elsewhere, or the token taken away."""
+
+        async def look() -> None:
+            if self._client.has_socket_connection and self._still() is None:
+                self.leave()
+                await asyncio.sleep(_LEAVING)
+                self._client.delete()
+
+        ui.timer(_WATCH, look, immediate=False)
 
     def leave(self) -> None:
         """To the way in."""

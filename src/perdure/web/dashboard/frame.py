@@ -115,6 +115,7 @@ def frame(desk: Desk, title: str, path: str) -> ui.element:
         _theme()
         _person(desk)
     _keys()
+    desk.watch()
     return ui.element("main").classes("pd-main").props('id="content" tabindex="-1"')
 
 
