@@ -15,6 +15,7 @@ from perdure.errors import UndecodableError, UnknownRunError
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.listeners import Listeners
 from perdure.runtime.results import Results
+from perdure.runtime.travelling import Travelling
 from perdure.runtime.worker import Worker
 from perdure.storage.protocol import Store
 from perdure.storage.records import BlockCode, MailKind, RunRow
@@ -30,6 +31,7 @@ class Connection:
         self.results = results
         self.clock = clock
         self.inquiry: Inquiry  #: set when the engine is entered
+        self.travelling: Travelling  #: set with it
         self.worker: Worker | None = None
         self.max_payload = 2 * 1024 * 1024
         self.listeners = Listeners()

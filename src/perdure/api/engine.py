@@ -25,6 +25,7 @@ from perdure.runtime.queues import Queue, define_queues, queue_name
 from perdure.runtime.results import Results
 from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
+from perdure.runtime.travelling import Travelling
 from perdure.runtime.worker import Worker
 from perdure.storage.urls import store_for
 
@@ -133,6 +134,7 @@ class Engine(Doors, Spending, Starter):
         connection = Connection(self._store, Results(self._store, self._loop), self._settings.clock)
         connection.check = self._check
         connection.inquiry = Inquiry(self._store, self._loop, self._settings, connection.nudge)
+        connection.travelling = Travelling(self._store, self._loop, self._settings)
         connection.max_payload = self._settings.max_payload
         await self._store.open(self._changed)
         self._connection = connection
@@ -183,6 +185,7 @@ class Engine(Doors, Spending, Starter):
             connection.listeners.all_changed()
             connection.results.close(error)
             connection.inquiry.close(error)
+            await connection.travelling.close()
             await self._store.close()
 
     def _changed(self) -> None:

@@ -15,6 +15,7 @@ from perdure.api.runinfo import RunInfo, run_info
 from perdure.api.sent import with_errands
 from perdure.api.spending import Usage, report
 from perdure.api.talking import Addressed
+from perdure.api.travelled import Travelled
 from perdure.api.why import why
 from perdure.codec.events import encode_event
 from perdure.codec.values import ValueCodec
@@ -36,7 +37,7 @@ R = TypeVar("R")
 _ANY = ValueCodec[Any](Any, "result of a workflow this process has no code for")
 
 
-class Handle(Addressed, Operated[R]):
+class Handle(Addressed, Travelled, Operated[R]):
     """A run by its id. Making one does no I/O; its methods do.
 
     Attributes:

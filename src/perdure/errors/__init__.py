@@ -19,6 +19,8 @@
     │   └── ValidatorActedError       ... because it tried to act; a ReadOnlyError, too
     ├── HandlerFailed                 a handler's exception can't be rebuilt here
     ├── HandlerUnreachableError       nobody who has the workflow's code answered a query
+    ├── TravelError                   a run's past can't be shown
+    │   └── NoCodeError               ... because its workflow's code isn't here
     ├── NothingToDecideError          no such step of the run waits for a person
     ├── RunError                      a run ended without a result
     │   ├── RunFailed                 an exception left the workflow function
@@ -116,10 +118,12 @@ from perdure.errors.talking import (
     HandlerFailed,
     HandlerUnreachableError,
     InvalidAnswerError,
+    NoCodeError,
     QuestionAnsweredError,
     QuestionClosedError,
     QuestionError,
     ReadOnlyError,
+    TravelError,
     UnknownCallbackError,
     UnknownHandlerError,
     UnknownQuestionError,
@@ -162,6 +166,7 @@ __all__ = [
     "MapFailed",
     "MovingError",
     "NewerSchemaError",
+    "NoCodeError",
     "NonDeterminismError",
     "NotADatabaseError",
     "NotSerializableError",
@@ -190,6 +195,7 @@ __all__ = [
     "StepProcessDied",
     "StoreError",
     "StoreUnavailableError",
+    "TravelError",
     "TurnLimitError",
     "UndecodableError",
     "UnknownCallbackError",

@@ -42,6 +42,14 @@ class HandlerUnreachableError(PerdureError):
     """A query wasn't answered: no process that has the workflow's code could be reached in time."""
 
 
+class TravelError(PerdureError):
+    """The past of a run can't be shown: its code takes too long, or has ended the process that replays it."""
+
+
+class NoCodeError(TravelError):
+    """This process doesn't have the code of a run's workflow; the message says how it gets it."""
+
+
 class CallbackFailed(PerdureError):
     """Somebody outside failed a callback, or sent a value that isn't what the code expects.
 

@@ -50,21 +50,36 @@ _BOOT = (
     "with os.fdopen(os.dup(connection), 'rb', 0) as file: greeting = file.readline()\n"
     "if not greeting: sys.exit()\n"
     "sys.path[:] = json.loads(greeting)['path']\n"
-    "from perdure.runtime.stepprocess import main\n"
+    "from perdure.runtime.{program} import main\n"
     "main(connection, lifeline, greeting)"
 )
 
 
 class StepProcess:
-    """One of the processes. Its id is that of its group, too."""
+    """One of the processes. Its id is that of its group, too.
 
-    def __init__(self) -> None:
+    Args:
+        program: the module of this package that it executes.
+        silent: what it prints is nobody's business.
+    """
+
+    def __init__(self, program: str = "stepprocess", *, silent: bool = False) -> None:
         ours, theirs = socket.socketpair()
         reading, self._lifeline = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                [sys.executable, *_flags(), "-P", "-c", _BOOT, str(theirs.fileno()), str(reading)],
+                [
+                    sys.executable,
+                    *_flags(),
+                    "-P",
+                    "-c",
+                    _BOOT.format(program=program),
+                    str(theirs.fileno()),
+                    str(reading),
+                ],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if silent else None,
+                stderr=subprocess.DEVNULL if silent else None,
                 pass_fds=(theirs.fileno(), reading),
                 process_group=0,  # so that it can be killed with everything that it has started
             )
@@ -80,7 +95,7 @@ class StepProcess:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def begin(self, job: Job) -> None:
+    async def begin(self, job: msgspec.Struct) -> None:
         """Hand it an attempt."""
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(sock=self._socket)
@@ -94,8 +109,12 @@ class StepProcess:
         Raises:
             EOFError, ConnectionError: it has died, or closed the connection.
         """
+        return await next_told(self.read)
+
+    async def read(self, size: int) -> bytes:
+        """So many bytes of what it says."""
         assert self._reader is not None
-        return await next_told(self._reader.readexactly)
+        return await self._reader.readexactly(size)
 
     def kill(self) -> None:
         """End it and everything that it has started, at once."""

@@ -172,9 +172,14 @@ async def next_told(read_exactly: Callable[[int], Awaitable[bytes]]) -> Any:
 
 def next_job(connection: socket.socket) -> Job | None:
     """Wait for a job. None if the engine has closed the connection."""
-    head = _receive(connection, HEAD)
-    body = None if head is None else _receive(connection, int.from_bytes(head, "big"))
+    body = next_frame(connection)
     return None if body is None else _decode_job(body)
+
+
+def next_frame(connection: socket.socket) -> bytes | None:
+    """Wait for a frame, and return what is in it. None if the engine has closed the connection."""
+    head = _receive(connection, HEAD)
+    return None if head is None else _receive(connection, int.from_bytes(head, "big"))
 
 
 def _receive(connection: socket.socket, size: int) -> bytes | None:

@@ -1,32 +1,19 @@
 """The main program of a process that executes steps for an engine, one after the other (`@step(process=True)`).
 
-It imports the step's module by its name, or the engine's script as `__mp_main__` (as the multiprocessing
-module does, so that an `if __name__ == "__main__":` part stays out), finds the step by its durable name, decodes the
-input, calls the function and sends back the encoded result or what it raised.
-
-It never outlives its engine. The engine holds the other end of a pipe and never writes to it: the pipe closes
-with the engine's process, however that ends. The system then sends SIGIO to this process and to all that it has
-started, which ends them even if a C extension holds the interpreter; a thread looks at the pipe as well, for
-systems that don't do so.
+It imports the step's module (see offspring.py), finds the step by its durable name, decodes the input, calls the
+function and sends back the encoded result or what it raised.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib
-import importlib.machinery
 import logging
-import os
-import select
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -36,10 +23,10 @@ from perdure.codec.failures import failure_of
 from perdure.codec.values import ValueCodec, check_size
 from perdure.core import refusals
 from perdure.core.events import Failure
-from perdure.runtime import stepcontext
 from perdure.runtime.definitions import StepDefinition, step_named
 from perdure.runtime.heartbeats import DETAIL_MAX
 from perdure.runtime.limits import RateLimit, check_under
+from perdure.runtime.offspring import SCRIPT, end, import_code, settle_in
 from perdure.runtime.processtalk import (
     Announced,
     Beat,
@@ -61,11 +48,7 @@ from perdure.runtime.processtalk import (
 from perdure.runtime.spending import Outlay, notice
 from perdure.runtime.stepcontext import StepInfo, current_outlet, current_step
 
-#: What the engine's script is called here; its classes are known as `__main__`'s to the engine.
-SCRIPT = "__mp_main__"
-
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
-_PARENT_EVERY = 2.0  # seconds between looks at whether the parent is still there
 
 
 class Line:
@@ -82,7 +65,7 @@ class Line:
             with self._lock:
                 self._connection.sendall(data)
         except OSError:
-            _end()
+            end()
 
     def beat(self, info: StepInfo, detail: Any) -> None:
         """A heartbeat of the step."""
@@ -147,13 +130,7 @@ class LogSender(logging.Handler):
 
 def main(connection: int, lifeline: int, greeting: str) -> None:
     """Execute steps until the engine closes the connection. Both are numbers of open files."""
-    told = msgspec.json.decode(greeting, type=Greeting)
-    sys.argv = told.argv
-    _end_with_the_engine(lifeline)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Not SIG_IGN: programs that steps start would inherit that.
-        signal.signal(number, _leave_it_to_the_engine)
-    _be_the_first_to_go()
+    told = settle_in(lifeline, greeting)
     with socket.socket(fileno=connection) as open_connection:
         line = Line(open_connection)
         while (job := next_job(open_connection)) is not None:
@@ -162,38 +139,6 @@ def main(connection: int, lifeline: int, greeting: str) -> None:
                 with contextlib.suppress(Exception):  # user code may have replaced or closed it
                     stream.flush()
             line.tell(answer)
-
-
-def _leave_it_to_the_engine(*_: Any) -> None:
-    """A Ctrl-C or SIGTERM for the whole group of processes: the engine gives its steps time, then ends them."""
-
-
-def _be_the_first_to_go() -> None:
-    """Short of memory, the system should rather end this process than the engine's."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("500")
-
-
-def _end_with_the_engine(lifeline: int) -> None:
-    group = os.getpgrp()
-    if hasattr(fcntl, "F_SETOWN") and hasattr(os, "O_ASYNC"):
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -group)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    threading.Thread(target=_watch, args=(lifeline, os.getppid()), daemon=True).start()
-
-
-def _watch(lifeline: int, parent: int) -> None:
-    """The pipe doesn't close if the engine's process was forked; its id as our parent then tells."""
-    poll = select.poll()
-    poll.register(lifeline, select.POLLIN | select.POLLHUP)
-    while not poll.poll(_PARENT_EVERY * 1000) and os.getppid() == parent:
-        pass
-    _end()
-
-
-def _end() -> None:
-    """The engine is gone: end this process and everything that it has started."""
-    os.killpg(0, signal.SIGKILL)
 
 
 # -- one attempt --------------------------------------------------------------------------------------
@@ -236,41 +181,8 @@ def _execute(job: Job, told: Greeting, line: Line) -> Told:
 
 
 def _find(job: Job, told: Greeting) -> StepDefinition | None:
-    if job.module != "__main__":
-        importlib.import_module(job.module)
-    elif SCRIPT not in sys.modules:
-        _import_script(told)
+    import_code(job.module, told)
     return step_named(job.step)
-
-
-class _ScriptLoader(importlib.machinery.SourceFileLoader):
-    """Leaves no compiled file beside the script, as Python doesn't when it runs one."""
-
-    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        """Write nothing."""
-
-
-def _import_script(told: Greeting) -> None:
-    """Execute the engine's script under another name."""
-    assert told.script is not None
-    loader = _ScriptLoader(SCRIPT, told.script)
-    module = ModuleType(SCRIPT)
-    module.__file__ = told.script
-    module.__package__ = told.package
-    module.__loader__ = loader
-    if told.name is not None:
-        module.__spec__ = importlib.machinery.ModuleSpec(told.name, loader, origin=told.script)
-    shadowed = sys.modules["__main__"]
-    sys.modules[SCRIPT] = sys.modules["__main__"] = module
-    stepcontext.importing_script = True
-    try:
-        loader.exec_module(module)
-    except BaseException:
-        del sys.modules[SCRIPT]
-        sys.modules["__main__"] = shadowed
-        raise
-    finally:
-        stepcontext.importing_script = False
 
 
 def _send_log(told: Greeting, line: Line) -> None:

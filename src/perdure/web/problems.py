@@ -41,6 +41,8 @@ _STATUSES: Sequence[tuple[type[BaseException], int]] = (
     (errors.ReadOnlyError, 422),
     (errors.HandlerFailed, 422),
     (errors.HandlerUnreachableError, 503),
+    (errors.NoCodeError, 409),
+    (errors.TravelError, 503),
     (errors.DamagedHistoryError, 409),
     (errors.UndecodableError, 409),
     (errors.StoreError, 503),
