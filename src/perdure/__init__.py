@@ -65,6 +65,7 @@ from perdure.core import events
 from perdure.core.doubt import Done
 from perdure.core.rates import Rate
 from perdure.core.retry import Retry
+from perdure.core.standing import Standing
 from perdure.core.status import Status
 from perdure.core.subscribing import Event
 from perdure.core.usage import Spend
@@ -106,6 +107,7 @@ from perdure.errors import (
     StaleWorkerError,
     StepFailed,
     StoreError,
+    TravelError,
     UnknownCallbackError,
     UnknownHandlerError,
     UnknownQuestionError,
@@ -198,6 +200,7 @@ __all__ = [
     "ScheduledRun",
     "Spend",
     "StaleWorkerError",
+    "Standing",
     "Status",
     "Step",
     "StepDiff",
@@ -211,6 +214,7 @@ __all__ = [
     "StreamItem",
     "SubscriptionInfo",
     "ToolApproval",
+    "TravelError",
     "UnitInfo",
     "UnknownCallbackError",
     "UnknownHandlerError",

@@ -25,7 +25,7 @@ from perdure.web.gate import COOKIE
 
 PUBLIC = {"/healthz": 200, "/login": 200, "/logout": 303}
 SIGNED = {("POST", "/hooks/n")}
-PLACES = {"id": "r", "name": "n", "step": "s", "token": "t", "action": "pause"}
+PLACES = {"id": "r", "seq": "1", "name": "n", "step": "s", "token": "t", "action": "pause"}
 
 
 def walk(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -46,6 +46,14 @@ _SECRET_NAME = re.compile(
 )
 _COUNTS = re.compile(r"tokens$", re.IGNORECASE)  # of language models
 
+# without what type checkers conclude from them
+_type: Callable[[object], Any] = type
+_is: Callable[[Any, Any], bool] = issubclass
+_TASK: Any = asyncio.Task
+_DICT: Any = dict
+_TUPLE: Any = tuple
+_FUTURE: Any = asyncio.Future
+
 _type_dict: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 _qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 _mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
@@ -81,7 +89,7 @@ def is_secret_name(name: str) -> bool:
 
 def type_text(value: object) -> str:
     """The name of a value's class."""
-    return _qualname(type(value))
+    return _qualname(_type(value))
 
 
 def picture(value: object, name: str = "") -> str:
@@ -100,12 +108,12 @@ def picture(value: object, name: str = "") -> str:
     try:
         text = _Drawing().of(value, 0)
     except Exception:  # noqa: BLE001 - whatever is wrong with it, the rest is still to be seen
-        text = f"<{_qualname(type(value))}>"
+        text = f"<{_qualname(_type(value))}>"
     return text if len(text) <= WHOLE_MAX else text[: WHOLE_MAX - 1] + "…"
 
 
-def _keeps_secret(name: object, value: object) -> bool:
-    if type(name) is not str or not issubclass(type(value), str | bytes):
+def _keeps_secret(name: Any, value: object) -> bool:
+    if _type(name) is not str or not _is(_type(value), str | bytes):
         return False
     return is_secret_name(name)
 
@@ -123,26 +131,26 @@ class _Drawing:
         return text
 
     def _of(self, value: Any, depth: int) -> str:
-        kind = type(value)
-        if issubclass(kind, Enum):
+        kind = _type(value)
+        if _is(kind, Enum):
             return self._member(kind, value)
-        if issubclass(kind, str):
+        if _is(kind, str):
             return _cut(value, str, "characters")
-        if issubclass(kind, bytes):
+        if _is(kind, bytes):
             return _cut(value, bytes, "bytes")
-        if issubclass(kind, bytearray):
+        if _is(kind, bytearray):
             return (
                 f"bytearray({_cut(bytes(bytearray.__getitem__(value, slice(0, TEXT_MAX))), bytes, 'bytes')})"
             )
-        if issubclass(kind, int) and kind is not bool:
+        if _is(kind, int) and kind is not bool:
             bits = int.bit_length(value)
             return f"<an int of {bits:,} bits>" if bits > _BITS_MAX else int.__repr__(value)
-        if issubclass(kind, float):
+        if _is(kind, float):
             return float.__repr__(value)
         if kind in _PLAIN:
             return _cut_plain(repr(value))
         if kind in (datetime, time):
-            return _cut_plain(repr(value if type(value.tzinfo) in _ZONES else value.replace(tzinfo=None)))
+            return _cut_plain(repr(value if _type(value.tzinfo) in _ZONES else value.replace(tzinfo=None)))
         if depth >= DEPTH_MAX or self._left <= 0:
             return "…"
         if id(value) in self._around:
@@ -157,24 +165,24 @@ class _Drawing:
         finally:
             self._around.discard(id(value))
 
-    def _container(self, kind: type, value: Any, depth: int) -> str:
-        if issubclass(kind, dict):
-            size = dict.__len__(value)
-            parts = [self.pair(key, item, depth) for key, item in islice(dict.items(value), ITEMS_MAX)]
+    def _container(self, kind: Any, value: Any, depth: int) -> str:
+        if _is(kind, dict):
+            size = _DICT.__len__(value)
+            parts = [self.pair(key, item, depth) for key, item in islice(_DICT.items(value), ITEMS_MAX)]
             return self._named(kind, dict, "{" + ", ".join(_with_rest(parts, size)) + "}")
-        if issubclass(kind, list):
+        if _is(kind, list):
             return self._named(kind, list, "[" + self._items(value, list, depth) + "]")
-        if issubclass(kind, tuple):
+        if _is(kind, tuple):
             fields = _of_class(kind, "_fields")
-            if kind is not tuple and type(fields) is tuple:
-                given = [(str(name), tuple.__getitem__(value, place)) for place, name in enumerate(fields)]
+            if kind is not tuple and _type(fields) is tuple:
+                given = [(str(name), _TUPLE.__getitem__(value, place)) for place, name in enumerate(fields)]
                 return f"{_qualname(kind)}({self.fields(given, depth)})"
-            comma = "," if tuple.__len__(value) == 1 else ""
+            comma = "," if _TUPLE.__len__(value) == 1 else ""
             return self._named(kind, tuple, "(" + self._items(value, tuple, depth) + comma + ")")
         for base in (set, frozenset):
-            if issubclass(kind, base):
+            if _is(kind, base):
                 return self._set(kind, base, value, depth)
-        if issubclass(kind, deque):
+        if _is(kind, deque):
             return self._named(kind, None, "[" + self._items(value, deque, depth) + "]")
         return ""
 
@@ -186,7 +194,7 @@ class _Drawing:
         tail = [self.of(base.__getitem__(value, place), depth + 1) for place in range(size - TAIL, size)]
         return ", ".join([*head, f"… {size - ITEMS_MAX:,} more …", *tail]) + f"; {size:,} items"
 
-    def _set(self, kind: type, base: Any, value: Any, depth: int) -> str:
+    def _set(self, kind: Any, base: Any, value: Any, depth: int) -> str:
         size = base.__len__(value)
         if not size:
             return f"{_qualname(kind)}()"
@@ -194,7 +202,7 @@ class _Drawing:
         parts = sorted(self.of(item, depth + 1) for item in islice(base.__iter__(value), 200))[:ITEMS_MAX]
         return self._named(kind, set, "{" + ", ".join(_with_rest(parts, size)) + "}")
 
-    def _named(self, kind: type, plain: type | None, text: str) -> str:
+    def _named(self, kind: Any, plain: type | None, text: str) -> str:
         return text if kind is plain else f"{_qualname(kind)}({text})"
 
     def pair(self, key: object, item: object, depth: int) -> str:
@@ -211,21 +219,21 @@ class _Drawing:
         ]
         return ", ".join(_with_rest(parts, len(given)))
 
-    def _member(self, kind: type, value: object) -> str:
+    def _member(self, kind: Any, value: object) -> str:
         inner = _instance_dict(kind, value).get("_name_")
-        return f"{_qualname(kind)}.{inner}" if type(inner) is str else f"<{_qualname(kind)}>"
+        return f"{_qualname(kind)}.{inner}" if _type(inner) is str else f"<{_qualname(kind)}>"
 
-    def _object(self, kind: type, value: object, depth: int) -> str:
+    def _object(self, kind: Any, value: object, depth: int) -> str:
         name = _qualname(kind)
         if "secret" in name.lower():
             return f"{name}({HIDDEN})"
         silent = _silent_fields(kind)
         module = _type_dict(kind).get("__module__", "")
-        ours = type(module) is str and module.startswith("perdure.")
-        if issubclass(kind, BaseException):
+        ours = _type(module) is str and module.startswith("perdure.")
+        if _is(kind, BaseException):
             parts = [self.of(arg, depth + 1) for arg in BaseException.args.__get__(value)[:ITEMS_MAX]]  # type: ignore[attr-defined]
             return f"{name}({', '.join(parts)})"
-        if ours and not issubclass(kind, msgspec.Struct) and _of_class(kind, "__dataclass_fields__") is None:
+        if ours and not _is(kind, msgspec.Struct) and _of_class(kind, "__dataclass_fields__") is None:
             return f"<{name}>"
         held = [(attribute, item) for attribute, item in attributes(kind, value) if attribute not in silent]
         return f"{name}({self.fields(held, depth)})" if held else f"<{name}>"
@@ -234,15 +242,15 @@ class _Drawing:
 # -- what is known of types -------------------------------------------------------------------------------
 
 
-def _known(kind: type, value: Any, drawing: _Drawing, depth: int) -> str:
+def _known(kind: Any, value: Any, drawing: _Drawing, depth: int) -> str:
     """Objects whose inside says less than their name; "" for all others."""
-    if issubclass(kind, type):
+    if _is(kind, type):
         return f"<class {_qualname(value)}>"
     if kind in _CODE:
         return f"<{_CODE[kind]} {value.__qualname__}>"
     if kind is types.MethodType:
         function: Any = types.MethodType.__dict__["__func__"].__get__(value)
-        known = function.__qualname__ if type(function) is types.FunctionType else _qualname(type(function))
+        known = function.__qualname__ if _type(function) is types.FunctionType else _qualname(_type(function))
         return f"<method {known}>"
     if kind is types.ModuleType:
         return f"<module {_instance_dict(kind, value).get('__name__')!s}>"
@@ -250,18 +258,18 @@ def _known(kind: type, value: Any, drawing: _Drawing, depth: int) -> str:
         return f"<partial of {drawing.of(value.func, depth + 1)}>"
     if kind is memoryview:
         return f"<memory of {value.nbytes:,} bytes>"
-    if issubclass(kind, logging.Logger):
+    if _is(kind, logging.Logger):
         return "<Logger>"
-    if issubclass(kind, asyncio.Task):
-        done = "done" if asyncio.Task.done(value) else "pending"
-        return f"<Task {_cut_plain(str(asyncio.Task.get_name(value)))!r}, {done}>"
-    if issubclass(kind, asyncio.Future):
-        return f"<{_qualname(kind)}, {'done' if asyncio.Future.done(value) else 'pending'}>"
+    if _is(kind, _TASK):
+        done = "done" if _TASK.done(value) else "pending"
+        return f"<Task {_cut_plain(str(_TASK.get_name(value)))!r}, {done}>"
+    if _is(kind, _FUTURE):
+        return f"<{_qualname(kind)}, {'done' if _FUTURE.done(value) else 'pending'}>"
     return _synchronising(kind, value, drawing, depth)
 
 
-def _synchronising(kind: type, value: Any, drawing: _Drawing, depth: int) -> str:
-    held = _instance_dict(kind, value) if getattr(kind, "__module__", "") in _ASYNCIO else {}
+def _synchronising(kind: Any, value: Any, drawing: _Drawing, depth: int) -> str:
+    held = _instance_dict(kind, value) if _type_dict(kind).get("__module__") in _ASYNCIO else {}
     if kind is asyncio.Event:
         return f"<Event, {'set' if held.get('_value') else 'not set'}>"
     if kind is asyncio.Lock:
@@ -285,32 +293,32 @@ _CODE = {
 _ASYNCIO = frozenset({"asyncio.locks", "asyncio.queues", "asyncio.taskgroups", "asyncio.timeouts"})
 
 
-def attributes(kind: type, value: object) -> Iterator[tuple[str, Any]]:
+def attributes(kind: Any, value: object) -> Iterator[tuple[str, Any]]:
     """What an instance holds, without asking its class: its dictionary, then its slots."""
     for name, item in islice(_instance_dict(kind, value).items(), 4 * ITEMS_MAX):
-        if type(name) is str and not name.startswith("__"):
+        if _type(name) is str and not name.startswith("__"):
             yield name, item
     for base in _mro(kind):
         for name, descriptor in _type_dict(base).items():
-            if type(descriptor) is types.MemberDescriptorType and not name.startswith("__"):
+            if _type(descriptor) is types.MemberDescriptorType and not name.startswith("__"):
                 try:
                     yield name, descriptor.__get__(value, kind)
                 except AttributeError:  # nothing is in it yet
                     continue
 
 
-def _instance_dict(kind: type, value: object) -> dict[str, Any]:
+def _instance_dict(kind: Any, value: object) -> dict[str, Any]:
     for base in _mro(kind):
         descriptor = _type_dict(base).get("__dict__")
         if descriptor is not None:
-            if type(descriptor) is types.GetSetDescriptorType:
+            if _type(descriptor) in (types.GetSetDescriptorType, types.MemberDescriptorType):
                 found = descriptor.__get__(value, kind)
-                return found if type(found) is dict else {}
+                return found if _type(found) is dict else {}
             return {}  # the class has put something of its own there
     return {}
 
 
-def _of_class(kind: type, name: str) -> Any:
+def _of_class(kind: Any, name: str) -> Any:
     return next((_type_dict(base)[name] for base in _mro(kind) if name in _type_dict(base)), None)
 
 
@@ -319,9 +327,9 @@ def _silent_fields(kind: type) -> set[str]:
     found: set[str] = set()
     for table in ("__dataclass_fields__", "__pydantic_fields__"):
         fields = _of_class(kind, table)
-        if type(fields) is dict:
+        if _type(fields) is dict:
             for name, field in fields.items():
-                held = dict(attributes(type(field), field))
+                held = dict(attributes(_type(field), field))
                 if held.get("repr") is False:
                     found.add(name)
     return found

@@ -14,7 +14,7 @@ import gc
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 from perdure.codec.picturing import picture, type_text
 from perdure.core.standing import Frame, Variable
 from perdure.runtime.sources import Sources
+
+_type: Callable[[object], Any] = type  # without what type checkers conclude from it
 
 FRAMES_MAX = 60  #: of one task
 VARIABLES_MAX = 60  #: of one frame
@@ -81,7 +83,7 @@ def chain_of(coroutine: Any) -> Chain:
 
 def _suspended(thing: Any) -> Iterator[tuple[Any, FrameType]]:
     for _ in range(1000):
-        kind = type(thing)
+        kind = _type(thing)
         if kind is types.CoroutineType:
             owner, frame, thing = thing, thing.cr_frame, thing.cr_await
         elif kind is types.GeneratorType:
@@ -99,7 +101,7 @@ def _suspended(thing: Any) -> Iterator[tuple[Any, FrameType]]:
 
 
 def _steps(thing: Any) -> bool:
-    kind = type(thing)
+    kind = _type(thing)
     return (
         kind in (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
         or kind.__name__ in _STEPPERS
@@ -188,10 +190,10 @@ def locals_of(frame: FrameType) -> dict[str, Any]:
 def _span(code: CodeType, place: Place, sources: Sources) -> tuple[int, int, int]:
     """Where the expression ends, and the characters at which it begins and ends."""
     found = next(islice(code.co_positions(), place.instruction // 2, None), None)
-    if found is None or None in found:
+    if found is None:
         return 0, 0, 0
     line, end, column, end_column = found
-    if line != place.line or end is None or column is None or end_column is None:
+    if line is None or line != place.line or end is None or column is None or end_column is None:
         return 0, 0, 0
     return end, sources.character(code, line, column), sources.character(code, end, end_column)
 

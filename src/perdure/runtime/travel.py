@@ -123,6 +123,7 @@ class Traveller:
             task: the id of the task.
             depth: which of its own frames, 0 is the outermost.
         """
+        seq = max(1, min(seq, len(self._events)))
         if direction == "next":
             before = self._text(seq, task, depth, name)
             for place in range(seq + 1, len(self._events) + 1):

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from perdure.core.standing import Standing
 from perdure.errors import NoCodeError, TravelError
-from perdure.runtime.definitions import workflow_named
+from perdure.runtime.definitions import is_entity, workflow_named
 from perdure.runtime.processes import StepProcess
 from perdure.runtime.processtalk import HEAD
 from perdure.runtime.settings import Settings
@@ -31,6 +31,7 @@ from perdure.storage.records import RunRow
 SIZE = 2  #: processes
 RUNS = 4  #: that one keeps
 IDLE = 300.0  #: seconds after which one that nobody needs is ended
+PAGE = 1000  #: events fetched at once
 LOOK_WITHIN = 20.0  #: seconds that an answer may take
 IMPORT_WITHIN = 60.0  #: and the first one of a process
 
@@ -155,7 +156,10 @@ class Travelling:
         damaged = None
         if known == 0 or known < row.seq:
             (history,) = await self._store.load([row.run])
-            events = list(history.events[known:])
+            if is_entity(row.workflow):  # what is loaded of one begins at its last checkpoint
+                events = await self._all_events(row.run, known)
+            else:
+                events = list(history.events[known:])
             if history.damage is not None:
                 damaged = (history.damage.seq or 1, history.damage.text)
         return Look(
@@ -171,6 +175,12 @@ class Travelling:
             direction=direction,
             forget=guide.surplus(row.run),
         )
+
+    async def _all_events(self, run: int, after: int) -> list[bytes]:
+        events: list[bytes] = []
+        while page := await self._store.events(run, after=after + len(events), limit=PAGE):
+            events.extend(data for _, data in page)
+        return events
 
     def _module(self, row: RunRow) -> str:
         definition = workflow_named(row.workflow)

@@ -103,7 +103,7 @@ class Walk:
         )
 
     def _name(self, task: NumberedTask) -> str:
-        return "main" if task is self._machine.loop.root else asyncio.Task.get_name(task)[:_NAME_MAX]
+        return "main" if task is self._machine.loop.root else str(task.get_name())[:_NAME_MAX]
 
     def _other(self, waiter: Any, plumbing: tuple[str, str] | None) -> str:
         """What a task waits for that is no operation of the run."""

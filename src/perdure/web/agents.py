@@ -118,6 +118,20 @@ def _add_looking(server: MCPServer[Any], engine: Engine) -> None:
                 break
         return facts
 
+    @server.tool(annotations=_LOOKING)
+    @_told
+    async def look_back(
+        id: RunId,
+        seq: Annotated[
+            int | None,
+            Field(ge=1, description="After the event with this number; without it, the newest one."),
+        ] = None,
+    ) -> dict[str, Any]:
+        """Where a run's code stood after one of its events: each task's lines, sources and local variables."""
+        told: dict[str, Any] = msgspec.to_builtins(await engine.get(id).at(seq))
+        del told["files"]
+        return told
+
 
 def _add_waiting(server: MCPServer[Any], engine: Engine) -> None:
     @server.tool(annotations=_LOOKING)

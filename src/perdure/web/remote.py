@@ -113,6 +113,37 @@ class RemoteHandle(Generic[R]):
         async for _, item in self._wire.events(f"{self._path}/streams/{quote(name, safe='')}", after):
             yield item
 
+    async def at(self, seq: int, *, generation: int | None = None) -> dict[str, Any]:
+        """Where the run's code stood after one of its events, as plain data. See `Handle.at`.
+
+        Raises:
+            NoCodeError: the server doesn't have the workflow's code.
+        """
+        asked = {"generation": generation}
+        return cast("dict[str, Any]", await self._wire.request("GET", f"{self._path}/at/{seq}", params=asked))
+
+    async def change_of(
+        self,
+        name: str,
+        seq: int,
+        *,
+        task: int = 1,
+        frame: int = 0,
+        direction: str = "next",
+        generation: int | None = None,
+    ) -> int | None:
+        """The nearest event by which a local variable became another one. See `Handle.change_of`."""
+        asked = {
+            "name": name,
+            "seq": seq,
+            "task": task,
+            "frame": frame,
+            "direction": direction,
+            "generation": generation,
+        }
+        told = await self._wire.request("GET", f"{self._path}/changes", params=asked)
+        return cast("int | None", told["seq"])
+
     async def send(self, name: str, value: Any, *, key: str | None = None) -> None:
         """Send the run a message; it is durable when this returns."""
         await self._post(f"messages/{quote(name, safe='')}", value=value, key=key)
