@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from perdure.testing.boundaries import Boundary
 
 HERE = Path(__file__).parent
 DEATH = 137
@@ -55,16 +56,6 @@ class Zygote:
         self._process.communicate("")
 
 
-class Boundary(NamedTuple):
-    """Where a process dies."""
-
-    die_at: int  #: number of the commit
-    before: bool
-
-    def __str__(self) -> str:
-        return f"{'before' if self.before else 'after'} commit {self.die_at}"
-
-
 class Death(NamedTuple):
     """One death, or one and another in the process that went on, and what came after."""
 
@@ -73,25 +64,6 @@ class Death(NamedTuple):
     repeated: list[str]  #: bodies that the second process began although they were recorded, if it died, too
     again: dict[str, Any]  #: the process that nobody killed
     runs: dict[str, Any]  #: the database after it
-
-
-def every_boundary() -> Iterator[Boundary]:
-    """Before the first commit, after it, before the second one, ..."""
-    return (Boundary(number // 2 + 1, number % 2 == 0) for number in count())
-
-
-def some_boundaries(commits: int, number: int) -> Iterator[Boundary]:
-    """Before each commit, or before so many of them, evenly spread; and after every third of these.
-
-    What is on disk after a commit is what is on disk before the next one.
-    """
-    chosen = range(1, commits + 1)
-    if commits > number:
-        chosen = [1 + place * (commits - 1) // (number - 1) for place in range(number)]
-    for place, commit in enumerate(chosen):
-        yield Boundary(commit, before=True)
-        if place % 3 == 0:
-            yield Boundary(commit, before=False)
 
 
 def deaths(zygote: Zygote, script: Path, folder: Path, boundaries: Iterable[Boundary]) -> Iterator[Death]:

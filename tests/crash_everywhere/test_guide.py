@@ -11,13 +11,14 @@ are tried, too: the process that goes on dies as well, and a third one finishes;
 from __future__ import annotations
 
 import os
-import random
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from dying import Boundary, Zygote, check, deaths, double_deaths, every_boundary, some_boundaries
+from dying import Zygote, check, deaths, double_deaths
+
+from perdure.testing.boundaries import Boundary, every_boundary, some_boundaries, some_pairs
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
@@ -66,9 +67,10 @@ def survives(zygote: Zygote, script: Path, folder: Path, pairs: int, most: int) 
         number += 1
         check(death, undisturbed, whole)
     if SOAK and commits <= SMALL:
-        chosen = every_pair()
+        chosen: Iterable[tuple[Boundary, Iterable[Boundary]]] = every_pair()
     else:
-        chosen = some_pairs(commits, 15 * pairs if SOAK else pairs, script.stem)
+        drawn = some_pairs(commits, 15 * pairs if SOAK else pairs, script.stem)
+        chosen = ((first, [second]) for first, second in drawn)
     for death in double_deaths(zygote, script, folder, chosen):
         twice += 1
         check(death, undisturbed, whole)
@@ -77,15 +79,6 @@ def survives(zygote: Zygote, script: Path, folder: Path, pairs: int, most: int) 
 
 def every_pair() -> Iterator[tuple[Boundary, Iterable[Boundary]]]:
     return ((first, every_boundary()) for first in every_boundary())
-
-
-def some_pairs(commits: int, number: int, seed: str) -> Iterator[tuple[Boundary, Iterable[Boundary]]]:
-    """Pairs of which both deaths are likely to take place."""
-    chance = random.Random(seed)
-    for _ in range(number):
-        first = chance.randint(1, commits - 1)
-        second = chance.randint(1, commits - first)
-        yield Boundary(first, chance.random() < 0.5), [Boundary(second, chance.random() < 0.5)]
 
 
 @pytest.mark.parametrize("name", sorted(GUIDE))

@@ -18,11 +18,10 @@ from agents import (
 )
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 from agents.usage import Usage
-from engine_kit import Ledger, Mortal, MortalPart, Place, bury, crash, recorded
+from engine_kit import Ledger, Mortal, Place, bury, crash, recorded
 
 import perdure
 from perdure.runtime.stepcontext import current_step
-from perdure.storage.protocol import Store
 
 USAGE = Usage(requests=1, input_tokens=100, output_tokens=10, total_tokens=110)
 
@@ -127,27 +126,10 @@ def forecaster(name: str = "Forecaster") -> Agent[Any]:
 # -- crashes --------------------------------------------------------------------------------------------
 
 
-class Books:
-    """What is called `ledger` by the test's store, and by the engine's: the one knows what the other doesn't."""
-
-    def __init__(self, ledger: Ledger, books: MortalPart) -> None:
-        self._ledger = ledger
-        self._books = books
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger if hasattr(self._ledger, name) else self._books, name)
-
-
 async def _life(place: Place, call: Callable[[], Any], dies_at: int, commits: bool, drive: Any) -> bool:
     """Let an engine drive until it dies at its n-th append, or is done. Returns whether it died."""
 
-    def mortal(inner: Store) -> Mortal:
-        store = Mortal(inner, dies_at, commits, ledgers[-1])
-        books: Any = MortalPart(store, inner.ledger)
-        store.ledger = Books(ledgers[-1], books)  # type: ignore[assignment]
-        return store
-
-    engine = place.engine(mortal)
+    engine = place.engine(lambda inner: Mortal(inner, dies_at, commits, ledgers[-1]))
     await engine.__aenter__()
     store: Any = engine._store
     driving = asyncio.ensure_future(drive(engine, call))

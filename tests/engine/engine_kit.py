@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 
 import perdure
 from perdure import Engine, Handle, Status, events, step
-from perdure.codec.events import decode_event
 from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.runtime import definitions
 from perdure.storage.memory import MemoryDatabase, MemoryStore
@@ -22,6 +20,11 @@ from perdure.storage.postgres.hints import Hints
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.urls import store_for
+from perdure.testing import mortal
+from perdure.testing.mortal import Ledger as Ledger
+from perdure.testing.mortal import Mortal as Mortal
+from perdure.testing.mortal import Wrapped
+from perdure.testing.mortal import crash as crash
 
 #: Longest wait for anything that has to happen; only a hanging test ever waits so long. Shorter where tests are
 #: expected to hang (tests/mutants).
@@ -74,16 +77,6 @@ def sets_clock_ahead(engine: Engine, seconds: float | Callable[[], float]) -> No
 # -- stores with faults -------------------------------------------------------------------------------
 
 
-class Wrapped:
-    """A store that passes everything on."""
-
-    def __init__(self, inner: Store) -> None:
-        self.inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-
 class Refusing(Wrapped):
     """Refuses the appends for which `refuse(number)` is true; numbers count all calls from 1."""
 
@@ -126,154 +119,9 @@ class Slow(Wrapped):
         return asyncio.ensure_future(later())
 
 
-class Mortal(Wrapped):
-    """Dies at its n-th append, before or after that is durable: from then on nothing answers."""
-
-    def __init__(self, inner: Store, dies_at: int, commits: bool, ledger: Ledger) -> None:
-        super().__init__(inner)
-        self.left = dies_at
-        self.commits = commits
-        self.ledger: Any = Books(ledger, MortalPart(self, inner.ledger))
-        self.dead = asyncio.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        verb = getattr(self.inner, name)
-        if name in ("open", "close"):
-            return verb
-        if not callable(verb):  # a part of the store with verbs of its own
-            return MortalPart(self, verb)
-
-        async def answer(*args: Any, **options: Any) -> Any:
-            result = await self.answers(verb, args, options)
-            if name == "create":
-                self.ledger.ids.update((made.row.run, made.row.id) for made in result)
-            return result
-
-        return answer
-
-    async def answers(self, verb: Any, args: Any, options: Any) -> Any:
-        if not self.dead.is_set():
-            result = await verb(*args, **options)
-            if not self.dead.is_set():
-                return result
-        return await asyncio.get_running_loop().create_future()
-
-    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
-        silence: asyncio.Future[list[Appended | Stale]] = asyncio.get_running_loop().create_future()
-        if self.dead.is_set():
-            return silence
-        self.left -= 1
-        dies = self.left == 0
-        if dies and not self.commits:
-            self.dead.set()
-            return silence
-        done = self.inner.append(batch)
-        done.add_done_callback(lambda settled: self._settled(settled, batch, dies))
-        return silence if dies else done
-
-    def _settled(self, settled: asyncio.Future[Any], batch: Sequence[Append], dies: bool) -> None:
-        for append, result in zip(batch, settled.result(), strict=True):
-            if isinstance(result, Appended):
-                for child, (key, _) in zip(append.children, result.children, strict=True):
-                    self.ledger.ids[key] = child.id
-                self.ledger.committed(append)
-        if dies:
-            self.dead.set()
-
-
-class MortalPart:
-    """A part of a mortal store, such as `store.schedules`."""
-
-    def __init__(self, store: Mortal, inner: Any) -> None:
-        self.store = store
-        self.inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        verb = getattr(self.inner, name)
-        return lambda *args, **options: self.store.answers(verb, args, options)
-
-
-class Books:
-    """What is called `ledger` by the test's store, and by the engine's: the one knows what the other doesn't."""
-
-    def __init__(self, ledger: Ledger, books: MortalPart) -> None:
-        self.__dict__.update(_ledger=ledger, _books=books)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger if hasattr(self._ledger, name) else self._books, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._ledger, name, value)
-
-
-class Ledger:
-    """Which steps are recorded, and whether any body began after that."""
-
-    def __init__(self) -> None:
-        self.ids: dict[int, str] = {}  #: run keys to ids
-        self.recorded: set[str] = set()
-        self.bodies: Counter[str] = Counter()
-        self.repeated: list[str] = []
-
-    def committed(self, append: Append) -> None:
-        for data in append.events:
-            event = decode_event(data)
-            if isinstance(event, events.StepCompleted | events.StepFailed):
-                self.recorded.add(f"{self.ids[append.run]}:{event.step}")
-        if append.parent_mail is not None:
-            report = decode_event(append.parent_mail)
-            if isinstance(report, events.ErrandEnded) and report.result is not None:
-                parent = self.ids[append.run].partition("/")[0]  # as long as it is a child of no other run
-                self.recorded.add(f"{parent}:{report.step}")
-
-    def begins(self, run_id: str, step_id: str) -> None:
-        """A body begins. Runs of one id are one run."""
-        key = f"{run_id}:{step_id}"
-        self.bodies[key] += 1
-        if key in self.recorded:
-            self.repeated.append(key)
-
-
-async def crash(engine: Engine) -> None:
-    """Drop an engine as a killed process drops it: nothing more is written, nothing handed back."""
-    worker = engine._worker
-    assert worker is not None
-    assert engine._loop is not None
-    assert engine._connection is not None
-    tasks = [
-        *worker._tasks,
-        *worker._background,
-        engine._connection._lookup,
-        engine._connection.results._check,
-    ]
-    engine._connection = None
-    worker._closing = True
-    for task in tasks:
-        if task is not None:
-            task.cancel()
-    for attempt in list(worker.steps.executing):
-        attempt.cancel()
-    worker._residency.close()
-    worker.timers.close()
-    worker.turns.close()
-    worker.journal._offer = lambda batch, pause: None  # type: ignore[method-assign]
-    for driver in list(worker.drivers.values()):
-        driver._let_go()
-    await asyncio.sleep(0)
-    await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
-    store: Any = engine._store
-    await getattr(store, "inner", store).close()
-
-
 async def bury(place: Place, *, max_recoveries: int = 10, clock: Callable[[], float] = time.time) -> None:
     """Declare every worker dead, as another one does when their leases have run out."""
-    store = place.store()
-    await store.open()
-    try:
-        for worker in await store.workers():
-            await store.bury(worker.id, worker.lease_until, now=clock(), max_recoveries=max_recoveries)
-    finally:
-        await store.close()
+    await mortal.bury(place.store(), max_recoveries=max_recoveries, clock=clock)
 
 
 # -- looking ------------------------------------------------------------------------------------------

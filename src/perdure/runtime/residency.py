@@ -103,8 +103,12 @@ class Residency:
     def _write_notes(self) -> None:
         """Every 100 ms: note the steps and timers that are older than that and have no note yet."""
         self._notes = self._loop.call_later(NOTE_AFTER, self._write_notes)
+        self.note(NOTE_AFTER)
+
+    def note(self, after: float) -> None:
+        """Write down what has lasted for so many seconds and has no note yet."""
         lasting: dict[Driver, dict[str, Operation]] = {}  # what executes may be watched, too
-        oldest = self._clock() - NOTE_AFTER
+        oldest = self._clock() - after
         for attempt in self._executing:
             if attempt.started_at <= oldest and not (
                 attempt.operation.noted or attempt.dropped or attempt.abandoned
@@ -112,7 +116,7 @@ class Residency:
                 driver = attempt.run
                 assert isinstance(driver, Driver)
                 lasting.setdefault(driver, {})[attempt.operation.id] = attempt.operation
-        now = self._loop.time()
+        now = self._loop.time() + NOTE_AFTER - after
         while self._watched and self._watched[0][0] <= now:
             _, driver, operation = self._watched.popleft()
             if not driver.gone and driver.machine.operations.get(operation.id) is operation:

@@ -99,6 +99,17 @@ class Timers:
             heapq.heapify(self._heap)
             self._cancelled = 0
 
+    def next_due(self) -> float | None:
+        """When the next alarm rings, None if there is none."""
+        self._forget_cancelled()
+        return self._heap[0].due if self._heap else None
+
+    def look(self) -> None:
+        """The clock was set: ring now what is due by it."""
+        if self._nap is not None:
+            self._nap.cancel()
+        self._ring()
+
     def close(self) -> None:
         """Forget every alarm."""
         self._heap.clear()
@@ -111,15 +122,18 @@ class Timers:
         if self._nap is not None:
             self._nap.cancel()
             self._nap = None
-        while self._heap and self._heap[0].action is None:
-            heapq.heappop(self._heap)
-            self._cancelled -= 1
+        self._forget_cancelled()
         if not self._heap:
             self._nap_until = float("inf")
             return
         self._nap_until = self._heap[0].due
         nap = min(NAP_MAX, max(NAP_MIN, self._nap_until - self._clock()))
         self._nap = self._loop.call_later(nap, self._ring)
+
+    def _forget_cancelled(self) -> None:
+        while self._heap and self._heap[0].action is None:
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
 
     def _ring(self) -> None:
         self._nap = None

@@ -44,6 +44,11 @@ class Watch:
     def refused(self, error: StoreError) -> None:
         """Tell people that the store couldn't be reached."""
 
+    @property
+    def planned(self) -> bool:
+        """Whether a look is going to be taken soon, because of hints."""
+        return self._hinted
+
     def poke(self) -> None:
         """There may be something to do: look at once."""
         self._poked.set()
