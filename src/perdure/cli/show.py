@@ -30,6 +30,7 @@ from perdure.cli.output import (
     printable,
     tell,
 )
+from perdure.cli.travel import show_at
 from perdure.core.events import Event
 from perdure.core.timeline import Wait
 from perdure.errors import UndecodableError, UnknownRunError
@@ -46,10 +47,27 @@ def show(
             "--generation", min=1, metavar="N", help="An earlier run of this id.", show_default=False
         ),
     ] = None,
+    at: Annotated[
+        int | None,
+        typer.Option(
+            "--at",
+            min=1,
+            metavar="SEQ",
+            help="Where its code stood after this event: lines and variables.",
+            show_default=False,
+        ),
+    ] = None,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--module", metavar="MODULE", help="For --at: the run's code.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as a JSON object.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Show a run and its history."""
+    """Show a run and its history; or, with --at, where its code stood."""
+    if at is not None:
+        show_at(url, id, at, modules or (), generation, full=full, as_json=as_json)
+        return
     run, history, usage = asyncio.run(_look(url, id, generation))
     if as_json:
         print_json({**run_facts(run), "usage": usage_facts(usage), "history": event_facts(history)})
