@@ -37,6 +37,7 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
         "events": run.events,
         "recoveries": run.recoveries,
         "version": run.version,
+        "worker": run.worker,
         "pinned": run.pinned,
         "attributes": {
             name: value.isoformat() if isinstance(value, datetime) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self, TypeVar, cast
 
@@ -111,6 +112,9 @@ class Handle(Addressed, Travelled, Operated[R]):
             waiting = [with_heartbeat(wait, told.get(wait.id)) for wait in waiting]
             waiting = await with_errands(self._connection.store, waiting)
         info = run_info(row, tuple(waiting), undelivered, set_aside, attributes=attributes)
+        if row.owner is not None:
+            rows = await self._connection.store.workers()
+            info = replace(info, worker=next((each.name for each in rows if each.id == row.owner), None))
         return info.with_request(await self._connection.held_request(row))
 
     async def history(

@@ -71,6 +71,7 @@ class RunInfo:
         attributes: what it can be found by.
         version: of the code that drives it, or drove it last; None if that has none, or nobody did.
         pinned: it stays with that version.
+        worker: the name of the worker that drives it, None if nobody does. Only told by `Handle.info()`.
         key, priority: what its queue may go by, see `Queue`.
         set_aside: the messages that couldn't be read as what its code expects, which never saw them.
     """
@@ -98,6 +99,7 @@ class RunInfo:
     pinned: bool = False
     key: str | None = None
     priority: int = 0
+    worker: str | None = None
 
     def with_request(self, request: ev.CancelRequested | None) -> RunInfo:
         """The same, and that a cancellation waits until the run can go on."""

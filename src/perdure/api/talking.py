@@ -132,6 +132,19 @@ class Addressed:
             follow=follow,
         )
 
+    async def streams(self) -> list[tuple[str, int]]:
+        """The streams that the run has put something into, by name, with the offset of each one's newest item.
+
+        Raises:
+            UnknownRunError: no run has this id.
+
+        Example:
+            >>> await handle.streams()  # doctest: +SKIP
+            [('progress', 7), ('tokens', 1840)]
+        """
+        await self._connection.row(self.id)
+        return await self._connection.store.streams.names(self.id)
+
     def step_logs(self, after: int | None = None, *, follow: bool = False) -> AsyncIterator[LogLine]:
         """What the run's steps have logged, as far as a `perdure.StepLogHandler` has kept it, in order.
 

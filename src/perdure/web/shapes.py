@@ -182,6 +182,7 @@ class RunOut(Out):
 class RunDetailOut(RunOut):
     """A run, and what it waits for."""
 
+    worker: str | None = Field(description="Who drives it.")
     waiting_for: list[dict[str, Any]]
     undelivered: list[StrayOut]
     set_aside: list[StrayOut]

@@ -128,6 +128,11 @@ def _head(desk: Desk) -> None:
         ui.label("Skip to the content")
 
 
+def stylesheet(desk: Desk, name: str) -> None:
+    """Let the page that is being built have a stylesheet of its own, from the assets."""
+    ui.add_head_html(f'<link rel="stylesheet" href="{escape(desk.url("/assets"))}/{name}?v={_digest(name)}">')
+
+
 @cache
 def _digest(name: str) -> str:
     return hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()[:12]

@@ -136,9 +136,10 @@ class Gantt:
         """An attempt is over, of which an earlier event may have told that it began."""
         going = row.open_span()
         if going is not None and going.kind in ("attempt", "sent"):
-            going.start, going.end, going.tone, going.text, going.seq = (
-                min(going.start, max(began, row.start)), at, tone, text, seq,
-            )  # fmt: skip
+            before = row.spans[-2].end if len(row.spans) > 1 else None
+            going.start = min(going.start, began if before is None else max(began, before))
+            going.end, going.tone, going.text, going.seq = at, tone, text, seq
+            row.start = min(row.start, going.start)
             return
         row.close(began)
         row.spans.append(Span("attempt", tone, min(began, at), at, seq, text))

@@ -22,7 +22,7 @@ HEIGHT: Final = 24
 NARROWEST: Final = 0.004
 
 _SIGNS: Final = {
-    "run": "▶", "step": "▪", "timer": "◷", "child": "⑂", "message": "✉", "question": "?", "callback": "↩",
+    "run": "▶", "step": "▪", "timer": "◷", "child": "↳", "message": "✉", "question": "?", "callback": "↩",
     "event": "◇", "update": "⟲",
 }  # fmt: skip
 _STANDS: Final[dict[Tone, str]] = {
@@ -52,7 +52,7 @@ def title_of(row: Row) -> str:
     position = row.id.find(row.name)
     if row.kind == "run":
         text = row.name.rpartition(".")[2] or row.name
-    elif row.kind in ("message", "event", "update", "question"):
+    elif row.kind in ("message", "event", "update"):
         text = row.name
     elif position < 0:
         text = row.name if row.kind == "child" else row.id

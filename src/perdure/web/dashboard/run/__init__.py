@@ -1,0 +1,1 @@
+"""The page of one run, in parts: what is followed (watch.py), and what is drawn of it."""
