@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from test_api import adds, asks_for_a_number, calls_back, fails, talks
+from test_api import adds, asks_for_a_number, calls_back, fails, talks, waits_for_a_person
 from web_kit import BASE, run
 
 import perdure
 from perdure import HttpClient
+from perdure.api.budgets import Budgets
+from perdure.api.callbacks import Callbacks
+from perdure.api.limits import Limits
+from perdure.api.queues import Queues
+from perdure.api.schedules import ScheduleHandle, Schedules
 from perdure.web import Access, Role, Tokens, create_app
+from perdure.web.holdings import (
+    RemoteBudgets,
+    RemoteCallbacks,
+    RemoteLimits,
+    RemoteQueues,
+    RemoteSchedule,
+    RemoteSchedules,
+)
+from perdure.web.remote import RemoteHandle
+
+
+@dataclass
+class Count:
+    value: int = 0
+
+
+@perdure.entity(name="web.Counter")
+class Counter:
+    state: Count
+
+    async def add(self, by: int) -> int:
+        self.state.value += by
+        return self.state.value
+
+    @perdure.read
+    def value(self) -> int:
+        return self.state.value
+
+
+@perdure.step
+async def says() -> None:
+    logging.getLogger("web.logged").warning("<b>one</b>")
+    logging.getLogger("web.logged").warning("two")
+
+
+@perdure.workflow(name="web.logs")
+async def logs() -> None:
+    await says()
 
 
 @asynccontextmanager
@@ -36,9 +82,9 @@ def test_runs_are_started_by_calls_and_by_names() -> None:
                 await client.start(adds(21), id="r")
             with pytest.raises(perdure.errors.UsageError):
                 await client.start("web.adds", "many")
-            assert [item["id"] async for item in client.runs(workflow="web.adds")] == ["n", "r"]
-            assert [item["id"] async for item in client.runs(status="completed", limit=1)] == ["n"]
-            assert (await client.workers())[0]["state"] == "alive"
+            assert [item.id async for item in client.runs(workflow="web.adds")] == ["n", "r"]
+            assert [item.id async for item in client.runs(status="completed", limit=1)] == ["n"]
+            assert (await client.workers())[0].state == "alive"
             assert await client.usage("model") == []
 
     run(main)
@@ -56,9 +102,9 @@ def test_a_handle_does_what_handles_do() -> None:
             await handle.resume()
             await handle.send("word", "hello", key="k")
             assert await handle.result() == "hello after ['one']"
-            assert (await handle.info())["status"] == await handle.status() == "completed"
-            assert (await handle.why())["causes"][0]["kind"] == "ended"
-            assert (await handle.usage())["calls"] == 0
+            assert (await handle.info()).status == await handle.status() == "completed"
+            assert (await handle.why()).causes[0].kind == "ended"
+            assert (await handle.usage()).calls == 0
             with pytest.raises(perdure.RunEndedError):
                 await handle.send("word", "again")
             other = await handle.fork(id="t-2")
@@ -97,22 +143,154 @@ def test_streams_questions_and_callbacks() -> None:
             assert [item["value"] async for item in handle.stream("numbers")] == [4]
             assert [item["value"] async for item in handle.stream("numbers", after=1)] == []
             asked = await client.start(asks_for_a_number(), id="q")
-            while not (found := await client.questions(run="q")):
+            while not (found := [each async for each in client.questions(run="q")]):
                 await asyncio.sleep(0.01)
             with pytest.raises(perdure.errors.UnknownQuestionError):
-                await client.answer(found[0]["id"] + "x", 1)
+                await client.answer(found[0].id + "x", 1)
             with pytest.raises(perdure.errors.InvalidAnswerError) as unfit:
-                await client.answer(found[0]["id"], "many")
+                await client.answer(found[0].id, "many")
             assert "" in unfit.value.problems
-            await client.answer(found[0]["id"], 5)
+            await client.answer(found[0].id, 5)
             assert await asked.result() == 5
             waiting = await client.start(calls_back(), id="c")
             async for item in engine.get("c").stream("token"):  # ASGI in process gives whole answers only
-                await client.complete(item.value, 7)
+                await client.callbacks.complete(item.value, 7)
                 break
             assert await waiting.result() == 7
             with pytest.raises(perdure.UnknownCallbackError):
-                await client.fail("nope", "no")
+                await client.callbacks.fail("nope", "no")
+
+    run(main)
+
+
+def test_it_has_what_an_engine_has_for_its_clients() -> None:
+    """All but what is about one process: opening and closing, and pages, which `runs` turns by itself."""
+    own = {"close", "runs_page", "entity"}
+    for ours, theirs, left in (
+        (HttpClient, perdure.Engine, own),
+        (RemoteHandle, perdure.Handle, set[str]()),
+        (RemoteQueues, Queues, set()),
+        (RemoteLimits, Limits, set()),
+        (RemoteSchedules, Schedules, set()),
+        (RemoteSchedule, ScheduleHandle, set()),
+        (RemoteBudgets, Budgets, set()),
+        (RemoteCallbacks, Callbacks, set()),
+    ):
+        missing = {
+            name for name in dir(theirs) if not name.startswith("_") and not hasattr(ours, name)
+        } - left
+        assert not missing, (ours, missing)
+
+
+def test_its_answers_are_those_of_an_engine() -> None:
+    async def main() -> None:
+        async with served(queues=["default"]) as (engine, client):
+            await client.start_many([adds(1), adds(2, more=1)], ids=["m1", "m2"], attributes={"team": "red"})
+            assert [await client.get(id).result() for id in ("m1", "m2")] == [2, 5]
+            named = await client.start_many([("web.adds", [3]), ("web.fails", [1])])
+            assert await named[0].result() == 6
+            with pytest.raises(perdure.RunFailed):
+                await named[1].result()
+            assert {run.id async for run in client.runs(attributes={"team": "red"})} == {"m1", "m2"}
+            assert await client.get("m1").info() == await engine.get("m1").info()
+            assert await client.get("m1").why() == await engine.get("m1").why()
+            await client.get("m1").set_attributes(team=None, size=9)
+            assert (await client.get("m1").info()).attributes == {"size": 9}
+            assert await client.diff("m1", "m2") == await engine.diff("m1", "m2")
+            assert await client.usage() == await engine.usage()
+            assert [each.name for each in await client.workers()] == [
+                each.name for each in await engine.workers()
+            ]
+
+            talking = await client.start(talks(), id="t")
+            while not (info := await talking.info()).waiting_for:
+                await asyncio.sleep(0.01)
+            theirs = await engine.get("t").info()
+            assert replace(info, waiting_for=()) == replace(theirs, waiting_for=())
+            assert [(wait.kind, wait.id) for wait in info.waiting_for] == [("message", "word")]
+            assert info.waiting_for[0].since == pytest.approx(theirs.waiting_for[0].since)
+            assert await talking.interface() == await engine.get("t").interface()
+            deciding = await client.start(waits_for_a_person(1), id="p")
+            while not any(wait.kind == "decision" for wait in (await deciding.info()).waiting_for):
+                await asyncio.sleep(0.01)
+            await deciding.resolve("test_api.needs_a_person#1", result=7, why="seen to")
+            assert await deciding.result() == 7
+            await client.run(logs(), id="l")
+            lines = [line async for line in client.get("l").step_logs(follow=True)]
+            assert [line.text for line in lines] == ["<b>one</b>", "two"]
+            assert lines == [line async for line in engine.get("l").step_logs()]
+            assert [line async for line in client.get("l").step_logs(after=1)] == lines[1:]
+            asked = await client.start(asks_for_a_number(), id="q")
+            while not (questions := [each async for each in client.questions()]):
+                await asyncio.sleep(0.01)
+            assert questions == [each async for each in engine.questions()]
+            answered = await client.get("q").answer(5)
+            assert (
+                answered == await client.question(questions[0].id) == await engine.question(questions[0].id)
+            )
+            assert await asked.result() == 5
+
+    logger = logging.getLogger("web.logged")
+    logger.addHandler(handler := perdure.StepLogHandler())
+    try:
+        run(main)
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_what_isnt_one_runs_is_looked_at_and_changed() -> None:
+    async def main() -> None:
+        async with served(queues=["default"]) as (engine, client):
+            await client.queues.set("default", concurrency=5, rate=perdure.Rate(10, per=1.0))
+            assert await client.queues.list() == await engine.queues.list()
+            await client.queues.pause("default")
+            assert (await client.queues.get("default")) == (await engine.queues.get("default"))
+            await client.queues.resume("default")
+            assert (await client.queues.reset("default")).concurrency is None
+            assert await client.queues.get("none") is None
+
+            made = await client.schedules.create("hourly", "web.adds", 1, cron="0 * * * *", paused=True)
+            with pytest.raises(perdure.errors.ConfigurationError):
+                await client.schedules.create("bad", "web.adds", 1, cron="never")
+            assert [await made.info()] == await client.schedules.list() == await engine.schedules.list()
+            await made.resume()
+            assert await (await made.trigger()).result() == 2
+            day = datetime(2026, 1, 1, tzinfo=UTC)
+            assert await made.backfill(day, day + timedelta(hours=3)) == 4
+            assert (await made.update(every=timedelta(minutes=1))).every == timedelta(minutes=1)
+            await made.pause("enough")
+            assert (await made.info()).reason == "enough"
+            await made.delete()
+            with pytest.raises(perdure.errors.UnknownScheduleError):
+                await made.info()
+
+            assert await client.publish("paid", {"order": 1}, key="o-1")
+            assert not await client.publish("paid", {"order": 1}, key="o-1")
+            assert [each async for each in client.publications("paid")] == [
+                each async for each in engine.publications("paid")
+            ]
+            assert await client.subscriptions() == await engine.subscriptions()
+            assert await client.awaited() == await engine.awaited()
+            assert not await client.unsubscribe("nobody")
+
+            assert await client.limits.list() == await engine.limits.list()
+            await client.limits.block("api", 60)
+            assert await client.limits.get("api") == await engine.limits.get("api")
+            await client.limits.unblock("api")
+            await client.limits.reset("api")
+            assert await client.budgets.list() == await engine.budgets.list()
+            with pytest.raises(perdure.errors.UsageError):
+                await client.budgets.raise_by("none", usd="1.50")
+
+            assert await client.call_entity("web.Counter", "c/1", "add", [2]) == 2
+            assert await client.call_entity("web.Counter", "c/1", "add", kwargs={"by": 3}, key="k") == 5
+            assert await client.call_entity("web.Counter", "c/1", "add", [3], key="k") == 5
+            assert await client.call_entity("web.Counter", "c/1", "value") == 5
+            for wrong in (("web.None", "add"), ("web.Counter", "none")):
+                with pytest.raises(perdure.errors.UsageError):
+                    await client.call_entity(wrong[0], "c/1", wrong[1])
+            with pytest.raises(perdure.errors.UsageError):
+                await client.call_entity("web.Counter", "c/1", "add", ["many"])
 
     run(main)
 

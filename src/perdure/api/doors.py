@@ -10,7 +10,7 @@ from perdure.api.budgets import Budgets
 from perdure.api.callbacks import Callbacks
 from perdure.api.comparing import RunDiff, compare
 from perdure.api.connection import Connection
-from perdure.api.entities import Proxy, known_entity
+from perdure.api.entities import Proxy, call_named, known_entity
 from perdure.api.handle import Handle
 from perdure.api.limits import Limits
 from perdure.api.listing import RunPage, earliest, list_runs, run_page
@@ -339,3 +339,31 @@ class Doors:
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         return cast("E", Proxy(known_entity(cls), id, self._open, key, limit))
+
+    async def call_entity(
+        self,
+        type: str,
+        id: str,
+        method: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Any:
+        """Call a method of an entity by names and plain data, where its class isn't at hand to write the call.
+
+        Args:
+            type: the entity's durable name.
+            id, key, timeout: as for `entity`.
+
+        Raises:
+            UsageError: this process hasn't loaded the class, it has no such method, or the arguments don't fit.
+
+        Example:
+            >>> await engine.call_entity("shop.Cart", "user-7", "add", ["apple"])  # doctest: +SKIP
+        """
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        return await call_named(
+            self._open(), type, id, method, tuple(args), dict(kwargs or {}), call_key=key, timeout=limit
+        )

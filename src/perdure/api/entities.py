@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
+import msgspec
+
 from perdure.api.call import StepCall, current_machine
 from perdure.api.connection import Connection
 from perdure.codec.arguments import Arguments
 from perdure.core.retry import Retry
-from perdure.errors import EngineClosedError, StoreUnavailableError, UsageError
+from perdure.errors import EngineClosedError, StoreUnavailableError, UndecodableError, UsageError
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.entities import READ_MARK, EntityDefinition, define_entity
 from perdure.runtime.entitycalls import arguments_of, result_of
@@ -201,3 +203,40 @@ class Proxy:
 
     def __repr__(self) -> str:
         return f"<entity {self._of.definition.run_id(self._key)!r}>"
+
+
+async def call_named(
+    connection: Connection,
+    type: str,
+    key: str,
+    method: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    call_key: str | None = None,
+    timeout: float | None = None,
+) -> Any:
+    """Call an entity's method by names and plain data, for those who have no class at hand.
+
+    Raises:
+        UsageError: this process has no such class, it has no such method, or the arguments don't fit.
+        Exception: as a call of the method itself.
+    """
+    found = next((each for each in _definitions.values() if each.definition.name == type), None)
+    if found is None:
+        known = ", ".join(sorted(each.definition.name for each in _definitions.values())) or "none"
+        msg = f"this process knows no entity {type!r} (it knows: {known}): load the module with its class"
+        raise UsageError(msg)
+    if method not in found.definition.calls and method not in found.definition.reads:
+        methods = ", ".join(sorted([*found.definition.calls, *found.definition.reads]))
+        msg = f"entity {type} has no method {method!r} to be called; it has: {methods}"
+        raise UsageError(msg)
+    arguments = found.arguments(method)
+    try:
+        arguments.check(args, kwargs)
+        given = arguments.decode(msgspec.json.encode((list(args), kwargs)))
+    except (TypeError, UndecodableError) as error:
+        msg = f"the arguments don't fit {type}.{method}: {error.__cause__ or error}"
+        raise UsageError(msg) from None
+    proxy = Proxy(found, key, lambda: connection, call_key, timeout)
+    return await proxy._call(method, tuple(given[0]), dict(given[1]))

@@ -37,14 +37,20 @@ def named_call(
     named = dict(kwargs or {})
     definition = workflow_named(name)
     if definition is None:
-        return WorkflowCall(_unknown(name), tuple(args), named)
+        return _handed_on(WorkflowCall(_unknown(name), tuple(args), named))
     try:
         definition.arguments.check(tuple(args), named)
         given = definition.arguments.decode(msgspec.json.encode((list(args), named)))
     except (TypeError, UndecodableError) as error:
         msg = f"the arguments don't fit workflow {name!r}: {error.__cause__ or error}"
         raise UsageError(msg) from None
-    return WorkflowCall(definition, *given)
+    return _handed_on(WorkflowCall(definition, *given))
+
+
+def _handed_on(call: WorkflowCall[Any]) -> WorkflowCall[Any]:
+    """Nobody has forgotten an `await` here, even if something refuses the call before it is started."""
+    call.mark_used()
+    return call
 
 
 def _unknown(name: str) -> WorkflowDefinition:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 import perdure
 from perdure.api.engine import Engine
-from perdure.web import actions, events, fleet, people, problems, receiving, runs, travel
+from perdure.web import actions, events, fleet, people, problems, receiving, runs, travel, wide
 from perdure.web.access import Access
 from perdure.web.gate import Gate, path_within
 from perdure.web.hooks import Hook, declared_hooks
@@ -61,10 +61,18 @@ def create_app(
         "description": "What went wrong",
         "content": {problems.MEDIA_TYPE: {}},
     }
-    statuses = (400, 401, 403, 404, 409, 410, 413, 421, 422, 503)
+    statuses = (400, 401, 403, 404, 409, 410, 413, 421, 422, 503, 504)
     api = APIRouter(prefix=API, responses=dict.fromkeys(statuses, told))
     # What names a part of a run comes before what names a run: a run's id may have slashes.
-    for router in (actions.router, events.router, fleet.router, people.router, travel.router, runs.router):
+    for router in (
+        actions.router,
+        events.router,
+        fleet.router,
+        people.router,
+        travel.router,
+        wide.router,
+        runs.router,
+    ):
         api.include_router(router)
     app.include_router(api)
     app.include_router(receiving.router, include_in_schema=False)

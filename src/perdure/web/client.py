@@ -6,7 +6,7 @@ called as ever where its code is at hand, and then its result has its type. Erro
 
 from __future__ import annotations
 
-import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -16,23 +16,28 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from perdure import errors
 from perdure.api.call import Call, WorkflowCall
+from perdure.api.comparing import RunDiff
 from perdure.api.naming import named_call
+from perdure.api.publications import PublicationInfo, SubscriptionInfo, WaitingInfo
+from perdure.api.questions import QuestionInfo
+from perdure.api.runinfo import RunInfo
+from perdure.api.spending import By, UsageLine
+from perdure.api.workerinfo import WorkerInfo
 from perdure.core.attributes import AttributeValue
 from perdure.core.retry import seconds
-from perdure.errors import PerdureError, StoreUnavailableError, UsageError
+from perdure.errors import UsageError
+from perdure.web.holdings import RemoteBudgets, RemoteCallbacks, RemoteLimits, RemoteQueues, RemoteSchedules
 from perdure.web.remote import RemoteHandle
+from perdure.web.typed import question, run_of, typed
+from perdure.web.wire import HttpWire
 
 R = TypeVar("R")
 
-_AGAIN = 0.2  # seconds until a stream that was cut off is asked for again
-_PATIENCE = 90.0  # seconds for an answer, longer than any that is waited for there
-_KIND = "urn:perdure:error:"
 _MAX_PAYLOAD = 1 << 30  # the server has its own
 
 
-class HttpClient:
+class HttpClient(HttpWire):
     """A client of `perdure serve`. An async context manager.
 
     Args:
@@ -53,10 +58,7 @@ class HttpClient:
         token: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._http = httpx.AsyncClient(
-            base_url=url.rstrip("/") + "/api/v1", headers=headers, timeout=_PATIENCE, transport=transport
-        )
+        super().__init__(url, token, transport)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -98,23 +100,19 @@ class HttpClient:
         Example:
             >>> await client.start(research("tardigrades"), id="r-1")  # doctest: +SKIP
         """
-        called = named_call(call, args) if isinstance(call, str) else call
-        if not isinstance(called, WorkflowCall) or (args and not isinstance(call, str)):
-            msg = f"a run is started by the call of a workflow, or by its name and arguments; got {call!r}"
+        if args and not isinstance(call, str):
+            msg = f"the arguments of a workflow are in its call already: {call!r}"
             raise UsageError(msg)
-        called.mark_used()
-        given, named = msgspec.json.decode(called.input(_MAX_PAYLOAD))
+        called = named_call(call, args) if isinstance(call, str) else cast("WorkflowCall[Any]", call)
         body = {
-            "workflow": called.name,
-            "args": given,
-            "kwargs": named,
+            **_of(called),
             "id": id,
             "queue": queue,
             "key": key,
             "priority": priority,
             "dedup": dedup,
-            "delay": None if delay is None else seconds(delay, "delay"),
-            "timeout": None if timeout is None else seconds(timeout, "timeout"),
+            "delay": _seconds(delay, "delay"),
+            "timeout": _seconds(timeout, "timeout"),
             "attributes": msgspec.to_builtins(dict(attributes or {})),
             "if_exists": if_exists,
         }
@@ -137,138 +135,215 @@ class HttpClient:
         workflow: str | None = None,
         since: datetime | None = None,
         text: str | None = None,
+        attributes: Mapping[str, str | float | bool] | None = None,
+        errands: bool = False,
         limit: int | None = 100,
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Runs, newest first, as plain data. Filters as for `Engine.runs`."""
-        statuses = [status] if isinstance(status, str) else list(status or ())
-        asked: dict[str, Any] = {"status": statuses, "workflow": workflow, "text": text}
-        asked["since"] = None if since is None else since.isoformat()
+    ) -> AsyncIterator[RunInfo]:
+        """Runs, newest first. Filters as for `Engine.runs`; attributes by what they equal."""
+        asked: dict[str, Any] = {
+            "status": [status] if isinstance(status, str) else list(status or ()),
+            "workflow": workflow,
+            "text": text,
+            "since": None if since is None else since.isoformat(),
+            "attribute": [f"{name}={json.dumps(value)}" for name, value in (attributes or {}).items()],
+            "errands": errands,
+        }
         left, cursor = limit, None
         while left is None or left > 0:
             size = 200 if left is None else min(200, left)
             page = await self.request("GET", "/runs", params={**asked, "size": size, "cursor": cursor})
-            for run in page["runs"]:
-                yield run
+            for each in page["runs"]:
+                yield run_of(each)
             cursor = page["next"]
             if cursor is None:
                 return
             left = None if left is None else left - len(page["runs"])
 
+    async def start_many(
+        self,
+        calls: Sequence[Call[R] | tuple[str, Sequence[Any]]],
+        *,
+        ids: Sequence[str] | None = None,
+        queue: str | None = None,
+        keys: Sequence[str | None] | None = None,
+        priority: int = 0,
+        dedups: Sequence[str | None] | None = None,
+        delay: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        if_exists: Literal["attach", "fail", "restart"] = "attach",
+    ) -> list[RemoteHandle[R]]:
+        """Start many runs in one commit, a thousand at most. Arguments as for `Engine.start_many`.
+
+        Args:
+            calls: workflows' calls; or durable names with positional arguments.
+
+        Example:
+            >>> await client.start_many([("app.research", [topic]) for topic in topics])  # doctest: +SKIP
+        """
+        called = [
+            named_call(*call) if isinstance(call, tuple) else cast("WorkflowCall[R]", call) for call in calls
+        ]
+        columns = {"id": ids, "key": keys, "dedup": dedups}
+        runs = [
+            {
+                **_of(call),
+                **{name: None if given is None else given[place] for name, given in columns.items()},
+            }
+            for place, call in enumerate(called)
+        ]
+        body = {
+            "runs": runs,
+            "queue": queue,
+            "priority": priority,
+            "delay": _seconds(delay, "delay"),
+            "timeout": _seconds(timeout, "timeout"),
+            "attributes": msgspec.to_builtins(dict(attributes or {})),
+            "if_exists": if_exists,
+        }
+        made = await self.request("POST", "/batches", json=body)
+        return [
+            RemoteHandle(self, each["id"], call.definition.result.decode)
+            for each, call in zip(made, called, strict=True)
+        ]
+
+    async def diff(
+        self, a: str, b: str, *, generations: tuple[int | None, int | None] = (None, None)
+    ) -> RunDiff:
+        """Two runs side by side. As `Engine.diff`."""
+        asked = {"a": a, "b": b, "a_generation": generations[0], "b_generation": generations[1]}
+        return typed(await self.request("GET", "/diff", params=asked), RunDiff)
+
     # -- what isn't one run's -----------------------------------------------------------------------
 
-    async def workers(self) -> list[dict[str, Any]]:
+    @property
+    def queues(self) -> RemoteQueues:
+        """The queues, as `engine.queues`."""
+        return RemoteQueues(self, "/queues")
+
+    @property
+    def limits(self) -> RemoteLimits:
+        """The rate limits, as `engine.limits`."""
+        return RemoteLimits(self, "/limits")
+
+    @property
+    def schedules(self) -> RemoteSchedules:
+        """The schedules, as `engine.schedules`."""
+        return RemoteSchedules(self, "/schedules")
+
+    @property
+    def budgets(self) -> RemoteBudgets:
+        """The budgets, as `engine.budgets`."""
+        return RemoteBudgets(self, "/budgets")
+
+    @property
+    def callbacks(self) -> RemoteCallbacks:
+        """What completes callbacks, as `engine.callbacks`."""
+        return RemoteCallbacks(self, "/callbacks")
+
+    async def workers(self) -> list[WorkerInfo]:
         """The workers of the database."""
-        return cast("list[dict[str, Any]]", await self.request("GET", "/workers"))
+        return [typed(each, WorkerInfo) for each in await self.request("GET", "/workers")]
 
-    async def queues(self) -> list[dict[str, Any]]:
-        """All queues that are defined, served, or hold anything."""
-        return cast("list[dict[str, Any]]", await self.request("GET", "/queues"))
-
-    async def usage(self, by: str | None = None, **only: Any) -> list[dict[str, Any]]:
+    async def usage(self, by: By | None = None, **only: Any) -> list[UsageLine]:
         """What was spent, added up. Arguments as for `Engine.usage`."""
-        return cast("list[dict[str, Any]]", await self.request("GET", "/cost", params={"by": by, **only}))
+        asked = {"by": by, **msgspec.to_builtins(only)}
+        return [typed(each, UsageLine) for each in await self.request("GET", "/cost", params=asked)]
 
-    async def questions(self, *, run: str | None = None, to: str | None = None) -> list[dict[str, Any]]:
-        """What runs ask of people and hasn't been answered."""
-        return cast(
-            "list[dict[str, Any]]", await self.request("GET", "/questions", params={"run": run, "to": to})
-        )
+    async def questions(
+        self,
+        *,
+        open: bool = True,
+        run: str | None = None,
+        to: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = 100,
+    ) -> AsyncIterator[QuestionInfo]:
+        """What runs ask of people, oldest first; a thousand at most. As `Engine.questions`."""
+        asked = {"open": open, "run": run, "to": to, "since": since and since.isoformat()}
+        for each in await self.request(
+            "GET", "/questions", params={**asked, "limit": min(limit or 1000, 1000)}
+        ):
+            yield question(each)
 
-    async def answer(self, question: str, value: Any) -> dict[str, Any]:
-        """Answer a question, once.
+    async def question(self, id: str) -> QuestionInfo:
+        """A question by its id. Raises UnknownQuestionError."""
+        return question(await self.request("GET", f"/questions/{quote(id, safe='')}"))
+
+    async def answer(self, id: str, value: Any, *, digest: str | None = None) -> QuestionInfo:
+        """Answer a question, once. The token says who does.
 
         Raises:
             UnknownQuestionError, InvalidAnswerError, QuestionAnsweredError, QuestionClosedError: as `Engine.answer`.
         """
-        body = {"value": msgspec.to_builtins(value)}
-        path = f"/questions/{quote(question, safe='')}/answer"
-        return cast("dict[str, Any]", await self.request("POST", path, json=body))
+        body = {"value": msgspec.to_builtins(value), "digest": digest}
+        return question(await self.request("POST", f"/questions/{quote(id, safe='')}/answer", json=body))
 
-    async def complete(self, token: str, value: Any = None) -> None:
-        """Complete a callback. Raises UnknownCallbackError, CallbackCompletedError, CallbackExpiredError."""
-        await self.request("POST", f"/callbacks/{token}/complete", json={"value": msgspec.to_builtins(value)})
+    # -- events and entities ------------------------------------------------------------------------
 
-    async def fail(self, token: str, message: str) -> None:
-        """Let a callback fail. Raises as `complete`."""
-        await self.request("POST", f"/callbacks/{token}/fail", json={"message": message})
+    async def publish(self, name: str, payload: Any = None, *, key: str | None = None) -> bool:
+        """Publish an event. As `Engine.publish`."""
+        body = {"payload": msgspec.to_builtins(payload), "key": key}
+        made = await self.request("POST", f"/publications/{quote(name, safe='')}", json=body)
+        return bool(made["new"])
 
-    # -- the wire -----------------------------------------------------------------------------------
+    async def publications(
+        self, name: str | None = None, *, limit: int | None = 100
+    ) -> AsyncIterator[PublicationInfo]:
+        """Published events that are still kept, newest first; a thousand at most."""
+        asked = {"name": name, "limit": min(limit or 1000, 1000)}
+        for each in await self.request("GET", "/publications", params=asked):
+            yield typed(each, PublicationInfo)
 
-    async def request(
+    async def subscriptions(self) -> list[SubscriptionInfo]:
+        """The workflows that are started by published events."""
+        return [typed(each, SubscriptionInfo) for each in await self.request("GET", "/subscriptions")]
+
+    async def unsubscribe(self, workflow: str) -> bool:
+        """End the subscription of a workflow; takes an admin. False: it has none."""
+        made = await self.request("DELETE", f"/subscriptions/{quote(workflow, safe='')}")
+        return bool(made["value"])
+
+    async def awaited(self) -> list[WaitingInfo]:
+        """The events that runs wait for, and how many do."""
+        return [typed(each, WaitingInfo) for each in await self.request("GET", "/awaited")]
+
+    async def call_entity(
         self,
+        type: str,
+        id: str,
         method: str,
-        path: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
         *,
-        params: Mapping[str, Any] | None = None,
-        json: Any = None,
+        key: str | None = None,
+        timeout: float | timedelta | None = None,
     ) -> Any:
-        """One request of the API: its answer as plain data.
+        """Call a method of an entity, whose class the server has to know. As `Engine.call_entity`; what the method
+        raises is told as HandlerFailed.
 
-        Raises:
-            PerdureError: what the server says, as the class that an engine would raise.
-            StoreUnavailableError: the server can't be reached.
+        Args:
+            timeout: seconds to wait for the answer, 60 at most.
         """
-        asked = {name: value for name, value in (params or {}).items() if value is not None}
-        try:
-            answer = await self._http.request(method, path, params=asked, json=json)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if answer.is_error:
-            raise error_of(answer.status_code, answer.content)
-        return answer.json() if answer.content else None
-
-    async def events(self, path: str, after: int) -> AsyncIterator[tuple[str, Any]]:
-        """What a stream of server-sent events says, until it ends. A connection that breaks is made anew behind it.
-
-        Yields:
-            The event's name, and its data.
-        """
-        last = str(after)
-        while True:
-            try:
-                async with self._http.stream("GET", path, headers={"Last-Event-ID": last}) as answer:
-                    if answer.is_error:
-                        raise error_of(answer.status_code, await answer.aread())
-                    fields: dict[str, str] = {}
-                    async for line in answer.aiter_lines():
-                        if line:
-                            name, _, value = line.partition(":")
-                            fields[name] = value.removeprefix(" ")
-                            continue
-                        if "data" in fields:
-                            last = fields.get("id", last)
-                            told = fields.get("event", "message")
-                            if told == "end":
-                                return
-                            yield told, msgspec.json.decode(fields["data"])
-                        fields = {}
-            except (httpx.RemoteProtocolError, httpx.ReadError):  # cut off in the middle
-                await asyncio.sleep(_AGAIN)
-            except httpx.TransportError as error:
-                raise self._unreachable(error) from error
-
-    def _unreachable(self, error: httpx.TransportError) -> StoreUnavailableError:
-        why = str(error) or type(error).__name__
-        return StoreUnavailableError(
-            f"the server at {self._http.base_url} can't be reached: {why}. Is it up?"
-        )
+        path = "/".join(["/entities", *(quote(part, safe="") for part in (type, id, method))])
+        body = {
+            "args": msgspec.to_builtins(args),
+            "kwargs": msgspec.to_builtins(dict(kwargs or {})),
+            "key": key,
+            "wait": min(60.0, _seconds(timeout, "timeout") or 30.0),
+        }
+        return (await self.request("POST", path, json=body))["value"]
 
 
-def error_of(status: int, body: bytes) -> PerdureError:
-    """The error that a server's problem details tell of."""
-    try:
-        told = msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError:
-        told = {}
-    kind = str(told.get("type", "")).removeprefix(_KIND)
-    detail = str(told.get("detail") or f"the server answered {status}")
-    found = getattr(errors, kind, None)
-    if found is errors.InvalidAnswerError:
-        problems = {item["where"]: item["what"] for item in told.get("errors") or ()}
-        return errors.InvalidAnswerError(detail, problems=problems)
-    if isinstance(found, type) and issubclass(found, PerdureError):
-        try:
-            return found(detail)
-        except TypeError:  # one that is made of more than its text
-            pass
-    return UsageError(detail) if status < 500 else StoreUnavailableError(detail)
+def _of(call: Any) -> dict[str, Any]:
+    """What starts a run of a workflow's call."""
+    if not isinstance(call, WorkflowCall):
+        msg = f"a run is started by the call of a workflow, or by its name and arguments; got {call!r}"
+        raise UsageError(msg)
+    call.mark_used()
+    args, kwargs = msgspec.json.decode(call.input(_MAX_PAYLOAD))
+    return {"workflow": call.name, "args": args, "kwargs": kwargs}
+
+
+def _seconds(length: float | timedelta | None, what: str) -> float | None:
+    return None if length is None else seconds(length, what)

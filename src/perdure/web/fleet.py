@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Path, Query
 
 from perdure.api.limits import LimitInfo
+from perdure.api.naming import named_call
 from perdure.api.queues import QueueInfo
 from perdure.api.scheduleinfo import ScheduleInfo
 from perdure.core.rates import Rate
@@ -28,8 +29,11 @@ from perdure.web.shapes import (
     ValueIn,
     WorkerOut,
 )
+from perdure.web.shapes_fleet import BackfillIn, CountOut, QueueIn, ScheduleIn, TimingIn
 
 router = APIRouter(tags=["fleet"])
+
+_TIMING = set(TimingIn.model_fields)
 
 Named = Annotated[str, Path(min_length=1, max_length=255)]
 Token = Annotated[str, Path(min_length=1, max_length=500)]
@@ -69,6 +73,15 @@ async def change_queue(
     return _queue(found)
 
 
+@router.put("/queues/{name}")
+async def set_queue(engine: EngineHere, name: Named, body: QueueIn) -> QueueOut:
+    """Give a queue other limits than its code does."""
+    limits: dict[str, Any] = {limit: getattr(body, limit) for limit in body.model_fields_set}
+    if body.rate is not None:
+        limits["rate"] = Rate(body.rate.limit, body.rate.per, body.rate.burst)
+    return _queue(await engine.queues.set(name, **limits))
+
+
 def _queue(queue: QueueInfo) -> QueueOut:
     fields = {field.name: getattr(queue, field.name) for field in dataclasses.fields(queue)}
     rate = None if queue.rate is None else _rate(queue.rate)
@@ -102,6 +115,12 @@ async def unblock(engine: EngineHere, name: Named) -> dict[str, str]:
     return {"name": name}
 
 
+@router.post("/limits/{name:path}/reset", status_code=204)
+async def reset_limit(engine: EngineHere, name: Named) -> None:
+    """Forget what a limit has counted, and who waits in line."""
+    await engine.limits.reset(name)
+
+
 def _limit(limit: LimitInfo) -> LimitOut:
     units = {
         name: {"rate": _rate(unit.rate), "free": unit.free, "waiting": unit.waiting}
@@ -117,6 +136,29 @@ def _limit(limit: LimitInfo) -> LimitOut:
 async def schedules(engine: EngineHere) -> list[ScheduleOut]:
     """All schedules."""
     return [_schedule(schedule) for schedule in await engine.schedules.list()]
+
+
+@router.put("/schedules/{name}")
+async def create_schedule(engine: EngineHere, name: Named, body: ScheduleIn) -> ScheduleOut:
+    """Let runs be started by the clock."""
+    timing = body.model_dump(exclude_none=True, include=_TIMING)
+    call = named_call(body.workflow, body.args, body.kwargs)
+    handle = await engine.schedules.create(name, call, paused=body.paused, if_exists=body.if_exists, **timing)
+    return _schedule(await handle.info())
+
+
+@router.patch("/schedules/{name}")
+async def change_schedule(engine: EngineHere, name: Named, body: TimingIn) -> ScheduleOut:
+    """Change what is given of a schedule, and leave the rest."""
+    handle = engine.schedules.get(name)
+    await handle.update(**body.model_dump(exclude_none=True))
+    return _schedule(await handle.info())
+
+
+@router.post("/schedules/{name}/backfill", status_code=202)
+async def backfill(engine: EngineHere, name: Named, body: BackfillIn) -> CountOut:
+    """Let a schedule make up for the slots from `start` up to `end`."""
+    return CountOut(count=await engine.schedules.get(name).backfill(body.start, body.end))
 
 
 @router.post("/schedules/{name}/pause")
@@ -157,13 +199,19 @@ def _schedule(schedule: ScheduleInfo) -> ScheduleOut:
         tz=schedule.tz,
         every=None if schedule.every is None else schedule.every.total_seconds(),
         at=schedule.at,
+        jitter=schedule.jitter.total_seconds(),
         overlap=schedule.overlap,
+        catch_up=schedule.catch_up.total_seconds(),
         created_at=schedule.created_at,
         paused=schedule.paused,
         reason=schedule.reason,
         next=list(schedule.next),
         recent=recent,
         running=list(schedule.running),
+        buffered=list(schedule.buffered),
+        fired=schedule.fired,
+        skipped=schedule.skipped,
+        missed=schedule.missed,
     )
 
 

@@ -11,7 +11,8 @@ from perdure.api.budgets import AccountInfo, BudgetInfo
 from perdure.api.questions import QuestionInfo
 from perdure.errors import UsageError
 from perdure.web.engines import EngineHere, WhoHere
-from perdure.web.shapes import AccountOut, AnswerIn, BudgetOut, QuestionOut, RaiseIn
+from perdure.web.shapes import AnswerIn, QuestionOut
+from perdure.web.shapes_fleet import AccountOut, BudgetOut, CapsIn, RaiseIn
 
 router = APIRouter(tags=["people"])
 
@@ -54,6 +55,7 @@ def _question(item: QuestionInfo) -> QuestionOut:
         run=item.run,
         generation=item.generation,
         workflow=item.workflow,
+        op=item.op,
         text=item.text,
         form=dict(item.schema),
         details=item.details,
@@ -92,6 +94,24 @@ async def close_breaker(
     await engine.budgets.close_breaker(name, owner=owner)
 
 
+@router.put("/budgets/{name}", status_code=204)
+async def set_budget(engine: EngineHere, name: Named, body: CapsIn) -> None:
+    """Give all accounts of a budget other caps than its code does; null is none."""
+    await engine.budgets.set(name, usd=body.usd, tokens=body.tokens)
+
+
+@router.post("/budgets/{name}/reset", status_code=204)
+async def reset_budget(engine: EngineHere, name: Named) -> None:
+    """Let the caps hold again that its code gives to a budget."""
+    await engine.budgets.reset(name)
+
+
+@router.delete("/budgets/{name}", status_code=204)
+async def remove_budget(engine: EngineHere, name: Named) -> None:
+    """Forget a budget that no code declares any more."""
+    await engine.budgets.remove(name)
+
+
 def _budget(budget: BudgetInfo) -> BudgetOut:
     return BudgetOut(
         name=budget.name,
@@ -113,6 +133,8 @@ def _account(account: AccountInfo) -> AccountOut:
         day=account.day,
         tokens=account.tokens,
         spent_tokens=account.spent_tokens,
+        reserved_tokens=account.reserved_tokens,
+        unknown_tokens=account.unknown_tokens,
         calls=account.calls,
         unpriced_calls=account.unpriced_calls,
         tripped_since=account.tripped_since,

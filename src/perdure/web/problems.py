@@ -45,6 +45,7 @@ _STATUSES: Sequence[tuple[type[BaseException], int]] = (
     (errors.TravelError, 503),
     (errors.DamagedHistoryError, 409),
     (errors.UndecodableError, 409),
+    (TimeoutError, 504),
     (errors.StoreError, 503),
     (errors.EngineClosedError, 503),
 )
@@ -95,6 +96,7 @@ def install(app: FastAPI) -> None:
         return answer
 
     app.add_exception_handler(errors.PerdureError, engine_error)
+    app.add_exception_handler(TimeoutError, engine_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, unexpected)

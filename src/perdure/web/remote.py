@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
 
 from perdure import errors
+from perdure.api.decisions import UNDECIDED
+from perdure.api.interface import RunInterface
+from perdure.api.questions import QuestionInfo
+from perdure.api.runinfo import RunInfo
+from perdure.api.spending import Usage
+from perdure.api.steplogs import STREAM, LogLine
+from perdure.core.attributes import AttributeValue
 from perdure.core.retry import seconds
 from perdure.core.status import Status
-from perdure.errors import RunError
+from perdure.core.why import Why
+from perdure.errors import RunError, UsageError
+from perdure.web.typed import question, run_of, typed
 
 R = TypeVar("R")
 
@@ -70,21 +79,59 @@ class RemoteHandle(Generic[R]):
                 msg = f"run {self.id!r} hasn't ended within {timeout} s; it goes on"
                 raise TimeoutError(msg)
 
-    async def info(self) -> dict[str, Any]:
-        """All about the run at this moment, what it waits for included, as plain data."""
-        return cast("dict[str, Any]", await self._wire.request("GET", self._path))
+    async def info(self, *, generation: int | None = None) -> RunInfo:
+        """All about the run at this moment, what it waits for included."""
+        return run_of(await self._wire.request("GET", self._path, params={"generation": generation}))
 
     async def status(self) -> Status:
         """Where the run stands."""
-        return Status((await self.info())["status"])
+        return (await self.info()).status
 
-    async def why(self) -> dict[str, Any]:
-        """Why the run doesn't go on, as plain data."""
-        return cast("dict[str, Any]", await self._wire.request("GET", f"{self._path}/why"))
+    async def why(self) -> Why:
+        """Why the run doesn't go on."""
+        return typed(await self._wire.request("GET", f"{self._path}/why"), Why)
 
-    async def usage(self) -> dict[str, Any]:
-        """What the run has spent so far, as plain data."""
-        return cast("dict[str, Any]", await self._wire.request("GET", f"{self._path}/usage"))
+    async def usage(self) -> Usage:
+        """What the run has spent so far."""
+        return typed(await self._wire.request("GET", f"{self._path}/usage"), Usage)
+
+    async def interface(self) -> RunInterface:
+        """What can be said to the run at the moment. As `Handle.interface`."""
+        return typed(await self._wire.request("GET", f"{self._path}/interface"), RunInterface)
+
+    async def set_attributes(self, **values: AttributeValue | None) -> None:
+        """Set attributes of the run; None takes one away."""
+        body = {"attributes": msgspec.to_builtins(values)}
+        await self._wire.request("PATCH", f"{self._path}/attributes", json=body)
+
+    async def answer(self, value: Any) -> QuestionInfo:
+        """Answer the question that the run asks. Raises UsageError unless there is exactly one."""
+        found = await self._wire.request("GET", "/questions", params={"run": self.id, "limit": 2})
+        if len(found) != 1:
+            msg = f"run {self.id!r} asks {'nothing' if not found else 'more than one question'}"
+            raise UsageError(f"{msg}: see client.questions(run=...) and client.answer(...)")
+        path = f"/questions/{quote(found[0]['id'], safe='')}/answer"
+        return question(await self._wire.request("POST", path, json={"value": msgspec.to_builtins(value)}))
+
+    async def resolve(
+        self,
+        step: str,
+        *,
+        result: Any = UNDECIDED,
+        rerun: bool = False,
+        fail: str | bool = False,
+        why: str | None = None,
+    ) -> None:
+        """Decide about a step that waits for a person; the token says who does. As `Handle.resolve`."""
+        has_result = result is not UNDECIDED
+        await self._post(
+            f"steps/{quote(step, safe='')}/resolve",
+            result=result if has_result else None,
+            has_result=has_result,
+            rerun=rerun,
+            fail=fail,
+            why=why,
+        )
 
     async def history(self, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
         """The run's events, in order, as plain data.
@@ -144,6 +191,24 @@ class RemoteHandle(Generic[R]):
         told = await self._wire.request("GET", f"{self._path}/changes", params=asked)
         return cast("int | None", told["seq"])
 
+    async def step_logs(self, after: int | None = None, *, follow: bool = False) -> AsyncIterator[LogLine]:
+        """What the run's steps have logged, as far as it is kept, in order. As `Handle.step_logs`.
+
+        Args:
+            after: start behind the line with this offset.
+            follow: wait for more until the run has ended.
+        """
+        path = f"{self._path}/streams/{quote(STREAM, safe='')}?follow={str(follow).lower()}"
+        async for kind, item in self._wire.events(path, after or 0):
+            if kind == "item":
+                line = {
+                    "error": "",
+                    **item["value"],
+                    "step": item["step"] or "",
+                    "attempt": item["attempt"] or 1,
+                }
+                yield typed({**line, "offset": item["offset"]}, LogLine)
+
     async def send(self, name: str, value: Any, *, key: str | None = None) -> None:
         """Send the run a message; it is durable when this returns."""
         await self._post(f"messages/{quote(name, safe='')}", value=value, key=key)
@@ -193,10 +258,27 @@ class RemoteHandle(Generic[R]):
         at: int | str | None = None,
         *,
         edits: Mapping[str, Any] | None = None,
+        input: Sequence[Any] | None = None,
+        effects: Literal["run", "reuse", "stub"] = "run",
+        stubs: Mapping[str, Any] | None = None,
+        refused: Literal["block", "fail"] = "block",
         id: str | None = None,
     ) -> RemoteHandle[R]:
-        """Start a run of its own that goes on from what this one has done. See `Handle.fork`."""
-        made = await self._post("fork", at=at, edits=dict(edits or {}), id=id)
+        """Start a run of its own that goes on from what this one has done. As `Handle.fork`.
+
+        Args:
+            input: other positional arguments for the run.
+        """
+        made = await self._post(
+            "fork",
+            at=at,
+            edits=dict(edits or {}),
+            input=None if input is None else {"args": list(input)},
+            effects=effects,
+            stubs=dict(stubs or {}),
+            refused=refused,
+            id=id,
+        )
         return RemoteHandle(self._wire, made["id"], self._decode)
 
     def __repr__(self) -> str:

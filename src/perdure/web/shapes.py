@@ -132,14 +132,6 @@ class AnswerIn(In):
     )
 
 
-class RaiseIn(In):
-    usd: Annotated[str, Field(pattern=r"^[0-9]{1,9}([.][0-9]{1,9})?$", description="US dollars.")] = "0"
-    tokens: Annotated[int, Field(ge=0, lt=1 << 53)] = 0
-    owner: Annotated[str, Field(max_length=1000)] | None = Field(
-        None, description="The run, workflow or key whose account it is."
-    )
-
-
 class RunRef(Out):
     id: str
 
@@ -323,13 +315,19 @@ class ScheduleOut(Out):
     tz: str
     every: float | None = Field(description="Seconds.")
     at: datetime | None
+    jitter: float = Field(description="Seconds.")
     overlap: str
+    catch_up: float = Field(description="Seconds.")
     created_at: datetime
     paused: bool
     reason: str | None
     next: list[datetime]
     recent: list[ScheduledRunOut]
     running: list[str]
+    buffered: list[datetime]
+    fired: int
+    skipped: int
+    missed: int
 
 
 class QuestionOut(Out):
@@ -339,6 +337,7 @@ class QuestionOut(Out):
     run: str
     generation: int
     workflow: str
+    op: str
     text: str
     form: dict[str, Any] = Field(description="JSON Schema of an answer.")
     details: Any
@@ -354,33 +353,6 @@ class QuestionOut(Out):
     answered_by: str | None
     answered_at: datetime | None
     via: str | None
-
-
-class AccountOut(Out):
-    """How one account of a budget stands. Amounts in US dollars."""
-
-    owner: str
-    day: str
-    usd: str | None
-    tokens: int | None
-    spent: str
-    spent_tokens: int
-    reserved: str
-    unknown: str
-    left: str | None
-    calls: int
-    unpriced_calls: int
-    tripped_since: datetime | None
-    waiting: int
-
-
-class BudgetOut(Out):
-    name: str
-    terms: str
-    per: str
-    daily: bool
-    overridden: bool
-    accounts: list[AccountOut]
 
 
 class ProblemOut(BaseModel):
