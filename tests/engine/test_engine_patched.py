@@ -273,7 +273,7 @@ def _drives_with(engine: Engine, definition: Any) -> None:
     assert worker is not None
 
     def driver(row: Any) -> Driver:
-        made = Driver(worker, row, definition, new_machine(row, definition, worker.max_payload))
+        made = Driver(worker, row, definition, new_machine(row.id, definition, worker.max_payload))
         made.last_active = worker.clock()
         return made
 

@@ -88,7 +88,7 @@ async def plan(
         edited = tuple(step for step in taken if step in donor.results)
     else:
         reuse.origins = dict(await origins_of(connection.store, row, kept, again=False))
-        machine = new_machine(msgspec.structs.replace(row, id=id), definition, _MAX_PAYLOAD)
+        machine = new_machine(id, definition, _MAX_PAYLOAD)
         asked = _tried(machine, definition, first, reuse)
         runs = {
             one.id: fate(donor.counterfactual, reuse, one) if isinstance(one, RunStep) else "executes"

@@ -34,6 +34,7 @@ from perdure.cli.show import show
 from perdure.cli.stream import stream
 from perdure.cli.torture import torture
 from perdure.cli.trouble import Commands
+from perdure.cli.verify import verify
 from perdure.cli.why import why
 from perdure.cli.worker import worker
 from perdure.cli.workers import workers
@@ -65,8 +66,8 @@ def root(
 
 COMMANDS = (
     run, worker, serve, dev, mcp, workers, ls, show, why, stream, logs, send, publish, publications, query, update,
-    cancel, terminate, pause, resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, demo,
-    torture,
+    cancel, terminate, pause, resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, verify,
+    demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -151,15 +151,25 @@ def shown(payload: bytes | None) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + f"... ({len(text)} characters)"
 
 
-def _report(run_id: str, seq: int, history_says: str, code_says: str, loop: WorkflowLoop, why: str) -> str:
+def _refusal(
+    run_id: str, seq: int, history_says: str, code_says: str, loop: WorkflowLoop, why: str
+) -> NonDeterminismError:
+    places = where(loop)[:_LISTED]
     lines = [
         f"run {run_id!r} can't go on: its history and its code disagree at event {seq}",
         f"  history says: {history_says}",
         f"  code says:    {code_says}",
     ]
-    lines += [f"  code is at:   {place}" for place in where(loop)[:_LISTED]]
+    lines += [f"  code is at:   {place}" for place in places]
     lines += [f"  why:          {why}", f"  what to do:   {ADVICE}"]
-    return "\n".join(lines)
+    return NonDeterminismError(
+        "\n".join(lines),
+        run_id=run_id,
+        seq=seq,
+        history_says=history_says,
+        code_says=code_says,
+        places=places,
+    )
 
 
 def unexpected_event(
@@ -180,7 +190,7 @@ def unexpected_event(
     else:
         code_says = "waits for nothing durable"
     why = "the workflow's code was changed, or what it does depends on something that isn't recorded"
-    return NonDeterminismError(_report(run_id, seq, describe_event(event), code_says, loop, why))
+    return _refusal(run_id, seq, describe_event(event), code_says, loop, why)
 
 
 def changed_input(
@@ -189,7 +199,7 @@ def changed_input(
     """The code asks for the same operation with other arguments."""
     history_says = f"{describe_event(event)}, called with {shown(recorded)}"
     why = "the arguments come from changed code, or from something that isn't recorded (time, randomness, set order)"
-    return NonDeterminismError(_report(run_id, seq, history_says, f"calls it with {shown(asked)}", loop, why))
+    return _refusal(run_id, seq, history_says, f"calls it with {shown(asked)}", loop, why)
 
 
 def changed_address(
@@ -198,7 +208,7 @@ def changed_address(
     """The code sends its message to another run, or under another name."""
     code_says = f"sends message {asked.name!r} to run {asked.to!r}"
     why = "the run's id or the message's name come from changed code, or from something that isn't recorded"
-    return NonDeterminismError(_report(run_id, seq, describe_event(event), code_says, loop, why))
+    return _refusal(run_id, seq, describe_event(event), code_says, loop, why)
 
 
 def changed_record(
@@ -206,7 +216,7 @@ def changed_record(
 ) -> NonDeterminismError:
     """The code did something else than its record in the history says."""
     why = "what the code does was changed, or depends on something that isn't recorded (time, randomness, set order)"
-    return NonDeterminismError(_report(run_id, seq, _told(event), _told(done), loop, why))
+    return _refusal(run_id, seq, _told(event), _told(done), loop, why)
 
 
 def changed_question(
@@ -219,9 +229,7 @@ def changed_question(
     )
     told = _question(event.question) if isinstance(event, ev.QuestionAsked) else "opens a plain callback"
     code_says = "opens a plain callback" if asked is None else _question(asked)
-    return NonDeterminismError(
-        _report(run_id, seq, f"{event.op!r} {told}", f"{event.op!r} {code_says}", loop, why)
-    )
+    return _refusal(run_id, seq, f"{event.op!r} {told}", f"{event.op!r} {code_says}", loop, why)
 
 
 def _question(question: ev.Question) -> str:
@@ -245,5 +253,8 @@ def _told(record: ev.Record) -> str:
 def changed_workflow(run_id: str, recorded: str, given: str) -> NonDeterminismError:
     """The history belongs to another workflow than the code it is replayed with."""
     return NonDeterminismError(
-        f"run {run_id!r} was recorded by workflow {recorded!r} and can't be replayed with {given!r}. {ADVICE}"
+        f"run {run_id!r} was recorded by workflow {recorded!r} and can't be replayed with {given!r}. {ADVICE}",
+        run_id=run_id,
+        history_says=f"the run is one of {recorded}",
+        code_says=f"is {given}",
     )

@@ -97,6 +97,11 @@ class Opening:
         self._records[record.op] = command = WriteDown(record, effects)
         self._hand_out(record.op, command)
 
+    def done_as(self, op: str) -> Record | None:
+        """The record of something that the code did and no event has confirmed yet."""
+        done = None if self._records is None else self._records.get(op)
+        return None if done is None else done.record
+
     # -- operations ---------------------------------------------------------------------------------
 
     def give_up(self, operation: OpenOperation) -> None:

@@ -53,6 +53,7 @@
     ├── Permanent                     raised by steps: don't try again
     ├── OutcomeUnknown                raised by steps: it may have happened, or not
     ├── EffectRefused                 a step would act, and its run is counterfactual
+    ├── HistoryFileError              a file of a recorded history can't be read
     ├── MovingError                   runs can't be moved, exported or imported
     ├── EngineClosedError             the engine isn't open
     └── StoreError                    the database can't be used
@@ -139,6 +140,7 @@ from perdure.errors.usage import (
     UsageError,
 )
 from perdure.errors.values import (
+    HistoryFileError,
     NotSerializableError,
     PayloadTooLargeError,
     UndecodableError,
@@ -161,6 +163,7 @@ __all__ = [
     "ForbiddenInWorkflowError",
     "HandlerFailed",
     "HandlerUnreachableError",
+    "HistoryFileError",
     "HttpStatusError",
     "InvalidAnswerError",
     "MapFailed",

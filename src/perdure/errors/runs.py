@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perdure.errors.base import PerdureError
 
 
@@ -62,7 +64,31 @@ class RunTerminated(RunError):
 
 
 class NonDeterminismError(PerdureError):
-    """The history says one thing and the code another. Blocks the run before any new effect."""
+    """The history says one thing and the code another. Blocks the run before any new effect.
+
+    Attributes:
+        run_id: the run.
+        seq: the event that doesn't fit, None if the whole history belongs to other code.
+        history_says, code_says: both sides, as half a sentence each.
+        places: where each unfinished task of the code stands: "file:line, in function".
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        run_id: str = "",
+        seq: int | None = None,
+        history_says: str = "",
+        code_says: str = "",
+        places: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.seq = seq
+        self.history_says = history_says
+        self.code_says = code_says
+        self.places = tuple(places)
 
 
 class DamagedHistoryError(PerdureError):

@@ -15,3 +15,7 @@ class PayloadTooLargeError(NotSerializableError):
 
 class UndecodableError(PerdureError):
     """A recorded value can't be read as the type the code declares today. Blocks the run."""
+
+
+class HistoryFileError(PerdureError):
+    """A file that should hold a recorded history isn't one, isn't whole, or was written by a newer Perdure."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from perdure.codec.events import decode_event
 from perdure.codec.failures import step_exception
@@ -24,9 +24,9 @@ _SET_ASIDE = b"message_set_aside"
 REPLAY_SLICE = 500  #: events replayed before other runs get their turn
 
 
-def new_machine(row: RunRow, definition: WorkflowDefinition, max_payload: int) -> Machine:
+def new_machine(id: str, definition: WorkflowDefinition, max_payload: int) -> Machine:
     """A machine for a run, before its first event."""
-    return Machine(row.id, definition.name, definition.begin, step_exception, child_error, max_payload)
+    return Machine(id, definition.name, definition.begin, step_exception, child_error, max_payload)
 
 
 async def replayed(
@@ -40,21 +40,12 @@ async def replayed(
     """
     refuse_damaged(row.id, history)
     history = from_checkpoint(definition, history)
-    machine = new_machine(row, definition, max_payload)
-    machine.replaying = True
-    machine.look_ahead = lambda: set_aside_in(history.events)
-    machine.past = past_of(history)
+    machine = new_machine(row.id, definition, max_payload)
+    expect(machine, history)
     try:
         for start in range(0, len(history.events), REPLAY_SLICE):
-            with turns.of(machine, definition.guard):
-                machine.loop.enter()
-                for data in history.events[start : start + REPLAY_SLICE]:
-                    event = decode_event(data)
-                    turns.again()
-                    if isinstance(event, ev.RunStarted):
-                        machine.begin(event, first_moment(event, row.started_at or row.created_at))
-                    else:
-                        machine.feed(event)
+            events = map(decode_event, history.events[start : start + REPLAY_SLICE])
+            feed_recorded(machine, definition, events, row.started_at or row.created_at, turns)
             await asyncio.sleep(0)
     except TurnInterrupt:
         turns.over()
@@ -64,6 +55,31 @@ async def replayed(
         let_go(machine, turns)
         raise
     return machine
+
+
+def expect(machine: Machine, history: History) -> None:
+    """Let a machine know what it will be fed."""
+    machine.replaying = True
+    machine.look_ahead = lambda: set_aside_in(history.events)
+    machine.past = past_of(history)
+
+
+def feed_recorded(
+    machine: Machine,
+    definition: WorkflowDefinition,
+    events: Iterable[ev.Event],
+    began: float,
+    turns: Turns,
+) -> None:
+    """Feed a part of a history. `began` is when the run was first driven, or created."""
+    with turns.of(machine, definition.guard):
+        machine.loop.enter()
+        for event in events:
+            turns.again()
+            if isinstance(event, ev.RunStarted):
+                machine.begin(event, first_moment(event, began))
+            else:
+                machine.feed(event)
 
 
 def set_aside_in(history: Sequence[bytes]) -> dict[int, str]:

@@ -290,7 +290,7 @@ class Worker(Hosting):
         assert definition is not None, "a run is claimed only by a worker with its code"
 
         kind = ErrandDriver if isinstance(definition, ErrandDefinition) else Driver
-        driver = kind(self, row, definition, new_machine(row, definition, self.max_payload))
+        driver = kind(self, row, definition, new_machine(row.id, definition, self.max_payload))
         driver.last_active = self.clock()
         return driver
 

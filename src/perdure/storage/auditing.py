@@ -53,6 +53,32 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     known: bool
 
 
+class Replayable(msgspec.Struct, frozen=True, gc=False):
+    """What a replay has to know of one generation of a run.
+
+    Attributes:
+        run: the key.
+        status, seq, chain, checkpoint: as its row says.
+        began: when it was first driven, or else created, wall-clock seconds.
+        driven: it has been driven.
+        version: of the code that drives it, or drove it last; None before anybody did.
+        pinned: only workers of that version may drive it.
+    """
+
+    run: int
+    id: str
+    generation: int
+    workflow: str
+    status: str
+    seq: int
+    chain: int
+    checkpoint: int | None
+    began: float
+    driven: bool
+    version: str | None
+    pinned: bool
+
+
 class Stray(msgspec.Struct, frozen=True, gc=False):
     """Rows of a table that belong to a run which isn't there."""
 
@@ -80,6 +106,14 @@ class Auditor(Protocol):
 
     def standing(self, run: int) -> Standing | None:
         """The same of one run, as it is now."""
+        ...
+
+    def replayable(self, *, after: int, limit: int, finished: bool = False) -> Sequence[Replayable]:
+        """Runs with a key > after that haven't ended, in the order of their keys.
+
+        Args:
+            finished: those that have ended, too, all generations.
+        """
         ...
 
     def keys(self, id: str) -> Sequence[int]:

@@ -6,6 +6,7 @@ For workflows (see docs/guide/testing.md):
                          fixture `perdure_env` is one
     crash_everywhere     runs a workflow, kills it at every event boundary, and tells what that changes
     assert_replays       replays recorded histories with today's code; `load_histories` reads exported ones
+    recorded_histories   the same for those of `perdure verify --export-histories`, one test a history
 
 For Perdure: `conformance/`, what every store has to pass; `simulation/`; `torture/`; `powerloss` and `disk`; `mortal`.
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from perdure.testing.crash_report import Finding as Finding
     from perdure.testing.crashing import crash_everywhere as crash_everywhere
     from perdure.testing.environment import Environment as Environment
+    from perdure.testing.histories import RecordedHistory as RecordedHistory
+    from perdure.testing.histories import recorded_histories as recorded_histories
     from perdure.testing.mock import Mock as Mock
     from perdure.testing.mock import StepCalled as StepCalled
     from perdure.testing.mocks import UnmockedStepError as UnmockedStepError
@@ -35,6 +38,7 @@ _WHERE = {
     "Environment": "environment",
     "Finding": "crash_report",
     "Mock": "mock",
+    "RecordedHistory": "histories",
     "RecordedRun": "replaying",
     "StepCalled": "mock",
     "StuckError": "skipping",
@@ -42,6 +46,7 @@ _WHERE = {
     "assert_replays": "replaying",
     "crash_everywhere": "crashing",
     "load_histories": "replaying",
+    "recorded_histories": "histories",
 }
 
 __all__ = sorted(_WHERE)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from perdure.errors import NotADatabaseError
-from perdure.storage.auditing import OF_RUNS, Standing, Stray
+from perdure.storage.auditing import OF_RUNS, Replayable, Standing, Stray
 from perdure.storage.postgres.connection import QUERIES, checked, shown
 from perdure.storage.postgres.trouble import translate
 
@@ -50,6 +50,10 @@ class PostgresAuditor:
         for found in self.runs(after=run - 1, limit=1):
             return found if found.run == run else None
         return None
+
+    def replayable(self, *, after: int, limit: int, finished: bool = False) -> Sequence[Replayable]:
+        rows = self._rows("replayable", after=after, limit=limit, finished=finished)
+        return [Replayable(*row) for row in rows]
 
     def keys(self, id: str) -> Sequence[int]:
         return [run for (run,) in self._rows("keys_of_id", id=id)]

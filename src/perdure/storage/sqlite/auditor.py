@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 
 from perdure.errors import StoreError
-from perdure.storage.auditing import OF_RUNS, Standing, Stray
+from perdure.storage.auditing import OF_RUNS, Replayable, Standing, Stray
 from perdure.storage.sql import load_queries
 from perdure.storage.sqlite.connection import MIGRATIONS, translate
 from perdure.storage.sqlite.database import Database, Row
@@ -66,6 +66,12 @@ class SqliteAuditor:
             return found if found.run == run else None
         return None
 
+    def replayable(self, *, after: int, limit: int, finished: bool = False) -> Sequence[Replayable]:
+        given = {"after": after, "limit": limit, "finished": int(finished)}
+        with self._explained():
+            rows = self._db.rows("replayable", given)
+        return [_replayable(*row) for row in rows]
+
     def keys(self, id: str) -> Sequence[int]:
         with self._explained():
             return [run for (run,) in self._db.rows("keys_of_id", {"id": id})]
@@ -109,6 +115,14 @@ class SqliteAuditor:
         except UnicodeDecodeError as error:
             msg = f"The database {self.where} is damaged: there is a text in it that can't be read ({error})"
             raise StoreError(msg) from error
+
+
+def _replayable(*row: Any) -> Replayable:
+    run, id, generation, workflow, status, seq, chain, checkpoint, began, driven, version, pinned = row
+    return Replayable(
+        run, id, generation, workflow, status, seq, chain, checkpoint, began,
+        driven=bool(driven), version=version, pinned=bool(pinned),
+    )  # fmt: skip
 
 
 def _standing(row: Row) -> Standing:

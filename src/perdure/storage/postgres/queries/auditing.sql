@@ -15,3 +15,10 @@ SELECT run FROM perdure.runs WHERE id = %(id)s ORDER BY run;
 -- name: failed_checksums
 -- What the server has found wrong with the pages of this database, if it looks at all.
 SELECT checksum_failures FROM pg_catalog.pg_stat_database WHERE datname = current_database();
+
+-- name: replayable
+-- A page of runs whose histories some code is to be tried on, in the order of their keys.
+SELECT run, id, generation, workflow, status, seq, chain, checkpoint, coalesce(started_at, created_at),
+       started_at IS NOT NULL, version, pinned
+FROM perdure.runs WHERE run > %(after)s::bigint AND (%(finished)s::boolean OR ended_at IS NULL)
+ORDER BY run LIMIT %(limit)s::bigint;

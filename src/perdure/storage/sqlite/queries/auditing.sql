@@ -14,3 +14,9 @@ SELECT run FROM runs WHERE id = :id AND next IS NULL
 UNION ALL
 SELECT run FROM runs WHERE id = :id AND next IS NOT NULL
 ORDER BY 1;
+
+-- name: replayable
+-- A page of runs whose histories some code is to be tried on, in the order of their keys.
+SELECT run, id, generation, workflow, status, seq, chain, checkpoint, coalesce(started_at, created_at),
+       started_at IS NOT NULL, version, pinned
+FROM runs WHERE run > :after AND (:finished OR ended_at IS NULL) ORDER BY run LIMIT :limit;
