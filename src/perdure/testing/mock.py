@@ -76,10 +76,8 @@ class Mock:
         if self._raises is not None:
             raise self._raises
         if self._sequence is not None:
-            value = self._item(info)
-            if isinstance(value, BaseException) or (
-                isinstance(value, type) and issubclass(value, BaseException)
-            ):
+            value: Any = self._item(info)
+            if _is_error(value):
                 raise value
         elif self._side_effect is not None:
             function: Any = self._side_effect
@@ -176,6 +174,10 @@ class Mock:
 
     def __repr__(self) -> str:
         return f"<mock of {self.name}, called {self.count} times>"
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException))
 
 
 def shown_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

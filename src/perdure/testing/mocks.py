@@ -53,7 +53,7 @@ class Mocks:
             msg = f'unmocked={unmocked!r}: give "run" or "refuse"'
             raise UsageError(msg)
         self.sleep = sleep
-        self.unmocked = unmocked
+        self.unmocked: Unmocked = unmocked
         self.allowed: set[str] = set()
         self.calls: list[StepCalled] = []
         self.asleep: set[Attempt] = set()

@@ -108,7 +108,11 @@ class MortalPart:
 
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self.inner, name)
-        return lambda *args, **options: self.store.answers(verb, args, options)
+
+        def answer(*args: Any, **options: Any) -> Any:
+            return self.store.answers(verb, args, options)
+
+        return answer
 
 
 class Books:
