@@ -13,6 +13,7 @@ from perdure.cli.calling import query, update
 from perdure.cli.check import check
 from perdure.cli.control import cancel, terminate
 from perdure.cli.cost import cost
+from perdure.cli.debug import debug
 from perdure.cli.demo import demo
 from perdure.cli.diff import diff
 from perdure.cli.fork import fork
@@ -66,8 +67,8 @@ def root(
 
 COMMANDS = (
     run, worker, serve, dev, mcp, workers, ls, show, why, stream, logs, send, publish, publications, query, update,
-    cancel, terminate, pause, resume, retry, fork, diff, resolve, questions, answer, cost, move, export, check, verify,
-    demo, torture,
+    cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export, check,
+    verify, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -119,6 +119,11 @@ def raised_at(error: BaseException) -> list[Place]:
     return places
 
 
+def is_plumbing(path: str) -> bool:
+    """Whether a file is asyncio's, or of this package."""
+    return path.startswith(_PLUMBING)
+
+
 def is_library(path: str) -> bool:
     """Whether a file is installed, and not the user's own code."""
     if path.startswith(("<frozen", _STANDARD)):
