@@ -140,6 +140,56 @@ def test_the_other_examples(tmp_path: Path, name: str) -> None:
     assert wanted[name] in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (
+            "order_saga.py",
+            [
+                "killed -9 while it undid",
+                "piano -> given back, as no ship goes to Atlantis",
+                "warehouse: reserve teapot, reserve piano, release piano",
+                "bank: charge teapot 1990, charge piano 1990, refund piano 1990",
+            ],
+        ),
+        (
+            "document_pipeline.py",
+            ["kill -9 in the middle", "{'documents': 990, 'broken': 10, 'words': 4950}"],
+        ),
+        ("subscription.py", ["rejected: there is no plan 'gold'", "'plan': 'plus'", "generation 3 has"]),
+        ("crawler.py", ["30 pages, 31 requests"]),
+        (
+            "tool_agent.py",
+            [
+                "the first process ended with -9",
+                "5 calls of the model; search moss, search lichen, compare moss lichen, save report.txt",
+            ],
+        ),
+        ("sliding_window.py", ["as it should be: True", "at most 8 children at once"]),
+        (
+            "resource_pool.py",
+            ["10 pages are printed", "all is given back: {'free': 3, 'lent': 0, 'waiting': 0}"],
+        ),
+        ("updatable_timer.py", ["due in 24 hours", "put off: due in 7 days", "remember: water the moss"]),
+        ("dsl.py", ["refused: there is no action 'format_disk'", "b was larger, a is 33\n10 events"]),
+        (
+            "bank_transfer.py",
+            ["20 bookings of 20190 cents, as it should be: True", "30000 cents, as before: True"],
+        ),
+    ],
+)
+def test_patterns_in_plain_code(tmp_path: Path, name: str, wanted: list[str]) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / name), TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for text in wanted:
+        assert text in done.stdout, done.stdout
+    if name == "bank_transfer.py":
+        assert done.stdout.count("kill -9") == 3
+    if name == "crawler.py":
+        (most,) = re.findall(r"at most (\d+) requests within a second", done.stdout)
+        assert int(most) <= 20
+
+
 def test_the_example_of_model_calls(tmp_path: Path) -> None:
     pytest.importorskip("anthropic", reason="the client of Anthropic isn't installed")
     done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "model_calls.py"))
