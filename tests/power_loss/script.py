@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
+
 from perdure.errors import StoreUnavailableError
 from perdure.storage.records import RunRow
 from perdure.storage.sqlite import SqliteStore
@@ -25,11 +27,10 @@ async def play(
 
     Args:
         fails: whether the next sync fails. Not so often in a row that the store gives up.
-        alone: the writer's connection is mostly the only one. SQLite then reads the log anew when that is opened
-            again, and takes what it finds there for committed.
+        alone: no readers, not even the store's own, mostly.
     """
     disk = RecordingDisk(folder, fails)
-    script = _Script(Deeds(disk), folder / DATABASE, random.Random(seed))
+    script = _Script(Deeds(disk), folder / DATABASE, random.Random(seed), readers=not alone)
     await script.open()
     for number in range(rounds):
         if number % 17 == 16:
@@ -38,20 +39,39 @@ async def play(
             store: Any = script.bench.store
             store._reader._disconnect()
         await script.round(number)
+    script.release()
     await script.bench.close()
     return script.deeds
 
 
 class _Script:
-    def __init__(self, deeds: Deeds, path: Path, chance: random.Random) -> None:
+    def __init__(self, deeds: Deeds, path: Path, chance: random.Random, *, readers: bool) -> None:
         self.deeds = deeds
+        self.path = path
         self.chance = chance
+        self.readers = readers
+        self.reader: Any = None
         self.bench = Bench(lambda: SqliteStore(path, vfs=deeds.disk.name))
         self.rows: list[RunRow] = []
         self.seqs: dict[int, int] = {}
         self.asked: set[int] = set()
 
+    def look(self) -> None:
+        """Begin to look at the database, and stop checkpoints half-way with that for some rounds; or end it."""
+        if self.reader is not None:
+            self.release()
+        elif self.readers:
+            self.reader = apsw.Connection(str(self.path), vfs=self.deeds.disk.name)
+            self.reader.set_busy_timeout(1000)
+            self.reader.execute("BEGIN; SELECT count(*) FROM runs").get
+
+    def release(self) -> None:
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.close(force=True)
+
     async def open(self) -> None:
+        self.release()
         await self.bench.close()
         while True:
             try:
@@ -70,6 +90,8 @@ class _Script:
     async def round(self, number: int) -> None:
         """Some deeds at once: they share a transaction, mostly. One alone goes the short way."""
         self.asked.clear()
+        if self.chance.random() < 0.25:
+            self.look()
         together = self.chance.choice((1, 1, 1, 2, 3, 5))
         await asyncio.gather(*[await self.deed(f"{number}.{part}") for part in range(together)])
 

@@ -12,17 +12,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 from script import play
 from syncing import syncing_less
 
 from perdure.storage.sqlite import writer
-from perdure.storage.sqlite.writer import Writer
 from perdure.testing.deeds import Broken, Deeds, Lost, check, look, moment
 from perdure.testing.disk import Failed
 from perdure.testing.powerloss import Directories, Image, Platter, images, put
@@ -91,18 +88,14 @@ def test_nothing_acknowledged_is_lost(
     record_property("tally", ["images of losses of power", total])
 
 
-def recorded_with_failing_syncs(folder: Path, seed: int, *, alone: bool, length: int = 0) -> Deeds:
-    """Some syncs fail, and the system forgets what it failed to write. No job is told; the store sees to it.
-
-    Args:
-        length: how many fail in a row, 0 for one to three.
-    """
+def recorded_with_failing_syncs(folder: Path, seed: int, *, alone: bool) -> Deeds:
+    """Some syncs fail, and the system forgets what it failed to write. No job is told; the store sees to it."""
     chance = random.Random(seed)
 
     def plan() -> Iterator[bool]:
         while True:
             if chance.random() < 0.1:
-                yield from [True] * (length or chance.randint(1, 3))
+                yield from [True] * chance.randint(1, 3)
                 yield from [False] * 8  # so that the store doesn't give up
             yield False
 
@@ -191,26 +184,3 @@ def test_a_new_file_without_extra_could_vanish(
     assert found["Lost"] > 10
     record_property("figure", f"of 100 images, {found['Lost']} have lost everything")
     assert verdicts(deeds, tmp_path / "image", 50, Directories.JOURNALLED) == {"int": 50}
-
-
-def test_to_trust_what_a_failed_sync_has_left_would_lose_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
-) -> None:
-    """The log looks complete, but only in the system's memory; SQLite must not read it anew."""
-
-    def disconnect(self: Writer) -> None:
-        db, self._db, self._checkpointer = self._db, None, None
-        if db is not None:
-            with suppress(apsw.Error):
-                db.close()
-
-    monkeypatch.setattr(Writer, "_disconnect", disconnect)
-    tried = 0
-    for seed in range(100):
-        deeds = recorded_with_failing_syncs(tmp_path / f"disk-{seed}", seed, alone=True, length=2)
-        for found in judged(deeds, tmp_path / "image", seed, after_failures(deeds, 100, seed)):
-            tried += 1
-            if isinstance(found, Exception):
-                record_property("figure", f"the image number {tried} has lost something or is damaged")
-                return
-    pytest.fail(f"{tried} images, and nothing is lost")

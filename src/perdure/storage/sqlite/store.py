@@ -262,7 +262,7 @@ class SqliteStore:
             f"connections can't be shared by forking. Open a store of its own here, or start processes with "
             f"the 'spawn' method"
         )
-        for database in (*self._writer.databases, self._reader.database):
+        for database in (*self._writer.connections, self._reader.database):
             # An extra reference, so that no finaliser ever closes it: that could wait for ever for a
             # thread which doesn't exist here, or remove the parent's log.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(database))

@@ -9,6 +9,12 @@ does, each job gets a true answer:
   the next one may falsely succeed). The file is reopened and asked: a transaction with more than plain
   appends carries a mark, and appends recognise themselves. What didn't happen is repeated.
 
+What an fsync failed to write counts as written afterwards: it stays in the system's cache, where everybody reads it,
+and no later fsync writes it. So nothing of it may be trusted. A commit that failed is at the log's end, where SQLite
+doesn't see it as long as the log isn't read anew, which happens when the first connection opens the file; therefore one
+connection, the *keeper*, does nothing but stay open. Then the repair's own commit takes its place. What a
+checkpoint has failed to write is copied from the log again (`log_index.py`).
+
 Between jobs the writer watches for commits of other connections and processes.
 
 Handing a job to the thread and its answer back costs two wake-ups, of 40 microseconds each or more. A lone
@@ -26,7 +32,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
@@ -37,6 +43,7 @@ from perdure.storage.sqlite.checkpoint import Checkpointer
 from perdure.storage.sqlite.connection import translate
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Failed, Job, answer
+from perdure.storage.sqlite.log_index import forget_copied
 from perdure.storage.sqlite.patience import BUSY_LIMIT
 from perdure.storage.sqlite.transaction import Transaction
 
@@ -81,7 +88,7 @@ class Writer:
         self._on_change = on_change
         self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._db: Database | None = None
-        self._wreck: Database | None = None  # see _disconnect
+        self._keeper: apsw.Connection | None = None  # of the log's index; see above
         self._checkpointer: Checkpointer | None = None
         self._number = 0  # of the newest transaction that was marked
         self._id = secrets.randbits(63)
@@ -147,9 +154,9 @@ class Writer:
         await self._closed.future
 
     @property
-    def databases(self) -> Sequence[Database]:
-        """The connections that are open."""
-        return [db for db in (self._db, self._wreck) if db is not None]
+    def connections(self) -> Sequence[Database | apsw.Connection]:
+        """Those that are open."""
+        return [one for one in (self._db, self._keeper) if one is not None]
 
     # -- the thread ---------------------------------------------------------------------------------
 
@@ -157,6 +164,7 @@ class Writer:
         try:
             self._connect()
         except Exception as error:  # noqa: BLE001 - whatever it is, open() raises it
+            self._leave()
             answer(self._loop, [self._opened], [Failed(error)])
             return
         answer(self._loop, [self._opened], [None])
@@ -170,9 +178,7 @@ class Writer:
                 self._look(idle=not jobs)
             del jobs  # they may be large, and the next ones may be long in coming
         with self._mutex:
-            for db in self.databases:
-                _close(db, in_order=self._wreck is None)
-            self._db = self._wreck = self._checkpointer = None
+            self._leave()
         answer(self._loop, [self._closed], [None])
 
     def _take(self) -> tuple[list[Job], bool]:
@@ -207,8 +213,8 @@ class Writer:
             except _OUTCOME_UNKNOWN as failure:
                 self._disconnect()
                 error = translate(failure, self._path)
-            except StoreError as failure:  # the file couldn't be reopened
-                error = failure
+            except StoreError as failure:  # the file couldn't be reopened: what came of the job is as unknown
+                error = error or failure
             except _NOTHING_WRITTEN as failure:
                 self._roll_back()
                 error = translate(failure, self._path)
@@ -238,52 +244,49 @@ class Writer:
     def _connect(self) -> Database:
         db = self._open_database()
         try:
+            if self._keeper is None:
+                self._keeper = _keeper(db.connection)
             db.run("forget_commits")
             self._version = db.value("data_version")
         except apsw.Error as error:
-            db.close()
+            _close(db.connection)
             raise translate(error, self._path) from error
         self._checkpointer = Checkpointer(db.connection, db.patience)
         self._db = db
         return db
 
     def _repair(self) -> Database:
-        """Reopen the file after an I/O error, and get everything in the log onto the disk anew.
-
-        What a failed fsync left in the system's cache counts as clean there, so a further fsync wouldn't
-        write it; copying it into the database file does.
-        """
-        db = self._connect()
-        assert self._checkpointer is not None
+        """Reopen the file after an I/O error, and see to it that nothing counts that only the system's cache has."""
         try:
-            self._checkpointer.truncate()
+            if self._keeper is not None:
+                forget_copied(self._keeper)
+            db = self._connect()
+            assert self._checkpointer is not None
+            self._checkpointer.truncate()  # makes room, too; readers may keep it from that
+            db.run("mark_repair")
         except apsw.Error as error:
             self._disconnect()
             raise translate(error, self._path) from error
-        if self._wreck is not None:
-            _close(self._wreck)
-            self._wreck = None
         self._notify()
         return db
 
     def _disconnect(self) -> None:
-        """Stop using the connection, after an error. It is closed when a later one has emptied the log.
-
-        If it were the last one to leave, SQLite would read the log anew and take for committed what a failed fsync
-        left there; but only the system's cache may have that. A loss of power would then break the log off.
-        """
+        """Stop using the connection, after an error."""
         db, self._db, self._checkpointer = self._db, None, None
-        if db is None:
-            return
-        if self._wreck is None:
-            try:
-                db.roll_back()
-            except apsw.Error:
-                pass  # it holds locks, perhaps
-            else:
-                self._wreck = db
-                return
-        _close(db)
+        if db is not None:
+            _close(db.connection)
+
+    def _leave(self) -> None:
+        """Close everything. The last connection to a file empties and removes the log, if nothing is wrong with it."""
+        if self._keeper is not None and self._db is None:
+            with contextlib.suppress(StoreError):
+                self._repair()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            _close(keeper)
+        if self._db is not None:
+            _close(self._db.connection, in_order=True)
+            self._db = self._checkpointer = None
 
     def _checkpoint(self) -> None:
         if self._checkpointer is not None:
@@ -325,9 +328,17 @@ class Writer:
         self._on_change()
 
 
-def _close(db: Database, *, in_order: bool = False) -> None:
+def _keeper(other: apsw.Connection) -> apsw.Connection:
+    """One more connection to the same file, which holds nothing but the log's index."""
+    connection = apsw.Connection(other.filename, vfs=other.open_vfs)
+    connection.set_busy_timeout(int(BUSY_LIMIT * 1000))
+    cast(Any, connection).pragma("user_version")  # what is to be read, though never so little, opens the log
+    return connection
+
+
+def _close(connection: apsw.Connection, *, in_order: bool = False) -> None:
     """Let go of a connection. Whatever it reports: all that was acknowledged is in the log."""
     with contextlib.suppress(apsw.Error):
         if not in_order:
-            db.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        db.close()
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.close(force=True)

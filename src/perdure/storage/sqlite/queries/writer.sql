@@ -24,6 +24,11 @@ ON CONFLICT (writer) DO UPDATE SET number = excluded.number, at = excluded.at;
 -- name: marked_commit
 SELECT number FROM commits WHERE writer = :writer;
 
+-- name: mark_repair
+-- Anything that is written after an I/O error, so that it takes the place of what the error may have left in the log.
+INSERT INTO commits (writer, number, at) VALUES (-1, 1, unixepoch())
+ON CONFLICT (writer) DO UPDATE SET number = number + 1, at = excluded.at;
+
 -- name: forget_commits
 -- Of writers that are gone: an outcome is asked for within seconds.
 DELETE FROM commits WHERE at < unixepoch() - 86400;
