@@ -80,10 +80,12 @@ class _Page:
             ui.navigate.reload()  # it was retried, or has continued: that is another history
             return
         ending = watch.info.status.final
-        if watch.version != self._header_drawn:
+        changed = watch.version != self._header_drawn
+        if changed:
             self._header_drawn = watch.version
             self._header.refresh()
-        elif ending and self._tabs.value in ("timeline", "events", "values"):
+        self._header.tick()
+        if not changed and ending and self._tabs.value in ("timeline", "events", "values"):
             return
         await self._draw(str(self._tabs.value))
 
@@ -93,7 +95,7 @@ class _Page:
             await outcome
 
     async def _after(self) -> None:
-        self._watch._looked = 0.0
+        self._watch.look_soon()
         await self.refresh()
 
     def _decide(self, op: str) -> None:

@@ -30,7 +30,7 @@ class Detail:
         self._watch = watch
         self._dialog = ui.dialog().props('position="right"')
         with self._dialog:
-            self._box = ui.element("section").classes("pd-card pd-detail").props('role="dialog" tabindex="0"')
+            self._box = ui.element("section").classes("pd-card pd-detail").props('tabindex="0"')
 
     def show(self, *, op: str = "", seq: int = 0) -> None:
         """Open it for an operation, or for the event with a number."""
@@ -58,7 +58,7 @@ class Detail:
 
     def _operation(self, row: Row) -> None:
         watch, desk = self._watch, self._watch.desk
-        self._box._props["aria-label"] = row.id
+        self._dialog._props["aria-label"] = row.id
         self._title(row.id, row.tone, row.kind)
         if row.text:
             ui.label(row.text)
@@ -131,7 +131,7 @@ class Detail:
     def _event(self, seq: int, event: ev.Event) -> None:
         watch, desk = self._watch, self._watch.desk
         kind = str(type(event).__struct_config__.tag)
-        self._box._props["aria-label"] = f"event {seq}"
+        self._dialog._props["aria-label"] = f"event {seq}"
         self._title(f"Event {seq:,}: {kind.replace('_', ' ')}", "idle", f"{seq} of {len(watch.log.events):,}")
         op = op_of(event)
         with parts.row():

@@ -48,6 +48,8 @@ class Header:
         self._decide = decide
         self._status: object = None
         self._causes: object = None
+        self._shown: object = None
+        self._length: ui.label | None = None
         desk, id = watch.desk, watch.id
         with parts.bar():
             with parts.row():
@@ -82,15 +84,23 @@ class Header:
             if watch.pinned is None:
                 with self._actions:
                     actions.buttons(watch.desk, info.id, info.status, self._after)
-        self._facts.clear()
-        with self._facts:
-            _facts(watch)
+        facts = (info, watch.usage)
+        if facts != self._shown:
+            self._shown = facts
+            self._facts.clear()
+            with self._facts:
+                self._length = _facts(watch)
         causes = (info.reason, info.warning, watch.trouble, watch.causes)
         if causes != self._causes:
             self._causes = causes
             self._why.clear()
             with self._why:
                 self._draw_why()
+
+    def tick(self) -> None:
+        """Time goes on."""
+        if self._length is not None and not self._watch.info.status.final:
+            self._length.set_text(_length(self._watch))
 
     def _draw_why(self) -> None:
         watch, info = self._watch, self._watch.info
@@ -142,13 +152,15 @@ def _undecided(info: RunInfo, cause: Cause) -> list[str]:
     return [wait.id for wait in info.waiting_for if wait.kind == cause.kind and repr(wait.id) in cause.what]
 
 
-def _facts(watch: Watch) -> None:
+def _facts(watch: Watch) -> ui.label:
+    """Draw what is known of the run. Returns what tells how long it takes, which changes by itself."""
     info, desk = watch.info, watch.desk
     pairs: list[tuple[str, Any]] = [("Workflow", lambda: parts.mono(info.workflow))]
     key = f" · key {info.key}" if info.key else ""
     pairs.append(("Queue", f"{info.queue}{key}" + (f" · priority {info.priority}" if info.priority else "")))
     pairs.append(("Created", info.created_at))
-    pairs.append(("Took" if info.ended_at else "So far", lambda: ui.label(_length(watch))))
+    lengths: list[ui.label] = []
+    pairs.append(("Took" if info.ended_at else "So far", lambda: lengths.append(ui.label(_length(watch)))))
     pairs.append(("Events", f"{info.events:,}"))
     if info.worker is not None:
         pairs.append(("Worker", info.worker))
@@ -180,6 +192,7 @@ def _facts(watch: Watch) -> None:
                     parts.when(value)
                 else:
                     ui.label(str(value))
+    return lengths[0]
 
 
 def _length(watch: Watch) -> str:

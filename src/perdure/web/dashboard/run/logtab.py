@@ -32,7 +32,7 @@ class LogTab:
             box.classes("pd-find")
             with parts.row():
                 self._count = ui.label("").classes("pd-dim")
-                parts.button("Newest first", self._turn, icon="swap_vert")
+                self._order = parts.button("Newest first", self._turn, icon="swap_vert")
         self._list = ui.html("", sanitize=False).classes("pd-log-box")
         self._list.on("click", lambda event: show(seq=int(event.args["seq"])), js_handler=PRESS)
         with parts.row().classes("pd-right") as self._pager:
@@ -61,6 +61,7 @@ class LogTab:
 
     def _turn(self) -> None:
         self._newest_first, self._page = not self._newest_first, 0
+        self._order.set_text("Oldest first" if self._newest_first else "Newest first")
         self.refresh()
 
     def _go(self, by: int) -> None:

@@ -55,6 +55,11 @@ class Watch:
         self.version = 0
         self._looked_at: tuple[Any, ...] = ()
         self._looked = 0.0
+        self._seen = 0
+
+    def look_soon(self) -> None:
+        """Something was done with it."""
+        self._looked = 0.0
 
     @property
     def handle(self) -> Handle[Any]:
@@ -100,8 +105,10 @@ class Watch:
 
     async def refresh(self) -> None:
         """Look how it stands, if it is time for that."""
-        if time.monotonic() - self._looked < LOOK_EVERY:
+        grown = len(self.log.events) != self._seen and len(self.log.events) <= LONG
+        if not grown and time.monotonic() - self._looked < LOOK_EVERY:
             return
+        self._seen = len(self.log.events)
         try:
             if len(self.log.events) > LONG:
                 (row,) = (await self.desk.engine.runs_page(text=self.id, size=1)).runs or (None,)
