@@ -21,7 +21,7 @@ pytestmark = pytest.mark.acceptance
 EVIL = "<img src=x onerror='window.hurt=1'>"
 MODULE = f'''
 import asyncio, base64, logging, struct, zlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -72,7 +72,7 @@ async def talks(topic: str) -> dict:
     await draws(topic)
     decision = await perdure.ask("Publish " + topic + "?", Decision, details={{"draft": topic}}, to="editors")
     again = await perdure.receive("again", Decision)
-    return {{"decision": decision, "again": again, "notes": notes}}
+    return {{"decision": asdict(decision), "again": asdict(again), "notes": notes}}
 
 @perdure.step(name="prices")
 async def prices(item: str) -> int:
