@@ -233,7 +233,7 @@ def _cells(rows: Sequence[Row], window: Window, now: float) -> list[Cell]:
     for index, total in enumerate(sums):
         if not total:
             continue
-        tone = next(each for each in reversed(TONES) if each in counts and counts[each][index])
+        tone: Tone = next(each for each in reversed(TONES) if each in counts and counts[each][index])
         height = round(0.3 + 0.7 * total / highest, 1)
         start, end = index / SLICES, (index + 1) / SLICES
         if cells and (before := cells[-1]).end == start and before[2:] == (tone, height):

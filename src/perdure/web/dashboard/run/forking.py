@@ -47,7 +47,7 @@ class _Fork:
             if step:
                 choices["result"] = "another result of this step"
                 choices["arguments"] = "other arguments for this step"
-            start = "result" if ended is not None and ended.result is not None else ""
+            start = "result" if ended is not None else ""
             self._what = ui.select(choices, value="", label="Changed", on_change=self._change)
             self._what.props("outlined dense stack-label")
             given = None if ended is None else ended.input

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal  # noqa: F401 - for the example below
 from typing import Any
 
 from nicegui import ui
@@ -214,6 +213,7 @@ def money(usage: Usage) -> str:
     """What was spent, in a few words.
 
     Example:
+        >>> from decimal import Decimal
         >>> money(Usage(calls=2, cost=Decimal("0.0123"), unpriced_calls=1))
         '$0.0123 + 1 call of unknown price'
     """

@@ -125,7 +125,7 @@ class TalkTab:
             if isinstance(event, ev.MessageReceived | ev.MessageSent)
         ]
         final = watch.log.final
-        unread = frozenset(getattr(final, "unread", ()))
+        unread: frozenset[int] = frozenset(getattr(final, "unread", ()))
         self._messages.clear()
         with self._messages, parts.card("Messages"):
             if not received:
