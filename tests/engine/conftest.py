@@ -44,6 +44,7 @@ ALWAYS = frozenset(
         "engine_takeover",
         "engine_updates",
         "iterating",
+        "pages",
         "pausing",
     )
 )

@@ -131,11 +131,21 @@ def test_lists_are_filtered_and_turned_over() -> None:
             assert [item["id"] for item in found["runs"]] == ["f"]
             found = await ok(client, "GET", "/runs", params={"attribute": ["size>=2", "size<4"]})
             assert [item["id"] for item in found["runs"]] == ["a-3", "a-2"]
+            assert (found["total"], found["more"]) == (None, False)
+            found = await ok(
+                client, "GET", "/runs", params={"workflow": "web.adds", "size": 2, "count": True}
+            )
+            assert (len(found["runs"]), found["total"], found["more"]) == (2, 7, False)
+            first = (await ok(client, "GET", "/runs/a-0"))["created_at"]
+            found = await ok(client, "GET", "/runs", params={"until": first, "count": True})
+            assert (found["runs"], found["total"]) == ([], 0)
+            assert {"web.adds", "web.fails"} <= set(await ok(client, "GET", "/workflows"))
             for wrong in (
                 {"cursor": "zz"},
                 {"size": 0},
                 {"attribute": "size"},
                 {"since": "2026-01-01T00:00:00"},
+                {"until": "2026-01-01T00:00:00"},
             ):
                 answer = await client.get(f"{API}/runs", params=wrong)
                 assert answer.status_code == 422, wrong

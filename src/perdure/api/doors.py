@@ -13,7 +13,7 @@ from perdure.api.connection import Connection
 from perdure.api.entities import Proxy, call_named, known_entity
 from perdure.api.handle import Handle
 from perdure.api.limits import Limits
-from perdure.api.listing import RunPage, earliest, list_runs, run_page
+from perdure.api.listing import RunPage, earliest, known_workflows, list_runs, run_page
 from perdure.api.publications import (
     PublicationInfo,
     SubscriptionInfo,
@@ -50,12 +50,14 @@ def _filter(
     attributes: Mapping[str, AttributeFilter] | None,
     errands: bool,
     unpatched: str | None = None,
+    until: datetime | None = None,
 ) -> RunFilter:
     return RunFilter(
         statuses=(status,) if isinstance(status, str) else tuple(status or ()),
         workflow=workflow,
         text=text,
         since=None if since is None else earliest(since),
+        until=None if until is None else earliest(until),
         attributes=conditions_of(attributes or {}),
         unpatched=unpatched,
         errands=errands,
@@ -173,6 +175,7 @@ class Doors:
         status: str | Sequence[str] | None = None,
         workflow: str | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
         text: str | None = None,
         attributes: Mapping[str, AttributeFilter] | None = None,
         unpatched: str | None = None,
@@ -185,7 +188,8 @@ class Doors:
             status: only with this status, or any of these.
             workflow: only of this workflow: its name, or the last part of it.
             since: only created at or after this moment.
-            text: only with this in their id.
+            until: only created before this moment.
+            text: only with this in their id, or in the reason why they are blocked or paused.
             attributes: only where all of this holds: a name and the value that the attribute has (or contains,
                 if it is a list), a comparison such as `{"total": (">=", 100)}`, or a list of comparisons.
             unpatched: only live ones that haven't taken the new branch of this change, see `patched`.
@@ -193,7 +197,7 @@ class Doors:
             limit: how many at most, None = all.
         """
         connection = self._open()
-        filter = _filter(status, workflow, since, text, attributes, errands, unpatched)
+        filter = _filter(status, workflow, since, text, attributes, errands, unpatched, until)
         async for run in list_runs(connection.store, filter, limit):
             yield run
 
@@ -203,17 +207,22 @@ class Doors:
         status: str | Sequence[str] | None = None,
         workflow: str | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
         text: str | None = None,
         attributes: Mapping[str, AttributeFilter] | None = None,
         errands: bool = False,
         size: int = 50,
         cursor: str | None = None,
+        count: bool = False,
     ) -> RunPage:
         """A page of runs, newest first, for lists that people turn over. Filters as for `runs`.
+
+        It is quick whatever the number of runs, since 100,000 of them are looked at for one page, at most.
 
         Args:
             size: how many, 1 to 1,000.
             cursor: the `next` of the page before; the first page without it.
+            count: also tell how many match, to 1,000.
 
         Raises:
             UsageError: the size or the cursor can't be one.
@@ -226,8 +235,12 @@ class Doors:
             msg = f"size={size}: a page has 1 to {SIZE_MAX} runs"
             raise UsageError(msg)
         connection = self._open()
-        filter = _filter(status, workflow, since, text, attributes, errands)
-        return await run_page(connection.store, filter, size, cursor)
+        filter = _filter(status, workflow, since, text, attributes, errands, until=until)
+        return await run_page(connection.store, filter, size, cursor, count=count)
+
+    async def workflows(self) -> list[str]:
+        """The names of workflows that there are: those that workers have, and those of the newest 100,000 runs."""
+        return await known_workflows(self._open().store)
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers that drive runs of this database, with the versions of their code."""

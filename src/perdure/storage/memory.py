@@ -29,6 +29,7 @@ from perdure.storage.memory_queues import MemoryQueues, with_dedup
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_schedules import MemorySchedules
 from perdure.storage.memory_streams import MemoryStreams
+from perdure.storage.memory_survey import MemorySurvey
 from perdure.storage.memory_unbegun import MemoryUnbegun
 from perdure.storage.memory_workers import MemoryWorkers
 from perdure.storage.records import (
@@ -77,6 +78,7 @@ class MemoryStore(MemoryWorkers):
         self.unbegun = MemoryUnbegun(self._open_database, self._changed)
         self.queues = MemoryQueues(self._open_database, self._changed)
         self.streams = MemoryStreams(self._open_database, self._changed)
+        self.survey = MemorySurvey(self._open_database, self.find)
         self.attributes = MemoryAttributes(self._open_database, self._changed)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
@@ -258,8 +260,11 @@ def _matches(filter: RunFilter, run: Run) -> bool:
         and (not filter.statuses or run.status in filter.statuses)
         and (filter.workflow is None or filter.workflow in (run.workflow, run.workflow.rpartition(".")[2]))
         and (filter.parent is None or run.parent == filter.parent)
-        and (filter.text is None or filter.text in run.id)
+        and (filter.floor is None or run.run > filter.floor)
+        and (filter.among is None or run.run in filter.among)
+        and (filter.text is None or filter.text in run.id or filter.text in (run.reason or ""))
         and (filter.since is None or run.created_at >= filter.since)
+        and (filter.until is None or run.created_at < filter.until)
         and (filter.errands or step_of(run.workflow) is None)
         and (filter.unpatched is None or not (run.ended or filter.unpatched in run.patches))
         and all(holds(condition, run) for condition in filter.attributes)

@@ -44,6 +44,7 @@ from perdure.storage.records import (
 )
 from perdure.storage.schedules import ScheduleStore
 from perdure.storage.streams import Streams
+from perdure.storage.survey import Survey
 from perdure.storage.unbegun import Unbegun
 from perdure.storage.updates import Updates
 from perdure.storage.workers import Heartbeat, WorkerRow
@@ -95,6 +96,11 @@ class Store(Protocol):
     @property
     def pauses(self) -> Pauses:
         """Holding runs, and letting them go on."""
+        ...
+
+    @property
+    def survey(self) -> Survey:
+        """Looking at very many runs in bounded work."""
         ...
 
     @property

@@ -333,8 +333,10 @@ class RunFilter(msgspec.Struct, frozen=True, gc=False):
         statuses: any of these, empty = all.
         workflow: exact name, or the part of it after the last dot.
         parent: key of the parent run.
-        text: part of the id.
-        since: created at or after.
+        text: part of the id, or of the reason.
+        since, until: created at or after, and before.
+        floor: only runs with a greater key.
+        among: only runs with these keys.
         attributes: what must hold, all of it.
         unpatched: live, and didn't take the new branch of this change of code.
         errands: also the runs that carry out steps of others.
@@ -345,7 +347,10 @@ class RunFilter(msgspec.Struct, frozen=True, gc=False):
     parent: int | None = None
     text: str | None = None
     since: float | None = None
+    until: float | None = None
     before: int | None = None
+    floor: int | None = None
+    among: Sequence[int] | None = None
     limit: int = 100
     attributes: Sequence[Condition] = ()
     unpatched: str | None = None

@@ -134,6 +134,7 @@ class HttpClient(HttpWire):
         status: str | Sequence[str] | None = None,
         workflow: str | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
         text: str | None = None,
         attributes: Mapping[str, str | float | bool] | None = None,
         errands: bool = False,
@@ -145,6 +146,7 @@ class HttpClient(HttpWire):
             "workflow": workflow,
             "text": text,
             "since": None if since is None else since.isoformat(),
+            "until": None if until is None else until.isoformat(),
             "attribute": [f"{name}={json.dumps(value)}" for name, value in (attributes or {}).items()],
             "errands": errands,
         }
@@ -213,6 +215,10 @@ class HttpClient(HttpWire):
         """Two runs side by side. As `Engine.diff`."""
         asked = {"a": a, "b": b, "a_generation": generations[0], "b_generation": generations[1]}
         return typed(await self.request("GET", "/diff", params=asked), RunDiff)
+
+    async def workflows(self) -> list[str]:
+        """The names of workflows that there are, as `Engine.workflows`."""
+        return cast("list[str]", await self.request("GET", "/workflows"))
 
     # -- what isn't one run's -----------------------------------------------------------------------
 

@@ -38,30 +38,45 @@ async def list_runs(
     engine: EngineHere,
     status: Annotated[list[Status] | None, Query()] = None,
     workflow: Annotated[str | None, Query(max_length=255)] = None,
-    text: Annotated[str | None, Query(max_length=200, description="Part of the id.")] = None,
+    text: Annotated[
+        str | None,
+        Query(max_length=200, description="Part of the id, or of the reason why it is blocked or paused."),
+    ] = None,
     since: Annotated[datetime | None, Query(description="Created at or after; with a time zone.")] = None,
+    until: Annotated[datetime | None, Query(description="Created before; with a time zone.")] = None,
     attribute: Annotated[
         list[str] | None, Query(max_length=20, description="name=value or name>=value, as in total>=100")
     ] = None,
     errands: bool = False,
     size: Annotated[int, Query(ge=1, le=1000)] = 50,
     cursor: Annotated[str | None, Query(max_length=40)] = None,
+    count: Annotated[bool, Query(description="Also tell how many match, to 1,000.")] = False,
 ) -> RunsOut:
     """Runs, newest first, page by page."""
-    if since is not None and since.tzinfo is None:
-        msg = f"since={since.isoformat()!r} has no time zone: give one, as in 2026-01-31T12:00:00Z"
-        raise UsageError(msg)
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.tzinfo is None:
+            msg = f"{name}={moment.isoformat()!r} has no time zone: give one, as in 2026-01-31T12:00:00Z"
+            raise UsageError(msg)
     page = await engine.runs_page(
         status=[item.value for item in status or ()],
         workflow=workflow,
         text=text,
         since=since,
+        until=until,
         attributes=_conditions(attribute or ()),
         errands=errands,
         size=size,
         cursor=cursor,
+        count=count,
     )
-    return RunsOut(runs=[_listed(run) for run in page.runs], next=page.next)
+    listed = [_listed(run) for run in page.runs]
+    return RunsOut(runs=listed, next=page.next, total=page.total, more=page.more)
+
+
+@router.get("/workflows")
+async def workflows(engine: EngineHere) -> list[str]:
+    """The names of workflows that there are."""
+    return await engine.workflows()
 
 
 def _listed(run: RunInfo) -> RunOut:

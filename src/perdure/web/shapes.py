@@ -182,7 +182,12 @@ class RunDetailOut(RunOut):
 
 class RunsOut(Out):
     runs: list[RunOut]
-    next: str | None = Field(description="The cursor of the next page; null if this is the last one.")
+    next: str | None = Field(
+        description="The cursor of the next page; null if this is the last one. A short page may have one, too: "
+        "then 100,000 runs were looked through."
+    )
+    total: int | None = Field(None, description="How many match, from here on, counted to 1,000.")
+    more: bool = Field(False, description="More do, or may.")
 
 
 class EventsOut(Out):

@@ -14,6 +14,9 @@ from perdure.storage.postgres.newest import lock_newest
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.records import Append, Delivery, MailKind, RunFilter
 
+#: Above every key.
+HIGHEST = (1 << 63) - 1
+
 
 class PostgresAttributes:
     """The verbs, handed to the store's ways."""
@@ -74,25 +77,32 @@ async def attributes_of(db: Database, runs: Sequence[int]) -> dict[int, list[Att
 
 
 async def find_keys(db: Database, filter: RunFilter, bindings: Mapping[str, Any]) -> list[int]:
-    """Keys of the runs that a filter with attributes, or for a change of code, matches; newest first."""
+    """Keys of the runs that a filter matches, newest first."""
     conditions = list(filter.attributes)
+    given: dict[str, Any] = {
+        **bindings,
+        "before": HIGHEST if filter.before is None else filter.before,
+        "floor": -1 if filter.floor is None else filter.floor,
+        "until": None if filter.until is None else float(filter.until),
+        "unpatched": filter.unpatched,
+        "conditions": json.dumps([_plain(condition) for condition in conditions]),
+    }
+    if filter.among is not None:
+        return [run for (run,) in await db.rows("find_among", **given, among=list(filter.among))]
+    if filter.floor is not None:  # the runs that are looked at are few enough; an index may know many more
+        conditions = []
     equal = next((condition for condition in conditions if condition.operator == "="), None)
     first = equal or (conditions[0] if conditions else None)
-    texts: list[str] | None = None
-    numbers: list[Decimal] | None = None
-    if equal is not None:
-        texts = [str(value) for family, value in equal.choices if family == "text"]
-        numbers = [_number(value) for family, value in equal.choices if family != "text"]
-    rows = await db.rows(
-        "find_keys",
-        **bindings,
-        unpatched=filter.unpatched,
-        name=None if first is None else first.name,
-        texts=texts,
-        numbers=numbers,
-        conditions=json.dumps([_plain(condition) for condition in conditions]),
-    )
+    texts, numbers = (None, None) if equal is None else split(equal)
+    name = None if first is None else first.name
+    rows = await db.rows("find_keys", **given, name=name, texts=texts, numbers=numbers)
     return [run for (run,) in rows]
+
+
+def split(condition: Condition) -> tuple[list[str], list[Decimal]]:
+    """The texts among a condition's values, and what else there is."""
+    texts = [str(value) for family, value in condition.choices if family == "text"]
+    return texts, [_number(value) for family, value in condition.choices if family != "text"]
 
 
 def _plain(condition: Condition) -> tuple[Any, ...]:

@@ -29,8 +29,9 @@ async def generation(db: Database, id: str, number: int) -> RunRow | None:
     return next(iter(run_rows(await db.rows("generation", id=id, generation=number))), None)
 
 
-async def find(db: Database, filter: RunFilter) -> list[RunRow]:
-    given: dict[str, Any] = {
+def bindings_of(filter: RunFilter) -> dict[str, Any]:
+    """What the queries that find runs are given."""
+    return {
         "before": filter.before,
         "parent": filter.parent,
         "statuses": list(filter.statuses) or None,
@@ -40,7 +41,12 @@ async def find(db: Database, filter: RunFilter) -> list[RunRow]:
         "limit": filter.limit,
         "errands": filter.errands,
     }
-    if filter.attributes or filter.unpatched is not None:
+
+
+async def find(db: Database, filter: RunFilter) -> list[RunRow]:
+    given = bindings_of(filter)
+    bounds = (filter.unpatched, filter.until, filter.floor, filter.among)
+    if filter.attributes or any(bound is not None for bound in bounds):
         keys = await find_keys(db, filter, given)
         return run_rows(await db.rows("rows_by_key", runs=keys)) if keys else []
     return run_rows(await db.rows("find", **given))

@@ -33,6 +33,7 @@ from perdure.storage.postgres.publications import PostgresPublications
 from perdure.storage.postgres.queues import PostgresQueues
 from perdure.storage.postgres.schedules import PostgresSchedules
 from perdure.storage.postgres.streams import PostgresStreams
+from perdure.storage.postgres.survey import PostgresSurvey
 from perdure.storage.postgres.trouble import translate
 from perdure.storage.postgres.unbegun import PostgresUnbegun
 from perdure.storage.postgres.updates import PostgresUpdates
@@ -78,6 +79,7 @@ class PostgresStore:
         self._lane: Lane
         self._hints: Hints
         self.attributes: Final = PostgresAttributes(self)
+        self.survey: Final = PostgresSurvey(self)
         self.queues: Final = PostgresQueues(self)
         self.streams: Final = PostgresStreams(self)
         self.pauses: Final = PostgresPauses(self)

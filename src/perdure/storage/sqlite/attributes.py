@@ -11,6 +11,9 @@ from perdure.storage.records import Append, Delivery, MailKind, RunFilter
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.rows import as_json
 
+#: Above every key.
+HIGHEST = (1 << 63) - 1
+
 
 class SqliteAttributes:
     """The verbs of Attributes, handed to the writer and the reader.
@@ -76,17 +79,25 @@ def attributes_of(db: Database, runs: Sequence[int]) -> dict[int, list[Attribute
 
 
 def find_keys(db: Database, filter: RunFilter, bindings: Mapping[str, Value]) -> list[int]:
-    """Keys of the runs that a filter with attributes, or for a change of code, matches; newest first."""
+    """Keys of the runs that a filter matches, newest first."""
     conditions = list(filter.attributes)
     equal = next((condition for condition in conditions if condition.operator == "="), None)
-    first = equal or (conditions[0] if conditions else None)
+    bounded = filter.among is not None or filter.floor is not None
+    if bounded:  # the runs that are looked at are few enough; an index may know many more
+        equal = None
+    first = None if bounded else equal or (conditions[0] if conditions else None)
     given: dict[str, Value] = {
         **bindings,
+        "before": HIGHEST if filter.before is None else filter.before,
+        "floor": -1 if filter.floor is None else filter.floor,
+        "until": filter.until,
         "parent": filter.parent,
         "unpatched": filter.unpatched,
-        "name": None if first is None else first.name,
         "conditions": as_json([_plain(condition) for condition in conditions if condition is not equal]),
     }
+    if filter.among is not None:
+        return [run for (run,) in db.rows("find_among", {**given, "among": as_json(filter.among)})]
+    given["name"] = None if first is None else first.name
     if equal is not None:
         return [run for (run,) in db.rows("find_with", {**given, "choices": as_json(equal.choices)})]
     return [run for (run,) in db.rows("find_named", given)]

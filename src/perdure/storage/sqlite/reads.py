@@ -32,8 +32,9 @@ def generation(db: Database, id: str, number: int) -> RunRow | None:
     return next(iter(run_rows(db.rows("generation", {"id": id, "generation": number}))), None)
 
 
-def find(db: Database, filter: RunFilter) -> list[RunRow]:
-    bindings: dict[str, Value] = {
+def bindings_of(filter: RunFilter) -> dict[str, Value]:
+    """What the queries that find runs are given."""
+    return {
         "statuses": as_json(filter.statuses) if filter.statuses else None,
         "workflow": filter.workflow,
         "text": filter.text,
@@ -42,7 +43,12 @@ def find(db: Database, filter: RunFilter) -> list[RunRow]:
         "limit": filter.limit,
         "errands": filter.errands,
     }
-    if filter.attributes or filter.unpatched is not None:
+
+
+def find(db: Database, filter: RunFilter) -> list[RunRow]:
+    bindings = bindings_of(filter)
+    bounds = (filter.unpatched, filter.until, filter.floor, filter.among)
+    if filter.attributes or any(bound is not None for bound in bounds):
         db.begin("BEGIN")
         keys = find_keys(db, filter, bindings)
         rows = run_rows(db.rows("rows_by_key", {"runs": as_json(keys)}))

@@ -50,6 +50,7 @@ from perdure.storage.sqlite.queues import SqliteQueues
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.schedules import SqliteSchedules
 from perdure.storage.sqlite.streams import SqliteStreams
+from perdure.storage.sqlite.survey import SqliteSurvey
 from perdure.storage.sqlite.transaction import needs_mark
 from perdure.storage.sqlite.unbegun import SqliteUnbegun
 from perdure.storage.sqlite.updates import SqliteUpdates
@@ -100,6 +101,7 @@ class SqliteStore:
         self.queues: Final = SqliteQueues(self._write, self._read)
         self.streams: Final = SqliteStreams(self._write, self._read)
         self.attributes: Final = SqliteAttributes(self._write, self._read)
+        self.survey: Final = SqliteSurvey(self._read)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

@@ -31,7 +31,7 @@ WHERE r.next IS NULL
   AND (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s::text
        OR (strpos(%(workflow)s::text, '.') = 0
            AND right(r.workflow, length(%(workflow)s::text) + 1) = '.' || %(workflow)s::text))
-  AND (%(text)s::text IS NULL OR strpos(r.id, %(text)s::text) > 0)
+  AND (%(text)s::text IS NULL OR strpos(r.id, %(text)s::text) > 0 OR strpos(r.reason, %(text)s::text) > 0)
   AND (%(since)s::double precision IS NULL OR r.created_at >= %(since)s::double precision)
   AND (%(errands)s::boolean OR left(r.workflow, 5) <> 'step/')
 ORDER BY r.run DESC

@@ -28,7 +28,7 @@ WHERE r.next IS NULL
   AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
   AND (:workflow IS NULL OR r.workflow = :workflow
        OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
-  AND (:text IS NULL OR instr(r.id, :text) > 0)
+  AND (:text IS NULL OR instr(r.id, :text) > 0 OR instr(r.reason, :text) > 0)
   AND (:since IS NULL OR r.created_at >= :since)
   AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
 ORDER BY r.run DESC
@@ -46,7 +46,7 @@ WHERE r.parent = :parent AND r.next IS NULL
   AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
   AND (:workflow IS NULL OR r.workflow = :workflow
        OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
-  AND (:text IS NULL OR instr(r.id, :text) > 0)
+  AND (:text IS NULL OR instr(r.id, :text) > 0 OR instr(r.reason, :text) > 0)
   AND (:since IS NULL OR r.created_at >= :since)
   AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
 ORDER BY r.run DESC

@@ -1,0 +1,82 @@
+"""Looking at very many runs in a PostgreSQL store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.core.attributes import Condition
+from perdure.storage.postgres.attributes import HIGHEST, find_keys, split
+from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.reads import bindings_of
+from perdure.storage.postgres.rows import run_rows
+from perdure.storage.postgres.ways import Ways
+from perdure.storage.records import RunFilter, RunRow
+
+
+class PostgresSurvey:
+    """The verbs, handed to the store's ways."""
+
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
+
+    async def floor(self, before: int | None, *, depth: int) -> int | None:
+        return await self._ways.read(_floor, before, depth)
+
+    async def few(self, filter: RunFilter, *, cap: int) -> Sequence[int] | None:
+        return await self._ways.read(_few, filter, cap)
+
+    async def keys(self, filter: RunFilter) -> Sequence[int]:
+        return await self._ways.read(_keys, filter)
+
+    async def rows(self, keys: Sequence[int]) -> Sequence[RunRow]:
+        return await self._ways.read(_rows, keys) if keys else []
+
+    async def workflows(self, *, depth: int) -> Sequence[str]:
+        return await self._ways.read(_workflows, depth)
+
+
+async def _floor(db: Database, before: int | None, depth: int) -> int | None:
+    found: int | None = await db.value(
+        "floor_below", before=HIGHEST if before is None else before, depth=depth
+    )
+    return found
+
+
+async def _few(db: Database, filter: RunFilter, cap: int) -> list[int] | None:
+    for condition in filter.attributes:
+        found = await _having(db, condition, cap + 1)
+        if found is not None and len(found) <= cap:
+            return found
+    return None
+
+
+async def _having(db: Database, condition: Condition, limit: int) -> list[int] | None:
+    """Keys of runs for which a condition holds, or may."""
+    texts, numbers = split(condition)
+    given: dict[str, Any] = {"name": condition.name, "limit": limit}
+    found: list[int] = []
+    if condition.operator == "=":
+        if texts:
+            found += [run for (run,) in await db.rows("having_text", **given, texts=texts)]
+        if numbers:
+            found += [run for (run,) in await db.rows("having_number", **given, numbers=numbers)]
+        return found
+    if condition.operator == "!=" or texts:  # the index of texts has the order of a language
+        return None
+    query = "having_upto" if condition.operator[0] == "<" else "having_from"
+    return [run for (run,) in await db.rows(query, **given, number=numbers[0])]
+
+
+async def _keys(db: Database, filter: RunFilter) -> list[int]:
+    return await find_keys(db, filter, bindings_of(filter))
+
+
+async def _rows(db: Database, keys: Sequence[int]) -> list[RunRow]:
+    return run_rows(await db.rows("rows_by_key", runs=list(keys)))
+
+
+async def _workflows(db: Database, depth: int) -> list[str]:
+    floor = await _floor(db, None, depth)
+    rows = await db.rows("workflows_above", floor=-1 if floor is None else floor)
+    return sorted(name for (name,) in rows)
