@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -261,6 +262,31 @@ def test_breakpoint_in_the_code_stops_it(debug: Callable[..., Terminal]) -> None
     assert "-> await asyncio.sleep(0.01)" in terminal.ask()
     assert "timer 'sleep:1' fired" in terminal.ask("next")
     terminal.end("q")
+
+
+def test_the_session_of_the_guide_is_what_happens(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "debugging.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python run\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (session,) = re.findall(r"^```text session\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "shop.py").write_text(program, encoding="utf-8")
+    source = str(Path(perdure.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "shop.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": source}, timeout=60
+    )
+    assert done.returncode == 0
+    command, _, _ = session.partition("\n")
+    terminal = Terminal(tmp_path, *command.split()[3:])
+    try:
+        terminal.ask()
+        typed = re.findall(r"^\(perdure\) (.*)$", session, re.MULTILINE)
+        for line in typed[:-1]:
+            terminal.ask(line)
+        terminal.end(typed[-1])
+    finally:
+        terminal.close()
+    shown = re.sub(r"(# event \d+ of \d+), [^:]*:\d\d:\d\d:", r"\1:", terminal.shown)
+    shown = shown.replace(f"{tmp_path}{os.sep}", "")
+    assert shown.strip().splitlines() == session.partition("\n")[2].strip().splitlines()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -199,3 +200,14 @@ def test_it_can_be_switched_off(tmp_path: Path, installed: Path) -> None:
     told, code = pytest_in(tmp_path, installed, text, "-p", "no:pytest_perdure")
     assert code == 1
     assert "fixture 'perdure_env' not found" in told
+
+
+def test_the_guides_tests_pass(tmp_path: Path, installed: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python test\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    for number, block in enumerate(blocks):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        told, code = pytest_in(folder, installed, block)
+        assert code == 0, told
