@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Test processes at a time; more than cores, as tests wait more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test lint unit acceptance others bench soak mutants format clean
+.PHONY: help demo test lint unit acceptance others bench soak mutants docs format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ soak: $(VENV)/.dev $(VENV)/.browser  ## many more kills, all of the engine on Po
 	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres
 	$(BIN)/python -m perdure.testing.simulation --seeds 10000 --jobs 2
 	$(BIN)/python tests/mutants/hunt.py
+
+docs: $(VENV)/.dev  ## the documentation as a site, in ./site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 mutants: $(VENV)/.dev  ## deliberate bugs, each of which a test must catch; writes docs/mutants.md
 	$(BIN)/python tests/mutants/hunt.py

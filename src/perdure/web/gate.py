@@ -221,8 +221,8 @@ class Gate:
     def _write(
         self, who: Who | None, method: str, path: str, status: int, told: Mapping[str, Any] | None = None
     ) -> None:
-        if method in _SAFE:
-            return
+        if method in _SAFE or (method == "WEBSOCKET" and status == 0):
+            return  # a socket by itself changes nothing: what comes over it goes through `ask`
         line = {
             "at": round(time.time(), 3),
             "who": None if who is None else who.name,
