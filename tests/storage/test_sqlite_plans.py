@@ -21,6 +21,8 @@ EXPECTED = {
     "stranded": "runs_due",
     "unblock": "runs_stranded",
     "mail_of_unbegun": "runs_unbegun",
+    "kinds_of_entities": "runs_entities",
+    "find_entities": "runs_entities",
     "mail": "runs_with_mail",
     "owned": "runs_owned",
     "poisoned": "runs_owned",
@@ -78,6 +80,7 @@ LARGE = ("runs", "events", "inbox", "updates", "r", "c", "d", "n", "u", "st", "i
 WALKS = {"find", "find_named", "stamps", "live_runs"}
 #: So may an operator who wants to know how much there is of everything, and a queue that gets other limits.
 WALKS |= {"usage_report"}  # adds up all that was spent
+WALKS |= {"kinds_of_entities"}  # counts them in their index
 WALKS |= {"queue_counts", "slot_counts", "due_counts", "limit_queue", "rank_line"}
 
 

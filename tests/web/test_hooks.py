@@ -231,8 +231,12 @@ def wrong_headers() -> Iterator[tuple[str, dict[str, str]]]:
         yield f"time {odd[:12]!r}", {**good, "webhook-timestamp": odd}
 
 
-@pytest.mark.parametrize(("what", "headers"), list(wrong_headers()), ids=lambda item: str(item)[:30])
-def test_who_cant_prove_it_is_turned_away(what: str, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize("what", dict(wrong_headers()))
+def test_who_cant_prove_it_is_turned_away(what: str) -> None:
+    headers = dict(wrong_headers())[
+        what
+    ]  # signed now: a run of all tests takes longer than a signature is good for
+
     async def main() -> None:
         async with receiving(orders()) as (engine, client):
             sent: Any = [

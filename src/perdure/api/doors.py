@@ -11,6 +11,7 @@ from perdure.api.callbacks import Callbacks
 from perdure.api.comparing import RunDiff, compare
 from perdure.api.connection import Connection
 from perdure.api.entities import Proxy, call_named, known_entity
+from perdure.api.entitylist import EntityList
 from perdure.api.handle import Handle
 from perdure.api.limits import Limits
 from perdure.api.listing import RunPage, earliest, known_workflows, list_runs, run_page
@@ -330,6 +331,11 @@ class Doors:
     def schedules(self) -> Schedules:
         """What starts runs by itself, by the clock."""
         return Schedules(self._open(), self._settings.queues[0], self._settings.max_payload)
+
+    @property
+    def entities(self) -> EntityList:
+        """Which entities there are."""
+        return EntityList(self._open())
 
     def entity(
         self, cls: type[E], id: str, *, key: str | None = None, timeout: float | timedelta | None = None

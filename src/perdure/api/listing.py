@@ -64,7 +64,7 @@ async def run_page(
     Raises:
         UsageError: the cursor is none.
     """
-    before = None if cursor is None else _place(cursor)
+    before = None if cursor is None else place_of(cursor)
     among = await store.survey.few(filter, cap=FEW)
     floor: int | None = None
     if among is None:
@@ -89,7 +89,8 @@ async def known_workflows(store: Store) -> list[str]:
     return sorted(name for name in names if step_of(name) is None)
 
 
-def _place(cursor: str) -> int:
+def place_of(cursor: str) -> int:
+    """The key of the last row on the page before. Raises UsageError if the cursor is none."""
     try:
         place = int(cursor, 16)
     except ValueError:

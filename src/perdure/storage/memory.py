@@ -19,6 +19,7 @@ from perdure.storage.memory_budgets import MemoryBudgets
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_checkpoints import MemoryCheckpoints
 from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_entities import MemoryEntities
 from perdure.storage.memory_handlers import MemoryInquiries, MemoryUpdates
 from perdure.storage.memory_ledger import MemoryLedger
 from perdure.storage.memory_limits import MemoryLimits
@@ -75,6 +76,7 @@ class MemoryStore(MemoryWorkers):
         self.publications = MemoryPublications(self._open_database, self._changed)
         self.pauses = MemoryPauses(self._open_database, self._changed)
         self.moving = MemoryMoving(self._open_database, self._changed)
+        self.entities = MemoryEntities(self._open_database)
         self.unbegun = MemoryUnbegun(self._open_database, self._changed)
         self.queues = MemoryQueues(self._open_database, self._changed)
         self.streams = MemoryStreams(self._open_database, self._changed)

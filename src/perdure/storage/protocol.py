@@ -21,6 +21,7 @@ from perdure.storage.budgets import BudgetStore
 from perdure.storage.callbacks import CallbackStore
 from perdure.storage.chain import Damage
 from perdure.storage.checkpoints import CheckpointStore
+from perdure.storage.entities import Entities
 from perdure.storage.inquiries import Inquiries
 from perdure.storage.ledger import LedgerStore
 from perdure.storage.limits import LimitStore
@@ -101,6 +102,11 @@ class Store(Protocol):
     @property
     def survey(self) -> Survey:
         """Looking at very many runs in bounded work."""
+        ...
+
+    @property
+    def entities(self) -> Entities:
+        """Finding entities."""
         ...
 
     @property

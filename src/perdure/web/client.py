@@ -27,7 +27,14 @@ from perdure.api.workerinfo import WorkerInfo
 from perdure.core.attributes import AttributeValue
 from perdure.core.retry import seconds
 from perdure.errors import UsageError
-from perdure.web.holdings import RemoteBudgets, RemoteCallbacks, RemoteLimits, RemoteQueues, RemoteSchedules
+from perdure.web.holdings import (
+    RemoteBudgets,
+    RemoteCallbacks,
+    RemoteEntities,
+    RemoteLimits,
+    RemoteQueues,
+    RemoteSchedules,
+)
 from perdure.web.remote import RemoteHandle
 from perdure.web.typed import question, run_of, typed
 from perdure.web.wire import HttpWire
@@ -236,6 +243,11 @@ class HttpClient(HttpWire):
     def schedules(self) -> RemoteSchedules:
         """The schedules, as `engine.schedules`."""
         return RemoteSchedules(self, "/schedules")
+
+    @property
+    def entities(self) -> RemoteEntities:
+        """Which entities there are."""
+        return RemoteEntities(self, "/entities")
 
     @property
     def budgets(self) -> RemoteBudgets:

@@ -29,7 +29,16 @@ from perdure.web.shapes import (
     ValueIn,
     WorkerOut,
 )
-from perdure.web.shapes_fleet import BackfillIn, CountOut, QueueIn, ScheduleIn, TimingIn
+from perdure.web.shapes_fleet import (
+    BackfillIn,
+    CountOut,
+    EntitiesOut,
+    EntityKindOut,
+    EntityOut,
+    QueueIn,
+    ScheduleIn,
+    TimingIn,
+)
 
 router = APIRouter(tags=["fleet"])
 
@@ -54,7 +63,7 @@ async def queues(engine: EngineHere) -> list[QueueOut]:
     return [_queue(queue) for queue in await engine.queues.list()]
 
 
-@router.post("/queues/{name}/{action}")
+@router.post("/queues/{name:path}/{action}")
 async def change_queue(
     engine: EngineHere, name: Named, action: Literal["pause", "resume", "drain", "reset"]
 ) -> QueueOut:
@@ -73,12 +82,12 @@ async def change_queue(
     return _queue(found)
 
 
-@router.put("/queues/{name}")
+@router.put("/queues/{name:path}")
 async def set_queue(engine: EngineHere, name: Named, body: QueueIn) -> QueueOut:
     """Give a queue other limits than its code does."""
     limits: dict[str, Any] = {limit: getattr(body, limit) for limit in body.model_fields_set}
     if body.rate is not None:
-        limits["rate"] = Rate(body.rate.limit, body.rate.per, body.rate.burst)
+        limits["rate"] = body.rate.model_dump()  # the engine says what is wrong with it
     return _queue(await engine.queues.set(name, **limits))
 
 
@@ -138,7 +147,7 @@ async def schedules(engine: EngineHere) -> list[ScheduleOut]:
     return [_schedule(schedule) for schedule in await engine.schedules.list()]
 
 
-@router.put("/schedules/{name}")
+@router.put("/schedules/{name:path}")
 async def create_schedule(engine: EngineHere, name: Named, body: ScheduleIn) -> ScheduleOut:
     """Let runs be started by the clock."""
     timing = body.model_dump(exclude_none=True, include=_TIMING)
@@ -147,7 +156,7 @@ async def create_schedule(engine: EngineHere, name: Named, body: ScheduleIn) -> 
     return _schedule(await handle.info())
 
 
-@router.patch("/schedules/{name}")
+@router.patch("/schedules/{name:path}")
 async def change_schedule(engine: EngineHere, name: Named, body: TimingIn) -> ScheduleOut:
     """Change what is given of a schedule, and leave the rest."""
     handle = engine.schedules.get(name)
@@ -155,13 +164,13 @@ async def change_schedule(engine: EngineHere, name: Named, body: TimingIn) -> Sc
     return _schedule(await handle.info())
 
 
-@router.post("/schedules/{name}/backfill", status_code=202)
+@router.post("/schedules/{name:path}/backfill", status_code=202)
 async def backfill(engine: EngineHere, name: Named, body: BackfillIn) -> CountOut:
     """Let a schedule make up for the slots from `start` up to `end`."""
     return CountOut(count=await engine.schedules.get(name).backfill(body.start, body.end))
 
 
-@router.post("/schedules/{name}/pause")
+@router.post("/schedules/{name:path}/pause")
 async def pause_schedule(engine: EngineHere, name: Named, body: ReasonIn) -> ScheduleOut:
     """Let a schedule start nothing."""
     handle = engine.schedules.get(name)
@@ -169,7 +178,7 @@ async def pause_schedule(engine: EngineHere, name: Named, body: ReasonIn) -> Sch
     return _schedule(await handle.info())
 
 
-@router.post("/schedules/{name}/resume")
+@router.post("/schedules/{name:path}/resume")
 async def resume_schedule(engine: EngineHere, name: Named) -> ScheduleOut:
     """Let a paused schedule go on."""
     handle = engine.schedules.get(name)
@@ -177,13 +186,13 @@ async def resume_schedule(engine: EngineHere, name: Named) -> ScheduleOut:
     return _schedule(await handle.info())
 
 
-@router.post("/schedules/{name}/trigger", status_code=201)
+@router.post("/schedules/{name:path}/trigger", status_code=201)
 async def trigger(engine: EngineHere, name: Named) -> RunRef:
     """Start one of a schedule's runs now."""
     return RunRef(id=(await engine.schedules.get(name).trigger()).id)
 
 
-@router.delete("/schedules/{name}", status_code=204)
+@router.delete("/schedules/{name:path}", status_code=204)
 async def delete_schedule(engine: EngineHere, name: Named) -> None:
     """Remove a schedule; the runs that it has started go on."""
     await engine.schedules.get(name).delete()
@@ -213,6 +222,28 @@ def _schedule(schedule: ScheduleInfo) -> ScheduleOut:
         skipped=schedule.skipped,
         missed=schedule.missed,
     )
+
+
+# -- entities -------------------------------------------------------------------------------------------
+
+
+@router.get("/entities")
+async def entity_kinds(engine: EngineHere) -> list[EntityKindOut]:
+    """The kinds of entities that have had calls."""
+    return [EntityKindOut.model_validate(kind) for kind in await engine.entities.kinds()]
+
+
+@router.get("/entities/{kind:path}")
+async def entities(
+    engine: EngineHere,
+    kind: Annotated[str, Path(min_length=1, max_length=255)],
+    text: Annotated[str | None, Query(max_length=200, description="Part of the run's id.")] = None,
+    size: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=40)] = None,
+) -> EntitiesOut:
+    """Entities of one kind, page by page. Each is a run, and can be looked at as one."""
+    page = await engine.entities.page(kind, text=text, size=size, cursor=cursor)
+    return EntitiesOut(entities=[EntityOut.model_validate(item) for item in page.entities], next=page.next)
 
 
 # -- callbacks and costs --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from perdure.api.budgets import BudgetInfo
+from perdure.api.entitylist import EntityKind, EntityPage
 from perdure.api.limits import LimitInfo
 from perdure.api.queues import QueueInfo
 from perdure.api.scheduleinfo import ScheduleInfo
@@ -254,3 +255,19 @@ def plain_timing(timing: Mapping[str, Any]) -> dict[str, Any]:
 
 def _usd(amount: Decimal | float | str) -> str:
     return format(Decimal(str(amount)), "f")
+
+
+class RemoteEntities(_Held):
+    """As `engine.entities`."""
+
+    async def kinds(self) -> list[EntityKind]:
+        """The kinds that have had calls, by name."""
+        return [typed(each, EntityKind) for each in await self._all()]
+
+    async def page(
+        self, kind: str, *, text: str | None = None, size: int = 50, cursor: str | None = None
+    ) -> EntityPage:
+        """Entities of one kind, those made last first. Arguments as for `engine.entities.page`."""
+        given = {"text": text, "size": size, "cursor": cursor}
+        params = {name: value for name, value in given.items() if value is not None}
+        return typed(await self._ask("GET", kind, params=params), EntityPage)

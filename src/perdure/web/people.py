@@ -80,13 +80,13 @@ async def budgets(engine: EngineHere) -> list[BudgetOut]:
     return [_budget(budget) for budget in await engine.budgets.list()]
 
 
-@router.post("/budgets/{name}/raise", status_code=204)
+@router.post("/budgets/{name:path}/raise", status_code=204)
 async def raise_budget(engine: EngineHere, name: Named, body: RaiseIn) -> None:
     """Raise the cap of one account. What waits for it goes on."""
     await engine.budgets.raise_by(name, usd=body.usd, tokens=body.tokens, owner=body.owner)
 
 
-@router.post("/budgets/{name}/close", status_code=204)
+@router.post("/budgets/{name:path}/close", status_code=204)
 async def close_breaker(
     engine: EngineHere, name: Named, owner: Annotated[str | None, Query(max_length=1000)] = None
 ) -> None:

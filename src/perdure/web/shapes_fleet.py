@@ -214,3 +214,24 @@ class RaiseIn(In):
     owner: Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="The run, workflow or key whose account it is."
     )
+
+
+class EntityKindOut(Out):
+    name: str
+    count: int
+
+
+class EntityOut(Out):
+    kind: str
+    key: str
+    run: str
+    status: str
+    state_size: int | None = Field(description="Bytes of its state as JSON.")
+    events: int
+    created_at: datetime
+    active_at: datetime
+
+
+class EntitiesOut(Out):
+    entities: list[EntityOut]
+    next: str | None

@@ -21,6 +21,7 @@ from perdure.storage.postgres.budgets import PostgresBudgets
 from perdure.storage.postgres.callbacks import PostgresCallbacks
 from perdure.storage.postgres.checkpoints import PostgresCheckpoints
 from perdure.storage.postgres.connection import MIGRATIONS, QUERIES, checked, make_pool, prepare, shown
+from perdure.storage.postgres.entities import PostgresEntities
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
 from perdure.storage.postgres.inquiries import PostgresInquiries
@@ -84,6 +85,7 @@ class PostgresStore:
         self.streams: Final = PostgresStreams(self)
         self.pauses: Final = PostgresPauses(self)
         self.moving: Final = PostgresMoving(self)
+        self.entities: Final = PostgresEntities(self)
         self.unbegun: Final = PostgresUnbegun(self)
         self.callbacks: Final = PostgresCallbacks(self)
         self.publications: Final = PostgresPublications(self)

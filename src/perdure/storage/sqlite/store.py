@@ -39,6 +39,7 @@ from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.checkpoints import SqliteCheckpoints
 from perdure.storage.sqlite.connection import MIGRATIONS, open_database
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.entities import SqliteEntities
 from perdure.storage.sqlite.inquiries import SqliteInquiries
 from perdure.storage.sqlite.job import Job
 from perdure.storage.sqlite.ledger import SqliteLedger
@@ -98,6 +99,7 @@ class SqliteStore:
         self.pauses = SqlitePauses(self._write)
         self.moving: Final = SqliteMoving(self._write, self._read)
         self.unbegun = SqliteUnbegun(self._write, self._read)
+        self.entities: Final = SqliteEntities(self._read)
         self.queues: Final = SqliteQueues(self._write, self._read)
         self.streams: Final = SqliteStreams(self._write, self._read)
         self.attributes: Final = SqliteAttributes(self._write, self._read)

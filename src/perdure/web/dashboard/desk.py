@@ -137,10 +137,16 @@ class Desk:
         try:
             await self.send(method, path, body)
         except Refused as error:
-            ui.notify(str(error), type="negative", multi_line=True, close_button="Close", timeout=15_000)
+            self.complain(str(error))
             return False
-        ui.notify(done, type="positive")
+        with self._client:  # the button that was pressed may have been drawn anew meanwhile
+            ui.notify(done, type="positive")
         return True
+
+    def complain(self, text: str) -> None:
+        """Tell at the page's edge what went wrong."""
+        with self._client:
+            ui.notify(text, type="negative", multi_line=True, close_button="Close", timeout=15_000)
 
     def every(self, seconds: float, refresh: Callable[[], Awaitable[None]]) -> ui.timer:
         """Refresh a part of the page again and again, as long as it is open and its person may look at it."""

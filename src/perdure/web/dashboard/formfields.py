@@ -7,6 +7,7 @@ itself by whoever takes it.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -32,9 +33,17 @@ class FormFields:
         schema: of the value; None = any JSON.
         default: what the form begins with.
         label: what the value is called, where it is a single field.
+        but: the names of fields that are asked for otherwise; `read` is given them.
     """
 
-    def __init__(self, schema: JsonSchema | None, default: Any = None, *, label: str = "Value") -> None:
+    def __init__(
+        self,
+        schema: JsonSchema | None,
+        default: Any = None,
+        *,
+        label: str = "Value",
+        but: Collection[str] = (),
+    ) -> None:
         self._schema: JsonSchema = schema if schema is not None else {}
         self._form = form_of(self._schema, default)
         self._inputs: dict[str, Any] = {}
@@ -43,6 +52,8 @@ class FormFields:
             ui.label(self._form.description).classes("pd-dim")
         with ui.element("div").classes("pd-form"):
             for field in self._form.fields:
+                if field.name in but:
+                    continue
                 self._inputs[field.name] = _drawn(field, field.title or label)
 
     @property
@@ -50,9 +61,13 @@ class FormFields:
         """There is nothing to fill in."""
         return not self._inputs
 
-    def read(self) -> tuple[Any, bool]:
-        """What was typed as plain data, and whether it fits; what doesn't is told at its field."""
-        texts: dict[str, str] = {}
+    def read(self, given: Mapping[str, str] | None = None) -> tuple[Any, bool]:
+        """What was typed as plain data, and whether it fits; what doesn't is told at its field.
+
+        Args:
+            given: what fields that aren't drawn hold, by their names.
+        """
+        texts: dict[str, str] = dict(given or {})
         for name, element in self._inputs.items():
             element.error = None
             field = self._fields[name]
@@ -63,9 +78,13 @@ class FormFields:
         if not problems:
             for name, problem in misfits(answer, self._schema):
                 problems.setdefault(name, problem)
+        self.tell(problems)
+        return answer, not problems
+
+    def tell(self, problems: Mapping[str, str]) -> None:
+        """Say at the fields what is wrong with them."""
         for name, problem in problems.items():
             self._tell(name, problem)
-        return answer, not problems
 
     def _tell(self, name: str, problem: str) -> None:
         element = self._inputs.get(name)

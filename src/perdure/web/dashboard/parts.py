@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 
-from nicegui import ui
+from nicegui import context, ui
 
 from perdure.core.status import Status
 from perdure.web.dashboard.desk import Desk
@@ -309,7 +309,12 @@ async def confirm(question: str, consequence: str, label: str, *, danger: bool =
         consequence: what it means, in a sentence.
         label: of the button that does it: the verb.
     """
-    with ui.dialog() as dialog, card(question).classes("pd-dialog").props('role="alertdialog"'):
+    # at the page's end, and not where the button is: that may be drawn anew meanwhile
+    with (
+        context.client,
+        ui.dialog() as dialog,
+        card(question).classes("pd-dialog").props('role="alertdialog"'),
+    ):
         ui.label(consequence)
         with row().classes("pd-right"):
             button("Leave it", lambda: dialog.submit(False)).props("autofocus")

@@ -99,6 +99,9 @@ CREATE INDEX runs_stranded ON runs (queue, workflow) WHERE block_code = 'code';
 -- Of those the ones that were never driven and have mail, which may ask them to end.
 CREATE INDEX runs_unbegun ON runs (block_code) WHERE block_code = 'code' AND started_at IS NULL AND mail > 0;
 
+-- Entities, by their kind.
+CREATE INDEX runs_entities ON runs (workflow, run) WHERE checkpoint IS NOT NULL AND next IS NULL;
+
 CREATE TABLE events (
     run  INTEGER NOT NULL,
     seq  INTEGER NOT NULL CHECK (seq >= 1),

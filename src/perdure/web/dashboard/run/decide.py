@@ -12,8 +12,9 @@ from perdure.api.questions import QuestionInfo
 from perdure.core import events as ev
 from perdure.errors import PerdureError
 from perdure.web.dashboard import parts
+from perdure.web.dashboard.answering import draw_answer
 from perdure.web.dashboard.desk import run_path
-from perdure.web.dashboard.formfields import FormFields, JsonField
+from perdure.web.dashboard.formfields import JsonField
 from perdure.web.dashboard.run.watch import Watch
 from perdure.web.views.values import value_markup
 
@@ -68,17 +69,4 @@ def answer_form(
         parts.trouble(question.problem)
     if question.details is not None:
         ui.html(value_markup(msgspec.json.encode(question.details)), sanitize=False)
-    fields = FormFields(question.schema, question.default, label="Answer")
-
-    async def send() -> None:
-        value, good = fields.read()
-        body = {"value": value, "digest": question.digest}
-        if good and await watch.desk.act(
-            "Answered.", "POST", f"/questions/{parts.quoted(question.id)}/answer", body
-        ):
-            after()
-
-    with parts.row().classes("pd-right"):
-        if leave is not None:
-            parts.button("Leave it", leave)
-        parts.button("Answer", send, main=True, allowed=watch.desk.operates)
+    draw_answer(watch.desk, question, after, leave)
