@@ -394,6 +394,17 @@ def test_forks_take_edited_arguments_and_withhold_effects() -> None:
     run(main)
 
 
+def test_streams_are_listed() -> None:
+    async def main() -> None:
+        async with serving() as (engine, client):
+            await engine.run(adds(1), id="r")
+            assert await ok(client, "GET", "/runs/r/streams") == [{"name": "numbers", "newest": 1}]
+            assert await engine.get("r").streams() == [("numbers", 1)]
+            assert (await client.get(f"{API}/runs/nobody/streams")).status_code == 404
+
+    run(main)
+
+
 def test_an_interface_tells_what_can_be_said() -> None:
     async def main() -> None:
         async with serving() as (engine, client):

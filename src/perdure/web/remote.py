@@ -151,6 +151,11 @@ class RemoteHandle(Generic[R]):
                 yield event
             place = page["next"]
 
+    async def streams(self) -> list[tuple[str, int]]:
+        """The streams that the run has put something into, with each one's newest offset. As `Handle.streams`."""
+        found = await self._wire.request("GET", f"{self._path}/streams")
+        return [(each["name"], each["newest"]) for each in found]
+
     async def stream(self, name: str, after: int = 0) -> AsyncIterator[dict[str, Any]]:
         """What the run puts into a stream, until it has ended: `offset`, `kind`, `value`, `step`, `attempt`, `at`.
 

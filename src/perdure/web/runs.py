@@ -24,6 +24,7 @@ from perdure.web.shapes import (
     RunDetailOut,
     RunOut,
     RunsOut,
+    StreamOut,
     UsageOut,
     WhyOut,
 )
@@ -177,6 +178,12 @@ def usage_out(found: Any) -> UsageOut:
     fields = msgspec.structs.asdict(found)
     told = {name: str(value) if name.endswith("cost") else value for name, value in fields.items()}
     return UsageOut.model_validate(told)
+
+
+@router.get("/runs/{id:path}/streams")
+async def streams(engine: EngineHere, id: RunIdHere) -> list[StreamOut]:
+    """The streams that the run has put something into, by name."""
+    return [StreamOut(name=name, newest=newest) for name, newest in await engine.get(id).streams()]
 
 
 @router.get("/runs/{id:path}/interface")

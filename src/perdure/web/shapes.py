@@ -225,6 +225,11 @@ class WhyOut(Out):
     causes: list[CauseOut]
 
 
+class StreamOut(Out):
+    name: str
+    newest: int = Field(description="The offset of its newest item.")
+
+
 class InterfaceOut(Out):
     """What a run understands: the messages it waits for, and the arguments of its updates and queries."""
 
