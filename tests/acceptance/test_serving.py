@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -44,10 +45,11 @@ async def echoes() -> str:
 
 
 @contextmanager
-def process(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(folder: Path, *command: str, reload: bool = False) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server, and the address at which it is."""
+    once = ["--no-reload"] if command[0] == "dev" and not reload else []
     started = subprocess.Popen(
-        [*PERDURE, *command, "--port", "0"],
+        [*PERDURE, *command, *once, "--port", "0"],
         cwd=folder,
         env={
             **os.environ,
@@ -109,6 +111,51 @@ def test_dev_drives_and_serves_and_stops(tmp_path: Path) -> None:
         server.kill()
 
 
+def named(url: str) -> set[str]:
+    """The workflows that the server's worker has."""
+    (worker,) = [each for each in call("GET", f"{url}/api/v1/workers")[1] if each["state"] == "alive"]
+    return set(worker["workflows"])
+
+
+def told_until(server: subprocess.Popen[str], pattern: str) -> re.Match[str]:
+    """Read what a server says until it says this."""
+    assert server.stderr is not None
+    for line in server.stderr:
+        if match := re.search(pattern, line):
+            return match
+    pytest.fail(f"it ended without saying {pattern}")
+
+
+def test_dev_starts_again_when_a_file_changes_and_tells_of_mistakes(tmp_path: Path) -> None:
+    module = tmp_path / "served.py"
+    module.write_text(MODULE)
+    with process(tmp_path, "dev", "served", reload=True) as (server, url):
+        assert named(url) == {"served.doubles", "served.echoes"}
+        module.write_text(MODULE + "\nnonsense(\n")
+        told_until(server, r"served\.py changed: starting again")
+        told_until(server, r"SyntaxError")
+        told_until(server, r"It has ended with \d+. It is started again when a file changes")
+        module.write_text(MODULE.replace("served.doubles", "served.twice"))
+        url = told_until(server, r"served at (http://\S+)")[1]
+        assert named(url) == {"served.twice", "served.echoes"}
+        pid = json.loads(json.dumps(call("GET", f"{url}/api/v1/workers")[1]))[-1]["pid"]
+        server.kill()  # nobody watches any more: the child ends by itself
+        assert gone(pid)
+
+
+def gone(pid: int) -> bool:
+    """Wait until a process has ended."""
+    for _ in range(600):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_others_need_a_token(tmp_path: Path) -> None:
     (tmp_path / "served.py").write_text(MODULE)
     made = subprocess.run(
@@ -124,6 +171,7 @@ def test_others_need_a_token(tmp_path: Path) -> None:
             *PERDURE,
             "dev",
             "served",
+            "--no-reload",
             "--host",
             "0.0.0.0",
             "--url",

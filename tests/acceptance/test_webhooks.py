@@ -59,7 +59,7 @@ receiving._do = mortal
 def server(folder: Path, deeds: int | None = None) -> Iterator[str]:
     """A server's address; it dies after so many deeds."""
     started = subprocess.Popen(
-        [*PERDURE, "dev", "hooked", "--port", "0"],
+        [*PERDURE, "dev", "hooked", "--no-reload", "--port", "0"],
         cwd=folder,
         env={
             **os.environ,

@@ -124,7 +124,8 @@ def server(folder: Path, *command: str, database: str = "sqlite:///site.db", por
         folder: where it runs, and where modules are found.
         port: to have the same address again after a restart.
     """
-    full = [*PERDURE, *command, "--port", str(port)]
+    once = ["--no-reload"] if command[0] == "dev" else []  # a kill of the process is then one of the worker
+    full = [*PERDURE, *command, *once, "--port", str(port)]
     with _process(folder, full, r"served at (http://[^/\s]+)", PERDURE_URL=database) as (url, started):
         yield Site(url, database, started)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from perdure.cli.letting_in import (
 )
 from perdure.cli.loading import load_module
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
+from perdure.cli.reloading import is_child, run_and_reload, stop_with_parent
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.storage.urls import shown_url
@@ -71,9 +73,16 @@ def dev(
     proxy_roles: ProxyRoleOption = None,
     audit_log: AuditOption = None,
     queues: Annotated[str, typer.Option("--queues", metavar="A,B", help="The queues to serve.")] = "default",
+    reload: Annotated[
+        bool, typer.Option(help="Start again when a Python file below this folder changes.")
+    ] = True,
     url: UrlOption = None,
 ) -> None:
     """Drive runs and serve the dashboard and the HTTP API, in one process: all that developing needs."""
+    if reload and not is_child():
+        raise typer.Exit(run_and_reload(sys.argv[1:], Path.cwd()))
+    if is_child():
+        stop_with_parent()
     for module in modules:
         load_module(module)
     names = [name.strip() for name in queues.split(",") if name.strip()]
