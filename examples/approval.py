@@ -55,7 +55,7 @@ async def article(topic: str) -> str:
     try:
         pictures.append(await buy_picture("a large one", 9900))
     except ApprovalRejected as error:
-        print(f"  agent {os.getpid()}: {error.by} says {error.comment!r}, so there is one picture only")
+        print(f"  agent {os.getpid()}: {error.by} says {error.comment!r}, so there is one picture only")  # noqa: PDR008 - printed only
     return f"{review.text or text}, with {', '.join(pictures)}"
 
 

@@ -43,8 +43,8 @@ async def ship(order: str, things: list[str]) -> str:
         reserved = await tools["reserve"]({"order": order, "thing": thing}, key=thing)
         assert reserved.structured_content is not None
         shelves.append(f"{thing} from {reserved.structured_content['result']}")
-        if len(shelves) == 2 and PLAN_A_CRASH in os.environ:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if len(shelves) == 2 and PLAN_A_CRASH in os.environ:  # noqa: PDR008 - the crash that is shown
+            os.kill(os.getpid(), signal.SIGKILL)  # noqa: PDR008
     await tools["ship"]({"order": order})
     return ", ".join(shelves)
 

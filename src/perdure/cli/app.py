@@ -19,6 +19,7 @@ from perdure.cli.diff import diff
 from perdure.cli.fork import fork
 from perdure.cli.letting_in import token
 from perdure.cli.limits import limits
+from perdure.cli.lint import lint
 from perdure.cli.logs import logs
 from perdure.cli.ls import ls
 from perdure.cli.moving import export, import_, move
@@ -68,7 +69,7 @@ def root(
 COMMANDS = (
     run, worker, serve, dev, mcp, workers, ls, show, why, stream, logs, send, publish, publications, query, update,
     cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export, check,
-    verify, demo, torture,
+    verify, lint, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
