@@ -284,6 +284,7 @@ def test_a_budget_that_is_used_up_is_raised(site: Site, chrome: Chrome) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_they_fit_on_a_phone(site: Site, chrome: Chrome, theme: Any) -> None:
+    phone = on_a_phone(chrome, theme)
     for name, path in (
         ("queues", "/queues"),
         ("queue", "/queues/named/slow%2Fone"),
@@ -292,13 +293,18 @@ def test_they_fit_on_a_phone(site: Site, chrome: Chrome, theme: Any) -> None:
         ("entities", "/entities/fleet.Cart"),
         ("budget", "/budgets/fleet.spends"),
     ):
-        page = chrome.open(site.url, path=path)
-        page.emulate_media(color_scheme=theme)
-        page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        page = phone.open(site.url, path=path)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 375, path
         shot(page, f"{name}-phone{'-dark' if theme == 'dark' else ''}")
-        page.close()
+    phone.context.close()
+
+
+def on_a_phone(chrome: Chrome, theme: Any) -> Chrome:
+    """The same browser with a small screen."""
+    assert chrome.context.browser is not None
+    context = chrome.context.browser.new_context(viewport=PHONE, color_scheme=theme)  # type: ignore[arg-type]
+    return Chrome(context, chrome.complaints)
 
 
 def test_who_may_only_look_presses_nothing(folder: Path, chrome: Chrome) -> None:
@@ -306,7 +312,7 @@ def test_who_may_only_look_presses_nothing(folder: Path, chrome: Chrome) -> None
     token = made.issue("vera", Role.VIEWER)
     made.save(folder / "tokens.json")
     with server(folder, "serve", "--tokens", "tokens.json", database="sqlite:///site.db") as site:
-        context = chrome.context.browser.new_context()  # type: ignore[union-attr]
+        context = chrome.context.browser.new_context()
         page = context.new_page()
         page.goto(f"{site.url}/queues/named/slow%2Fone")
         page.get_by_label("Token").fill(token)

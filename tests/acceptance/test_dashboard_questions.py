@@ -165,9 +165,9 @@ def test_what_others_answer_is_seen_at_once(site: Site, chrome: Chrome) -> None:
 def test_it_fits_on_a_phone(site: Site, chrome: Chrome) -> None:
     started = {"workflow": "inbox.article", "args": ["lichen"], "id": "lichen"}
     httpx.post(f"{site.url}/api/v1/runs", json=started, timeout=60)
-    page = chrome.open(site.url, path="/questions")
-    page.emulate_media(color_scheme="dark")
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert chrome.context.browser is not None
+    context = chrome.context.browser.new_context(viewport=PHONE, color_scheme="dark")  # type: ignore[arg-type]
+    page = Chrome(context, chrome.complaints).open(site.url, path="/questions")
     expect(page.get_by_label("Open questions")).to_contain_text("lichen")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     shot(page, "questions-phone-dark")
@@ -176,4 +176,4 @@ def test_it_fits_on_a_phone(site: Site, chrome: Chrome) -> None:
     ready(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     shot(page, "question-phone-dark")
-    page.close()
+    context.close()

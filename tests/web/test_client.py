@@ -19,6 +19,7 @@ import perdure
 from perdure import HttpClient
 from perdure.api.budgets import Budgets
 from perdure.api.callbacks import Callbacks
+from perdure.api.entitylist import EntityList
 from perdure.api.limits import Limits
 from perdure.api.queues import Queues
 from perdure.api.schedules import ScheduleHandle, Schedules
@@ -26,6 +27,7 @@ from perdure.web import Access, Role, Tokens, create_app
 from perdure.web.holdings import (
     RemoteBudgets,
     RemoteCallbacks,
+    RemoteEntities,
     RemoteLimits,
     RemoteQueues,
     RemoteSchedule,
@@ -175,6 +177,7 @@ def test_it_has_what_an_engine_has_for_its_clients() -> None:
         (RemoteSchedule, ScheduleHandle, set()),
         (RemoteBudgets, Budgets, set()),
         (RemoteCallbacks, Callbacks, set()),
+        (RemoteEntities, EntityList, set()),
     ):
         missing = {
             name for name in dir(theirs) if not name.startswith("_") and not hasattr(ours, name)

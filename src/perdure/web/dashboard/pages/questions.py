@@ -72,7 +72,12 @@ async def questions(desk: Desk, to: str = "") -> None:
     await live_table(desk, _COLUMNS, open_ones, nothing, label="Open questions")
     parts.heading("Asked in the last day, and closed", level=2)
     await live_table(
-        desk, _CLOSED, closed_ones, lambda: ui.label("None.").classes("pd-dim"), label="Closed questions"
+        desk,
+        _CLOSED,
+        closed_ones,
+        lambda: ui.label("None.").classes("pd-dim"),
+        label="Closed questions",
+        every=5.0,
     )
 
 
