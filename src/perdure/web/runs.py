@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from perdure.api.runinfo import RunInfo
 from perdure.core.status import Status
 from perdure.core.why import Why
 from perdure.errors import RunError, UndecodableError, UsageError
+from perdure.web.conditions import conditions
 from perdure.web.engines import EngineHere, RunIdHere
 from perdure.web.shapes import (
     WAIT_MAX,
@@ -64,7 +64,7 @@ async def list_runs(
         text=text,
         since=since,
         until=until,
-        attributes=_conditions(attribute or ()),
+        attributes=conditions(attribute or ()),
         errands=errands,
         size=size,
         cursor=cursor,
@@ -82,34 +82,6 @@ async def workflows(engine: EngineHere) -> list[str]:
 
 def _listed(run: RunInfo) -> RunOut:
     return RunOut.model_validate(run)
-
-
-def _conditions(texts: Sequence[str]) -> dict[str, Any]:
-    """By attribute, all that must hold of it."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, condition = _condition(text)
-        found.setdefault(name, []).append(condition)
-    return found
-
-
-def _condition(text: str) -> tuple[str, tuple[str, str | int | float | bool]]:
-    """`name=value`, `name>=value` and the like; the value is JSON if it reads as that, else a text."""
-    for sign in (">=", "<=", "!=", "=", ">", "<"):
-        name, found, value = text.partition(sign)
-        if found and name:
-            break
-    else:
-        msg = f"attribute={text!r} says nothing: give name=value, or name>=value"
-        raise UsageError(msg)
-    try:
-        given = msgspec.json.decode(value.encode())
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        given = value
-    if not isinstance(given, str | int | float | bool):
-        msg = f"attribute={text!r}: attributes are texts, numbers and bools"
-        raise UsageError(msg)
-    return name, (sign, given)
 
 
 @router.get("/runs/{id:path}/history")

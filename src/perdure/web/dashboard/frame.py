@@ -208,6 +208,8 @@ def _keys() -> None:
             ("t", "dark or light"),
             ("?", "this list"),
             ("j  k", "next and previous row"),
+            ("x", "select the row"),
+            ("n  p", "next and previous page"),
         ]
         rows += [(f"g {place.key}", place.title.lower()) for place in PLACES]
         parts.facts([(parts.Keys(keys), what) for keys, what in rows])

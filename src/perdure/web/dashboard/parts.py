@@ -236,6 +236,9 @@ _CELLS: Final[Mapping[str, str]] = {
     }.items()
 }
 
+#: Quasar's own boxes have no names.
+_CHOOSE: Final = '<q-checkbox v-model="props.selected" dense :aria-label="{label}" />'
+
 
 def table(
     columns: Sequence[Column],
@@ -258,17 +261,7 @@ def table(
             select([str(each[key]) for each in made.selected])
 
     made: ui.table = ui.table(
-        columns=[
-            {
-                "name": column.name,
-                "label": column.title,
-                "field": column.name,
-                "align": "right" if column.kind == "number" else "left",
-                "classes": f"pd-col-{column.kind}" + (" pd-wide" if column.wide else ""),
-                "headerClasses": "pd-wide" if column.wide else "",
-            }
-            for column in columns
-        ],
+        columns=column_props(columns),
         rows=[dict(each) for each in rows],
         row_key=key,
         selection=None if select is None else "multiple",
@@ -279,7 +272,25 @@ def table(
     for column in columns:
         if column.kind in _CELLS:
             made.add_slot(f"body-cell-{column.name}", _CELLS[column.kind])
+    if select is not None:
+        made.add_slot("header-selection", _CHOOSE.format(label="'All of these'"))
+        made.add_slot("body-selection", _CHOOSE.format(label=f"String(props.row[`{key}`])"))
     return made
+
+
+def column_props(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """What a table's `.columns` are set to, to show others than it was made with."""
+    return [
+        {
+            "name": column.name,
+            "label": column.title,
+            "field": column.name,
+            "align": "right" if column.kind == "number" else "left",
+            "classes": f"pd-col-{column.kind}" + (" pd-wide" if column.wide else ""),
+            "headerClasses": "pd-wide" if column.wide else "",
+        }
+        for column in columns
+    ]
 
 
 def time_cells(name: str, moment: datetime | None, *, none: str = "") -> dict[str, str]:

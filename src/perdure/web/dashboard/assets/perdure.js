@@ -1,5 +1,6 @@
 // Keys: an element with data-key="x" is pressed (or, if it takes text, focused) by x; one with data-go="x" by g and x.
-// j and k walk over the links of a page's first table. Nothing happens while somebody writes.
+// j and k walk over the links of a page's first table, x selects the row that one is in. Nothing happens while somebody
+// writes. Pages that keep what they show in their address hear of the browser's own buttons by "pd-address".
 (() => {
   let went = -Infinity;
   const writes = (node) =>
@@ -22,7 +23,9 @@
     went = -Infinity;
     if (event.key === "g") { went = event.timeStamp; return; }
     if (event.key === "j" || event.key === "k") { walk(event.key === "j" ? 1 : -1); return; }
+    if (event.key === "x") { document.activeElement?.closest("main tr")?.querySelector(".q-checkbox")?.click(); return; }
     const found = document.querySelector(wanted);
     if (found) { event.preventDefault(); use(found); }
   });
+  window.addEventListener("popstate", () => window.emitEvent?.("pd-address", location.search));
 })();
