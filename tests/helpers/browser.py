@@ -62,6 +62,19 @@ class Chrome:
     context: BrowserContext
     complaints: list[str] = field(default_factory=list)
 
+    @contextmanager
+    def other(self, *, dark: bool = False, phone: bool = False) -> Iterator[Chrome]:
+        """The same browser with another profile, which is empty; there can be one browser at a time only."""
+        started = self.context.browser
+        assert started is not None
+        context = started.new_context(
+            viewport=PHONE if phone else DESK,  # type: ignore[arg-type]
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+        )
+        yield Chrome(context, self.complaints)
+        context.close()
+
     def open(self, url: str, *, path: str = "") -> Page:
         """A new page, once it is connected to its server."""
         page = self.context.new_page()

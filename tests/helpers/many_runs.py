@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import apsw
@@ -26,19 +28,21 @@ async def refund(number: int) -> int:
 def insert_runs(path: Path, count: int) -> None:
     """Make a SQLite database with runs `run-000000` and up, the last one the newest, most of them ended.
 
-    A process without an event loop of its own calls this.
+    In a process of its own, since whoever drives a browser has an event loop already.
     """
+    subprocess.run([sys.executable, __file__, str(path), str(count)], check=True)
+
+
+def _insert(path: Path, count: int) -> None:
     asyncio.run(_start(path, count))
     connection = apsw.Connection(str(path))
     connection.execute(
         """
         BEGIN IMMEDIATE;
-        UPDATE runs SET status = CASE run % 20 WHEN 0 THEN 'failed' WHEN 1 THEN 'waiting' WHEN 2 THEN 'cancelled'
-                                 ELSE 'completed' END,
-                        wake_at = NULL, started_at = created_at
-        WHERE run % 20 <> 3;
-        UPDATE runs SET ended_at = created_at + (run % 1000) / 100.0, updated_at = created_at + (run % 1000) / 100.0
-        WHERE status IN ('failed', 'cancelled', 'completed');
+        UPDATE runs SET status = CASE run % 20 WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' ELSE 'completed' END,
+                        started_at = created_at, wake_at = NULL,
+                        ended_at = created_at + (run % 1000) / 100.0, updated_at = created_at + (run % 1000) / 100.0
+        WHERE run % 20 <> 2;  -- these stay queued
         COMMIT;
         """
     )
@@ -54,3 +58,7 @@ async def _start(path: Path, count: int) -> None:
                 ids=[f"run-{number:06}" for number in numbers],
                 attributes={"batch": begin // _BATCH, "region": "eu"} if (begin // _BATCH) % 2 else None,
             )
+
+
+if __name__ == "__main__":
+    _insert(Path(sys.argv[1]), int(sys.argv[2]))

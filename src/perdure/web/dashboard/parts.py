@@ -12,6 +12,7 @@ from nicegui import context, ui
 
 from perdure.core.status import Status
 from perdure.web.dashboard.desk import Desk
+from perdure.web.dashboard.tables import Table
 
 
 class Keys(str):
@@ -223,23 +224,6 @@ class Column(NamedTuple):
     wide: bool = False
 
 
-#: Vue puts values in as texts and attributes, never as markup.
-_CELLS: Final[Mapping[str, str]] = {
-    kind: f'<q-td :props="props">{inner}</q-td>'
-    for kind, inner in {
-        "link": '<a class="pd-link" :href="props.row[props.col.name + `_href`]">{{ props.value }}</a>',
-        "status": (
-            '<span class="pd-badge" :class="`pd-` + props.row[props.col.name + `_tone`]">{{ props.value }}</span>'
-        ),
-        "time": '<time :title="props.row[props.col.name + `_title`]">{{ props.value }}</time>',
-        "mono": '<span class="pd-mono">{{ props.value }}</span>',
-    }.items()
-}
-
-#: Quasar's own boxes have no names.
-_CHOOSE: Final = '<q-checkbox v-model="props.selected" dense :aria-label="{label}" />'
-
-
 def table(
     columns: Sequence[Column],
     rows: Sequence[Mapping[str, Any]],
@@ -247,7 +231,7 @@ def table(
     label: str,
     key: str = "id",
     select: Callable[[list[str]], None] | None = None,
-) -> ui.table:
+) -> Table:
     """A table whose rows are replaced by setting `.rows`; see `cells` for making them.
 
     Args:
@@ -255,42 +239,12 @@ def table(
         key: the field that tells rows apart.
         select: told the keys of chosen rows; without it none can be.
     """
-
-    def chosen(_: Any) -> None:
-        if select is not None:
-            select([str(each[key]) for each in made.selected])
-
-    made: ui.table = ui.table(
-        columns=column_props(columns),
-        rows=[dict(each) for each in rows],
-        row_key=key,
-        selection=None if select is None else "multiple",
-        pagination=0,
-        on_select=chosen,
-    )
-    made.props(f'flat dense hide-pagination aria-label="{attribute(label)}"').classes("pd-table")
-    for column in columns:
-        if column.kind in _CELLS:
-            made.add_slot(f"body-cell-{column.name}", _CELLS[column.kind])
-    if select is not None:
-        made.add_slot("header-selection", _CHOOSE.format(label="'All of these'"))
-        made.add_slot("body-selection", _CHOOSE.format(label=f"String(props.row[`{key}`])"))
-    return made
+    return Table(column_props(columns), [dict(each) for each in rows], label=label, key=key, select=select)
 
 
 def column_props(columns: Sequence[Column]) -> list[dict[str, Any]]:
     """What a table's `.columns` are set to, to show others than it was made with."""
-    return [
-        {
-            "name": column.name,
-            "label": column.title,
-            "field": column.name,
-            "align": "right" if column.kind == "number" else "left",
-            "classes": f"pd-col-{column.kind}" + (" pd-wide" if column.wide else ""),
-            "headerClasses": "pd-wide" if column.wide else "",
-        }
-        for column in columns
-    ]
+    return [column._asdict() for column in columns]
 
 
 def time_cells(name: str, moment: datetime | None, *, none: str = "") -> dict[str, str]:
@@ -300,9 +254,9 @@ def time_cells(name: str, moment: datetime | None, *, none: str = "") -> dict[st
     return {name: ago(moment), f"{name}_title": stamp(moment)}
 
 
-def status_cells(name: str, value: str) -> dict[str, str]:
-    """A row's fields for a column of statuses."""
-    return {name: value, f"{name}_tone": TONES.get(value, "idle")}
+def status_cells(name: str, value: str, more: str = "") -> dict[str, str]:
+    """A row's fields for a column of statuses; `more` stands beside the badge, shortened where there is no room."""
+    return {name: value, f"{name}_tone": TONES.get(value, "idle"), f"{name}_more": more}
 
 
 def link_cells(name: str, text: str, href: str) -> dict[str, str]:

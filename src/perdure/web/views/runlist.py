@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlencode
 
 from perdure.api.runinfo import RunInfo, moment_of
-from perdure.api.wording import ago, one_line
+from perdure.api.wording import duration, one_line
 from perdure.core.attributes import conditions_of
 from perdure.core.status import FINAL, Status
 from perdure.core.timeline import Wait
@@ -226,7 +226,9 @@ def _one_wait(wait: Wait, now: datetime) -> str:
     told = _WAITS.get(wait.kind, "{kind} {id}").format(kind=wait.kind, id=wait.id, detail=wait.detail)
     if wait.kind not in _CLOCKS or wait.until is None:
         return told
-    return f"{told} {ago(max(moment_of(wait.until), now), now)}"
+    left = max((moment_of(wait.until) - now).total_seconds(), 0.0)
+    coarse = left if left < 90 else left // 60 * 60  # a row that tells of seconds is a row that never rests
+    return f"{told} in {duration(coarse)}"
 
 
 # -- what can be done with many -------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -34,41 +33,31 @@ def arguments_of(text: str) -> tuple[list[Any], dict[str, Any]]:
     return [given], {}
 
 
-def example_of(function: Callable[..., Any]) -> str:
-    """What to begin with: an object of the parameters that have to be given, with values still to be filled in.
-
-    Example:
-        >>> def research(topic: str, depth: int = 2) -> str: ...
-        >>> example_of(research)
-        '{"topic": ""}'
-    """
-    plain: dict[Any, Any] = {str: "", int: 0, float: 0.0, bool: False}
-    plain |= {kind.__name__: value for kind, value in plain.items()}
-    parameters = inspect.signature(function).parameters.values()
-    needed = [each for each in parameters if each.default is each.empty and each.kind not in _OPEN]
-    if any(each.kind is each.POSITIONAL_ONLY for each in needed):
-        return json.dumps([plain.get(each.annotation) for each in needed])
-    return json.dumps({each.name: plain.get(each.annotation) for each in needed})
-
-
-_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
 def signature_of(function: Callable[..., Any]) -> str:
     """A function's parameters, as its code has them.
 
     Example:
-        >>> def research(topic: str, depth: int = 2) -> str: ...
+        >>> def research(topic: str, tone: str = "calm") -> str: ...
         >>> signature_of(research)
-        '(topic: str, depth: int = 2) -> str'
+        "(topic: str, tone: str = 'calm') -> str"
     """
     signature = inspect.signature(function)
     parameters = [each.replace(annotation=_named(each.annotation)) for each in signature.parameters.values()]
-    returns = _named(signature.return_annotation)
-    return str(signature.replace(parameters=parameters, return_annotation=returns)).replace("'", "")
+    return str(
+        signature.replace(parameters=parameters, return_annotation=_named(signature.return_annotation))
+    )
+
+
+class _Code(str):
+    """A text that a signature shows as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _named(annotation: Any) -> Any:
-    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+    if annotation is inspect.Parameter.empty:
         return annotation
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return _Code(annotation if isinstance(annotation, str) else inspect.formatannotation(annotation))

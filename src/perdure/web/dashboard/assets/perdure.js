@@ -4,7 +4,7 @@
 (() => {
   let went = -Infinity;
   const writes = (node) =>
-    node && (node.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(node.tagName));
+    node && (node.isContentEditable || (["INPUT", "TEXTAREA", "SELECT"].includes(node.tagName) && node.type !== "checkbox"));
   const use = (node) => {
     const field = node.matches("input, textarea") ? node : node.querySelector("input, textarea");
     if (field) { field.focus(); field.select(); } else node.click();
@@ -12,7 +12,8 @@
   const walk = (by) => {
     const links = [...document.querySelectorAll("main table tbody a.pd-link")];
     if (!links.length) return;
-    const at = links.indexOf(document.activeElement);
+    const here = document.activeElement;
+    const at = links.findIndex((link) => link === here || (here && link.closest("tr") === here.closest("tr")));
     const to = at < 0 ? (by > 0 ? 0 : links.length - 1) : Math.min(Math.max(at + by, 0), links.length - 1);
     links[to].focus();
   };
@@ -23,7 +24,7 @@
     went = -Infinity;
     if (event.key === "g") { went = event.timeStamp; return; }
     if (event.key === "j" || event.key === "k") { walk(event.key === "j" ? 1 : -1); return; }
-    if (event.key === "x") { document.activeElement?.closest("main tr")?.querySelector(".q-checkbox")?.click(); return; }
+    if (event.key === "x") { document.activeElement?.closest("main tbody tr")?.querySelector("input[type=checkbox]")?.click(); return; }
     const found = document.querySelector(wanted);
     if (found) { event.preventDefault(); use(found); }
   });

@@ -47,12 +47,6 @@ _COLUMNS: Final = (
     parts.Column("cost", "Cost", "number", wide=True),
     parts.Column("queue", "Queue", wide=True),
 )
-_STATUS_CELL: Final = (
-    '<q-td :props="props"><div class="pd-runs-status">'
-    '<span class="pd-badge" :class="`pd-` + props.row.status_tone">{{ props.value }}</span>'
-    '<span class="pd-runs-waits" v-if="props.row.waits" :title="props.row.waits">{{ props.row.waits }}</span>'
-    "</div></q-td>"
-)
 #: The person sees the list's beginning and has nothing in hand there, so that new rows disturb nobody.
 _AT_THE_TOP: Final = "window.scrollY < 60 && !document.activeElement?.closest('table, .pd-bulk')"
 
@@ -93,9 +87,8 @@ class RunList:
         self._news.set_visibility(False)
         self._bulk_bar()
         self._table = parts.table(self._columns(), [], label="Runs", select=self._select)
-        self._table.classes("pd-runs").add_slot("body-cell-status", _STATUS_CELL)
         self._empty = ui.element("div").classes("pd-maybe")
-        with ui.element("nav").classes("pd-row pd-pager").props('aria-label="Pages of runs"'):
+        with ui.element("div").classes("pd-row pd-pager").props('role="group" aria-label="Pages of runs"'):
             self._newest = parts.button("Newest", self._to_newest, icon="first_page")
             self._newer = parts.button("Newer", self._to_newer, icon="chevron_left").props('data-key="p"')
             self._older = parts.button("Older", self._to_older, icon="chevron_right").props('data-key="n"')
@@ -241,8 +234,7 @@ class RunList:
         return {
             **parts.link_cells("id", run.id, self._desk.url(run_path(run.id))),
             "workflow": run.workflow,
-            **parts.status_cells("status", run.status.value),
-            "waits": waits_for(known, now),
+            **parts.status_cells("status", run.status.value, waits_for(known, now)),
             **parts.time_cells("created", run.created_at),
             "lasted": parts.duration(lasted(run, now)) if run.ended_at else "",
             "lasted_title": "" if run.ended_at is None else parts.stamp(run.ended_at),
@@ -305,8 +297,7 @@ class RunList:
     def _clear_selection(self) -> None:
         self._selected = {}
         self._all = False
-        self._table.selected = []
-        self._table.update()
+        self._table.clear_selection()
         self._show_selection()
 
     def _show_selection(self) -> None:
