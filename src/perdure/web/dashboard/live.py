@@ -11,6 +11,7 @@ from nicegui import ui
 from perdure.errors import PerdureError
 from perdure.web.dashboard import parts
 from perdure.web.dashboard.desk import Desk
+from perdure.web.dashboard.tables import Table
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ async def live_table(
         label, key: as for `parts.table`.
     """
     box = ui.element("div").classes("pd-follow")
-    shown: list[ui.table] = []
+    shown: list[Table] = []
 
     async def turn() -> None:
         try:
