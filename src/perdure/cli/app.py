@@ -17,6 +17,7 @@ from perdure.cli.debug import debug
 from perdure.cli.demo import demo
 from perdure.cli.diff import diff
 from perdure.cli.fork import fork
+from perdure.cli.init import init
 from perdure.cli.letting_in import token
 from perdure.cli.limits import limits
 from perdure.cli.lint import lint
@@ -69,7 +70,7 @@ def root(
 COMMANDS = (
     run, worker, serve, dev, mcp, workers, ls, show, why, stream, logs, send, publish, publications, query, update,
     cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export, check,
-    verify, lint, demo, torture,
+    verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
