@@ -71,13 +71,18 @@ EXPECTED = {
     "waits_new": "publication_waits_new",
     "takers": "publication_waits_by_match",
     "gatherings_due": "gatherings_due",
+    "of_statuses": "runs_kinds",
+    "of_kind": "runs_kinds",
+    "finished": "runs_ended",
+    "took": "runs_ended",
+    "driven_since": "runs_owned",
 }
 
 #: Tables that grow with use. Listing (`find`) may walk through runs, newest first, as may moving them all.
 LARGE = ("runs", "events", "inbox", "updates", "step_details", "r", "c", "d", "n", "u")
 WALKS = {"find"}
 LARGE = ("runs", "events", "inbox", "updates", "r", "c", "d", "n", "u", "st", "item", "attr")
-WALKS = {"find", "find_named", "stamps", "live_runs"}
+WALKS = {"find", "find_named", "stamps", "live_runs", "tallies"}
 #: So may an operator who wants to know how much there is of everything, and a queue that gets other limits.
 WALKS |= {"usage_report"}  # adds up all that was spent
 WALKS |= {"kinds_of_entities"}  # counts them in their index

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
+from perdure.core.errands import step_of
 from perdure.storage.memory_attributes import holds
 from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_run import Run
 from perdure.storage.records import RunFilter, RunRow
+from perdure.storage.survey import Finished, Tally
 
 
 class MemorySurvey:
@@ -36,6 +40,9 @@ class MemorySurvey:
             found = [key for key, run in runs if holds(condition, run)]
             if condition.operator != "!=" and len(found) <= cap:
                 return found
+        if filter.statuses:
+            found = [key for key, run in runs if run.status in filter.statuses]
+            return found if len(found) <= cap else None
         return None
 
     async def keys(self, filter: RunFilter) -> Sequence[int]:
@@ -48,3 +55,39 @@ class MemorySurvey:
     async def workflows(self, *, depth: int) -> Sequence[str]:
         newest = itertools.islice(reversed(self._database().runs.values()), depth)
         return sorted({run.workflow for run in newest})
+
+    async def tallies(self) -> Sequence[Tally]:
+        counts = Counter((run.status, run.workflow) for run in self._database().runs.values())
+        return [Tally(*kind, count) for kind, count in sorted(counts.items())]
+
+    async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
+        runs = reversed(self._database().runs.values())
+        found = (run.run for run in runs if (run.status, run.workflow) == (status, workflow))
+        return list(itertools.islice(found, skip, skip + limit))
+
+    async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
+        parts: dict[tuple[int, str], list[float]] = {}
+        for at, run in self._ended()[:limit]:
+            if at >= since and step_of(run.workflow) is None:
+                parts.setdefault((int((at - since) // width), run.status), []).append(at)
+        return [
+            Finished(part, status, len(ends), min(ends)) for (part, status), ends in sorted(parts.items())
+        ]
+
+    async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
+        ended = (
+            (run.workflow, at - run.started_at) for at, run in self._ended() if run.started_at is not None
+        )
+        return list(itertools.islice(ended, limit))
+
+    async def driven_since(self, before: float, *, limit: int) -> Sequence[int]:
+        runs = [
+            (run.started_at, run.run)
+            for run in self._database().runs.values()
+            if run.owner and run.started_at is not None and run.started_at < before
+        ]
+        return [key for _, key in sorted(runs)[:limit]]
+
+    def _ended(self) -> list[tuple[float, Run]]:
+        ended = [(run.ended_at, run) for run in self._database().runs.values() if run.ended_at is not None]
+        return sorted(ended, key=lambda each: (each[0], each[1].run), reverse=True)

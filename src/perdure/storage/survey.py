@@ -9,7 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from perdure.storage.records import RunFilter, RunRow
+
+
+class Tally(msgspec.Struct, frozen=True, gc=False):
+    """How many runs of a workflow are at a status, earlier generations included."""
+
+    status: str
+    workflow: str
+    count: int
+
+
+class Finished(msgspec.Struct, frozen=True, gc=False):
+    """How many runs ended with a status in one part of a time.
+
+    Attributes:
+        part: which, counted from 0.
+        first: when the first of them did.
+    """
+
+    part: int
+    status: str
+    count: int
+    first: float
 
 
 class Survey(Protocol):
@@ -40,4 +64,27 @@ class Survey(Protocol):
 
     async def workflows(self, *, depth: int) -> Sequence[str]:
         """The workflows of the newest `depth` runs, by name."""
+        ...
+
+    async def tallies(self) -> Sequence[Tally]:
+        """How many runs are at what. Walks through one narrow index, a few bytes a run."""
+        ...
+
+    async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
+        """Keys of the runs of a workflow at a status, newest first."""
+        ...
+
+    async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
+        """The ends of runs since a moment, in parts of `width` seconds; of more than `limit` the newest only.
+
+        Runs that carry out steps of others don't count.
+        """
+        ...
+
+    async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
+        """(workflow, seconds from its first driver to its end) of the runs that ended last, the newest first."""
+        ...
+
+    async def driven_since(self, before: float, *, limit: int) -> Sequence[int]:
+        """Keys of runs that a worker has in memory and that were driven first before a moment, the oldest first."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perdure.core.attributes import Condition
@@ -12,6 +12,7 @@ from perdure.storage.postgres.reads import bindings_of
 from perdure.storage.postgres.rows import run_rows
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.records import RunFilter, RunRow
+from perdure.storage.survey import Finished, Tally
 
 
 class PostgresSurvey:
@@ -35,6 +36,22 @@ class PostgresSurvey:
     async def workflows(self, *, depth: int) -> Sequence[str]:
         return await self._ways.read(_workflows, depth)
 
+    async def tallies(self) -> Sequence[Tally]:
+        return await self._ways.read(_tallies)
+
+    async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
+        given = {"status": status, "workflow": workflow, "skip": skip, "limit": limit}
+        return await self._ways.read(_column, "of_kind", given)
+
+    async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
+        return await self._ways.read(_finished, float(since), float(width), limit)
+
+    async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
+        return await self._ways.read(_took, limit)
+
+    async def driven_since(self, before: float, *, limit: int) -> Sequence[int]:
+        return await self._ways.read(_column, "driven_since", {"before": float(before), "limit": limit})
+
 
 async def _floor(db: Database, before: int | None, depth: int) -> int | None:
     found: int | None = await db.value(
@@ -48,6 +65,9 @@ async def _few(db: Database, filter: RunFilter, cap: int) -> list[int] | None:
         found = await _having(db, condition, cap + 1)
         if found is not None and len(found) <= cap:
             return found
+    if filter.statuses:
+        rows = await db.rows("of_statuses", statuses=list(filter.statuses), limit=cap + 1)
+        return [run for (run,) in rows] if len(rows) <= cap else None
     return None
 
 
@@ -80,3 +100,19 @@ async def _workflows(db: Database, depth: int) -> list[str]:
     floor = await _floor(db, None, depth)
     rows = await db.rows("workflows_above", floor=-1 if floor is None else floor)
     return sorted(name for (name,) in rows)
+
+
+async def _column(db: Database, query: str, given: Mapping[str, Any]) -> list[int]:
+    return [run for (run,) in await db.rows(query, **given)]
+
+
+async def _tallies(db: Database) -> list[Tally]:
+    return [Tally(*row) for row in await db.rows("tallies")]
+
+
+async def _finished(db: Database, since: float, width: float, limit: int) -> list[Finished]:
+    return [Finished(*row) for row in await db.rows("finished", since=since, width=width, limit=limit)]
+
+
+async def _took(db: Database, limit: int) -> list[tuple[str, float]]:
+    return [(workflow, seconds) for workflow, seconds in await db.rows("took", limit=limit)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from perdure.core.attributes import Condition
@@ -12,6 +12,7 @@ from perdure.storage.sqlite.attributes import find_keys
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.reads import bindings_of
 from perdure.storage.sqlite.rows import as_json, run_rows
+from perdure.storage.survey import Finished, Tally
 
 
 class SqliteSurvey:
@@ -44,6 +45,27 @@ class SqliteSurvey:
         found: list[str] = await self._read(_workflows, depth)
         return found
 
+    async def tallies(self) -> Sequence[Tally]:
+        found: list[Tally] = await self._read(_tallies)
+        return found
+
+    async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
+        given = {"status": status, "workflow": workflow, "skip": skip, "limit": limit}
+        found: list[int] = await self._read(_column, "of_kind", given)
+        return found
+
+    async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
+        found: list[Finished] = await self._read(_finished, since, width, limit)
+        return found
+
+    async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
+        found: list[tuple[str, float]] = await self._read(_took, limit)
+        return found
+
+    async def driven_since(self, before: float, *, limit: int) -> Sequence[int]:
+        found: list[int] = await self._read(_column, "driven_since", {"before": before, "limit": limit})
+        return found
+
 
 def _floor(db: Database, before: int | None, depth: int) -> int | None:
     """Keys are dense but for what was deleted, so they needn't be counted."""
@@ -56,6 +78,10 @@ def _few(db: Database, filter: RunFilter, cap: int) -> list[int] | None:
         found = _having(db, condition, cap + 1)
         if found is not None and len(found) <= cap:
             return found
+    if filter.statuses:
+        given: dict[str, Value] = {"statuses": as_json(filter.statuses), "limit": cap + 1}
+        found = [run for (run,) in db.rows("of_statuses", given)]
+        return found if len(found) <= cap else None
     return None
 
 
@@ -85,3 +111,20 @@ def _rows(db: Database, keys: Sequence[int]) -> list[RunRow]:
 def _workflows(db: Database, depth: int) -> list[str]:
     floor = _floor(db, None, depth)
     return [name for (name,) in db.rows("workflows_above", {"floor": -1 if floor is None else floor})]
+
+
+def _column(db: Database, query: str, given: Mapping[str, Value]) -> list[int]:
+    return [run for (run,) in db.rows(query, given)]
+
+
+def _tallies(db: Database) -> list[Tally]:
+    return [Tally(*row) for row in db.rows("tallies")]
+
+
+def _finished(db: Database, since: float, width: float, limit: int) -> list[Finished]:
+    given: dict[str, Value] = {"since": since, "width": width, "limit": limit}
+    return [Finished(*row) for row in db.rows("finished", given)]
+
+
+def _took(db: Database, limit: int) -> list[tuple[str, float]]:
+    return [(workflow, seconds) for workflow, seconds in db.rows("took", {"limit": limit})]

@@ -75,6 +75,9 @@ async def an_index_tells_the_few_that_may_match(bench: Bench) -> None:
         return {keys.index(run) for run in found}
 
     assert await survey.few(RunFilter(text="r"), cap=3) is None
+    assert await survey.few(RunFilter(statuses=["failed", "queued"]), cap=3) is None
+    assert set(await survey.few(RunFilter(statuses=["queued"]), cap=6) or ()) == set(keys)
+    assert await survey.few(RunFilter(statuses=["failed"]), cap=6) == []
     assert await few(n=4) == {4}
     assert await few(n=("in", [1, 2])) == {1, 2}
     assert await few(n=99) == set()
@@ -117,7 +120,67 @@ async def workflows_are_known(bench: Bench) -> None:
     assert await bench.store.survey.workflows(depth=5) == ["b.a", "b.x", "old", "ß"]
 
 
+async def runs_are_counted_by_status_and_workflow(bench: Bench) -> None:
+    """All of them; and those of one kind are listed, newest first."""
+    survey = bench.store.survey
+    assert await survey.tallies() == []
+    worker = await bench.worker()
+    for n in range(5):
+        await bench.make(f"q{n}", workflow="app.a")
+    row = await bench.make("b", workflow="app.b", owner=worker)
+    await bench.put(row, status="blocked", reason="no")
+    assert {(each.status, each.workflow, each.count) for each in await survey.tallies()} == {
+        ("queued", "app.a", 5),
+        ("blocked", "app.b", 1),
+    }
+    (a, b) = await survey.rows(await survey.of_kind("queued", "app.a", skip=1, limit=2))
+    assert [a.id, b.id] == ["q3", "q2"]
+    assert await survey.of_kind("blocked", "app.b", skip=0, limit=2) == [row.run]
+    assert await survey.of_kind("blocked", "app.a", skip=0, limit=2) == []
+    await bench.put(await bench.row("b"), b"end", status="completed")
+    assert await survey.of_kind("blocked", "app.b", skip=0, limit=2) == []
+    assert await survey.of_kind("completed", "app.b", skip=0, limit=2) == [row.run]
+
+
+async def ends_are_counted_in_parts_of_a_time(bench: Bench) -> None:
+    """By status. What ended before is left out, and so is the older part of too many. It is told how long they took."""
+    survey = bench.store.survey
+    worker = await bench.worker()
+    for n, (status, at) in enumerate(
+        [("completed", 5), ("completed", 10), ("failed", 12), ("completed", 19), ("completed", 31)]
+    ):
+        row = await bench.make(f"r{n}", owner=worker)
+        await bench.put(row, b"end", status=status, now=NOW + at)
+    errand = await bench.make("e", workflow="step/app.s", owner=worker)
+    await bench.put(errand, b"end", status="completed", now=NOW + 13)
+
+    async def ends(since: float, limit: int = 100) -> list[tuple[int, str, int, float]]:
+        found = await survey.finished(NOW + since, width=10.0, limit=limit)
+        return sorted((each.part, each.status, each.count, each.first - NOW) for each in found)
+
+    assert await ends(10) == [(0, "completed", 2, 10), (0, "failed", 1, 12), (2, "completed", 1, 31)]
+    assert await ends(10, limit=2) == [(0, "completed", 1, 19), (2, "completed", 1, 31)]
+    assert await ends(32) == []
+    took = await survey.took(limit=3)
+    assert took == [("shop.orders.handle", 31), ("shop.orders.handle", 19), ("step/app.s", 13)]
+
+
+async def long_driven_runs_are_told(bench: Bench) -> None:
+    """Of those that a worker has, the ones it has for long."""
+    worker = await bench.worker()
+    old = await bench.make("old", owner=worker, created_at=NOW - 100)
+    older = await bench.make("older", owner=worker, created_at=NOW - 200)
+    await bench.make("new", owner=worker)
+    await bench.make("nobody's", created_at=NOW - 300)
+    assert await bench.store.survey.driven_since(NOW - 50, limit=10) == [older.run, old.run]
+    assert await bench.store.survey.driven_since(NOW - 50, limit=1) == [older.run]
+    assert await bench.store.survey.driven_since(NOW - 300, limit=1) == []
+
+
 CHECKS: tuple[Check, ...] = (
+    runs_are_counted_by_status_and_workflow,
+    ends_are_counted_in_parts_of_a_time,
+    long_driven_runs_are_told,
     a_floor_bounds_what_is_looked_at,
     keys_are_those_of_the_runs_that_are_found,
     an_index_tells_the_few_that_may_match,

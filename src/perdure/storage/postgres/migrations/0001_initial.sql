@@ -85,6 +85,12 @@ CREATE INDEX runs_children ON perdure.runs (parent) WHERE parent IS NOT NULL;
 -- Due runs that only workers of one version may drive.
 CREATE INDEX runs_pinned ON perdure.runs (wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL AND pinned;
 
+-- How many runs are at what, and which: changed when a run's status is, which no append between does.
+CREATE INDEX runs_kinds ON perdure.runs (status, workflow, run);
+
+-- When runs have ended. Entries are made once, at the end of the index.
+CREATE INDEX runs_ended ON perdure.runs (ended_at) WHERE ended_at IS NOT NULL;
+
 CREATE INDEX runs_stranded ON perdure.runs (queue, workflow) WHERE block_code = 'code';
 
 -- Of those the ones that were never driven and have mail, which may ask them to end.

@@ -26,3 +26,34 @@ LIMIT %(limit)s::bigint;
 
 -- name: workflows_above
 SELECT DISTINCT workflow FROM perdure.runs WHERE run > %(floor)s::bigint;
+
+-- name: tallies
+SELECT status, workflow, count(*) FROM perdure.runs GROUP BY status, workflow;
+
+-- name: of_statuses
+SELECT run FROM perdure.runs WHERE status = ANY (%(statuses)s::text[]) LIMIT %(limit)s::bigint;
+
+-- name: of_kind
+SELECT run FROM perdure.runs WHERE status = %(status)s::text AND workflow = %(workflow)s::text
+ORDER BY run DESC LIMIT %(limit)s::bigint OFFSET %(skip)s::bigint;
+
+-- name: finished
+-- How many of the newest ended runs ended how in which part of a time.
+SELECT floor((ended_at - %(since)s::double precision) / %(width)s::double precision)::bigint, status, count(*),
+       min(ended_at)
+FROM (
+    SELECT ended_at, status, workflow FROM perdure.runs
+    WHERE ended_at IS NOT NULL AND ended_at >= %(since)s::double precision
+    ORDER BY ended_at DESC LIMIT %(limit)s::bigint
+) AS newest
+WHERE left(workflow, 5) <> 'step/'
+GROUP BY 1, 2;
+
+-- name: took
+SELECT workflow, ended_at - started_at FROM perdure.runs
+WHERE ended_at IS NOT NULL AND started_at IS NOT NULL ORDER BY ended_at DESC LIMIT %(limit)s::bigint;
+
+-- name: driven_since
+SELECT run FROM perdure.runs
+WHERE owner IS NOT NULL AND owner > 0 AND started_at < %(before)s::double precision
+ORDER BY started_at LIMIT %(limit)s::bigint;

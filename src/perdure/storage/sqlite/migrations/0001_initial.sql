@@ -93,6 +93,12 @@ CREATE INDEX runs_children ON runs (parent) WHERE parent IS NOT NULL;
 -- Due runs that only workers of one version may drive.
 CREATE INDEX runs_pinned ON runs (wake_at) WHERE owner IS NULL AND wake_at IS NOT NULL AND pinned = 1;
 
+-- How many runs are at what, and which: changed when a run's status is, which no append between does.
+CREATE INDEX runs_kinds ON runs (status, workflow);
+
+-- When runs have ended. Entries are made once, at the end of the index.
+CREATE INDEX runs_ended ON runs (ended_at) WHERE ended_at IS NOT NULL;
+
 -- Runs that wait for a worker with fitting code.
 CREATE INDEX runs_stranded ON runs (queue, workflow) WHERE block_code = 'code';
 

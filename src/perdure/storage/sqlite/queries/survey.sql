@@ -16,3 +16,30 @@ SELECT run FROM attributes WHERE name = :name AND family = :family AND value >= 
 
 -- name: workflows_above
 SELECT DISTINCT workflow FROM runs WHERE run > :floor ORDER BY workflow;
+
+-- name: tallies
+SELECT status, workflow, count(*) FROM runs GROUP BY status, workflow;
+
+-- name: of_statuses
+SELECT r.run FROM json_each(:statuses) AS s CROSS JOIN runs AS r ON r.status = s.value LIMIT :limit;
+
+-- name: of_kind
+SELECT run FROM runs WHERE status = :status AND workflow = :workflow ORDER BY run DESC LIMIT :limit OFFSET :skip;
+
+-- name: finished
+-- How many of the newest ended runs ended how in which part of a time.
+SELECT CAST((ended_at - :since) / :width AS INTEGER), status, count(*), min(ended_at)
+FROM (
+    SELECT ended_at, status, workflow FROM runs
+    WHERE ended_at IS NOT NULL AND ended_at >= :since
+    ORDER BY ended_at DESC LIMIT :limit
+)
+WHERE substr(workflow, 1, 5) <> 'step/'
+GROUP BY 1, 2;
+
+-- name: took
+SELECT workflow, ended_at - started_at FROM runs
+WHERE ended_at IS NOT NULL AND started_at IS NOT NULL ORDER BY ended_at DESC LIMIT :limit;
+
+-- name: driven_since
+SELECT run FROM runs WHERE owner IS NOT NULL AND owner > 0 AND started_at < :before ORDER BY started_at LIMIT :limit;
