@@ -45,6 +45,7 @@ ALWAYS = frozenset(
         "engine_updates",
         "iterating",
         "pages",
+        "overview",
         "pausing",
     )
 )

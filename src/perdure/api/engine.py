@@ -14,6 +14,7 @@ from types import TracebackType
 from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
+from perdure.api.overview import Outlook
 from perdure.api.spending import Spending
 from perdure.api.starter import Starter
 from perdure.core.retry import seconds
@@ -35,7 +36,7 @@ _IN_WORKFLOW = (
 )
 
 
-class Engine(Doors, Spending, Starter):
+class Engine(Doors, Outlook, Spending, Starter):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:

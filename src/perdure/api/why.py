@@ -24,13 +24,24 @@ _CHILDREN_MAX = 20
 async def why(connection: Connection, id: str) -> Why:
     """Why a run doesn't go on. Raises UnknownRunError."""
     row = await connection.row(id)
+    return await why_of(connection, row, await live_servers(connection))
+
+
+async def live_servers(connection: Connection) -> dict[int, Server]:
+    """The workers that are alive."""
     now = connection.clock()
-    servers = {
+    return {
         worker.id: Server(worker.name, worker.queues, worker.workflows, worker.version)
         for worker in await connection.store.workers()
         if worker_info(worker, now).state != "gone"
     }
-    return await _why(connection, row, servers, _DEPTH_MAX)
+
+
+async def why_of(
+    connection: Connection, row: RunRow, servers: Mapping[int, Server], depth: int = _DEPTH_MAX
+) -> Why:
+    """Why a run doesn't go on, by its row and the workers there are."""
+    return await _why(connection, row, servers, depth)
 
 
 async def _why(connection: Connection, row: RunRow, servers: Mapping[int, Server], depth: int) -> Why:

@@ -10,19 +10,30 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from perdure.cli.control import IdArgument
+from perdure.api.stuck import StuckPage
 from perdure.cli.database import UrlOption, reader, unknown
 from perdure.cli.output import ago, clock_time, duration, moment, out, print_json, printable
 from perdure.core.why import Cause, Why
 from perdure.errors import UnknownRunError
 
+#: Runs of a group that are named.
+_NAMED = 3
+
 
 def why(
-    id: IdArgument,
+    id: Annotated[str | None, typer.Argument(help="The run's id; without one: all that don't go on.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Explain why a run doesn't go on, since when, and what to do."""
+    """Explain why a run doesn't go on, since when, and what to do; or all that don't, grouped by cause."""
+    if id is None:
+        page = asyncio.run(_look_at_all(url))
+        if as_json:
+            print_json(msgspec.to_builtins(page))
+            return
+        for line in stuck_lines(page, datetime.now(UTC)):
+            out().print(line, soft_wrap=True)
+        return
     found = asyncio.run(_look(url, id))
     if as_json:
         print_json(why_facts(found))
@@ -38,6 +49,29 @@ async def _look(url: str | None, id: str) -> Why:
             return await engine.get(id).why()
         except UnknownRunError as error:
             raise await unknown(engine, error) from None
+
+
+async def _look_at_all(url: str | None) -> StuckPage:
+    async with reader(url) as engine:
+        return await engine.stuck()
+
+
+def stuck_lines(page: StuckPage, now: datetime) -> Iterator[str]:
+    """What doesn't go on, for people."""
+    if not page.groups:
+        yield "Nothing is blocked, paused, held back or slow."
+    for group in page.groups:
+        since = f", since {duration((now - moment(group.since)).total_seconds())}" if group.since else ""
+        yield f"{group.count}{'+' if group.more else ''}  {group.title}{since}"
+        for line in printable(group.what).splitlines():
+            yield f"    {line}"
+        if group.runs:
+            named = ", ".join(printable(held.id) for held in group.runs[:_NAMED])
+            yield f"    runs: {named}" + (", ..." if group.count > _NAMED else "")
+        if group.todo:
+            yield f"    what to do: {printable(group.todo)}"
+    if page.next is not None:
+        yield f"({page.looked:,} of {page.stuck:,} blocked and paused runs were looked at.)"
 
 
 def why_facts(why: Why) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class Cause(msgspec.Struct, frozen=True):
         since, until: wall-clock seconds, as far as they are known.
         todo: what helps, as a command to type where there is one; "" if nothing needs doing.
         child: for a child run, why that one doesn't go on.
+        step: which a decision is about.
+        budget, owner: whose account has no money left.
     """
 
     kind: str
@@ -79,6 +81,9 @@ class Cause(msgspec.Struct, frozen=True):
     until: float | None = None
     todo: str = ""
     child: Why | None = None
+    step: str = ""
+    budget: str = ""
+    owner: str = ""
 
 
 class Why(msgspec.Struct, frozen=True):
@@ -316,13 +321,17 @@ def _without_alike(waits: Sequence[Wait]) -> list[Wait]:
 def _decision(facts: Facts, wait: Wait) -> Cause:
     if wait.kind == "refused":
         todo = f"perdure resolve {quoted(facts.id)} {quoted(wait.id)} --result JSON | --fail"
-        return Cause("refused", wait.detail, wait.since, todo=todo)
+        return Cause("refused", wait.detail, wait.since, todo=todo, step=wait.id)
     if wait.budget is not None:
         told = f"step {wait.id!r} has no money to begin: {wait.detail}"
         todo = f"{todo_raise(wait.budget)}; or: perdure resolve {quoted(facts.id)} {quoted(wait.id)} --rerun | --fail"
-        return Cause("budget", told, wait.since, wait.until, todo)
+        asked = wait.budget
+        return Cause(
+            "budget", told, wait.since, wait.until, todo, step=wait.id, budget=asked.name, owner=asked.owner
+        )
     todo = f"perdure resolve {quoted(facts.id)} {quoted(wait.id)} --result JSON | --rerun | --fail"
-    return Cause("decision", f"step {wait.id!r} waits for a person: {wait.detail}", wait.since, todo=todo)
+    told = f"step {wait.id!r} waits for a person: {wait.detail}"
+    return Cause("decision", told, wait.since, todo=todo, step=wait.id)
 
 
 def _quiet(facts: Facts) -> Cause:

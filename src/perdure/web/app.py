@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 import perdure
 from perdure.api.engine import Engine
-from perdure.web import actions, events, fleet, people, problems, receiving, runs, travel, wide
+from perdure.web import actions, events, fleet, overview, people, problems, receiving, runs, travel, wide
 from perdure.web.access import Access
 from perdure.web.gate import Gate, path_within
 from perdure.web.hooks import Hook, declared_hooks
@@ -68,6 +68,7 @@ def create_app(
         actions.router,
         events.router,
         fleet.router,
+        overview.router,
         people.router,
         travel.router,
         wide.router,

@@ -19,10 +19,12 @@ import msgspec
 from perdure.api.call import Call, WorkflowCall
 from perdure.api.comparing import RunDiff
 from perdure.api.naming import named_call
+from perdure.api.overview import Overview, Window
 from perdure.api.publications import PublicationInfo, SubscriptionInfo, WaitingInfo
 from perdure.api.questions import QuestionInfo
 from perdure.api.runinfo import RunInfo
 from perdure.api.spending import By, UsageLine
+from perdure.api.stuck import StuckPage
 from perdure.api.workerinfo import WorkerInfo
 from perdure.core.attributes import AttributeValue
 from perdure.core.retry import seconds
@@ -222,6 +224,15 @@ class HttpClient(HttpWire):
         """Two runs side by side. As `Engine.diff`."""
         asked = {"a": a, "b": b, "a_generation": generations[0], "b_generation": generations[1]}
         return typed(await self.request("GET", "/diff", params=asked), RunDiff)
+
+    async def overview(self, window: Window = "hour") -> Overview:
+        """How everything is, as `Engine.overview`."""
+        return typed(await self.request("GET", "/overview", params={"window": window}), Overview)
+
+    async def stuck(self, *, size: int = 200, cursor: str | None = None) -> StuckPage:
+        """Runs that don't go on, grouped by cause, as `Engine.stuck`."""
+        asked = {"size": size, "cursor": cursor}
+        return typed(await self.request("GET", "/why", params=asked), StuckPage)
 
     async def workflows(self) -> list[str]:
         """The names of workflows that there are, as `Engine.workflows`."""

@@ -133,6 +133,9 @@ def _why(found: Why) -> WhyOut:
             until=cause.until,
             todo=cause.todo,
             child=None if cause.child is None else _why(cause.child),
+            step=cause.step,
+            budget=cause.budget,
+            owner=cause.owner,
         )
         for cause in found.causes
     ]

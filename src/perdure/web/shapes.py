@@ -216,6 +216,9 @@ class CauseOut(Out):
     until: float | None
     todo: str
     child: WhyOut | None = None
+    step: str = ""
+    budget: str = ""
+    owner: str = ""
 
 
 class WhyOut(Out):

@@ -1,0 +1,36 @@
+"""How everything is, and what doesn't go on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from fastapi import APIRouter, Query
+
+from perdure.web.engines import EngineHere
+from perdure.web.shapes_overview import OverviewOut, StuckOut
+
+router = APIRouter(tags=["overview"])
+
+
+@router.get("/overview")
+async def overview(
+    engine: EngineHere,
+    window: Annotated[
+        Literal["hour", "day", "week"], Query(description="What the ends are counted in.")
+    ] = "hour",
+) -> OverviewOut:
+    """Runs, what ended, how long it took, queues, workers, limits, money."""
+    return OverviewOut.model_validate(msgspec.to_builtins(await engine.overview(window)))
+
+
+@router.get("/why")
+async def stuck(
+    engine: EngineHere,
+    size: Annotated[
+        int, Query(ge=1, le=1000, description="How many blocked and paused runs to look at.")
+    ] = 200,
+    cursor: Annotated[str | None, Query(max_length=40)] = None,
+) -> StuckOut:
+    """Runs that don't go on, or are slow, grouped by cause, each group with the calls that help."""
+    return StuckOut.model_validate(msgspec.to_builtins(await engine.stuck(size=size, cursor=cursor)))
