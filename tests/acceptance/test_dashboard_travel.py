@@ -118,7 +118,7 @@ def test_sliding_moves_the_line_and_changes_the_variables(chrome: Chrome, site: 
     expect(page.locator(".pd-tt-line", has_text="total += await look").locator(".pd-tt-dot")).to_have_count(2)
 
     page.keyboard.press("End")
-    expect(page.locator("[data-task]")).to_contain_text("returned [0, 10, 20, 10, 10]")
+    expect(page.locator("[data-task='1']")).to_contain_text("returned [0, 10, 20, 10, 10]")
     page.keyboard.press("Home")
     at(page, 1)
     page.get_by_role("slider").focus()

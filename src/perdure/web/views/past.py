@@ -295,6 +295,13 @@ _REASONS: Final = {
 }
 
 
+def waiting() -> str:
+    """What is seen before the first event is there."""
+    root = Element("div", {"class": "pd-dim"})
+    root.text = "Replaying the history …"
+    return markup(root)
+
+
 def stopped(standing: Standing) -> str:
     """Why what came later can't be shown; nothing if it can."""
     stop = standing.stop

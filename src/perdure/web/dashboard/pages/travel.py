@@ -85,7 +85,12 @@ class _Journey:
         """Draw the page, at this event or the last one."""
         await self._read()
         self._draw()
-        await self.go(len(self._events) if seq is None else seq)
+        first = max(1, min(len(self._events) if seq is None else seq, len(self._events)))
+        self._wanted = first
+        self._mark(first)
+        self._code.content = past.waiting()
+        # A process that has to import the code first may take a while: the page is there before that.
+        ui.timer(0, lambda: self.go(self._wanted), once=True)
         ui.timer(_PLAY, self._tick, immediate=False)
         if self._live:
             self._desk.every(_LOOK, self._look)
@@ -97,7 +102,9 @@ class _Journey:
             .props('aria-label="Where in the history"')
         ):
             self._film = self._html(past.film([past.tone(line) for line in self._lines]))
-            self._slider = ui.slider(min=1, max=len(self._events), step=1, value=1, on_change=self._slid)
+            self._slider = ui.slider(min=1, max=len(self._events), step=1, value=1)
+            # Not `on_change`, which tells of what is set here, too: the slider would argue with itself.
+            self._slider.on("update:model-value", self._slid, throttle=0.05)
             self._slider.props('aria-label="Event" :markers="false"').classes("pd-tt-slider")
             with ui.element("div").classes("pd-tt-controls"):
                 with ui.element("div").classes("pd-tt-buttons"):
@@ -192,11 +199,11 @@ class _Journey:
         line = self._lines[seq - 1]
         self._now.content = past.current_event(line, seq, len(self._lines))
         self._list.content = past.events_list(self._lines, seq, self._found)
-        if self._slider.value != seq:
+        if seq == self._wanted:  # else somebody has moved it on already
             self._slider.value = seq
-        self._slider.props(f'label-value="{seq}"')
         more = f"&generation={self._generation}" if self._generation > 1 else ""
-        ui.navigate.history.replace(f"{self._path}?seq={seq}{more}")
+        if self._shown:
+            ui.navigate.history.replace(f"{self._path}?seq={seq}{more}")
 
     def _failed(self, error: PerdureError) -> None:
         self._trouble.clear()
@@ -216,9 +223,9 @@ class _Journey:
 
     # -- what people do -----------------------------------------------------------------------------
 
-    async def _slid(self, event: Any) -> None:
-        if event.value is not None and int(event.value) != self._wanted:
-            await self.go(int(event.value))
+    async def _slid(self, event: GenericEventArguments) -> None:
+        if isinstance(event.args, int | float):
+            await self.go(int(event.args))
 
     async def _pressed(self, event: GenericEventArguments) -> None:
         told: dict[str, str] = event.args if isinstance(event.args, dict) else {}
