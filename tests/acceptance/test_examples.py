@@ -199,6 +199,15 @@ def test_the_example_of_model_calls(tmp_path: Path) -> None:
     assert "2 calls, the others were there already" in lines[2]
 
 
+def test_a_refund_that_a_crash_would_pay_twice_is_found(tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "surviving_crashes.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "careless_refund: 1 of 8 crashes changed something" in done.stdout
+    assert "after it, it found 800" in done.stdout
+    assert "none of them changed anything" in done.stdout.splitlines()[-1]
+
+
 def test_unmodified_clients_pay_once(tmp_path: Path) -> None:
     done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "unmodified_sdks.py"))
     assert done.returncode == 0, done.stdout + done.stderr

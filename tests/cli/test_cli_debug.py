@@ -259,7 +259,10 @@ def test_code_is_guarded_and_the_prompt_is_not(debug: Callable[..., Terminal]) -
 
 def test_breakpoint_in_the_code_stops_it(debug: Callable[..., Terminal]) -> None:
     terminal = debug("done", "-b", at("return first"), DEBUGGED_BREAK="1")  # which isn't met
-    assert "-> await asyncio.sleep(0.01)" in terminal.ask()
+    text = terminal.ask()
+    if "-> breakpoint()" in text:  # there Python 3.13 stops, and earlier ones at the next line
+        text = terminal.ask("next")
+    assert "-> await asyncio.sleep(0.01)" in text
     assert "timer 'sleep:1' fired" in terminal.ask("next")
     terminal.end("q")
 

@@ -147,3 +147,21 @@ def test_a_failing_alarm_stops_no_other() -> None:
     timers.at(loop.wall() + 2, rung.append, 3)
     loop.run_until(10)
     assert rung == [2, 3]
+
+
+def test_who_has_set_the_clock_needs_no_nap() -> None:
+    loop, timers = make()
+    rung: list[str] = []
+    assert timers.next_due() is None
+    timers.at(loop.wall() + 5, rung.append, "cancelled").cancel()
+    later = loop.wall() + 86_400
+    timers.at(later, rung.append, "later")
+    assert timers.next_due() == later
+    timers.look()
+    assert rung == []
+    loop.offset += 86_400
+    timers.look()
+    assert rung == ["later"]
+    assert timers.next_due() is None
+    loop.run_until(loop.now + 2 * NAP_MAX)
+    assert rung == ["later"]

@@ -373,6 +373,60 @@ async def test_schedules_rate_limits_and_updates_follow_the_clock(env: Environme
     assert all(info.created_at > before for info in runs)
 
 
+def test_it_works_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with Environment(now=NEW_YEAR) as env:
+            assert len(await env.run(monthly("a"))) == 3
+            handle = await env.start(monthly("a"))
+            await env.advance(days=31)
+            assert await handle.status() == "completed"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def test_a_task_of_the_test_that_never_rests_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.testing.skipping.RESTLESS", 0.1)
+
+    async def main() -> None:
+        async with Environment(patience=0.1) as env:
+
+            async def spins() -> None:
+                while True:
+                    await asyncio.sleep(0)
+
+            spinning = asyncio.ensure_future(spins())
+            try:
+                with pytest.raises(StuckError, match=r"asyncio.sleep\(0\) in a loop"):
+                    await env.run(monthly("a"))
+                with pytest.raises(TimeoutError, match="event loop"):
+                    await env.advance(days=1)
+            finally:
+                spinning.cancel()
+
+    run(main)
+
+
+def test_real_steps_may_take_longer_than_patience() -> None:
+    @step(name="takes a while")
+    def takes_a_while() -> int:
+        time.sleep(0.3)
+        return 1
+
+    @workflow(name="waits a while")
+    async def waits_a_while() -> int:
+        await asyncio.sleep(60)
+        return await takes_a_while()
+
+    async def main() -> None:
+        async with Environment(patience=0.05) as env:
+            assert await env.run(waits_a_while()) == 1
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

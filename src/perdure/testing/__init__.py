@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perdure.testing.crash_report import CrashFailure as CrashFailure
     from perdure.testing.crash_report import CrashReport as CrashReport
     from perdure.testing.crash_report import Finding as Finding
     from perdure.testing.crashing import crash_everywhere as crash_everywhere
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from perdure.testing.skipping import StuckError as StuckError
 
 _WHERE = {
+    "CrashFailure": "crash_report",
     "CrashReport": "crash_report",
     "Environment": "environment",
     "Finding": "crash_report",

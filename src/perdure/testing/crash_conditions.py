@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 from collections.abc import Generator
@@ -27,6 +28,18 @@ class Steady:
 
     def randbytes(self, length: int) -> bytes:
         return self._seeds.randbytes(length) if length == SEED_BYTES else os.urandom(length)
+
+
+@contextlib.contextmanager
+def quiet() -> Generator[None]:
+    """What workers say of crashes is no news where they are made on purpose."""
+    logger = logging.getLogger("perdure.worker")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

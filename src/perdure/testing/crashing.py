@@ -30,7 +30,7 @@ from perdure.storage.chance import chance
 from perdure.storage.memory import MemoryStore
 from perdure.storage.records import Append, BlockCode, RunFilter
 from perdure.testing.boundaries import Boundary, every_boundary, some_pairs
-from perdure.testing.crash_conditions import Steady, asked_keys, names_key
+from perdure.testing.crash_conditions import Steady, asked_keys, names_key, quiet
 from perdure.testing.crash_report import CrashFailure, CrashReport, Finding, merged
 from perdure.testing.environment import Environment
 from perdure.testing.mocks import AnyStep, name_of
@@ -107,7 +107,7 @@ async def crash_everywhere(
             **options,
         },
     )
-    with asked_keys(crasher.asked_for_key):
+    with asked_keys(crasher.asked_for_key), quiet():
         return await crasher.report(twice)
 
 

@@ -25,6 +25,9 @@ _LOOK_EVERY = 0.001
 #: So many jumps for one wait are taken for a run that never ends.
 JUMPS_MAX = 100_000
 
+#: Real seconds in which an event loop has to come to rest once.
+RESTLESS = 10.0
+
 
 class StuckError(AssertionError):
     """A result is waited for that can't come."""
@@ -69,6 +72,8 @@ class Skipper:
         while True:
             try:
                 await self._skip()
+            except TimeoutError as error:
+                self._fail(self._wanted(), StuckError(f"time can't be skipped: {error}"))
             except Exception as error:  # noqa: BLE001 - else those who wait would wait for ever
                 self._fail(self._wanted(), error)
 
@@ -79,7 +84,7 @@ class Skipper:
                 jumps, still_since = 0, 0.0
                 await asyncio.sleep(_LOOK_EVERY)
                 continue
-            await self._stillness.wait(None)
+            await self._stillness.wait(max(self._patience(), RESTLESS), for_steps=True)
             wanted = self._wanted()
             worker = self._worker()
             if not wanted or worker is None:
@@ -104,7 +109,7 @@ class Skipper:
         worker = self._worker()
         if worker is not None:
             worker._residency.note(0.0)  # so that it can be told what the runs wait for
-            await self._stillness.wait(None)
+            await self._stillness.wait(max(self._patience(), RESTLESS), for_steps=True)
         for id in dict.fromkeys(wanted):
             try:
                 told = _told(await Handle(self._connection, id).why())

@@ -35,18 +35,19 @@ class Stillness:
         self._worker = worker
         self._asleep = asleep
 
-    async def wait(self, patience: float | None) -> None:
+    async def wait(self, patience: float, *, for_steps: bool = False) -> None:
         """Wait for it.
 
         Args:
-            patience: seconds by the real clock, None = for ever.
+            patience: seconds by the real clock.
+            for_steps: steps, and what is being written, may take as long as they like.
 
         Raises:
             TimeoutError: something still goes on then.
         """
         loop = asyncio.get_running_loop()
         key = id(loop)
-        deadline = None if patience is None else time.monotonic() + patience
+        deadline = time.monotonic() + patience
         ready: Any = getattr(loop, "_ready", None)
         turns = 0
         _spinning[key] = _spinning.get(key, 0) + 1
@@ -55,15 +56,19 @@ class Stillness:
                 await asyncio.sleep(0)
                 turns = turns + 1 if ready is None or len(ready) < _spinning[key] else 0
                 if turns == 0:
-                    going = "callbacks of the event loop"
+                    going = (
+                        "callbacks of the event loop, such as a task that waits by asyncio.sleep(0) in a loop"
+                    )
                 elif (told := self._goes_on()) is not None:
                     going, turns = told, 0
                     await asyncio.sleep(_PAUSE)
+                    if for_steps:
+                        deadline = time.monotonic() + patience
                 elif ready is not None or turns > _BLIND_TURNS:
                     return
                 else:
                     continue
-                if deadline is not None and time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     msg = f"after {patience:g} s there is still something going on: {going}"
                     raise TimeoutError(msg)
         finally:
