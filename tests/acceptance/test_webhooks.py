@@ -9,6 +9,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,21 @@ def test_a_delivery_happens_once_whenever_the_server_dies(tmp_path: Path) -> Non
         assert call(f"{url}/api/v1/runs/counter/result?wait=30")[1]["result"] == [7, 8]
         with pytest.raises(urllib.error.HTTPError, match="401"):
             call(f"{url}/hooks/orders", b"9", headers)
+
+
+def test_two_servers_take_each_delivery_once(tmp_path: Path) -> None:
+    (tmp_path / "hooked.py").write_text(MODULE)
+    with server(tmp_path) as one, server(tmp_path) as two, ThreadPoolExecutor(8) as threads:
+        started = json.dumps({"workflow": "hooked.counts", "id": "counter"}).encode()
+        assert call(f"{one}/api/v1/runs", started)[0] == 201
+
+        def deliver(number: int, url: str) -> int:
+            body = str(number).encode()
+            return call(f"{url}/hooks/orders", body, sign(body, SECRET, id=f"msg_{number}"))[0]
+
+        # Each to both servers, twice, all at once. A message that came before is known after the run has ended, too.
+        sent = [threads.submit(deliver, number, url) for number in (1, 2) for url in (one, two, one, two)]
+        assert {each.result() for each in sent} == {202}
+        assert sorted(call(f"{one}/api/v1/runs/counter/result?wait=30")[1]["result"]) == [1, 2]
+        runs = call(f"{two}/api/v1/runs")[1]["runs"]
+        assert sorted(run["id"] for run in runs) == ["counter", "hook/orders/msg_1", "hook/orders/msg_2"]
