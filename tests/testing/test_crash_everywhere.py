@@ -133,6 +133,24 @@ async def has_children() -> int:
     return await child("ab") + await handle.result()
 
 
+@step(effect="read", queue="a queue of its own")
+async def weighs(item: str) -> int:
+    return len(item)
+
+
+@workflow
+async def goes_far(generations: int) -> list[int | None]:
+    if generations:
+        await asyncio.sleep(60)
+        return await perdure.continue_as(goes_far(generations - 1))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(30))
+        weight = group.create_task(weighs("abc"))
+    perdure.emit("weights", weight.result())
+    mapped = await perdure.map(price, ["a", "bb"])
+    return [weight.result(), *mapped.results]
+
+
 @workflow
 async def fails() -> str:
     await price("a")
@@ -150,7 +168,9 @@ async def waits_for_ever() -> None:
     await perdure.receive("company")
 
 
-@pytest.mark.parametrize("call", [sound(["a", "bcd"]), has_children(), fails()], ids=lambda call: call.name)
+@pytest.mark.parametrize(
+    "call", [sound(["a", "bcd"]), has_children(), goes_far(1), fails()], ids=lambda call: call.name
+)
 def test_a_sound_workflow_survives_every_crash(call: Any) -> None:
     report = tried(call)
     assert report.findings == ()
