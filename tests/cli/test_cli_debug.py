@@ -20,6 +20,7 @@ import pytest
 from debugged import careless, changes, research
 
 import perdure
+from conftest import Cli
 from perdure import Engine, RunFailed
 
 PROMPT = "(perdure) "
@@ -302,9 +303,9 @@ def test_the_session_of_the_guide_is_what_happens(tmp_path: Path) -> None:
         (("done", "-b", "debugged.py:9999"), "can't stop at"),
     ],
 )
-def test_mistakes_are_told(debug: Callable[..., Terminal], arguments: tuple[str, ...], told: str) -> None:
-    terminal = debug(*arguments)
-    text = terminal._read(lambda text: False)
+def test_mistakes_are_told(cli: Cli, recorded: Path, arguments: tuple[str, ...], told: str) -> None:
+    url = f"sqlite:///{recorded / 'runs.db'}"
+    text = cli.fails("debug", *arguments, "--module", "debugged", url=url)
     assert told in " ".join(text.split())
 
 
