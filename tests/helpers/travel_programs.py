@@ -184,6 +184,19 @@ class Counter:
         return self.state["sum"]
 
 
+async def talkative(name: str) -> None:
+    texts = [name * 100] * 10
+    await asyncio.sleep(100)
+    del texts
+
+
+@perdure.workflow
+async def crowded(count: int) -> None:
+    crowd = asyncio.gather(*(talkative(str(number)) for number in range(count)))
+    await double(1)
+    crowd.cancel()
+
+
 def line_of(comment: str) -> int:
     """The number of the line that ends with this comment."""
     with open(__file__, encoding="utf-8") as file:

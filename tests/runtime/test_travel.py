@@ -43,7 +43,7 @@ sys.addaudithook(_hook)
 @pytest.fixture
 def turns() -> Iterator[Turns]:
     guard.install()
-    made = Turns(0.3)
+    made = Turns(PATIENCE)
     yield made
     made.close()
 
@@ -191,7 +191,9 @@ def test_code_that_has_changed_is_shown_up_to_where_it_differs(turns: Turns) -> 
     assert (before.seq, before.stop) == (1, None)
 
 
-def test_code_that_never_ends_is_interrupted_and_shown_before_that(turns: Turns) -> None:
+def test_code_that_never_ends_is_interrupted_and_shown_before_that() -> None:
+    guard.install()
+    turns = Turns(1.0)
     traveller = _traveller(programs.changes(), turns)
     programs.changed["way"] = "spins"
     standing = traveller.standing(3)
@@ -202,6 +204,7 @@ def test_code_that_never_ends_is_interrupted_and_shown_before_that(turns: Turns)
         or "travel_programs" in standing.stop.text
     )
     assert standing.tasks[0].operation == "helpers.travel_programs.double#1"
+    turns.close()
 
 
 @pytest.mark.parametrize("program", [programs.changes, programs.unguarded], ids=["guarded", "unguarded"])
@@ -322,3 +325,18 @@ def test_a_call_of_an_entity_is_gone_through(turns: Turns) -> None:
                 if frame.function == "Counter.add" and frame.line == line_of("counts"):
                     sums.add(_variables(frame)["self"])
     assert sums == {"Counter(key='c', state={'sum': 2})", "Counter(key='c', state={'sum': 6})"}
+
+
+def test_of_a_crowd_of_tasks_only_so_much_is_shown(turns: Turns) -> None:
+    traveller = _traveller(programs.crowded(2000), turns)
+    standing = next(
+        standing
+        for standing in (traveller.standing(seq) for seq in range(1, traveller.events + 1))
+        if len(standing.tasks) > 1
+    )
+    assert (len(standing.tasks), standing.more) == (200, 1801)
+    assert (len(standing.operations), standing.more_operations) == (500, 1501)
+    shown = [task for task in standing.tasks if task.frames[0].variables]
+    assert 50 < len(shown) < 200
+    assert standing.tasks[-1].frames[0].more == 2
+    assert len(msgspec.json.encode(standing)) < 1_000_000

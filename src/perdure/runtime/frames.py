@@ -139,18 +139,22 @@ def is_own(place: Place) -> bool:
 # -- as texts ---------------------------------------------------------------------------------------------
 
 
-def frames_of(places: list[Place], sources: Sources) -> tuple[Frame, ...]:
-    """What is shown of them. Of a deep recursion the middle is left out."""
+def frames_of(places: list[Place], sources: Sources, *, bare: bool = False) -> tuple[Frame, ...]:
+    """What is shown of them. Of a deep recursion the middle is left out.
+
+    Args:
+        bare: without variables.
+    """
     if len(places) > FRAMES_MAX:
         places = [*places[: FRAMES_MAX // 2], *places[-FRAMES_MAX // 2 :]]
-    return tuple(_frame(place, sources) for place in places)
+    return tuple(_frame(place, sources, bare) for place in places)
 
 
-def _frame(place: Place, sources: Sources) -> Frame:
+def _frame(place: Place, sources: Sources, bare: bool) -> Frame:
     code = place.frame.f_code
     if is_library(code.co_filename):
         return Frame(function=code.co_qualname, file=code.co_filename, line=place.line, library=True)
-    variables, more = variables_of(place.frame)
+    variables, more = variables_of(place.frame, 0 if bare else VARIABLES_MAX)
     end, column, end_column = _span(code, place, sources)
     return Frame(
         function=code.co_qualname,
@@ -166,15 +170,15 @@ def _frame(place: Place, sources: Sources) -> Frame:
     )
 
 
-def variables_of(frame: FrameType) -> tuple[tuple[Variable, ...], int]:
-    """The local variables of a frame, and how many are left out."""
+def variables_of(frame: FrameType, most: int) -> tuple[tuple[Variable, ...], int]:
+    """The local variables of a frame, and how many are left out of more than `most`."""
     code, values = frame.f_code, locals_of(frame)
     count = code.co_argcount + code.co_kwonlyargcount
     count += bool(code.co_flags & 0x04) + bool(code.co_flags & 0x08)  # *args, **kwargs
     arguments, enclosing = code.co_varnames[:count], set(code.co_freevars)
     names = [name for name in values if type(name) is str and not name.startswith((".", "__"))]
     found: list[Variable] = []
-    for name in names[:VARIABLES_MAX]:
+    for name in names[:most]:
         value = values[name]
         kind = "argument" if name in arguments else "enclosing" if name in enclosing else "local"
         found.append(

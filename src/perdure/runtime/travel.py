@@ -36,7 +36,7 @@ from perdure.runtime.walking import Walk
 from perdure.storage.records import History
 
 BACK = 24  #: positions before the one that is asked for whose drawings are made on the way
-KEPT = 400  #: drawings that are kept
+KEPT = 120  #: drawings that are kept
 
 
 class Journey(msgspec.Struct, frozen=True):

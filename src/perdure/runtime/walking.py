@@ -27,6 +27,7 @@ from perdure.runtime.frames import chain_of, frames_of, is_own, raised_at
 from perdure.runtime.sources import Sources
 
 TASKS_MAX = 200
+TEXT_MAX = 300_000  #: characters of variables; the tasks behind that are shown without theirs
 OPERATIONS_MAX = 500
 _NAME_MAX = 200
 
@@ -72,7 +73,13 @@ class Walk:
         live = self._live()
         if not live:
             return ((self._ended(),) if self._machine.loop.root is not None else ()), 0
-        return tuple(self._task(task) for task in live[:TASKS_MAX]), max(0, len(live) - TASKS_MAX)
+        shown: list[StandingTask] = []
+        left = TEXT_MAX
+        for task in live[:TASKS_MAX]:
+            made = self._task(task, bare=left <= 0)
+            left -= sum(len(variable.text) for frame in made.frames for variable in frame.variables)
+            shown.append(made)
+        return tuple(shown), max(0, len(live) - TASKS_MAX)
 
     def frame_of(self, number: int, depth: int) -> FrameType | None:
         """The frame at this depth of a task, not counting those of libraries; None if there is none."""
@@ -89,7 +96,7 @@ class Walk:
     def _live(self) -> list[NumberedTask]:
         return [task for task in self._machine.loop.live_tasks() if isinstance(task, NumberedTask)]
 
-    def _task(self, task: NumberedTask) -> StandingTask:
+    def _task(self, task: NumberedTask, *, bare: bool) -> StandingTask:
         chain = chain_of(task.get_coro())
         waiter = getattr(task, "_fut_waiter", None)
         operation = self._by_future.get(id(waiter))
@@ -99,7 +106,7 @@ class Walk:
             awaits=_awaited(operation) if operation is not None else self._other(waiter, chain.plumbing),
             operation=None if operation is None else operation.id,
             since=None if operation is None else operation.asked_at,
-            frames=frames_of(chain.places, self.sources),
+            frames=frames_of(chain.places, self.sources, bare=bare),
         )
 
     def _name(self, task: NumberedTask) -> str:

@@ -172,7 +172,8 @@ def _fork_place(row: Row, about: list[tuple[int, ev.Event]]) -> int:
 
 
 def _travel(watch: Watch, seq: int) -> None:
-    with parts.link(watch.desk.url(f"{run_path(watch.id, 'travel')}?at={seq}")).classes("pd-button-link"):
+    asked = f"?seq={seq}" + (f"&generation={watch.pinned}" if watch.pinned else "")
+    with parts.link(watch.desk.url(run_path(watch.id, "travel") + asked)).classes("pd-button-link"):
         ui.icon("history").props('aria-hidden="true"')
         ui.label("Time travel to here")
 
