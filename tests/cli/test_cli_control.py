@@ -65,6 +65,24 @@ def test_a_blocked_run_shows_that_a_cancellation_waits(cli):
     assert "asked to cancel (enough)" in re.sub(r"\s+", " ", cli("why", "stuck").out)
 
 
+def test_why_without_an_id_tells_of_all_that_dont_go_on(cli):
+    async def start(engine):
+        await engine.start(flows.sleepy(0.01), id="stuck", queue="nobody-serves-this")
+        async with perdure.Engine(cli.url):
+            while await engine.get("stuck").status() != "blocked":
+                await perdure.sleep(0.05)
+
+    cli.within(start)
+    told = cli("why").out
+    assert "1  No worker can go on with them, since" in told
+    assert "runs: stuck" in told
+    assert "what to do: perdure worker flows --queues nobody-serves-this" in told
+    (group,) = cli("why", "--json").json["groups"]
+    assert (group["kind"], group["count"]) == ("worker", 1)
+    cli("terminate", "stuck")
+    assert cli("why").out.strip() == "Nothing is blocked, paused, held back or slow."
+
+
 def test_show_says_what_a_run_waits_for(waiting):
     async def drive(engine):
         async with perdure.Engine(waiting.url) as worker:

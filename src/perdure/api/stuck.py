@@ -14,7 +14,7 @@ from perdure.api.limits import Limits
 from perdure.api.questions import list_questions
 from perdure.api.queues import Queues
 from perdure.api.why import live_servers, why_of
-from perdure.core.stuck import TITLES, Action, Group, Held, grouped, percentile, quoted, remedies
+from perdure.core.stuck import NAMED, TITLES, Action, Group, Held, grouped, percentile, quoted, remedies
 from perdure.core.why import Cause
 from perdure.core.why import quoted as shell_quoted
 from perdure.errors import PerdureError, UsageError
@@ -157,7 +157,7 @@ async def _asked(connection: Connection) -> AsyncIterator[Group]:
             number == _QUESTIONS,
             first.since,
             f"perdure answer {id}",
-            [held for held, _, _ in members[:100]],
+            tuple(held for held, _, _ in members[:NAMED]),
         )
 
 
@@ -186,7 +186,7 @@ async def _slow(connection: Connection) -> AsyncIterator[Group]:
             len(keys) == _DRIVEN,
             first.since,
             f"perdure why {shell_quoted(first.id)}",
-            held_ones[:100],
+            tuple(held_ones[:NAMED]),
             remedies("slow"),
         )
 

@@ -98,8 +98,8 @@ class Group(msgspec.Struct, frozen=True):
     more: bool = False
     since: float | None = None
     todo: str = ""
-    runs: Sequence[Held] = ()
-    actions: Sequence[Action] = ()
+    runs: tuple[Held, ...] = ()
+    actions: tuple[Action, ...] = ()
 
 
 _RESUME = Action("Resume", "POST", "/runs/{id}/resume")
@@ -160,7 +160,7 @@ def _group(members: Sequence[tuple[Held, Cause]]) -> Group:
         count=len({held.id for held, _ in members}),
         since=min((held.since for held, _ in members if held.since is not None), default=None),
         todo=first.todo,
-        runs=[held for held, _ in members[:NAMED]],
+        runs=tuple(held for held, _ in members[:NAMED]),
         actions=remedies(first.kind, budget=first.budget, owner=first.owner),
     )
 
