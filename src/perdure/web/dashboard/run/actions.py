@@ -58,7 +58,7 @@ CANCEL = Action(
     "cancel",
     "Its code is told by CancelledError, and may tidy up before it ends.",
     "It is asked to cancel.",
-    "x",
+    "c",
     danger=True,
     reason=True,
 )

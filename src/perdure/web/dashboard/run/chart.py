@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 from nicegui import events, ui
 
 from perdure.web.dashboard import parts
-from perdure.web.dashboard.run.watch import Show, Watch
+from perdure.web.dashboard.run.watch import Show, Watch, focus_again
 from perdure.web.views.gantt_markup import drawn
 from perdure.web.views.gantt_view import Window, view, whole
 
@@ -33,6 +34,14 @@ _UP: Final = """(event) => {
   emit({from: String(drag.from), to: String(to)});
 }"""
 
+#: Tells whether somebody points at the drawing or stands in it, and where.
+_IN: Final = (
+    """(event) => emit((event.target.closest("[data-row], [data-group]") || {dataset: {}}).dataset)"""
+)
+_OUT: Final = "() => emit()"
+#: Seconds between drawings where nothing but time has passed.
+_TICK: Final = 2.0
+
 
 class Chart:
     """The drawing of a run's timeline, and the window that is shown of it.
@@ -48,6 +57,10 @@ class Chart:
         self._opened: set[str] = set()
         self._only = ""
         self._drawn = ""
+        self._drawn_at = 0.0
+        self._events = -1
+        self._held = 0  # how many ways somebody is at it: what is being pointed at mustn't go away
+        self._focused: tuple[str, str] | None = None
         with parts.bar():
             box = ui.input(placeholder="Find in the timeline", on_change=self._find).props(
                 'dense outlined clearable debounce=300 aria-label="Find in the timeline"'
@@ -63,11 +76,24 @@ class Chart:
         self._chart.on("click", self._press, js_handler=PRESS)
         self._chart.on("pointerdown", lambda: None, js_handler=_DOWN)
         self._chart.on("pointerup", self._dragged, js_handler=_UP)
+        self._chart.on("pointerenter", lambda: self._hold(1), js_handler=_OUT)
+        self._chart.on("pointerleave", lambda: self._hold(-1), js_handler=_OUT)
+        self._chart.on("focusin", self._enter, js_handler=_IN)
+        self._chart.on("focusout", self._leave, js_handler=_OUT)
         self._more = ui.label("").classes("pd-dim")
-        self.refresh()
+        self.draw()
 
     def refresh(self) -> None:
+        """Draw it anew if something has happened, or now and then while time goes on and nobody is at it."""
+        if len(self._watch.log.events) == self._events:
+            idle = self._watch.log.gantt.ended or self._held > 0 or self._focused is not None
+            if idle or time.monotonic() - self._drawn_at < _TICK:
+                return
+        self.draw()
+
+    def draw(self) -> None:
         """Draw it as it is now."""
+        self._events, self._drawn_at = len(self._watch.log.events), time.monotonic()
         gantt, now = self._watch.log.gantt, self._watch.now
         window = self._window or whole(gantt, now)
         found = view(gantt, window, now, opened=self._opened, only=self._only)
@@ -75,6 +101,8 @@ class Chart:
         if html != self._drawn:
             self._drawn = html
             self._chart.set_content(html)
+            if self._focused is not None:
+                focus_again(*self._focused)
         told = []
         if found.hidden:
             told.append(f"{found.hidden:,} more rows here: zoom in, or look for one.")
@@ -87,9 +115,21 @@ class Chart:
         made = ui.button(icon=icon, on_click=press, color=None).props("flat round dense").classes("pd-tool")
         made.props(f'aria-label="{text}" data-key="{key}"').tooltip(f"{text} ({key})")
 
+    def _hold(self, by: int) -> None:
+        self._held = max(0, min(1, self._held + by))
+
+    def _enter(self, event: events.GenericEventArguments) -> None:
+        told: dict[str, str] = event.args or {}
+        self._focused = next(
+            ((f"data-{name}", told[name]) for name in ("row", "group") if name in told), None
+        )
+
+    def _leave(self) -> None:
+        self._focused = None
+
     def _find(self, event: events.ValueChangeEventArguments[Any]) -> None:
         self._only = str(event.value or "").strip()
-        self.refresh()
+        self.draw()
 
     def _now(self) -> Window:
         return self._window or self._bounds()
@@ -100,11 +140,11 @@ class Chart:
     def _set(self, window: Window) -> None:
         bounds = self._bounds()
         self._window = None if window.length >= bounds.length else window.within(bounds)
-        self.refresh()
+        self.draw()
 
     def _all(self) -> None:
         self._window = None
-        self.refresh()
+        self.draw()
 
     def _zoom(self, factor: float) -> None:
         self._set(self._now().zoomed(factor))
@@ -120,7 +160,7 @@ class Chart:
         told: dict[str, str] = event.args
         if "group" in told:
             self._opened ^= {told["group"]}
-            self.refresh()
+            self.draw()
         elif "from" in told:
             window = self._now()
             middle, wide = (float(told["from"]) + float(told["to"])) / 2, 0.05

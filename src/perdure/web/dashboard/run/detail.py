@@ -15,7 +15,7 @@ from perdure.core import events as ev
 from perdure.web.dashboard import parts
 from perdure.web.dashboard.desk import run_path
 from perdure.web.dashboard.run import decide, forking
-from perdure.web.dashboard.run.watch import Watch
+from perdure.web.dashboard.run.watch import Watch, focus_again
 from perdure.web.views.gantt_rows import Row
 from perdure.web.views.runlog import op_of
 from perdure.web.views.values import call_markup, failure_markup, value_markup
@@ -29,6 +29,8 @@ class Detail:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._dialog = ui.dialog().props('position="right"')
+        self._from = ("data-row", "")
+        self._dialog.on("hide", lambda: focus_again(*self._from))
         with self._dialog:
             self._box = ui.element("section").classes("pd-card pd-detail").props('tabindex="0"')
 
@@ -43,6 +45,8 @@ class Detail:
                 self._event(seq, log.events[seq - 1])
             else:
                 return
+        if not self._dialog.value:
+            self._from = ("data-row", op) if op else ("data-seq", str(seq))
         self._dialog.open()
 
     def _title(self, text: str, tone: str, told: str) -> None:

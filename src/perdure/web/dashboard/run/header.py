@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from perdure.web.dashboard.run import actions
 from perdure.web.dashboard.run.watch import Watch
 
 _CAUSES_SHOWN = 3
+_STALE = 20.0  # seconds after which "5 s ago" isn't true any more
 #: What is said to a run is said in the tab of messages.
 _SAID = {"message": "Send it", "question": "Answer it"}
 
@@ -48,6 +50,7 @@ class Header:
         self._status: object = None
         self._causes: object = None
         self._shown: object = None
+        self._drawn_at = 0.0
         self._length: ui.label | None = None
         desk, id = watch.desk, watch.id
         with parts.bar():
@@ -85,7 +88,7 @@ class Header:
                     actions.buttons(watch.desk, info.id, info.status, self._after)
         facts = (info, watch.usage)
         if facts != self._shown:
-            self._shown = facts
+            self._shown, self._drawn_at = facts, time.monotonic()
             self._facts.clear()
             with self._facts:
                 self._length = _facts(watch)
@@ -98,6 +101,9 @@ class Header:
 
     def tick(self) -> None:
         """Time goes on."""
+        if time.monotonic() - self._drawn_at > _STALE:
+            self._shown = self._causes = None
+            self.refresh()
         if self._length is not None and not self._watch.info.status.final:
             self._length.set_text(_length(self._watch))
 

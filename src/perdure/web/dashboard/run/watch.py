@@ -8,11 +8,12 @@ run can be blocked or taken over without an event.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from nicegui import Client, background_tasks, context
+from nicegui import Client, background_tasks, context, ui
 
 from perdure.api.handle import Handle
 from perdure.api.runinfo import RunInfo
@@ -143,3 +144,14 @@ def _cancel(task: asyncio.Task[Any]) -> None:
 
 #: Called with the number of an event, or with an op id, when somebody wants to see it.
 Show = Callable[..., None]
+
+_FOCUS: Final = """(() => {
+  const [name, value] = %s;
+  const found = [...document.querySelectorAll(`button[${name}]`)].find((each) => each.getAttribute(name) === value);
+  if (found && document.activeElement === document.body) found.focus();
+})()"""
+
+
+def focus_again(name: str, value: str) -> None:
+    """Give the focus to the button with this attribute, if nothing else has it: what had it was drawn anew."""
+    ui.run_javascript(_FOCUS % json.dumps([name, value]))
