@@ -116,7 +116,8 @@ def frame(desk: Desk, title: str, path: str) -> ui.element:
         _person(desk)
     _keys()
     desk.watch()
-    return ui.element("main").classes("pd-main").props('id="content" tabindex="-1"')
+    # Quasar's page around it is the element `main`.
+    return ui.element("div").classes("pd-main").props('id="content" tabindex="-1"')
 
 
 def _head(desk: Desk) -> None:
