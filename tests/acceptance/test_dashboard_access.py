@@ -42,7 +42,8 @@ _USABLE = """() => {
   const usable = (node) =>
     !node.disabled && node.getAttribute('tabindex') !== '-1' && node.getAttribute('aria-disabled') !== 'true';
   return [...document.querySelectorAll(own)].filter((node) => seen(node) && usable(node)).map((node, place) => {
-    node.dataset.reached = node.dataset.reached ?? String(place);
+    // What is drawn anew while somebody walks is the same to them.
+    node.dataset.reached ??= node.dataset.row === undefined ? `place ${place}` : `row ${node.dataset.row}`;
     return [node.dataset.reached, node.outerHTML.slice(0, 160)];
   });
 }"""
@@ -56,7 +57,8 @@ _FOCUS = """() => {
   const outlined = styles.some((style) => style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0)
     || (node.matches('.q-btn') && getComputedStyle(node).boxShadow.includes('4px'));
   const seen = outlined || !!node.closest('.q-field--focused') || !!node.closest('.q-slider--focus');
-  return [node.dataset.reached ?? '', seen, node.outerHTML.slice(0, 160)];
+  const mark = node.dataset.reached ?? (node.dataset.row === undefined ? '' : `row ${node.dataset.row}`);
+  return [mark, seen, node.outerHTML.slice(0, 160)];
 }"""
 
 _NAMELESS = re.compile(

@@ -24,6 +24,7 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,7 +53,7 @@ class Dashboard:
     def __init__(self, office: Office) -> None:
         self._office = office
         site = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-        site.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
+        site.mount("/assets", _Assets(directory=ASSETS), name="assets")
         site.mount("/", _PagesOfThisLoop())
         self._plain = _Policy(site)
         self._packed = GZipMiddleware(self._plain, minimum_size=1000, compresslevel=5)
@@ -67,6 +68,16 @@ class Dashboard:
     async def stop(self) -> None:
         """End what NiceGUI does in this event loop; the next request for a page starts it again."""
         await _running.stop()
+
+
+class _Assets(StaticFiles):
+    """Style sheets and scripts. What is asked for with a version never changes, so a browser asks once."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        if answer.status_code == 200 and b"v=" in scope.get("query_string", b""):
+            answer.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return answer
 
 
 class _PagesOfThisLoop:
