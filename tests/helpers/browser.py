@@ -25,7 +25,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30_000.0  # milliseconds: how long a page may take to show something, on a loaded machine
+PATIENCE = 60_000.0  # milliseconds: how long a page may take to show something, on a loaded machine
 CHROMIUM = os.environ.get("PERDURE_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
