@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Test processes at a time; more than cores, as tests wait more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test lint unit acceptance others bench soak mutants docs format clean
+.PHONY: help demo test lint unit acceptance others bench soak mutants docs sbom format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -55,12 +55,21 @@ docs: $(VENV)/.dev  ## the documentation as a site, in ./site
 mutants: $(VENV)/.dev  ## deliberate bugs, each of which a test must catch; writes docs/mutants.md
 	$(BIN)/python tests/mutants/hunt.py
 
+# The environment that is described has nothing in it but what was asked for, not even pip.
+sbom:  ## what an installation consists of, as CycloneDX in dist/sbom.cdx.json; EXTRAS=cli,postgres: with these
+	rm -rf .sbom && $(PYTHON) -m venv .sbom/tool && $(PYTHON) -m venv --without-pip .sbom/env && mkdir -p dist
+	.sbom/tool/bin/python -m pip install -q 'cyclonedx-bom>=7'
+	.sbom/tool/bin/python -m pip --python .sbom/env/bin/python install -q '.$(if $(EXTRAS),[$(EXTRAS)])'
+	.sbom/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/sbom.cdx.json .sbom/env/bin/python
+	rm -rf .sbom
+
 format: $(VENV)/.dev  ## put the code into its standard form
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format .
 
 clean:  ## remove everything that was set up
-	rm -rf .venv* .demo .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv* .sbom dist .demo .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

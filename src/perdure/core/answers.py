@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 from collections.abc import Callable
 from datetime import UTC
 from typing import Any
@@ -54,6 +53,8 @@ def retry_after(error: BaseException, now: float) -> float | None:
         return None
     seconds = _number(value)
     if seconds is None:
+        import email.utils  # few servers say it by a date
+
         try:
             moment = email.utils.parsedate_to_datetime(value)
         except (ValueError, TypeError):

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 
 from perdure.errors import ConfigurationError
 from perdure.runtime.liveness import Whereabouts
@@ -27,6 +26,8 @@ def _code(version: str) -> str:
     """Without a version nobody knows whether two engines have the same code: each then counts as its own."""
     if not version:
         return chance.uuid4().hex
+    from importlib import metadata  # which imports much, and few need it
+
     return f"{version} on {metadata.version('perdure')}"
 
 
