@@ -287,11 +287,11 @@ def _variable(part: Element, variable: Variable, key: Key, known: Mapping[Key, s
 # -- what can't be shown ----------------------------------------------------------------------------------
 
 _REASONS: Final = {
-    "diverged": "From here on the code isn't what it was.",
-    "unreadable": "From here on a recorded value doesn't fit the code.",
-    "endless": "From here on the code runs without awaiting anything.",
-    "damaged": "From here on the history isn't what was recorded.",
-    "failed": "From here on it can't be replayed.",
+    "diverged": "the code isn't what it was.",
+    "unreadable": "a recorded value doesn't fit the code.",
+    "endless": "the code runs without awaiting anything.",
+    "damaged": "the history isn't what was recorded.",
+    "failed": "it can't be replayed.",
 }
 
 
@@ -308,7 +308,7 @@ def stopped(standing: Standing) -> str:
     if stop is None:
         return ""
     root = Element("div", {"class": "pd-tt-stop", "role": "status"})
-    shown = f"{_REASONS[stop.kind]} Shown is event {standing.seq:,}, the last one before {stop.seq:,}."
+    shown = f"From event {stop.seq:,} on {_REASONS[stop.kind]} Shown is event {standing.seq:,}, the last one before."
     SubElement(root, "div", {"class": "pd-strong"}).text = shown
     details = SubElement(root, "details")
     SubElement(details, "summary").text = "What differs"

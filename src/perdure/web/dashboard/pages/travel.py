@@ -151,7 +151,7 @@ class _Journey:
         return made
 
     def _button(self, icon: str, label: str, key: str, press: Any) -> ui.button:
-        made = ui.button(icon=icon, on_click=press, color=None).props("flat round dense")
+        made = ui.button(icon=icon, on_click=press, color=None).props("flat round dense :ripple=false")
         made.props(f'aria-label="{label}" data-key="{key}"')
         made.tooltip(f"{label} ({key.replace('Arrow', '').lower() if len(key) > 1 else key})")
         return made
