@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import perdure
@@ -55,3 +56,17 @@ async def careless() -> str:
         told = type(refused).__name__
         return f"refused with {told}"
     return "never"
+
+
+@dataclass
+class Pages:
+    read: list[str] = field(default_factory=list)
+
+
+@perdure.entity
+class Shelf:
+    state: Pages
+
+    async def add(self, url: str) -> int:
+        self.state.read.append(await fetch(url))
+        return len(self.state.read)

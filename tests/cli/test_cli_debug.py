@@ -17,7 +17,7 @@ from pathlib import Path
 import apsw
 import debugged
 import pytest
-from debugged import careless, changes, research
+from debugged import Shelf, careless, changes, research
 
 import perdure
 from conftest import Cli
@@ -105,6 +105,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 await engine.run(research("unknown"), id="failed")
             await engine.run(changes(), id="changed")
             await engine.run(careless(), id="careless")
+            for url in "abc":
+                await engine.entity(Shelf, "one").add(url)
             waiting = await engine.start(research("long"), id="waits")
             while (await waiting.info()).events < 8:
                 await asyncio.sleep(0.01)
@@ -256,6 +258,16 @@ def test_code_is_guarded_and_the_prompt_is_not(debug: Callable[..., Terminal]) -
     assert "ForbiddenInWorkflowError" in terminal.ask("p told")
     assert "research" in terminal.ask("p open('debugged.py').read()[:3000]")
     assert "The code returned" in terminal.end("c")
+
+
+def test_calls_of_an_entity_are_gone_through_from_the_first_on(debug: Callable[..., Terminal]) -> None:
+    terminal = debug("debugged.Shelf/one", "-b", at("return len"))
+    terminal.ask()
+    assert "['page of a']" in terminal.ask("p self.state.read")
+    terminal.ask("continue")
+    terminal.ask("continue")
+    assert "['page of a', 'page of b', 'page of c']" in terminal.ask("p self.state.read")
+    assert "The code waits for the next call" in terminal.end("continue")
 
 
 def test_breakpoint_in_the_code_stops_it(debug: Callable[..., Terminal]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, NamedTuple
 
+import msgspec
 import typer
 
 from perdure.cli.database import UrlOption, chosen, reader, unknown
 from perdure.cli.loading import load_module
 from perdure.cli.trouble import Trouble
 from perdure.errors import UnknownRunError
-from perdure.runtime.definitions import workflow_named
+from perdure.runtime.definitions import is_entity, workflow_named
 from perdure.storage.records import History, RunRow
 
 
@@ -75,6 +76,11 @@ async def _load(url: str | None, id: str, generation: int | None) -> Recorded:
                 raise
             raise await unknown(engine, error) from None
         (history,) = await connection.store.load([row.run])
+        if is_entity(row.workflow):  # what is loaded of one begins at its last checkpoint
+            events: list[bytes] = []
+            while page := await connection.store.events(row.run, after=len(events)):
+                events += [data for _, data in page]
+            history = msgspec.structs.replace(history, events=events)
     if history.damage is not None:
         raise Trouble(
             f"The history of run {id!r} isn't what was recorded: {history.damage.text}. `perdure check` tells more."

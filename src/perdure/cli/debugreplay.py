@@ -18,7 +18,7 @@ from perdure.core.mismatch import describe_event, describe_operation
 from perdure.errors import NonDeterminismError, UndecodableError
 from perdure.runtime import guard
 from perdure.runtime.definitions import WorkflowDefinition
-from perdure.runtime.entities import from_checkpoint
+from perdure.runtime.entities import begun_again
 from perdure.runtime.frames import raised_at
 from perdure.runtime.machines import expect, new_machine
 from perdure.runtime.takeover import first_moment
@@ -38,9 +38,9 @@ class Replay:
         self._row = row
         self._definition = definition
         self._at = at
-        self._history = from_checkpoint(definition, history)
+        self._history = history
         self._debugger = WorkflowDebugger(definition.function.__code__.co_filename)
-        self._number = 0
+        self._machine = self._new_machine()
 
     def go(self, breaks: list[str]) -> None:
         """Replay all of it, and end at a prompt where something can be looked at."""
@@ -50,27 +50,25 @@ class Replay:
         sys.breakpointhook = self._breakpoint
         pdb.set_trace = self._breakpoint
         guard.install()
-        machine = new_machine(self._row.id, self._definition, _MAX_PAYLOAD)
-        expect(machine, self._history)
         first = self._at is None and not breaks
         if first or breaks:
             debugger.trace_from_here(stop=first)
         try:
-            self._feed(machine)
+            self._feed()
         except (NonDeterminismError, UndecodableError) as error:
             sys.settrace(None)
-            debugger.look_at_tasks(machine, f"\n{printable(str(error))}\nThe code stands here:")
+            debugger.look_at_tasks(self._machine, f"\n{printable(str(error))}\nThe code stands here:")
             return
         finally:
             sys.settrace(None)
-        self._look_at_the_end(machine)
+        self._look_at_the_end(self._machine)
 
-    def _feed(self, machine: Machine) -> None:
+    def _feed(self) -> None:
         thread = threading.get_ident()
         total = len(self._history.events)
+        first: ev.RunStarted | None = None
         for number, data in enumerate(self._history.events, 1):
             event = decode_event(data)
-            self._number = number
             what = f"{clock_time(moment(event.at))}: {printable(describe_event(event))}"
             self._debugger.heading = f"\n# event {number} of {total}, {what}"
             if number == self._at:
@@ -79,11 +77,27 @@ class Replay:
                 guard.guarded[thread] = True
             try:
                 if isinstance(event, ev.RunStarted):
-                    machine.begin(event, first_moment(event, self._row.started_at or self._row.created_at))
+                    first = event
+                    self._begin(event)
                 else:
-                    machine.feed(event)
+                    self._machine.feed(event)
+                if (
+                    isinstance(event, ev.Checkpointed) and first is not None
+                ):  # an entity goes on from there anew
+                    self._machine.close()
+                    self._machine = self._new_machine()
+                    self._begin(begun_again(first, event))
+                    self._machine.feed(event)
             finally:
                 guard.guarded.pop(thread, None)
+
+    def _begin(self, started: ev.RunStarted) -> None:
+        self._machine.begin(started, first_moment(started, self._row.started_at or self._row.created_at))
+
+    def _new_machine(self) -> Machine:
+        machine = new_machine(self._row.id, self._definition, _MAX_PAYLOAD)
+        expect(machine, self._history)
+        return machine
 
     def _breakpoint(self, *args: Any, **kwargs: Any) -> None:
         if os.environ.get("PYTHONBREAKPOINT") != "0":
@@ -96,7 +110,8 @@ class Replay:
         assert root is not None
         if not root.done():
             waits = ", ".join(describe_operation(operation) for operation in machine.operations.values())
-            text = f"waits for {printable(waits)}" if waits else "waits for its own state to change"
+            nothing = "the next call" if self._definition.entity else "its own state to change"
+            text = f"waits for {printable(waits) if waits else nothing}"
             debugger.look_at_tasks(machine, f"\nThe history ends here. The code {text}:")
         elif root.cancelled():
             debugger.message("\nThe code was cancelled, and let that go.")
