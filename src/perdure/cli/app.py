@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import perdure
+from perdure.cli.backup import backup, restore
 from perdure.cli.budget import budget
 from perdure.cli.callback import callback
 from perdure.cli.calling import query, update
@@ -69,7 +70,8 @@ def root(
 
 COMMANDS = (
     run, worker, serve, dev, mcp, workers, ls, show, why, stream, logs, send, publish, publications, query, update,
-    cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export, check,
+    cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export, backup,
+    restore, check,
     verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
