@@ -211,6 +211,7 @@ def test_a_proxy_says_who_asks_and_the_audit_log_keeps_it(tmp_path: Path) -> Non
 
         assert asked("GET", "/runs") == 401
         assert asked("GET", "/runs", **{"X-User": "bob"}) == 200
+        assert asked("GET", "/runs", **{"X-User": "bob", "X-Forwarded-For": "203.0.113.9"}) == 200
         assert asked("POST", "/queues/default/pause", **{"X-User": "bob", "Origin": url}) == 403
         assert asked("POST", "/queues/default/pause", **{"X-User": "alice", "Origin": url}) == 200
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]

@@ -57,6 +57,7 @@ async def serve(
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,  # who connects is what counts for a proxy's header, not whom it speaks of
             timeout_graceful_shutdown=_LAST_ANSWERS,  # type: ignore[arg-type]
         )
         server = _Server(config)

@@ -20,6 +20,7 @@ from starlette.types import Scope
 
 from perdure.api.engine import Engine
 from perdure.web.access import Role, Who
+from perdure.web.dashboard.looking import to_look_at
 
 #: Where a request's scope keeps the office that it is for.
 HELD: Final = "perdure.office"
@@ -64,12 +65,12 @@ class Desk:
     """One page in one browser.
 
     Attributes:
-        engine: to read from.
+        engine: to look at; what changes something isn't there.
         who: sits there.
     """
 
     def __init__(self, office: Office, who: Who, client: Client) -> None:
-        self.engine = office.engine
+        self.engine = to_look_at(office.engine)
         self.who = who
         self._gate = office.gate
         self._client = client

@@ -53,7 +53,7 @@ def routes(access: Access) -> APIRouter:
             session,
             httponly=True,
             samesite="lax",
-            secure=request.url.scheme == "https",
+            secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
             path=_root(request) or "/",
         )
         return answer
