@@ -73,6 +73,7 @@ EXPECTED = {
     "gatherings_due": "gatherings_due",
     "of_statuses": "runs_kinds",
     "of_kind": "runs_kinds",
+    "tallies_of": "runs_kinds",
     "finished": "runs_ended",
     "took": "runs_ended",
     "driven_since": "runs_owned",

@@ -54,8 +54,7 @@ class StuckPage:
 async def stuck(connection: Connection, *, size: int, cursor: str | None) -> StuckPage:
     """A page of the runs that don't go on; what isn't asked of single runs is on the first one."""
     skip = _skip(cursor)
-    tallies = [tally for tally in await connection.store.survey.tallies() if tally.status in _STATUSES]
-    tallies.sort(key=lambda tally: -tally.count)
+    tallies = sorted(await connection.store.survey.tallies(_STATUSES), key=lambda tally: -tally.count)
     share = max(1, size // max(1, min(len(tallies), _KINDS)))
     found: list[tuple[Held, Cause]] = []
     servers = await live_servers(connection)

@@ -56,8 +56,9 @@ class MemorySurvey:
         newest = itertools.islice(reversed(self._database().runs.values()), depth)
         return sorted({run.workflow for run in newest})
 
-    async def tallies(self) -> Sequence[Tally]:
-        counts = Counter((run.status, run.workflow) for run in self._database().runs.values())
+    async def tallies(self, statuses: Sequence[str] = ()) -> Sequence[Tally]:
+        runs = self._database().runs.values()
+        counts = Counter((run.status, run.workflow) for run in runs if not statuses or run.status in statuses)
         return [Tally(*kind, count) for kind, count in sorted(counts.items())]
 
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:

@@ -66,12 +66,16 @@ class Survey(Protocol):
         """The workflows of the newest `depth` runs, by name."""
         ...
 
-    async def tallies(self) -> Sequence[Tally]:
-        """How many runs are at what. Walks through one narrow index, a few bytes a run."""
+    async def tallies(self, statuses: Sequence[str] = ()) -> Sequence[Tally]:
+        """How many runs are at what, of these statuses, or all.
+
+        By an index for statuses that need somebody, such as blocked; for all it may walk through the rows of runs (not
+        of events): 20 ms for 100,000 of them.
+        """
         ...
 
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
-        """Keys of the runs of a workflow at a status, newest first."""
+        """Keys of the runs of a workflow at a status, newest first. Quick for statuses that need somebody."""
         ...
 
     async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:

@@ -14,6 +14,9 @@ from perdure.storage.postgres.ways import Ways
 from perdure.storage.records import RunFilter, RunRow
 from perdure.storage.survey import Finished, Tally
 
+#: Statuses that the index of kinds doesn't know.
+_USUAL = frozenset(("queued", "running", "waiting", "completed", "continued"))
+
 
 class PostgresSurvey:
     """The verbs, handed to the store's ways."""
@@ -36,12 +39,13 @@ class PostgresSurvey:
     async def workflows(self, *, depth: int) -> Sequence[str]:
         return await self._ways.read(_workflows, depth)
 
-    async def tallies(self) -> Sequence[Tally]:
-        return await self._ways.read(_tallies)
+    async def tallies(self, statuses: Sequence[str] = ()) -> Sequence[Tally]:
+        return await self._ways.read(_tallies, statuses)
 
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
         given = {"status": status, "workflow": workflow, "skip": skip, "limit": limit}
-        return await self._ways.read(_column, "of_kind", given)
+        query = "of_usual_kind" if status in _USUAL else "of_kind"
+        return await self._ways.read(_column, query, given)
 
     async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
         return await self._ways.read(_finished, float(since), float(width), limit)
@@ -65,7 +69,7 @@ async def _few(db: Database, filter: RunFilter, cap: int) -> list[int] | None:
         found = await _having(db, condition, cap + 1)
         if found is not None and len(found) <= cap:
             return found
-    if filter.statuses:
+    if filter.statuses and not _USUAL.intersection(filter.statuses):
         rows = await db.rows("of_statuses", statuses=list(filter.statuses), limit=cap + 1)
         return [run for (run,) in rows] if len(rows) <= cap else None
     return None
@@ -106,8 +110,12 @@ async def _column(db: Database, query: str, given: Mapping[str, Any]) -> list[in
     return [run for (run,) in await db.rows(query, **given)]
 
 
-async def _tallies(db: Database) -> list[Tally]:
-    return [Tally(*row) for row in await db.rows("tallies")]
+async def _tallies(db: Database, statuses: Sequence[str]) -> list[Tally]:
+    if statuses and not _USUAL.intersection(statuses):
+        rows = await db.rows("tallies_of", statuses=list(statuses))
+    else:
+        rows = [row for row in await db.rows("tallies") if not statuses or row[0] in statuses]
+    return [Tally(*row) for row in rows]
 
 
 async def _finished(db: Database, since: float, width: float, limit: int) -> list[Finished]:

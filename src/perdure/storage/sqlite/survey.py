@@ -45,8 +45,8 @@ class SqliteSurvey:
         found: list[str] = await self._read(_workflows, depth)
         return found
 
-    async def tallies(self) -> Sequence[Tally]:
-        found: list[Tally] = await self._read(_tallies)
+    async def tallies(self, statuses: Sequence[str] = ()) -> Sequence[Tally]:
+        found: list[Tally] = await self._read(_tallies, statuses)
         return found
 
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
@@ -117,8 +117,9 @@ def _column(db: Database, query: str, given: Mapping[str, Value]) -> list[int]:
     return [run for (run,) in db.rows(query, given)]
 
 
-def _tallies(db: Database) -> list[Tally]:
-    return [Tally(*row) for row in db.rows("tallies")]
+def _tallies(db: Database, statuses: Sequence[str]) -> list[Tally]:
+    rows = db.rows("tallies_of", {"statuses": as_json(statuses)}) if statuses else db.rows("tallies")
+    return [Tally(*row) for row in rows]
 
 
 def _finished(db: Database, since: float, width: float, limit: int) -> list[Finished]:

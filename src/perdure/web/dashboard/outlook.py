@@ -143,7 +143,7 @@ _LINE: Mapping[str, Any] = {"lineStyle": {"color": "var(--pd-line)"}}
 def _frame() -> dict[str, Any]:
     return {
         "animation": False,
-        "grid": {"left": 4, "right": 8, "top": 34, "bottom": 4, "containLabel": True},
+        "grid": {"left": 16, "right": 24, "top": 34, "bottom": 4, "containLabel": True},
         # not as markup: names are foreign texts
         "tooltip": {"trigger": "axis", "renderMode": "richText", "axisPointer": {"type": "none"}},
     }

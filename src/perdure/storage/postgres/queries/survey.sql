@@ -31,11 +31,31 @@ SELECT DISTINCT workflow FROM perdure.runs WHERE run > %(floor)s::bigint;
 SELECT status, workflow, count(*) FROM perdure.runs GROUP BY status, workflow;
 
 -- name: of_statuses
-SELECT run FROM perdure.runs WHERE status = ANY (%(statuses)s::text[]) LIMIT %(limit)s::bigint;
+-- Only for statuses that the index knows.
+SELECT r.run
+FROM unnest(%(statuses)b::text[]) AS s (status) CROSS JOIN LATERAL (
+    SELECT run FROM perdure.runs
+    WHERE status = s.status AND status NOT IN ('queued', 'running', 'waiting', 'completed', 'continued')
+    ORDER BY workflow, run LIMIT %(limit)s::bigint
+) AS r
+LIMIT %(limit)s::bigint;
 
 -- name: of_kind
+-- The same.
+SELECT run FROM perdure.runs
+WHERE status = %(status)s::text AND workflow = %(workflow)s::text
+  AND status NOT IN ('queued', 'running', 'waiting', 'completed', 'continued')
+ORDER BY run DESC LIMIT %(limit)s::bigint OFFSET %(skip)s::bigint;
+
+-- name: of_usual_kind
 SELECT run FROM perdure.runs WHERE status = %(status)s::text AND workflow = %(workflow)s::text
 ORDER BY run DESC LIMIT %(limit)s::bigint OFFSET %(skip)s::bigint;
+
+-- name: tallies_of
+-- Of statuses that the index knows.
+SELECT status, workflow, count(*) FROM perdure.runs
+WHERE status = ANY (%(statuses)b::text[]) AND status NOT IN ('queued', 'running', 'waiting', 'completed', 'continued')
+GROUP BY status, workflow;
 
 -- name: finished
 -- How many of the newest ended runs ended how in which part of a time.

@@ -20,6 +20,10 @@ SELECT DISTINCT workflow FROM runs WHERE run > :floor ORDER BY workflow;
 -- name: tallies
 SELECT status, workflow, count(*) FROM runs GROUP BY status, workflow;
 
+-- name: tallies_of
+SELECT r.status, r.workflow, count(*) FROM json_each(:statuses) AS s CROSS JOIN runs AS r ON r.status = s.value
+GROUP BY r.status, r.workflow;
+
 -- name: of_statuses
 SELECT r.run FROM json_each(:statuses) AS s CROSS JOIN runs AS r ON r.status = s.value LIMIT :limit;
 
