@@ -268,3 +268,13 @@ def test_families_may_be_deeper_than_an_id_is_long(place: Place) -> None:
             assert {item.status for item in found} == {Status.COMPLETED}
 
     run(main)
+
+
+@pytest.mark.parametrize("retry", [None, 3, "often"])
+def test_what_is_no_retry_policy_is_refused_when_the_step_is_made(retry: Any) -> None:
+    """It was believed, and the first failure of the step couldn't be recorded: its run stood still."""
+    with pytest.raises(perdure.errors.ConfigurationError, match="give a Retry"):
+        perdure.step(retry=retry)(lambda: None)
+    if retry is not None:  # there it means: as it is
+        with pytest.raises(perdure.errors.ConfigurationError, match="give a Retry"):
+            perdure.step(lambda: None).with_options(retry=retry)

@@ -70,6 +70,11 @@ class StepOptions:
     effect: EffectClass | None = None
     before: Before | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.retry, Retry):
+            msg = f"retry={self.retry!r}: give a Retry, such as Retry(max_attempts=1) for a step that is tried once"
+            raise ConfigurationError(msg)
+
 
 @dataclass(frozen=True, slots=True)
 class StepDefinition:
