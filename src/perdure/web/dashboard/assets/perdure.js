@@ -28,15 +28,5 @@
     const found = document.querySelector(wanted);
     if (found) { event.preventDefault(); use(found); }
   });
-  // A live timeline is drawn anew as a whole. Whoever stands on a row of it by keyboard stays there.
-  let held = null;
-  document.addEventListener("focusin", ({ target }) => { held = target.dataset?.row === undefined ? null : target; });
-  document.addEventListener("focusout", ({ target }) => queueMicrotask(() => { if (target.isConnected && target === held) held = null; }));
-  new MutationObserver(() => {
-    if (!held || held.isConnected) return;
-    const again = document.querySelector(`button[data-row="${CSS.escape(held.dataset.row)}"]`);
-    held = null;
-    if (document.activeElement === document.body) again?.focus({ preventScroll: true });
-  }).observe(document.documentElement, { childList: true, subtree: true });
   window.addEventListener("popstate", () => window.emitEvent?.("pd-address", location.search));
 })();
