@@ -69,7 +69,8 @@ def on_post_build(config: MkDocsConfig) -> None:
         title = text.partition("\n")[0].lstrip("# ").strip()
         if section and f"## {section}" not in lines:
             lines += ["", f"## {section}", ""]
-        lines.append(f"- [{title}]({path.removesuffix('.md')}/): {_first_sentence(text)}")
+        place = path.removesuffix(".md").removesuffix("index")
+        lines.append(f"- [{title}]({place.rstrip('/') or '.'}/): {_first_sentence(text)}")
         whole.append(text)
     site = Path(config.site_dir)
     (site / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
