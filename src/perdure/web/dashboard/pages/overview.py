@@ -43,7 +43,8 @@ _WORST = {"gone": "bad", "late": "hold", "stopping": "hold", "alive": "good"}
 @page("/", "Overview")
 async def overview(desk: Desk, window: str = "hour") -> None:
     stylesheet(desk, "outlook.css")
-    chosen: Window = next((name for name, _ in _WINDOWS if name == window), "hour")
+    known: dict[str, Window] = {name: name for name, _ in _WINDOWS}
+    chosen: Window = known.get(window, "hour")
     with parts.bar():
         parts.heading("Overview")
         with ui.element("nav").classes("pd-choices").props('aria-label="Time"'):
