@@ -113,6 +113,11 @@ def test_filters_are_in_the_address_and_the_back_button_works(site: Site, chrome
     other = chrome.open(page.url)
     expect(other.locator("main tbody tr")).to_have_count(2)
     assert ids(other) == ["a-8", "a-4"]
+    other.goto(f"{site.url}/runs?text=a-&attribute=total%3E5&attribute=region%3Deu")
+    ready(other)
+    expect(other.locator("main tbody tr")).to_have_count(1)
+    other.get_by_role("button", name="Remove the condition total>5").click()
+    expect(other.locator("main tbody tr")).to_have_count(4)
     other.get_by_label("Workflow").click()
     other.get_by_role("option", name="shop.refund").click()
     other.wait_for_url("**workflow=shop.refund**")

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from perdure.codec.kinds import is_dict, is_sequence
+
 
 def arguments_of(text: str) -> tuple[list[Any], dict[str, Any]]:
     """Arguments as the command line takes them: an array, an object of keywords, or the only one, if plain.
@@ -22,13 +24,13 @@ def arguments_of(text: str) -> tuple[list[Any], dict[str, Any]]:
     if not text.strip():
         return [], {}
     try:
-        given = msgspec.json.decode(text.encode())
+        given: Any = msgspec.json.decode(text.encode())
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         msg = f'This isn\'t JSON: {error}. A text needs quotes, as in ["tardigrades"].'
         raise ValueError(msg) from None
-    if isinstance(given, list):
-        return given, {}
-    if isinstance(given, dict):
+    if is_sequence(given):
+        return list(given), {}
+    if is_dict(given):
         return [], given
     return [given], {}
 

@@ -25,7 +25,7 @@ async def gathered(desk: Desk, filters: dict[str, Any], deed: Deed) -> tuple[lis
     Those whose status doesn't allow for it aren't looked at where the store can leave them out.
     """
     chosen = [Status(status) for status in filters["status"]] or list(Status)
-    asked = {**filters, "status": [status.value for status in chosen if status in deed.of]}
+    asked: dict[str, Any] = {**filters, "status": [status.value for status in chosen if status in deed.of]}
     if not asked["status"]:
         return [], False
     found: list[tuple[str, Status]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from nicegui import ui
@@ -100,7 +101,7 @@ class Filters:
             for text in self._wanted.attributes:
                 made = ui.element("button").classes("pd-chip pd-chip-on")
                 made.props(f'type="button" aria-label="{parts.attribute(f"Remove the condition {text}")}"')
-                made.on("click", lambda text=text: self._without(text))
+                made.on("click", partial(self._without, text))
                 with made:
                     ui.label(text)
                     ui.icon("close").props('aria-hidden="true"')
