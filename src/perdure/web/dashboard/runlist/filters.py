@@ -100,7 +100,8 @@ class Filters:
         with self._conditions:
             for text in self._wanted.attributes:
                 made = ui.element("button").classes("pd-chip pd-chip-on")
-                made.props(f'type="button" aria-label="{parts.attribute(f"Remove the condition {text}")}"')
+                made.props('type="button"')
+                made.props["aria-label"] = f"Remove the condition {text}"
                 made.on("click", partial(self._without, text))
                 with made:
                     ui.label(text)
