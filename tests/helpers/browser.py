@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -169,6 +170,8 @@ def _process(
         for line in started.stderr:
             lines.append(line)
             if match := re.search(told, line):
+                # Nobody may have to wait because its words aren't read.
+                threading.Thread(target=lines.extend, args=(started.stderr,), daemon=True).start()
                 yield match[1], started
                 break
         else:
