@@ -6,6 +6,7 @@ Twenty transfers among three accounts; the process is killed three times, always
 engine's record, the worst moment there is. Then the books are checked: no transfer is missing, none is booked twice.
 """
 
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
 import asyncio

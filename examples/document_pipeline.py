@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from rich.progress import Progress
@@ -61,7 +62,7 @@ def works(url: str) -> None:
     asyncio.run(drive())
 
 
-async def watch(url: str, total: int, processes: list[multiprocessing.process.BaseProcess]) -> dict[str, int]:
+async def watch(url: str, total: int, processes: list[BaseProcess]) -> dict[str, int]:
     """Draw the bar, and kill the first worker when half of the work is done."""
     async with Engine(url, worker=False) as engine:
         handle = engine.get("pipeline")
@@ -81,7 +82,7 @@ async def watch(url: str, total: int, processes: list[multiprocessing.process.Ba
         return result
 
 
-def start_worker(url: str) -> multiprocessing.process.BaseProcess:
+def start_worker(url: str) -> BaseProcess:
     process = multiprocessing.get_context("spawn").Process(target=works, args=(url,))
     process.start()
     return process

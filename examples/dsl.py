@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from typing import Any
+from typing import Any, cast
 
 from perdure import Engine, step, workflow
 
@@ -42,6 +42,7 @@ def check(program: Any, depth: int = 0) -> None:
     """
     if not isinstance(program, dict) or depth > 20:
         raise ValueError(f"{program!r} is no program")
+    program = cast("dict[str, Any]", program)
     for nested in [*program.get("do", []), *program.get("all", [])]:
         check(nested, depth + 1)
     for key in ("then", "else", "body"):

@@ -27,7 +27,7 @@ class Turn:
     """What the model says: something to do, or that it is done."""
 
     tool: str = ""
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     answer: str = ""
 
 
@@ -67,7 +67,11 @@ def compare(left: str, right: str) -> str:
     return f"{left} isn't {right}"
 
 
-@step(once=True, verify=lambda name, text: perdure.Done(name) if Path(name).exists() else None)
+def is_saved(name: str, text: str) -> perdure.Done[str] | None:
+    return perdure.Done(name) if Path(name).exists() else None
+
+
+@step(once=True, verify=is_saved)
 def save(name: str, text: str) -> str:
     note(f"save {name}")
     Path(name).write_text(text)

@@ -63,6 +63,18 @@ def test_texts_of_runs_stay_texts(site: Site) -> None:
         chrome.complaints.clear()
 
 
+def test_the_list_is_there_before_the_scripts_are(site: Site) -> None:
+    with browser(allowed="ERR_FAILED|is not defined") as chrome:
+        page = chrome.context.new_page()
+        page.route("**/quasar.umd*.js", lambda route: route.abort())
+        page.goto(f"{site.url}/runs")
+        expect(page.locator("#pd-early").get_by_role("link", name=EVIL)).to_be_visible()
+        assert page.locator("#pd-early img").count() == 0
+        assert page.evaluate("window.hurt") is None
+        page.locator("#pd-early nav").get_by_role("link", name="Queues").click()
+        page.wait_for_url("**/queues")
+
+
 def test_the_keyboard_leads_everywhere(site: Site) -> None:
     with browser() as chrome:
         page = chrome.open(site.url, path="/runs")

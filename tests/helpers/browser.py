@@ -93,7 +93,10 @@ class Chrome:
 
 def ready(page: Page) -> None:
     """Wait until a page's buttons work: its socket is connected."""
-    page.wait_for_function("() => window.socket && window.socket.connected && document.querySelector('main')")
+    page.wait_for_function(
+        "() => window.socket && window.socket.connected && document.querySelector('#app main')"
+        " && !document.getElementById('pd-early')"
+    )
 
 
 def shot(page: Page, name: str) -> None:

@@ -26,7 +26,8 @@ from perdure.api.spending import record_usage
 from perdure.api.streams import checked_stream
 from perdure.core.retry import Retry, seconds
 from perdure.errors import UsageError
-from perdure.runtime.definitions import Spends, StepOptions, checked_spends
+from perdure.runtime.checks import checked_spends
+from perdure.runtime.definitions import Spends, StepOptions
 from perdure.runtime.limits import Limits, limits_of
 from perdure.runtime.stepcontext import current_step
 

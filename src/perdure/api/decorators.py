@@ -16,6 +16,7 @@ from perdure.core.retry import DEFAULT_RETRY, TRANSACTION_RETRY, Retry
 from perdure.core.subscribing import Event
 from perdure.errors import ConfigurationError
 from perdure.runtime.budgets import Budgets
+from perdure.runtime.checks import checked_effect, checked_spends
 from perdure.runtime.databases import UserDatabase
 from perdure.runtime.definitions import (
     RECORD_INPUTS_MAX,
@@ -23,8 +24,6 @@ from perdure.runtime.definitions import (
     Spends,
     StepDefinition,
     StepOptions,
-    checked_effect,
-    checked_spends,
     define_step,
     define_workflow,
 )

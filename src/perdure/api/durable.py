@@ -13,15 +13,8 @@ from perdure.api.call import Call, StepCall, WorkflowCall
 from perdure.core.retry import Retry, seconds
 from perdure.core.scope import checked_key as checked_key
 from perdure.errors import ConfigurationError
-from perdure.runtime.definitions import (
-    EffectClass,
-    Spends,
-    StepDefinition,
-    StepOptions,
-    WorkflowDefinition,
-    checked_effect,
-    checked_spends,
-)
+from perdure.runtime.checks import checked_effect, checked_spends
+from perdure.runtime.definitions import EffectClass, Spends, StepDefinition, StepOptions, WorkflowDefinition
 from perdure.runtime.errands import offer
 from perdure.runtime.limits import Limits, check_costs, limits_of
 from perdure.runtime.queues import Queue, checked_queue, queue_name

@@ -61,7 +61,8 @@ from perdure.integrations.pydantic_ai_keys import announced, begin
 from perdure.integrations.pydantic_ai_parts import conversation_of, falls_back, in_workflow
 from perdure.integrations.pydantic_ai_people import AskPeople
 from perdure.integrations.pydantic_ai_sessions import CAN_HOLD
-from perdure.runtime.definitions import EffectClass, Spends, StepOptions, checked_effect, checked_spends
+from perdure.runtime.checks import checked_effect, checked_spends
+from perdure.runtime.definitions import EffectClass, Spends, StepOptions
 from perdure.runtime.limits import Limits, limits_of
 from perdure.runtime.stepcontext import current_step
 

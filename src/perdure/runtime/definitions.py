@@ -24,6 +24,7 @@ from perdure.core.usage import Spend
 from perdure.errors import ConfigurationError, DuplicateNameError
 from perdure.runtime.before import Before
 from perdure.runtime.budgets import Budgets, terms_of
+from perdure.runtime.checks import check_retry
 from perdure.runtime.limits import Limited, check_costs
 from perdure.runtime.responses import returns_response
 
@@ -71,9 +72,7 @@ class StepOptions:
     before: Before | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.retry, Retry):
-            msg = f"retry={self.retry!r}: give a Retry, such as Retry(max_attempts=1) for a step that is tried once"
-            raise ConfigurationError(msg)
+        check_retry(self.retry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,30 +157,6 @@ def main_module(name: str = "__main__") -> str:
         return str(spec.name.removesuffix(".__main__"))
     path = getattr(main, "__file__", None)
     return os.path.splitext(os.path.basename(path))[0] if path else "__main__"
-
-
-def checked_spends(spends: Any) -> Any:
-    """What was given as `spends=`.
-
-    Raises:
-        ConfigurationError: it says nothing about spending.
-    """
-    if spends is None or isinstance(spends, bool | Spend) or callable(spends):
-        return spends
-    msg = f"spends={spends!r}: give True, False, a Spend(...), or a function of the step's arguments that makes one"
-    raise ConfigurationError(msg)
-
-
-def checked_effect(effect: Any) -> Any:
-    """What was given as `effect=`.
-
-    Raises:
-        ConfigurationError: it is no effect class.
-    """
-    if effect in (None, "read", "write"):
-        return effect
-    msg = f'effect={effect!r}: give "read" for a step that changes nothing outside, or "write"'
-    raise ConfigurationError(msg)
 
 
 def define_step(

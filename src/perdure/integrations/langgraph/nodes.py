@@ -29,7 +29,8 @@ from perdure.integrations.langgraph.bodies import (
     writer_to,
 )
 from perdure.integrations.langgraph.carrying import GraphCarrier, given_of
-from perdure.runtime.definitions import EffectClass, checked_effect, durable_name
+from perdure.runtime.checks import checked_effect
+from perdure.runtime.definitions import EffectClass, durable_name
 
 T = TypeVar("T", bound=BaseTool)
 

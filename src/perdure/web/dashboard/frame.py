@@ -24,6 +24,8 @@ from nicegui import context, ui
 from perdure.errors import PerdureError, UnknownRunError
 from perdure.web.dashboard import parts
 from perdure.web.dashboard.desk import Desk, run_path
+from perdure.web.dashboard.early import early_list
+from perdure.web.dashboard.tables import Table
 
 ASSETS: Final = Path(__file__).parent / "assets"
 THEME: Final = "perdure_theme"  #: the cookie that keeps whether somebody likes it dark
@@ -120,7 +122,20 @@ def frame(desk: Desk, title: str, path: str) -> ui.element:
     return ui.element("div").classes("pd-main").props('id="content" tabindex="-1"')
 
 
+def show_early(desk: Desk, title: str, table: Table) -> None:
+    """Put a table into the page's own HTML, to be seen before the scripts are there; while the page is being built."""
+    here = next((place for place in PLACES if place.title == title), None)
+    places = [(desk.url(place.path), place.title, place is here) for place in PLACES]
+    ui.add_body_html(early_list(title, places, table.columns, table.rows))
+
+
 def _head(desk: Desk) -> None:
+    # Before anything is drawn, so that nobody who likes it dark is dazzled.
+    liked = context.client.request.cookies.get(THEME)
+    dark = {"dark": "true", "light": "false"}.get(
+        liked or "", "matchMedia('(prefers-color-scheme: dark)').matches"
+    )
+    ui.add_body_html(f"<script>if ({dark}) document.body.classList.add('body--dark')</script>")
     base = escape(desk.url("/assets"))
     ui.add_head_html(f'<link rel="stylesheet" href="{base}/perdure.css?v={_digest("perdure.css")}">')
     ui.add_head_html(f'<script defer src="{base}/perdure.js?v={_digest("perdure.js")}"></script>')

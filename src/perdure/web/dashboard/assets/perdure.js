@@ -30,3 +30,16 @@
   });
   window.addEventListener("popstate", () => window.emitEvent?.("pd-address", location.search));
 })();
+
+// What was in the page's own HTML goes when the page has been drawn.
+(() => {
+  const early = document.getElementById("pd-early");
+  const app = document.getElementById("app");
+  if (!early || !app) return;
+  const watch = new MutationObserver(() => {
+    if (!app.querySelector(".pd-main")) return;
+    watch.disconnect();
+    early.remove();
+  });
+  watch.observe(app, { childList: true, subtree: true });
+})();

@@ -18,6 +18,7 @@ from perdure.core.status import Status
 from perdure.errors import PerdureError
 from perdure.web.dashboard import parts
 from perdure.web.dashboard.desk import Desk, run_path
+from perdure.web.dashboard.frame import show_early
 from perdure.web.dashboard.runlist.bulk import do_after_asking, gathered
 from perdure.web.dashboard.runlist.filters import Filters
 from perdure.web.dashboard.runlist.starting import StartDialog
@@ -93,6 +94,7 @@ class RunList:
             self._newer = parts.button("Newer", self._to_newer, icon="chevron_left").props('data-key="p"')
             self._older = parts.button("Older", self._to_older, icon="chevron_right").props('data-key="n"')
         await self._load()
+        show_early(self._desk, "Runs", self._table)
         ui.on("pd-address", self._gone_back)
         ui.timer(0.01, self._deepen, once=True)
         self._desk.every(EVERY, self._refresh)
