@@ -42,7 +42,7 @@ _READ = """() => ({
 _FILTERS = {
     "all": "",
     "failed": "?status=failed",
-    "one workflow": "?workflow=shop.refund",
+    "one workflow": "?workflow=many.refund",
     "text, far back": "?text=run-000007",
     "attribute": "?attribute=region%3Deu",
     "last hour, queued": "?within=1h&status=queued",

@@ -22,7 +22,7 @@ MANY = 100_000 if os.environ.get("PERDURE_SOAK") else 10_000
 MODULE = """
 import asyncio, perdure
 
-@perdure.workflow(name="shop.order")
+@perdure.workflow(name="many.order")
 async def order(number: int, *, note: str = "") -> int:
     perdure.set_attributes(total=number, region="eu" if number % 2 else "us")
     if number % 4 == 0:
@@ -30,7 +30,7 @@ async def order(number: int, *, note: str = "") -> int:
     await perdure.receive("paid", bool)
     return number
 
-@perdure.workflow(name="shop.refund")
+@perdure.workflow(name="many.refund")
 async def refund(order: str) -> str:
     return order
 """
@@ -61,7 +61,7 @@ def post(site: Site, path: str, body: Any = None) -> None:
 
 
 def start(site: Site, id: str, number: int) -> None:
-    post(site, "/runs", {"workflow": "shop.order", "args": [number], "id": id})
+    post(site, "/runs", {"workflow": "many.order", "args": [number], "id": id})
 
 
 def ids(page: Page) -> list[str]:
@@ -78,7 +78,7 @@ def test_the_first_run_is_started_from_an_empty_list(site: Site, chrome: Chrome)
     page.keyboard.press("c")
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Workflow").click()
-    page.get_by_role("option", name="shop.order").click()
+    page.get_by_role("option", name="many.order").click()
     dialog.get_by_label("Run id").fill("first")
     dialog.get_by_role("button", name="Start the run").click()
     expect(dialog.get_by_role("alert")).to_be_visible()  # it has to be given
@@ -119,8 +119,8 @@ def test_filters_are_in_the_address_and_the_back_button_works(site: Site, chrome
     other.get_by_role("button", name="Remove the condition total>5").click()
     expect(other.locator("main tbody tr")).to_have_count(4)
     other.get_by_label("Workflow").click()
-    other.get_by_role("option", name="shop.refund").click()
-    other.wait_for_url("**workflow=shop.refund**")
+    other.get_by_role("option", name="many.refund").click()
+    other.wait_for_url("**workflow=many.refund**")
     expect(other.get_by_text("No run matches.")).to_be_visible()
     other.get_by_role("button", name="Clear all filters").click()
     other.wait_for_url(f"{site.url}/runs")

@@ -23,6 +23,7 @@ from perdure.storage.urls import store_for
 from perdure.testing import mortal
 from perdure.testing.mortal import Ledger as Ledger
 from perdure.testing.mortal import Mortal as Mortal
+from perdure.testing.mortal import MortalPart as MortalPart
 from perdure.testing.mortal import Wrapped
 from perdure.testing.mortal import crash as crash
 

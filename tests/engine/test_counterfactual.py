@@ -648,6 +648,9 @@ class Uncounted:
     def committed(self, append: Any) -> None:
         pass
 
+    def dies(self, batch: Any) -> None:
+        pass
+
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 def test_a_crash_at_any_append_of_a_counterfactual_fork_changes_nothing(

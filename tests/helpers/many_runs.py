@@ -15,12 +15,12 @@ from perdure import workflow
 _BATCH = 5_000
 
 
-@workflow(name="shop.order")
+@workflow(name="many.order")
 async def order(number: int) -> int:
     return number
 
 
-@workflow(name="shop.refund")
+@workflow(name="many.refund")
 async def refund(number: int) -> int:
     return number
 

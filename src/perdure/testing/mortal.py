@@ -51,6 +51,15 @@ class Mortal(Wrapped):
         self.ledger: Any = Books(ledger, MortalPart(self, inner.ledger))
         self.dead = asyncio.Event()
 
+    @property
+    def left(self) -> int:
+        """How many appends it has left, the deadly one included. May be set: 1 is death at the next one."""
+        return self.dies_at - self.appends
+
+    @left.setter
+    def left(self, appends: int) -> None:
+        self.dies_at = self.appends + appends
+
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self.inner, name)
         if name in ("open", "close"):
