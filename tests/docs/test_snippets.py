@@ -67,7 +67,8 @@ def test_a_snippet_works(snippet: Snippet, tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert not done.stderr, done.stderr
+    told = re.sub(r"^worker \S+ is dead; 1 runs go on elsewhere\n", "", done.stderr, flags=re.MULTILINE)
+    assert not told, told  # but for what a snippet about deaths makes the engine say
     if snippet.output is not None:
         assert done.stdout == snippet.output
 
