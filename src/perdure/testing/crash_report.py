@@ -18,7 +18,7 @@ _TITLES: Final[dict[Kind, str]] = {
     "stuck": "the run doesn't end any more",
 }
 
-_TODO: Final[dict[Kind, str]] = {
+_ADVICE: Final[dict[Kind, str]] = {
     "differs": "What the run comes to depends on something that isn't recorded, such as a global variable, the time or "
     "a random number; or a step's second attempt finds what its first one left. Take them from a @step, perdure.now() "
     "or perdure.random(). If results may differ, say by same= what counts.",
@@ -94,7 +94,7 @@ def _section(number: int, finding: Finding) -> list[str]:
         if len(crashes) > _LISTED:
             lines.append(f"     - and {len(crashes) - _LISTED} more")
     lines.append("   What to do:")
-    return [*lines, *_wrapped(_TODO[finding.kind])]
+    return [*lines, *_wrapped(_ADVICE[finding.kind])]
 
 
 def _crashes(number: int) -> str:

@@ -95,7 +95,7 @@ class _Running:
         self.site: ASGIApp = self._set_up()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._life: AbstractAsyncContextManager[Any] | None = None
-        self._starting: asyncio.Lock = asyncio.Lock()
+        self._started: asyncio.Future[None] | None = None
 
     def _set_up(self) -> FastAPI:
         pages.load()
@@ -119,22 +119,25 @@ class _Running:
         return holder
 
     async def start(self) -> None:
+        """Start it, or wait until it is: the first requests may come at the same time."""
         loop = asyncio.get_running_loop()
-        if self._loop is loop:
-            return
-        if self._loop is None or self._loop.is_closed():
-            self._loop, self._starting = loop, asyncio.Lock()
-            holder = self.site
-            assert isinstance(holder, FastAPI)
-            self._life = holder.router.lifespan_context(holder)
-            await self._life.__aenter__()
-            return
-        msg = "the dashboard already runs in another event loop of this process, and can run in one only"
-        raise RuntimeError(msg)
+        if self._loop is not loop or self._started is None:
+            if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
+                msg = "the dashboard already runs in another event loop of this process, and can run in one only"
+                raise RuntimeError(msg)
+            self._loop = loop
+            self._started = asyncio.ensure_future(self._begin())
+        await asyncio.shield(self._started)  # whoever asked first may give up, and the others not
+
+    async def _begin(self) -> None:
+        holder = self.site
+        assert isinstance(holder, FastAPI)
+        self._life = holder.router.lifespan_context(holder)
+        await self._life.__aenter__()
 
     async def stop(self) -> None:
         if self._life is not None and self._loop is asyncio.get_running_loop():
-            life, self._life, self._loop = self._life, None, None
+            life, self._life, self._loop, self._started = self._life, None, None, None
             await life.__aexit__(None, None, None)
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from perdure.api.overview import Overview, WorkflowLoad
+from perdure.api.wording import duration
 from perdure.core.stuck import Action, Group, Held
-from perdure.web.dashboard.parts import duration
 
 #: Workflows that a chart of lengths shows.
 CHARTED = 8

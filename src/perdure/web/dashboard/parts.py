@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from nicegui import context, ui
 
+from perdure.api.wording import duration as duration
 from perdure.core.status import Status
 from perdure.web.dashboard.desk import Desk
 from perdure.web.dashboard.tables import Table
@@ -49,25 +50,6 @@ def attribute(value: str) -> str:
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 # -- texts ----------------------------------------------------------------------------------------------
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people.
-
-    Example:
-        >>> duration(0.0123), duration(3.5), duration(75), duration(7300), duration(200_000)
-        ('12 ms', '3.5 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
-    """
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, name, below, under in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // below
-            return f"{whole // size} {name}" + (f" {rest} {under}" if rest else "")
-    return f"{whole} s"
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
