@@ -157,6 +157,23 @@ def test_a_collection_in_the_middle_of_a_turn_makes_no_difference(
     assert again.history == live.history
 
 
+@pytest.mark.parametrize("name", [name for name in SHAPES if "generator" in name])
+def test_a_collection_of_what_is_new_makes_no_difference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator that is older isn't itself collected then: it goes with the last thing that refers to it."""
+    live = simulate(SHAPES[name])
+    plain = WorkflowLoop._run
+
+    def collecting(self: WorkflowLoop, handle: Any) -> None:
+        gc.collect()
+        plain(self, handle)
+        gc.collect(0)
+
+    monkeypatch.setattr(WorkflowLoop, "_run", collecting)
+    again = simulate(SHAPES[name])
+    assert again.sights == live.sights
+    assert again.history == live.history
+
+
 def test_a_generator_found_by_the_collector_is_closed_at_the_end() -> None:
     live = simulate(SHAPES["generator_in_a_cycle"])
     assert live.sights[-2:] == [("a", "closing"), ("a", "closed")]

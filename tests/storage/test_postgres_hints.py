@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
+import psycopg
 import pytest
 
 from perdure.storage.postgres.hints import COALESCE, GAP_MAX, GAP_MIN, HEARD_MAX, Hints
@@ -82,3 +84,33 @@ def test_the_first_after_a_pause_is_told_at_once(workers: int) -> None:
 def test_what_changes_meanwhile_is_told_later() -> None:
     hints, loop = made(100)
     assert len(told(hints, loop, hints.gap * 1.5, every=0.01)) == 2
+
+
+class Lossy:
+    """A pool whose first connections turn out to be cut."""
+
+    def __init__(self, cut: int) -> None:
+        self.cut = cut
+        self.sent: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def connection(self, timeout: float) -> AsyncIterator[Lossy]:
+        yield self
+
+    async def execute(self, statement: str, values: object) -> None:
+        if self.cut:
+            self.cut -= 1
+            raise psycopg.OperationalError("the connection is lost")
+        self.sent.append(statement)
+
+
+@pytest.mark.parametrize(("cut", "sent"), [(0, 1), (1, 1), (2, 1), (50, 0)])
+def test_a_hint_gets_through_though_its_connection_was_cut(cut: int, sent: int) -> None:
+    async def main() -> None:
+        pool = Lossy(cut)
+        hints = Hints(cast(Any, pool), "", asyncio.get_running_loop(), None)
+        hints.changed()
+        await hints.close()
+        assert len(pool.sent) == sent
+
+    asyncio.run(main())

@@ -7,10 +7,12 @@ live and in another on replay: it is kept instead, and closed when the workflow 
 
 from __future__ import annotations
 
+import gc
 import sys
 import weakref
 from asyncio.events import _get_running_loop
 from collections.abc import AsyncGenerator, Callable
+from threading import get_ident
 from typing import Any, Protocol, TypeAlias
 
 _Generator: TypeAlias = AsyncGenerator[Any, Any]
@@ -94,9 +96,7 @@ class Hooks:
 
     def dropped(self, agen: _Generator) -> None:
         """Nobody has it any more."""
-        # The collector finds generators that have more references: those of the cycle they are part of. (Whether it
-        # is at work can't be told otherwise: from 3.12 on a collection may begin even after `gc.disable()`.)
-        collected = sys.getrefcount(agen) > _LAST_REFERENCES
+        collected = _collection.here()
         both = self._owners.pop(id(agen), None)
         if both is None:
             if (hook := self._outside[1]) is not None:
@@ -105,41 +105,36 @@ class Hooks:
             owner.generator_dropped(agen, collected=collected)
 
 
+class _Collection:
+    """Knows whether the garbage collector is at work, and in which thread.
+
+    How many references a generator has left doesn't tell: one of an older generation of objects goes with the last
+    thing of a younger cycle that refers to it, exactly as if the code had dropped it. Nor does `gc.isenabled()`: from
+    3.12 on a collection may begin even after `gc.disable()`.
+    """
+
+    __slots__ = ("_thread",)
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        """The collector begins or ends (`gc.callbacks`); it is never at work twice at a time."""
+        self._thread = get_ident() if phase == "start" else None
+
+    def here(self) -> bool:
+        """What goes now, in this thread, goes because of the collector."""
+        return self._thread is not None and self._thread == get_ident()
+
+
+_collection = _Collection()
+
+
 def watch() -> None:
     """Make sure that this thread's async generators pass through hooks of ours."""
     hooks = sys.get_asyncgen_hooks()
     if type(getattr(hooks[0], "__self__", None)) is not Hooks:
         ours = Hooks(hooks)
         sys.set_asyncgen_hooks(ours.begins, ours.dropped)
-
-
-class _Probe:
-    """Finds out how many references a generator has in its finalizer when the last one outside went away."""
-
-    def __init__(self) -> None:
-        self.references = 0
-
-    def begins(self, agen: _Generator) -> None: ...
-
-    def dropped(self, agen: _Generator) -> None:
-        self.references = sys.getrefcount(agen)
-
-    def find(self) -> int:
-        async def generator() -> _Generator:
-            yield None
-
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(self.begins, self.dropped)
-        try:
-            agen = generator()
-            try:
-                agen.asend(None).send(None)
-            except StopIteration:
-                pass
-            del agen
-        finally:
-            sys.set_asyncgen_hooks(*hooks)
-        return self.references
-
-
-_LAST_REFERENCES = _Probe().find()
+        if _collection not in gc.callbacks:
+            gc.callbacks.append(_collection)

@@ -31,6 +31,8 @@ HEARD_MAX = 4_000.0
 #: Seconds at least between two hints of one store, and at most.
 GAP_MIN, GAP_MAX = 0.01, 600.0
 _RECONNECT = 1.0
+#: How often a hint is tried to be sent: as often as losing a connection, and then the one in its place, is likely.
+_TRIES = 3
 _PATIENCE = 2.0
 
 
@@ -107,11 +109,15 @@ class Hints:
 
     async def _notify(self) -> None:
         self.sent += 1
-        try:
-            async with self._pool.connection(timeout=1.0) as connection:
-                await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._name))
-        except (psycopg.Error, PoolTimeout):
-            pass  # others look by themselves in a second
+        for _ in range(_TRIES):  # a connection that was cut is only known by using it
+            try:
+                async with self._pool.connection(timeout=1.0) as connection:
+                    await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._name))
+                return
+            except PoolTimeout:
+                return  # others look by themselves in a second
+            except psycopg.Error:
+                continue
 
     async def _listen(self) -> None:
         while True:
