@@ -116,6 +116,7 @@ from perdure.errors import (
     UpdateRejected,
 )
 from perdure.runtime.budgets import Budget
+from perdure.runtime.health import Health
 from perdure.runtime.limits import RateLimit
 from perdure.runtime.queues import Queue
 from perdure.runtime.stepcontext import StepInfo
@@ -152,6 +153,7 @@ __all__ = [
     "Handle",
     "HandlerFailed",
     "HandlerUnreachableError",
+    "Health",
     "HttpStatusError",
     "InvalidAnswerError",
     "ItemStatus",

@@ -23,7 +23,7 @@ from perdure.web.access import Proxy, Who
 from perdure.web.app import Front
 from perdure.web.gate import COOKIE
 
-PUBLIC = {"/healthz": 200, "/login": 200, "/logout": 303}
+PUBLIC = {"/healthz": 200, "/readyz": 200, "/login": 200, "/logout": 303}
 SIGNED = {("POST", "/hooks/n")}
 PLACES = {"id": "r", "seq": "1", "name": "n", "step": "s", "token": "t", "action": "pause"}
 

@@ -21,6 +21,7 @@ from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.budgets import Budget, define_budgets, terms_of
 from perdure.runtime.definitions import defined_workflows
+from perdure.runtime.health import STARTING, STOPPING, Examiner, Health
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.queues import Queue, define_queues, queue_name
 from perdure.runtime.results import Results
@@ -124,6 +125,7 @@ class Engine(Doors, Outlook, Spending, Starter):
         self._connection: Connection | None = None
         self._worker: Worker | None = None
         self._poll: asyncio.Task[None] | None = None
+        self._examiner: Examiner | None = None
 
     # -- life ---------------------------------------------------------------------------------------
 
@@ -157,6 +159,7 @@ class Engine(Doors, Outlook, Spending, Starter):
                 connection.inquiry.serve(worker)
             else:
                 self._poll = self._loop.create_task(self._poll_results())
+            self._examiner = Examiner(self._store, self._loop, file=self.url.startswith("sqlite:"))
         except BaseException:
             self._connection = None
             await self._store.close()
@@ -187,7 +190,19 @@ class Engine(Doors, Outlook, Spending, Starter):
             connection.results.close(error)
             connection.inquiry.close(error)
             await connection.travelling.close()
+            if self._examiner is not None:
+                self._examiner.close()
             await self._store.close()
+
+    async def health(self) -> Health:
+        """Whether nothing hangs here, and whether it can work now; for probes. Takes two seconds at most.
+
+        To be asked at any time, before the engine is open and while it closes, too.
+        """
+        if self._connection is None or self._examiner is None:
+            return Health(True, False, (STARTING if self._examiner is None else STOPPING,))
+        self._check()
+        return await self._examiner.examine(None if self._worker is None else self._worker.member)
 
     def _changed(self) -> None:
         if self._connection is not None:

@@ -18,6 +18,7 @@ from perdure.cli.debug import debug
 from perdure.cli.demo import demo
 from perdure.cli.diff import diff
 from perdure.cli.fork import fork
+from perdure.cli.health import health
 from perdure.cli.init import init
 from perdure.cli.letting_in import token
 from perdure.cli.limits import limits
@@ -69,10 +70,9 @@ def root(
 
 
 COMMANDS = (
-    run, worker, serve, dev, mcp, workers, ls, show, why, stream, logs, send, publish, publications, query, update,
-    cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export, backup,
-    restore, check,
-    verify, lint, init, demo, torture,
+    run, worker, serve, dev, mcp, health, workers, ls, show, why, stream, logs, send, publish, publications, query,
+    update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export,
+    backup, restore, check, verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -28,6 +28,7 @@ from perdure.cli.letting_in import (
     web_package,
 )
 from perdure.cli.loading import load_module
+from perdure.cli.notifying import supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.reloading import is_child, run_and_reload, stop_with_parent
 from perdure.cli.stopping import StopRequest, end_process
@@ -110,7 +111,7 @@ async def _serve(engine: Engine, let_in: Any, host: str, port: int) -> None:
         told = f"{shown_url(engine.url)} is served at {address} (the API: {address}/api/v1)"
         tell(f"{told}\nCtrl-C or SIGTERM stops it.")
 
-    async with engine:
+    async with engine, supervised(engine.health):
         await serving.serve(engine, let_in, host=host, port=port, stop=stop.made, ready=ready)
 
 

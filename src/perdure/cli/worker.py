@@ -12,12 +12,15 @@ import typer
 
 from perdure.api.engine import Engine
 from perdure.cli.database import UrlOption, chosen
+from perdure.cli.health import LIVE, READY, HealthHostOption, HealthPortOption, health_port
 from perdure.cli.loading import load_module
+from perdure.cli.notifying import supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.core.errands import step_of
 from perdure.runtime.definitions import drivable, step_names, workflow_names
+from perdure.runtime.sideport import side_ports
 from perdure.storage.urls import shown_url
 
 
@@ -59,6 +62,8 @@ def worker(
     step_logs: Annotated[
         bool, typer.Option("--step-logs", help="Keep what steps log with their runs, see `perdure logs`.")
     ] = False,
+    probes_at: HealthPortOption = None,
+    probes_on: HealthHostOption = "127.0.0.1",
     url: UrlOption = None,
 ) -> None:
     """Drive runs until Ctrl-C or SIGTERM, then hand them back. A second signal ends it at once."""
@@ -88,24 +93,29 @@ def worker(
         name=name,
         version=version,
     )
-    asyncio.run(_serve(engine, names, grace))
+    asyncio.run(_serve(engine, names, grace, None if probes_at is None else (probes_on, probes_at)))
     end_process(0)
 
 
-async def _serve(engine: Engine, queues: tuple[str, ...], grace: float) -> None:
+async def _serve(
+    engine: Engine, queues: tuple[str, ...], grace: float, probes: tuple[str, int] | None
+) -> None:
     stop = StopRequest(
         lambda: tell(
             f"Stopping: steps have {grace:g} s to finish, runs are handed back. Once more, and it ends."
         )
     )
-    async with engine:
+    ports = [] if probes is None else [health_port(*probes, engine.health, stop.made.is_set)]
+    async with side_ports(ports) as addresses, engine:
+        told = f"  probes     {addresses[0]}{LIVE}, {READY}\n" if probes is not None else ""
         tell(
             f"Worker {os.getpid()} serves {shown_url(engine.url)}\n"
             f"  queues     {', '.join(queues)}\n"
-            f"{_code(queues)}"
+            f"{_code(queues)}{told}"
             "Ctrl-C or SIGTERM stops it in good order."
         )
-        await stop.made.wait()
+        async with supervised(engine.health):
+            await stop.made.wait()
     tell("Stopped; all runs were handed back.")
 
 

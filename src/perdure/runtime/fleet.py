@@ -84,6 +84,7 @@ class Fleet:
         self._checks = Pace(LOOK_EVERY, ROUNDS, CHECKS)
         self._counts = Pace(LOOK_EVERY, COUNT_EVERY, COUNTS)
         self._neighbours: list[WorkerRow] = []
+        self._beating_since: float | None = None  # by the event loop's time: a beat is on its way
         self._stopping = False
         self._said_so = False
         self.id = 0
@@ -121,8 +122,12 @@ class Fleet:
             with _persistence("keep the lease"):
                 # one that took long (a server that was away) has prolonged the lease by less: then once more, at once
                 while self._loop.time() >= next_beat or self._news():
-                    next_beat = self._loop.time() + pause
-                    await self._beat()
+                    self._beating_since = self._loop.time()
+                    next_beat = self._beating_since + pause
+                    try:
+                        await self._beat()
+                    finally:
+                        self._beating_since = None
 
     async def _look_after_others(self) -> None:
         while True:
@@ -148,6 +153,20 @@ class Fleet:
             await end_unbegun(self._store, self._settings.clock)
         if self._checks.due():
             self._check()
+
+    def unfit(self) -> str | None:
+        """Why this worker can't be counted on, if so."""
+        if self._stopping:
+            return "it is stopping"
+        if self.id == 0:
+            return "the worker isn't signed up"
+        if self._settings.clock() > self._heard_at + self._settings.lease:
+            return "the worker couldn't renew its lease"
+        return None
+
+    def waiting(self) -> float:
+        """How long its sign of life has been on its way to the store, in seconds."""
+        return 0.0 if self._beating_since is None else self._loop.time() - self._beating_since
 
     def spread(self) -> float:
         """The seconds over which the workers spread what they all know the moment of."""

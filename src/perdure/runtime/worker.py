@@ -198,6 +198,11 @@ class Worker(Hosting):
         """This worker's id in the store."""
         return self._fleet.id
 
+    @property
+    def member(self) -> Fleet:
+        """This worker among the others."""
+        return self._fleet
+
     # -- runs come in -------------------------------------------------------------------------------
 
     def takes(self, workflow: str, queue: str) -> bool:

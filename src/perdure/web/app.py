@@ -10,7 +10,19 @@ from starlette.types import Receive, Scope, Send
 
 import perdure
 from perdure.api.engine import Engine
-from perdure.web import actions, events, fleet, overview, people, problems, receiving, runs, travel, wide
+from perdure.web import (
+    actions,
+    events,
+    fleet,
+    overview,
+    people,
+    probes,
+    problems,
+    receiving,
+    runs,
+    travel,
+    wide,
+)
 from perdure.web.access import Access
 from perdure.web.gate import Gate, path_within
 from perdure.web.hooks import Hook, declared_hooks
@@ -20,7 +32,7 @@ from perdure.web.shapes import ProblemOut
 API = "/api/v1"
 
 #: What isn't a page of the dashboard.
-_NO_PAGES: Final = ("/api", "/hooks", "/healthz", "/login", "/logout")
+_NO_PAGES: Final = ("/api", "/hooks", "/healthz", "/readyz", "/login", "/logout")
 
 
 def create_app(
@@ -77,7 +89,7 @@ def create_app(
         api.include_router(router)
     app.include_router(api)
     app.include_router(receiving.router, include_in_schema=False)
-    app.add_api_route("/healthz", _health, methods=["GET"], tags=["server"])
+    app.include_router(probes.router)
     access = access or Access()
     front = Front(app)
     gate = Gate(front, access)
@@ -118,8 +130,3 @@ class Front:
         """End what works in the background, once nothing is served any more."""
         if self.pages is not None:
             await self.pages.stop()
-
-
-async def _health() -> dict[str, str]:
-    """That the server is up."""
-    return {"status": "ok", "version": perdure.__version__}

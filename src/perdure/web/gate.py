@@ -29,8 +29,8 @@ COOKIE: Final = "perdure_session"
 ANSWER_WITHIN: Final = 120.0  #: seconds that a request on somebody's behalf may take
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Reached without being known: whether the server is up, and the way in.
-_PUBLIC: Final = ("/healthz", "/login", "/logout")
+#: Reached without being known, by exactly these paths: whether the server is up and ready, and the way in.
+_PUBLIC: Final = ("/healthz", "/readyz", "/login", "/logout")
 #: What is posted here, receiving.py makes sure of.
 _SIGNED: Final = "/hooks/"
 _LOOKS: Final = ("/assets/",)  # the style sheet and the picture of the login page
