@@ -11,9 +11,11 @@ from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.core.status import Status
 from perdure.core.timeline import set_aside, unread
+from perdure.core.tracing import TraceContext, current_trace
 from perdure.errors import UndecodableError, UnknownRunError
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.listeners import Listeners
+from perdure.runtime.observing import Observer
 from perdure.runtime.results import Results
 from perdure.runtime.travelling import Travelling
 from perdure.runtime.worker import Worker
@@ -34,10 +36,20 @@ class Connection:
         self.travelling: Travelling  #: set with it
         self.worker: Worker | None = None
         self.max_payload = 2 * 1024 * 1024
+        self.observer: Observer | None = None  #: set when the engine is entered
         self.listeners = Listeners()
         self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
         self._asked: list[tuple[str, asyncio.Future[RunRow | None]]] = []
         self._lookup: asyncio.Task[None] | None = None
+
+    def here(self) -> TraceContext | None:
+        """Where whoever asks something of the engine right now stands in a trace."""
+        found = None if self.observer is None else self.observer.carried()
+        return current_trace.get() if found is None else found
+
+    def from_run(self, id: str, started: ev.RunStarted) -> TraceContext | None:
+        """What a run keeps of one that it is made from."""
+        return None if self.observer is None else self.observer.carried((id, started), link=True)
 
     async def row(self, id: str) -> RunRow:
         """A run's row. Raises UnknownRunError.

@@ -23,6 +23,8 @@ from perdure.runtime.budgets import Budget, define_budgets, terms_of
 from perdure.runtime.definitions import defined_workflows
 from perdure.runtime.health import STARTING, STOPPING, Examiner, Health
 from perdure.runtime.inquiry import Inquiry
+from perdure.runtime.liveness import worker_name
+from perdure.runtime.observing import Observer, Telemetry, Watched, observer_of
 from perdure.runtime.queues import Queue, define_queues, queue_name
 from perdure.runtime.results import Results
 from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
@@ -61,6 +63,8 @@ class Engine(Doors, Outlook, Spending, Starter):
         budgets: how much all runs in the database may spend.
         name: the worker's name in listings.
         version: what you call the version of this program's code, see `workflow(pinned=True)`.
+        telemetry: what observes this engine, such as `perdure.integrations.opentelemetry.Tracing()`; besides what
+            observes all engines of the process, see `instrument()` there.
 
     Raises:
         ConfigurationError: the url or a number can't be used.
@@ -91,6 +95,7 @@ class Engine(Doors, Outlook, Spending, Starter):
         budgets: Sequence[Budget] = (),
         name: str | None = None,
         version: str | None = None,
+        telemetry: Telemetry | Sequence[Telemetry] = (),
     ) -> None:
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
@@ -118,12 +123,14 @@ class Engine(Doors, Outlook, Spending, Starter):
             grace=grace,
             name=name,
             version=version or "",
+            telemetry=tuple(telemetry) if isinstance(telemetry, Sequence) else (telemetry,),
         )
         self._budgets = terms_of(budgets, name="all", workflow=None)
         self._store = store_for(chosen)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._worker: Worker | None = None
+        self._observer: Observer | None = None
         self._poll: asyncio.Task[None] | None = None
         self._examiner: Examiner | None = None
 
@@ -141,6 +148,7 @@ class Engine(Doors, Outlook, Spending, Starter):
         connection.max_payload = self._settings.max_payload
         await self._store.open(self._changed)
         self._connection = connection
+        self._observer = connection.observer = observer_of(self._watched(), self._settings.telemetry)
         try:
             await define_queues(self._store, self._settings.clock)
             of_workflows = [terms for workflow in defined_workflows() for terms in workflow.budgets]
@@ -153,6 +161,7 @@ class Engine(Doors, Outlook, Spending, Starter):
                     connection.results,
                     connection.inquiry,
                     connection.listeners,
+                    self._observer,
                 )
                 await worker.start()
                 self._worker = connection.worker = worker
@@ -162,6 +171,8 @@ class Engine(Doors, Outlook, Spending, Starter):
             self._examiner = Examiner(self._store, self._loop, file=self.url.startswith("sqlite:"))
         except BaseException:
             self._connection = None
+            if self._observer is not None:
+                await self._observer.close()
             await self._store.close()
             raise
         return self
@@ -192,6 +203,8 @@ class Engine(Doors, Outlook, Spending, Starter):
             await connection.travelling.close()
             if self._examiner is not None:
                 self._examiner.close()
+            if self._observer is not None:
+                await self._observer.close()
             await self._store.close()
 
     async def health(self) -> Health:
@@ -203,6 +216,20 @@ class Engine(Doors, Outlook, Spending, Starter):
             return Health(True, False, (STARTING if self._examiner is None else STOPPING,))
         self._check()
         return await self._examiner.examine(None if self._worker is None else self._worker.member)
+
+    def _watched(self) -> Watched:
+        settings = self._settings
+        assert self._loop is not None
+        return Watched(
+            store=self._store,
+            loop=self._loop,
+            clock=settings.clock,
+            name=worker_name(settings.name),
+            version=settings.version,
+            queues=settings.queues,
+            drives=self._drives,
+            load=lambda: (0, 0) if self._worker is None else self._worker.load(),
+        )
 
     def _changed(self) -> None:
         if self._connection is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -13,6 +13,7 @@ from perdure.api.forkplans import ForkPlan, plan
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.core.status import Status
+from perdure.core.tracing import TraceContext
 from perdure.errors import RunConflictError, UsageError
 from perdure.runtime.definitions import is_singleton
 from perdure.runtime.queues import dedup_of
@@ -64,15 +65,25 @@ class Wish(NamedTuple):
 
 
 class Original:
-    """A run that another one is to go on from, with its history."""
+    """A run that another one is to go on from, with its history.
 
-    def __init__(self, row: RunRow, history: Sequence[ev.Event]) -> None:
+    Args:
+        trace: what that other one keeps of where it comes from.
+    """
+
+    def __init__(
+        self,
+        row: RunRow,
+        history: Sequence[ev.Event],
+        trace: Callable[[str, ev.RunStarted], TraceContext | None],
+    ) -> None:
         self.row = row
         self.history = history
         started = history[0]
         assert isinstance(started, ev.RunStarted)
         self.started = started
         self.known = Known(row.id, history)
+        self._trace = trace
 
     def retried(self, now: float) -> NewRun:
         """Its next generation, which goes on from where it failed."""
@@ -126,6 +137,7 @@ class Original:
             deadline=None if limit is None else now + limit,
             parent=None,  # whoever waited for it has heard of its end
             parent_op=None,
+            trace=self._trace(self.row.id, started),
         )
 
     def _new(self, id: str, first: ev.RunStarted) -> NewRun:
@@ -176,7 +188,7 @@ async def original(connection: Connection, id: str, at: int | str | None = None)
     row = await connection.row(id)
     (history,) = await connection.store.load([row.run])
     if (damage := history.damage) is None:
-        return Original(row, [event async for event in connection.history(row.run)])
+        return Original(row, [event async for event in connection.history(row.run)], connection.from_run)
     kept = (damage.seq or 1) - 1
     if kept == 0 or at is None or (isinstance(at, int) and at > kept + 1):
         raise damaged(id, damage)
@@ -184,7 +196,7 @@ async def original(connection: Connection, id: str, at: int | str | None = None)
     while len(sound) < kept:
         page = await connection.store.events(row.run, after=len(sound), limit=kept - len(sound))
         sound += [decode_event(data) for _, data in page]
-    return Original(row, sound)
+    return Original(row, sound, connection.from_run)
 
 
 async def retry(connection: Connection, id: str) -> None:

@@ -214,6 +214,8 @@ class Handle(Addressed, Travelled, Operated[R]):
             raise RunConflictError(msg)
         if self._connection.worker is not None:
             self._connection.worker.check_ownership_soon()
+        if self._connection.observer is not None and not compensate:
+            self._connection.observer.ended_outside(self.id)
 
     async def resolve(
         self,

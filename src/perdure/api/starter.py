@@ -220,6 +220,7 @@ class Starter:
             dedup=dedup,
             debounce=None if debounce is None else seconds(debounce, "debounce"),
             at_most=None if debounce_max is None else seconds(debounce_max, "debounce_max"),
+            trace=self._open().here(),
         )
 
     def _handle(self, call: Call[R], id: str) -> Handle[R]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from perdure.core.donor import Donor
 from perdure.core.events_base import Fact, Record
 from perdure.core.events_publications import Heard
+from perdure.core.tracing import TraceContext
 
 
 class RunStarted(Fact, frozen=True, tag="run_started"):
@@ -23,6 +24,7 @@ class RunStarted(Fact, frozen=True, tag="run_started"):
     keys: int = 1  #: the generation by which its steps' idempotency keys are made
     donor: Donor | None = None  #: the run that this one retries or forks
     heard: Heard | None = None  #: of what was published: what started it, what former generations have got
+    trace: TraceContext | None = None  #: where whoever asked for it stands in a trace
 
 
 class RunRecovered(Fact, frozen=True, tag="run_recovered"):

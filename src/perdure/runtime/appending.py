@@ -211,6 +211,8 @@ class Appending(Collecting):
         self.seq = result.seq
         if append.links:
             self.chain = append.links[-1]
+        if (observer := self.host.observer) is not None and events:
+            observer.recorded(self, [event for event, _ in events], append)
         if self._reception is not None:
             self._reception.sent()
         if append.effects and any(isinstance(effect, StopErrand) for effect in append.effects):

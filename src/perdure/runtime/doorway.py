@@ -16,8 +16,11 @@ from perdure.core.retry import open_again_at, turned_away
 from perdure.errors import RateLimited
 from perdure.runtime.attempt import Attempt, NoMoney, NotBegun, Recorder, recorded_input
 from perdure.runtime.gate import Gate
+from perdure.runtime.heartbeats import Heartbeats
 from perdure.runtime.limits import Limited, RateLimit
+from perdure.runtime.observing import Observer
 from perdure.runtime.purse import overdrawn, refusal
+from perdure.runtime.stepcontext import StepInfo
 from perdure.storage.chance import chance
 
 if TYPE_CHECKING:
@@ -28,12 +31,14 @@ class Doorway:
     """What lies between an executor and its gate."""
 
     gate: Gate
+    observer: Observer | None = None  #: of the engine
     executing: set[Attempt]
     _line: deque[Attempt]
     _closed: bool
     _concurrency: int
     _clock: Callable[[], float]
     _loop: asyncio.AbstractEventLoop
+    heartbeats: Heartbeats
     _providers: dict[str, str]  # by a step's name: what stands for the provider that has turned it away
 
     if TYPE_CHECKING:
@@ -45,6 +50,19 @@ class Doorway:
         def fail(
             self, run: Recorder, operation: RunStep, attempt: int, started_at: float, failure: ev.Failure
         ) -> None: ...
+
+    def attempt_of(self, run: Recorder, operation: RunStep, started_at: float) -> Attempt:
+        """The next attempt of a step, which isn't begun by this."""
+        return Attempt(run, operation, self._info(run, operation), started_at)
+
+    def _info(self, run: Recorder, operation: RunStep) -> StepInfo:
+        number = operation.failed_attempts + 1
+        info = StepInfo(
+            run.known_as, operation.id, operation.name, number, sink=self.heartbeats, keys=run.keys
+        )
+        if operation.pulse is not None:
+            operation.pulse.show(info)
+        return info
 
     # -- what the gate does with attempts -------------------------------------------------------------
 

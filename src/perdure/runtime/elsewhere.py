@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import msgspec
+
 from perdure.codec.events import encode_event
 from perdure.codec.failures import failure_of
 from perdure.core import events as ev
@@ -94,6 +96,9 @@ def send(run: Run, operation: RunStep) -> None:
         detail_at=0.0 if pulse is None else pulse.at,
         quiet=counterfactual(run.machine) is not None,
     )
+    observer = run.host.observer
+    if observer is not None and (told := observer.sends(run.run, operation.id, number)) is not None:
+        errand = msgspec.structs.replace(errand, trace=told)
     workflow = errand_workflow(operation.name)
     # never the id of an earlier one: ids of steps come again when a person has an attempt made anew
     name = f"{operation.id}@{chance.token_hex(4)}"

@@ -32,6 +32,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
         deadline: in seconds from `first_at`, when the first attempt began; until then attempts may begin.
         limits: rate limits under which it is.
         detail, detail_at: what the newest heartbeat of an earlier attempt told.
+        trace: where the attempt stands in a trace, as the sender's telemetry says it.
         quiet: what it publishes isn't published, since the run is counterfactual.
     """
 
@@ -48,6 +49,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline: float | None = None
     first_at: float | None = None
     quiet: bool = False
+    trace: str | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode

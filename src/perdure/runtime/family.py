@@ -51,6 +51,7 @@ class Family:
             owner: who is to drive a new run of this workflow in this queue, None = whoever claims it.
         """
         queue = operation.call.queue or parent.queue
+        observer, started = parent.host.observer, parent.machine.started
         new = new_run(
             id=operation.run_id,
             workflow=operation.workflow,
@@ -64,8 +65,8 @@ class Family:
             on_parent_close=operation.on_parent_close,
             key=operation.call.key,
             priority=operation.call.priority,
+            trace=None if observer is None or started is None else observer.carried((parent.id, started)),
         )
-        started = parent.machine.started
         if started is None or started.donor is None:
             return new
         origin = None if parent.donor is None else origin_for(parent.donor, operation)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Generator
 
 from perdure.errors import StoreError
 from perdure.runtime.definitions import drivable, registered
 from perdure.runtime.errands import offer_missed
+from perdure.runtime.liveness import worker_name
 from perdure.runtime.pace import SMALL, Pace
 from perdure.runtime.settings import Settings
 from perdure.runtime.unbegun import end_unbegun
@@ -88,7 +88,7 @@ class Fleet:
         self._stopping = False
         self._said_so = False
         self.id = 0
-        self.name = settings.name or f"{os.uname().nodename}-{os.getpid()}"
+        self.name = worker_name(settings.name)
 
     async def join(self) -> None:
         """Sign up, and see at once whether somebody has died."""

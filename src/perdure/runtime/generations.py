@@ -36,6 +36,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
     started = machine.started
     assert started is not None
     generation = started.generation + 1
+    observer = run.host.observer
     donor = None if started.donor is None else started.donor.handed_on(last.at)
     first = msgspec.structs.replace(
         started,
@@ -46,6 +47,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         generation=generation,
         keys=generation,
         donor=donor,
+        trace=None if observer is None else observer.carried((machine.run_id, started), link=True),
         heard=started.heard if machine.listening is None else machine.listening.heard(),
     )
     new = NewRun(

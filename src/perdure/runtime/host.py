@@ -11,6 +11,7 @@ from perdure.core import events as ev
 from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartChild
 from perdure.core.status import Status
 from perdure.runtime.journal import Journal
+from perdure.runtime.observing import Observer
 from perdure.runtime.steps import StepExecutor
 from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
@@ -41,6 +42,7 @@ class Host(Protocol[D_contra]):
     turns: Turns
     max_payload: int
     code: str
+    observer: Observer | None
 
     def call_from_thread(self, call: Callable[..., None], *args: Any) -> None: ...
     def watch(self, driver: D_contra, operation: Operation) -> None: ...

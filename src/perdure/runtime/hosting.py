@@ -20,6 +20,7 @@ from perdure.runtime.family import Family, row_of
 from perdure.runtime.fleet import DECLARED_DEAD
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.listeners import Listeners
+from perdure.runtime.observing import Observer
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
 from perdure.runtime.scheduler import Scheduler
@@ -35,6 +36,7 @@ class Hosting:
     drivers: dict[int, Driver]
     scheduler: Scheduler
     distributor: Distributor
+    observer: Observer | None
     _loop: asyncio.AbstractEventLoop
     _residency: Residency
     _family: Family
@@ -131,3 +133,5 @@ class Hosting:
     def _forget(self, driver: Driver) -> None:
         if self.drivers.get(driver.run) is driver:
             del self.drivers[driver.run]
+            if self.observer is not None:
+                self.observer.let_go(driver)

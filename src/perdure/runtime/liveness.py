@@ -14,6 +14,11 @@ from pathlib import Path
 from perdure.storage.workers import WorkerRow
 
 
+def worker_name(name: str | None) -> str:
+    """What a worker is called in listings: as it was named, or by its host and process id."""
+    return name or f"{os.uname().nodename}-{os.getpid()}"
+
+
 def host_identity() -> str:
     """Names the machine, its boot and this process's id space.
 

@@ -8,6 +8,7 @@ from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.attributes import Attribute, attributes_json
 from perdure.core.finding import fingerprint
+from perdure.core.tracing import TraceContext
 from perdure.errors import UsageError
 from perdure.runtime.definitions import is_singleton, stays_pinned
 from perdure.runtime.queues import checked_key, checked_priority, dedup_in, dedup_of
@@ -43,6 +44,7 @@ def new_run(
     dedup: str | None = None,
     debounce: float | None = None,
     at_most: float | None = None,
+    trace: TraceContext | None = None,
 ) -> NewRun:
     """A run ready to be created.
 
@@ -57,6 +59,7 @@ def new_run(
         dedup: no other live run of its queue may have the same.
         debounce: seconds that it waits for others with its dedup, or else its key, which take its place.
         at_most: seconds that it waits for such at most.
+        trace: where whoever asks for it stands in a trace.
 
     Raises:
         UsageError: the id can't be a run's, or the rest doesn't fit together.
@@ -82,6 +85,7 @@ def new_run(
         schedule=schedule,
         slot=slot,
         attributes=attributes_json(attributes) if attributes else None,
+        trace=trace,
     )
     return NewRun(
         id=id,

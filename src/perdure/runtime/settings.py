@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from perdure.errors import ConfigurationError
 from perdure.runtime.liveness import Whereabouts
+from perdure.runtime.observing import Telemetry
 from perdure.storage.chance import chance
 
 _VERSION_MAX = 100
@@ -54,6 +55,7 @@ class Settings:
         code: identifies that code: a run that it couldn't drive isn't given to it again.
         clock: wall-clock seconds since the epoch.
         monotonic: seconds that are never set, as the event loop counts them.
+        telemetry: what observes this engine, besides what observes all of the process.
         whereabouts: which process this is, and which others of its machine live.
     """
 
@@ -74,6 +76,7 @@ class Settings:
     code: str = ""
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+    telemetry: Sequence[Telemetry] = ()
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.purse import Purse
 from perdure.runtime.spending import Bookkeeper, may_spend
-from perdure.runtime.stepcontext import StepInfo, current_attempt, current_outlet, current_store
+from perdure.runtime.stepcontext import current_attempt, current_outlet, current_store
 from perdure.storage.chance import chance
 from perdure.storage.protocol import Store
 from perdure.storage.publications import Publish
@@ -124,19 +124,6 @@ class StepExecutor(Doorway):
         """How many attempts execute, or wait for that."""
         return len(self.executing) + len(self._line) + self.gate.asking
 
-    def attempt_of(self, run: Recorder, operation: RunStep, started_at: float) -> Attempt:
-        """The next attempt of a step, which isn't begun by this."""
-        return Attempt(run, operation, self._info(run, operation), started_at)
-
-    def _info(self, run: Recorder, operation: RunStep) -> StepInfo:
-        number = operation.failed_attempts + 1
-        info = StepInfo(
-            run.known_as, operation.id, operation.name, number, sink=self.heartbeats, keys=run.keys
-        )
-        if operation.pulse is not None:
-            operation.pulse.show(info)
-        return info
-
     def outlet_of(self, attempt: Attempt) -> Outlet:
         """Where an attempt's items go. From any thread, but from one at a time."""
         if attempt.outlet is None:
@@ -184,6 +171,8 @@ class StepExecutor(Doorway):
         if not definition.once and may_spend(definition, attempt.operation.call.options):
             execute = execute_spending
         body, context = execute(self, attempt, definition), self._context.copy()
+        if self.observer is not None:
+            context.run(self.observer.begins, attempt)
         if _EAGER:  # a step that doesn't wait for anything is then done already
             task = _eager_task(body, loop=self._loop, context=context, eager_start=True)
             attempt.future = None if attempt.over else task

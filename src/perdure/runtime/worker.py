@@ -35,6 +35,7 @@ from perdure.runtime.listeners import Listeners
 from perdure.runtime.machines import new_machine
 from perdure.runtime.mailroom import Mailroom, hand_out
 from perdure.runtime.moving import refuse_moved
+from perdure.runtime.observing import Observer
 from perdure.runtime.outbox import Outbox
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
@@ -64,6 +65,7 @@ class Worker(Hosting):
         results: told about every run that ends here.
         inquiry: asks the runs that are driven here, and is told what became of their updates.
         listeners: told about every run that has something new in its streams.
+        observer: told about what is recorded here, if anybody observes.
     """
 
     _unlooked = 0  # checks since it was looked whether the runs here are still this worker's
@@ -76,14 +78,13 @@ class Worker(Hosting):
         results: Results,
         inquiry: Inquiry,
         listeners: Listeners,
+        observer: Observer | None = None,
     ) -> None:
-        self._store, self._loop = store, loop
-        self._settings = settings
+        self._store, self._loop, self._settings = store, loop, settings
         self._results = results
         self._inquiry, self.entities = inquiry, inquiry.entities
-        self._listeners = listeners
-        self.code, self.clock = settings.code, settings.clock
-        self.max_payload = settings.max_payload
+        self._listeners, self.observer = listeners, observer
+        self.code, self.clock, self.max_payload = settings.code, settings.clock, settings.max_payload
         self.journal = Journal(store, loop)
         self.timers = Timers(loop, self.clock)
         self.turns = Turns(settings.turn_limit)
@@ -100,6 +101,7 @@ class Worker(Hosting):
             store=store,
             log=self.journal,
         )
+        self.steps.observer = observer
         self._residency = Residency(
             loop,
             self.clock,
@@ -112,7 +114,7 @@ class Worker(Hosting):
             store,
             loop,
             settings,
-            load=lambda: (len(self.drivers), len(self.steps.executing)),
+            load=self.load,
             lost=self._drop_all,
             held_until=self.steps.sure_until,
             due=self.poke,
@@ -203,6 +205,10 @@ class Worker(Hosting):
         """This worker among the others."""
         return self._fleet
 
+    def load(self) -> tuple[int, int]:
+        """How many runs are in memory here, and how many attempts of steps execute."""
+        return len(self.drivers), len(self.steps.executing)
+
     # -- runs come in -------------------------------------------------------------------------------
 
     def takes(self, workflow: str, queue: str) -> bool:
@@ -228,6 +234,8 @@ class Worker(Hosting):
         self.drivers[row.run] = driver
         started = decode_event(first_event)
         assert isinstance(started, RunStarted)
+        if self.observer is not None:
+            self.observer.born(driver, started)
         driver.begin(started)
         driver.work.watch_deadline()
         driver.proceed()
@@ -276,6 +284,8 @@ class Worker(Hosting):
             driver.lose(DECLARED_DEAD)
             return
         self.drivers[row.run] = driver
+        if self.observer is not None:
+            self.observer.recalled(driver, history.events, recovered=bool(row.recoveries))
         driver.work.watch_deadline()
         if history.details:
             driver.work.remember(history.details)
