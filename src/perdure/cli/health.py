@@ -6,14 +6,13 @@ And the other side of it: what a worker answers at its port for probes.
 from __future__ import annotations
 
 import http.client
-import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
-from perdure.cli.output import out, tell
+from perdure.cli.output import out, printable, tell
 from perdure.runtime.health import STOPPING, Health
 from perdure.runtime.sideport import Answer, Port
 
@@ -22,6 +21,14 @@ LIVE, READY = "/healthz", "/readyz"
 
 #: Above what the other side takes at most.
 _PATIENCE = 5.0
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What is said at those paths."""
+
+    status: str
+    reasons: tuple[str, ...] = ()
+
 
 HealthPortOption = Annotated[
     int | None,
@@ -62,27 +69,24 @@ def health(
     path = READY if ready else LIVE
     try:
         status, told = _ask(host, port, path)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         tell(f"Nobody answers at http://{host}:{port}{path}: {error or type(error).__name__}")
         raise typer.Exit(1) from error
-    reasons = told.get("reasons") or []
-    out().print(
-        ": ".join([str(told.get("status", status)), *([", ".join(map(str, reasons))] if reasons else [])])
-    )
+    reasons = ", ".join(told.reasons)
+    out().print(printable(f"{told.status}: {reasons}" if reasons else told.status))
     if status != 200:
         raise typer.Exit(1)
 
 
-def _ask(host: str, port: int, path: str) -> tuple[int, dict[str, Any]]:
+def _ask(host: str, port: int, path: str) -> tuple[int, _Told]:
     connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
     try:
         # Under this name whoever listens knows us, wherever it listens.
         connection.request("GET", path, headers={"Host": f"localhost:{port}"})
         answer = connection.getresponse()
-        told = json.loads(answer.read(65536))
+        return answer.status, msgspec.json.decode(answer.read(65536), type=_Told)
     finally:
         connection.close()
-    return answer.status, told if isinstance(told, dict) else {}
 
 
 def health_port(
@@ -108,5 +112,5 @@ def health_port(
 
 
 def _answer(well: bool, found: Health, word: str) -> Answer:
-    told = {"status": word if well else f"not {word}", "reasons": [] if well else found.reasons}
+    told = _Told(word if well else f"not {word}", () if well else tuple(found.reasons))
     return Answer(msgspec.json.encode(told), 200 if well else 503)
