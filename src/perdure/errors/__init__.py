@@ -62,6 +62,7 @@
         ├── NewerSchemaError          the file was written by a newer Perdure
         ├── OlderWorkersError         workers are up whose code is too old for the newer schema
         └── StoreUnavailableError     full, read-only, locked or failing disk
+            └── DatabaseMovedError    the file was moved away or replaced under this process
 
 Split by what the caller can do about it. Each message says what happened, why, and what to do next. Signals the engine
 uses to unwind code derive from BaseException and live with their users, so `except Exception` can't swallow them.
@@ -103,6 +104,7 @@ from perdure.errors.steps import (
     StepProcessDied,
 )
 from perdure.errors.stores import (
+    DatabaseMovedError,
     MovingError,
     NewerSchemaError,
     NotADatabaseError,
@@ -156,6 +158,7 @@ __all__ = [
     "CompensationFailed",
     "ConfigurationError",
     "DamagedHistoryError",
+    "DatabaseMovedError",
     "DuplicateNameError",
     "DurableCallInStepError",
     "EffectRefused",

@@ -31,3 +31,7 @@ class OlderWorkersError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The database can't be reached or written: full disk, read-only file, lock, I/O error."""
+
+
+class DatabaseMovedError(StoreUnavailableError):
+    """The database's file isn't there any more, or another one is: this process must be started again."""

@@ -1,9 +1,9 @@
 """Whether a process is alive, and whether it can do its work: two questions with different consequences.
 
 *Live* is asked by whoever ends a process that hangs. That the event loop turns is shown by there being an answer at
-all. Besides, a file's reads and writes must come to an end: if one doesn't for a minute, a new process may do better. A
-database server that is away is no reason: a new process would find it away, too, and all that is in memory here
-would have to be replayed.
+all. Besides, a file's reads and writes must come to an end: if one doesn't for a minute, a new process may do better,
+and so it does after the file was replaced under this one. A database server that is away is no reason: a new process
+would find it away, too, and all that is in memory here would have to be replayed.
 
 *Ready* is asked by whoever sends work or counts who is there: the database answers, and the worker is signed up, with a
 lease, and isn't about to leave.
@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from perdure.errors import StoreError
+from perdure.errors import DatabaseMovedError, StoreError
 
 #: How long a read or a sign of life may take before a file's process counts as hanging, in seconds.
 STUCK_AFTER: Final = 60.0
@@ -73,6 +73,7 @@ class Examiner:
         self._loop = loop
         self._file = file
         self._look: asyncio.Task[bool] | None = None
+        self._moved = False
         self._since = 0.0  # the event loop's time at which the look began
 
     async def examine(self, worker: Member | None) -> Health:
@@ -90,10 +91,12 @@ class Examiner:
             0.0 if look.done() else self._loop.time() - self._since,
             worker.waiting() if worker is not None else 0.0,
         )
-        live = not (self._file and waiting > STUCK_AFTER)
-        if not live:
+        stuck = self._file and waiting > STUCK_AFTER
+        if stuck:
             reasons.append(f"the database's file has kept it waiting for {waiting:.0f} s")
-        return Health(live, not reasons, reasons)
+        if self._moved:
+            reasons.append("the database's file was moved away or replaced")
+        return Health(not (stuck or self._moved), not reasons, reasons)
 
     def close(self) -> None:
         """Look no more."""
@@ -108,8 +111,10 @@ class Examiner:
         return self._look
 
     async def _answers(self) -> bool:
+        self._moved = False
         try:
             await self._store.crowd()
-        except StoreError:
+        except StoreError as error:
+            self._moved = isinstance(error, DatabaseMovedError)
             return False
         return True

@@ -17,6 +17,7 @@ import apsw
 
 from perdure.errors import (
     ConfigurationError,
+    DatabaseMovedError,
     NotADatabaseError,
     StoreError,
     StoreUnavailableError,
@@ -61,6 +62,23 @@ def open_database(
             time.sleep(BUSY_STEP)
         except apsw.Error as error:
             raise translate(error, path) from error
+
+
+def refuse_moved(db: Database, path: str) -> None:
+    """Do nothing more with a file whose name leads elsewhere: nobody would see it.
+
+    Raises:
+        DatabaseMovedError
+    """
+    if db.moved():
+        raise moved_error(path)
+
+
+def moved_error(path: str) -> DatabaseMovedError:
+    return DatabaseMovedError(
+        f"The file {path} was moved away, deleted or replaced while this process had it open. What is written to it "
+        "now would be lost, so nothing is. Start this process again when the right file is there."
+    )
 
 
 def _open_once(path: str, vfs: str | None, migrations: Sequence[Migration]) -> Database:

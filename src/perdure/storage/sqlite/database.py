@@ -6,6 +6,7 @@ whose tables are STRICT.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -67,6 +68,10 @@ class Database:
     def commit(self) -> None:
         self._cursor.execute("COMMIT")
 
+    def moved(self) -> bool:
+        """Whether the file's name doesn't lead to it any more. Takes a microsecond or two."""
+        return moved(self.connection)
+
     def roll_back(self) -> None:
         """End the open transaction, if there is one: after some errors SQLite has rolled back already."""
         if self.connection.in_transaction:
@@ -74,3 +79,10 @@ class Database:
 
     def close(self) -> None:
         self.connection.close(force=True)
+
+
+def moved(connection: apsw.Connection) -> bool:
+    """Whether the name of a connection's file leads nowhere, or to another file: what is written to it nobody sees."""
+    answer = ctypes.c_int(0)
+    connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(answer))
+    return answer.value != 0

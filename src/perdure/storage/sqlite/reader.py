@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from perdure.errors import StoreError
-from perdure.storage.sqlite.connection import translate
+from perdure.storage.sqlite.connection import refuse_moved, translate
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Failed, Job, answer
 
@@ -79,11 +79,13 @@ class Reader:
         error: Exception | None = None
         for _ in range(2):
             try:
-                return job.verb(self._db or self._connect(), *job.work)
+                db = self._db or self._connect()
+                refuse_moved(db, self._path)
+                return job.verb(db, *job.work)
             except apsw.IOError as failure:
                 self._disconnect()
                 error = translate(failure, self._path)
-            except StoreError as failure:  # it couldn't be reopened
+            except StoreError as failure:  # it couldn't be reopened, or another one is there
                 error = failure
             except Exception as failure:  # noqa: BLE001 - the caller gets it
                 self._roll_back()

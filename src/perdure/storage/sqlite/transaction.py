@@ -7,6 +7,7 @@ from typing import Any
 
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.appends import PlaceTakenError, WaveRefusedError, apply_appends
+from perdure.storage.sqlite.connection import refuse_moved
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job
 
@@ -18,8 +19,9 @@ class Transaction:
         answers: one for each job, once it has run.
     """
 
-    def __init__(self, writer: int, jobs: Sequence[Job]) -> None:
+    def __init__(self, path: str, writer: int, jobs: Sequence[Job]) -> None:
         self.answers: list[Any] = []
+        self._path = path
         self._writer = writer
         self._jobs = jobs
         self._mark: int | None = None
@@ -48,6 +50,7 @@ class Transaction:
     def _run(self, db: Database, number: int, *, singly: bool, damaged: Collection[int]) -> None:
         self._mark = None
         db.begin()
+        refuse_moved(db, self._path)
         before = db.connection.total_changes()
         self.answers = self._do_jobs(db, singly=singly, damaged=damaged)
         if db.connection.total_changes() != before and any(map(_needs_mark, self._jobs)):

@@ -36,12 +36,12 @@ from typing import Any, cast
 
 import apsw
 
-from perdure.errors import StoreError
+from perdure.errors import DatabaseMovedError, StoreError
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.appends import apply_append
 from perdure.storage.sqlite.checkpoint import Checkpointer
-from perdure.storage.sqlite.connection import translate
-from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.connection import moved_error, refuse_moved, translate
+from perdure.storage.sqlite.database import Database, moved
 from perdure.storage.sqlite.job import Failed, Job, answer
 from perdure.storage.sqlite.log_index import forget_copied
 from perdure.storage.sqlite.patience import BUSY_LIMIT
@@ -125,6 +125,7 @@ class Writer:
             db.patience.limit = 0.0
             try:
                 db.begin()
+                refuse_moved(db, self._path)
                 answer = apply_append(db, append)
                 db.commit()
             except _OUTCOME_UNKNOWN:
@@ -197,7 +198,7 @@ class Writer:
 
     def _commit(self, jobs: Sequence[Job]) -> Sequence[Any]:
         """The answers to all jobs, done in one transaction if possible."""
-        transaction = Transaction(self._id, jobs)
+        transaction = Transaction(self._path, self._id, jobs)
         error: StoreError | None = None
         for pause in _REPAIR_PAUSES:
             if pause:
@@ -213,6 +214,10 @@ class Writer:
             except _OUTCOME_UNKNOWN as failure:
                 self._disconnect()
                 error = translate(failure, self._path)
+            except DatabaseMovedError as failure:
+                self._roll_back()
+                error = failure
+                break
             except StoreError as failure:  # the file couldn't be reopened: what came of the job is as unknown
                 error = error or failure
             except _NOTHING_WRITTEN as failure:
@@ -233,7 +238,8 @@ class Writer:
         return [Failed(translate(failure, self._path) if isinstance(failure, apsw.Error) else failure)]
 
     def _roll_back(self) -> None:
-        assert self._db is not None
+        if self._db is None:
+            return
         try:
             self._db.roll_back()
         except apsw.Error:
@@ -259,6 +265,8 @@ class Writer:
         """Reopen the file after an I/O error, and see to it that nothing counts that only the system's cache has."""
         try:
             if self._keeper is not None:
+                if moved(self._keeper):
+                    raise moved_error(self._path)
                 forget_copied(self._keeper)
             db = self._connect()
             assert self._checkpointer is not None
