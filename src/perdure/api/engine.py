@@ -17,6 +17,7 @@ from perdure.api.doors import Doors
 from perdure.api.overview import Outlook
 from perdure.api.spending import Spending
 from perdure.api.starter import Starter
+from perdure.api.watch import Watching
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.budgets import Budget, define_budgets, terms_of
@@ -39,7 +40,7 @@ _IN_WORKFLOW = (
 )
 
 
-class Engine(Doors, Outlook, Spending, Starter):
+class Engine(Doors, Outlook, Spending, Starter, Watching):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:

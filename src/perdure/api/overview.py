@@ -141,10 +141,7 @@ async def overview(connection: Connection, window: str) -> Overview:
     for each in ended:
         counts.setdefault(each.part, Counter())[each.status] += each.count
     capped = sum(each.count for each in ended) >= ENDS
-    loads, runs = _loads(
-        [(tally.status, tally.workflow, tally.count) for tally in await _tallies(connection)],
-        usual_lengths(await store.survey.took(limit=SAMPLE)),
-    )
+    loads, runs = loads_of(await counted(connection), usual_lengths(await store.survey.took(limit=SAMPLE)))
     midnight = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     (spent,) = await report(connection, None, since=midnight)
     return Overview(
@@ -172,11 +169,12 @@ async def overview(connection: Connection, window: str) -> Overview:
         spent=spent.usage.cost,
         calls=spent.usage.calls,
         unpriced_calls=spent.usage.unpriced_calls,
-        budgets=await _budgets(connection, midnight.date().isoformat()),
+        budgets=await fullest_accounts(connection, midnight.date().isoformat()),
     )
 
 
-async def _tallies(connection: Connection) -> Sequence[Tally]:
+async def counted(connection: Connection) -> Sequence[Tally]:
+    """How many runs are at what; of very many, as of some seconds ago."""
     begun = time.monotonic()
     if (kept := _counted.get(connection)) is not None and begun < kept[0] + kept[1] * _AGAIN:
         return kept[2]
@@ -193,15 +191,16 @@ def _ends(at: float, counts: Mapping[str, int]) -> Ends:
     return Ends(datetime.fromtimestamp(at, UTC), completed, failed, others)
 
 
-def _loads(
-    tallies: Sequence[tuple[str, str, int]], usual: Mapping[str, Usual]
+def loads_of(
+    tallies: Sequence[Tally], usual: Mapping[str, Usual]
 ) -> tuple[list[WorkflowLoad], dict[str, int]]:
+    """By workflow, those with most runs first; and how many runs are at which status."""
     by_workflow: dict[str, dict[str, int]] = {}
     runs: Counter[str] = Counter()
-    for status, workflow, count in tallies:
-        if step_of(workflow) is None:
-            by_workflow.setdefault(workflow, {})[status] = count
-            runs[status] += count
+    for tally in tallies:
+        if step_of(tally.workflow) is None:
+            by_workflow.setdefault(tally.workflow, {})[tally.status] = tally.count
+            runs[tally.status] += tally.count
     loads = [_load(name, counts, usual.get(name)) for name, counts in by_workflow.items()]
     return sorted(loads, key=lambda load: (-sum(load.runs.values()), load.name)), dict(runs)
 
@@ -212,7 +211,8 @@ def _load(name: str, counts: Mapping[str, int], usual: Usual | None) -> Workflow
     return WorkflowLoad(name, counts, usual.p50, usual.p95, usual.samples)
 
 
-async def _budgets(connection: Connection, today: str) -> list[BudgetLoad]:
+async def fullest_accounts(connection: Connection, today: str) -> list[BudgetLoad]:
+    """How each budget's fullest account stands on a day, such as "2026-05-30"."""
     found: list[BudgetLoad] = []
     for budget in await Budgets(connection).list():
         accounts = [each for each in budget.accounts if each.day in ("", today)]

@@ -37,6 +37,7 @@ from perdure.cli.send import send
 from perdure.cli.serve import dev, mcp, serve
 from perdure.cli.show import show
 from perdure.cli.stream import stream
+from perdure.cli.top import top
 from perdure.cli.torture import torture
 from perdure.cli.trouble import Commands
 from perdure.cli.verify import verify
@@ -70,8 +71,8 @@ def root(
 
 
 COMMANDS = (
-    run, worker, serve, dev, mcp, health, workers, ls, show, why, stream, logs, send, publish, publications, query,
-    update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export,
+    run, worker, serve, dev, mcp, health, workers, top, ls, show, why, stream, logs, send, publish, publications,
+    query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export,
     backup, restore, check, verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:

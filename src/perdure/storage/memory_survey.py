@@ -11,7 +11,7 @@ from perdure.storage.memory_attributes import holds
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_run import Run
 from perdure.storage.records import RunFilter, RunRow
-from perdure.storage.survey import Finished, Tally
+from perdure.storage.survey import Ended, Finished, Tally
 
 
 class MemorySurvey:
@@ -74,6 +74,13 @@ class MemorySurvey:
         return [
             Finished(part, status, len(ends), min(ends)) for (part, status), ends in sorted(parts.items())
         ]
+
+    async def ends(self, since: float, *, limit: int) -> Sequence[Ended]:
+        kinds: dict[tuple[str, str, str], list[float]] = {}
+        for at, run in self._ended()[:limit]:
+            if at >= since:
+                kinds.setdefault((run.workflow, run.queue, run.status), []).append(at)
+        return [Ended(*kind, len(ends), min(ends)) for kind, ends in sorted(kinds.items())]
 
     async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
         ended = (

@@ -36,6 +36,20 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     first: float
 
 
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """How many runs of a workflow in a queue ended with a status.
+
+    Attributes:
+        first: when the first of them did.
+    """
+
+    workflow: str
+    queue: str
+    status: str
+    count: int
+    first: float
+
+
 class Survey(Protocol):
     """Looking at very many runs, as `store.survey`. Reads only."""
 
@@ -82,6 +96,13 @@ class Survey(Protocol):
         """The ends of runs since a moment, in parts of `width` seconds; of more than `limit` the newest only.
 
         Runs that carry out steps of others don't count.
+        """
+        ...
+
+    async def ends(self, since: float, *, limit: int) -> Sequence[Ended]:
+        """How many runs of which workflow and queue ended how since a moment; of more than `limit` the newest only.
+
+        Runs that carry out steps of others count, too.
         """
         ...
 

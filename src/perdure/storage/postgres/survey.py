@@ -12,7 +12,7 @@ from perdure.storage.postgres.reads import bindings_of
 from perdure.storage.postgres.rows import run_rows
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.records import RunFilter, RunRow
-from perdure.storage.survey import Finished, Tally
+from perdure.storage.survey import Ended, Finished, Tally
 
 #: Statuses that the index of kinds doesn't know.
 _USUAL = frozenset(("queued", "running", "waiting", "completed", "continued"))
@@ -49,6 +49,9 @@ class PostgresSurvey:
 
     async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
         return await self._ways.read(_finished, float(since), float(width), limit)
+
+    async def ends(self, since: float, *, limit: int) -> Sequence[Ended]:
+        return await self._ways.read(_ends, float(since), limit)
 
     async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
         return await self._ways.read(_took, limit)
@@ -120,6 +123,10 @@ async def _tallies(db: Database, statuses: Sequence[str]) -> list[Tally]:
 
 async def _finished(db: Database, since: float, width: float, limit: int) -> list[Finished]:
     return [Finished(*row) for row in await db.rows("finished", since=since, width=width, limit=limit)]
+
+
+async def _ends(db: Database, since: float, limit: int) -> list[Ended]:
+    return [Ended(*row) for row in await db.rows("ends", since=since, limit=limit)]
 
 
 async def _took(db: Database, limit: int) -> list[tuple[str, float]]:

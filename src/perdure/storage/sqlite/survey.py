@@ -12,7 +12,7 @@ from perdure.storage.sqlite.attributes import find_keys
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.reads import bindings_of
 from perdure.storage.sqlite.rows import as_json, run_rows
-from perdure.storage.survey import Finished, Tally
+from perdure.storage.survey import Ended, Finished, Tally
 
 
 class SqliteSurvey:
@@ -56,6 +56,10 @@ class SqliteSurvey:
 
     async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
         found: list[Finished] = await self._read(_finished, since, width, limit)
+        return found
+
+    async def ends(self, since: float, *, limit: int) -> Sequence[Ended]:
+        found: list[Ended] = await self._read(_ends, since, limit)
         return found
 
     async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
@@ -125,6 +129,10 @@ def _tallies(db: Database, statuses: Sequence[str]) -> list[Tally]:
 def _finished(db: Database, since: float, width: float, limit: int) -> list[Finished]:
     given: dict[str, Value] = {"since": since, "width": width, "limit": limit}
     return [Finished(*row) for row in db.rows("finished", given)]
+
+
+def _ends(db: Database, since: float, limit: int) -> list[Ended]:
+    return [Ended(*row) for row in db.rows("ends", {"since": since, "limit": limit})]
 
 
 def _took(db: Database, limit: int) -> list[tuple[str, float]]:

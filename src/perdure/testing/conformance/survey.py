@@ -166,6 +166,14 @@ async def ends_are_counted_in_parts_of_a_time(bench: Bench) -> None:
     assert await ends(10) == [(0, "completed", 2, 10), (0, "failed", 1, 12), (2, "completed", 1, 31)]
     assert await ends(10, limit=2) == [(0, "completed", 1, 19), (2, "completed", 1, 31)]
     assert await ends(32) == []
+    kinds = await survey.ends(NOW + 10, limit=100)
+    assert {(each.workflow, each.queue, each.status, each.count, each.first - NOW) for each in kinds} == {
+        ("shop.orders.handle", "default", "completed", 3, 10),
+        ("shop.orders.handle", "default", "failed", 1, 12),
+        ("step/app.s", "default", "completed", 1, 13),
+    }
+    assert [each.count for each in await survey.ends(NOW + 10, limit=2)] == [2]
+    assert await survey.ends(NOW + 32, limit=2) == []
     took = await survey.took(limit=3)
     assert took == [("shop.orders.handle", 31), ("shop.orders.handle", 19), ("step/app.s", 13)]
 

@@ -69,6 +69,15 @@ FROM (
 WHERE left(workflow, 5) <> 'step/'
 GROUP BY 1, 2;
 
+-- name: ends
+SELECT workflow, queue, status, count(*), min(ended_at)
+FROM (
+    SELECT workflow, queue, status, ended_at FROM perdure.runs
+    WHERE ended_at IS NOT NULL AND ended_at >= %(since)s::double precision
+    ORDER BY ended_at DESC LIMIT %(limit)s::bigint
+) AS newest
+GROUP BY 1, 2, 3;
+
 -- name: took
 SELECT workflow, ended_at - started_at FROM perdure.runs
 WHERE ended_at IS NOT NULL AND started_at IS NOT NULL ORDER BY ended_at DESC LIMIT %(limit)s::bigint;

@@ -41,6 +41,15 @@ FROM (
 WHERE substr(workflow, 1, 5) <> 'step/'
 GROUP BY 1, 2;
 
+-- name: ends
+SELECT workflow, queue, status, count(*), min(ended_at)
+FROM (
+    SELECT workflow, queue, status, ended_at FROM runs
+    WHERE ended_at IS NOT NULL AND ended_at >= :since
+    ORDER BY ended_at DESC LIMIT :limit
+)
+GROUP BY 1, 2, 3;
+
 -- name: took
 SELECT workflow, ended_at - started_at FROM runs
 WHERE ended_at IS NOT NULL AND started_at IS NOT NULL ORDER BY ended_at DESC LIMIT :limit;
