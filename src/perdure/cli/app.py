@@ -71,9 +71,9 @@ def root(
 
 
 COMMANDS = (
-    run, worker, serve, dev, mcp, health, workers, top, ls, show, why, stream, logs, send, publish, publications,
-    query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions, answer, cost, move, export,
-    backup, restore, check, verify, lint, init, demo, torture,
+    run, worker, serve, dev, mcp, health, workers, top, ls, show, why, stream, logs, send, publish,
+    publications, query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions,
+    answer, cost, move, export, backup, restore, check, verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
