@@ -154,6 +154,7 @@ class Original:
             key=self.row.key,
             priority=self.row.priority,
             dedup=dedup_of(first.workflow) if is_singleton(first.workflow) else None,
+            donor=self.row.id,
         )
 
     # -- where, and with what -----------------------------------------------------------------------

@@ -237,7 +237,9 @@ def with_donor(new: NewRun, parent: ev.RunStarted | None, origin: Origin | None,
         return new
     data = encode_event(msgspec.structs.replace(first, donor=donor))
     free = donor.counterfactual is not None  # of a singleton it doesn't count as the one
-    return msgspec.structs.replace(new, first_event=data, owner=None, dedup=None if free else new.dedup)
+    dedup = None if free else new.dedup
+    needs = None if donor.upto == NOTHING or donor.run == new.id else donor.run
+    return msgspec.structs.replace(new, first_event=data, owner=None, dedup=dedup, donor=needs)
 
 
 def _continues(first: ev.RunStarted, origin: Origin) -> bool:

@@ -27,6 +27,7 @@ from perdure.storage.memory_moving import MemoryMoving
 from perdure.storage.memory_pauses import MemoryPauses
 from perdure.storage.memory_publications import MemoryPublications
 from perdure.storage.memory_queues import MemoryQueues, with_dedup
+from perdure.storage.memory_retention import MemoryRetention
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_schedules import MemorySchedules
 from perdure.storage.memory_streams import MemoryStreams
@@ -81,6 +82,7 @@ class MemoryStore(MemoryWorkers):
         self.queues = MemoryQueues(self._open_database, self._changed)
         self.streams = MemoryStreams(self._open_database, self._changed)
         self.survey = MemorySurvey(self._open_database, self.find)
+        self.retention = MemoryRetention(self._open_database)
         self.attributes = MemoryAttributes(self._open_database, self._changed)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:

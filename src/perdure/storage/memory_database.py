@@ -58,6 +58,9 @@ class MemoryDatabase:
         self.schedules: dict[str, ScheduleRow] = {}
         self.limits: dict[str, LimitState] = {}
         self.last_worker = 0
+        self.last_run = 0  #: keys are never given twice
+        self.remainders: dict[int, str] = {}  #: where removed runs went whose orphans are left, by key
+        self.sweeper: tuple[str, float, bytes | None] = "", 0.0, None  #: who removes, until when, what
         self.callbacks: dict[bytes, CallbackRow] = {}  #: by the hashes of their tokens
         self.streams: dict[tuple[str, str], Stream] = {}  #: by run id and name
         #: One for each open store; a store that changes something calls those of the others.
@@ -141,8 +144,9 @@ class MemoryDatabase:
         free = queue is None or not (queue.paused or (queue.limited and not new.slot))
         owner = new.owner if new.owner in self.workers and free else None
         chain = first_link(new.id, new.generation, new.first_event)
+        self.last_run += 1
         run = Run(
-            run=next(reversed(self.runs), 0) + 1,
+            run=self.last_run,
             id=new.id,
             workflow=new.workflow,
             status=(Status.QUEUED if owner is None else Status.RUNNING).value,
@@ -166,6 +170,7 @@ class MemoryDatabase:
             key=new.key,
             priority=new.priority,
             dedup=new.dedup,
+            donor=new.donor,
         )
         if not new.slot:
             put_in_line(queue, run, new.created_at)
@@ -278,7 +283,7 @@ class MemoryDatabase:
                 run.recoveries = 0
                 wanted = resumed or (run.inbox and not run.held) or self._fits_elsewhere(run)
                 run.release(append.now if wanted else append.wake_at)
-        if append.parent_mail is not None and run.parent is not None and run.parent_op is not None:
+        if append.parent_mail is not None and run.parent in self.runs and run.parent_op is not None:
             self.deliver(self.runs[run.parent], append.parent_mail, append.now)
         return Appended(append.expected + len(append.events), children, successor)
 
@@ -363,7 +368,7 @@ class MemoryDatabase:
 
     def tell_parent(self, run: Run, status: str, now: float) -> None:
         """Tell the parent of a run that was ended from outside."""
-        if run.parent is not None and run.parent_op is not None:
+        if run.parent in self.runs and run.parent_op is not None:
             ended = ChildEnded(at=now, child=run.parent_op, status=status)
             self.deliver(self.runs[run.parent], encode_event(ended), now)
 

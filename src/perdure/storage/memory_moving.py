@@ -65,11 +65,11 @@ class MemoryMoving:
     async def put(self, packages: Sequence[Package], *, hold: str | None = None) -> list[bool]:
         db = self._database()
         replaced = [package.id for package in packages if _is_held(db, package.id, hold)]
-        _erase(db, replaced)
+        erase_runs(db, replaced)
         made = [package.id not in db.keys for package in packages]
         wanted = [package for package, new in zip(packages, made, strict=True) if new]
         known = {(run.id, run.generation): run.run for run in db.runs.values()}
-        runs = itertools.count(next(reversed(db.runs), 0) + 1)
+        runs = itertools.count(db.last_run + 1)
         tables = disassemble(wanted, known, runs.__next__, itertools.count().__next__, held=hold is not None)
         _fill(db, tables, hold)
         if hold is None:
@@ -113,7 +113,7 @@ class MemoryMoving:
     async def drop(self, token: str) -> int:
         db = self._database()
         ids = sorted({db.runs[key].id for key, (_, _, move) in db.arrivals.items() if move == token})
-        _erase(db, ids)
+        erase_runs(db, ids)
         return len(ids)
 
 
@@ -149,7 +149,8 @@ def _is_held(db: MemoryDatabase, id: str, token: str | None) -> bool:
     return move == token and (run.owner == HELD or mail == ENDED)
 
 
-def _erase(db: MemoryDatabase, ids: Sequence[str]) -> None:
+def erase_runs(db: MemoryDatabase, ids: Sequence[str]) -> None:
+    """Remove everything that belongs to these ids."""
     gone = {key for key, run in db.runs.items() if run.id in ids}
     db.runs = {key: run for key, run in db.runs.items() if key not in gone}
     db.keys = {id: key for id, key in db.keys.items() if id not in ids}
@@ -189,6 +190,7 @@ def _tables(db: MemoryDatabase, ids: frozenset[str]) -> dict[str, list[tuple[Any
             for place, value in enumerate(attribute.values, int(attribute.listed))
         ]
         tables["patches"] += [(key, change) for change in run.patches]
+        tables["donors"] += [(key, run.donor)] if run.donor is not None else []
         tables["publication_waits"] += db.publications.waits_of(key)
         tables["usage"] += [(key, *row) for row in memory_ledger.packed(db, key)]
     keys = {run.run for run in found}
@@ -248,6 +250,7 @@ def _fill(db: MemoryDatabase, tables: dict[str, list[tuple[Any, ...]]], token: s
         if with_dedup(db, run.dedup) is not None:
             run.dedup = None
         db.runs[run.run] = run
+        db.last_run = max(db.last_run, run.run)
         if run.next is None:
             db.keys[run.id] = run.run
         if run.parent is not None:
@@ -271,6 +274,8 @@ def _fill(db: MemoryDatabase, tables: dict[str, list[tuple[Any, ...]]], token: s
         db.usage.setdefault(key, {})[id] = memory_ledger.Row(id, *entry)
     for key, change in tables["patches"]:
         db.runs[key].patches.add(change)
+    for key, donor in tables["donors"]:
+        db.runs[key].donor = donor
     for key, id, update, call, state, answer in tables["updates"]:
         db.updates[id, update] = key, UpdateState(state), answer, call
     streams = {

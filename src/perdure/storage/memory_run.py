@@ -54,6 +54,7 @@ class Run(msgspec.Struct):
     priority: int = 0
     dedup: str | None = None
     slot: bool = False
+    donor: str | None = None
     lane: str | None = None  #: where it stands in line
     rank: int | None = None
 

@@ -122,6 +122,12 @@ class PatchPart(Part, frozen=True, gc=False, tag="patch"):
     change: str
 
 
+class DonorPart(Part, frozen=True, gc=False, tag="donor"):
+    """The id of the run that this one takes over from."""
+
+    donor: str
+
+
 class WaitPart(Part, frozen=True, gc=False, tag="wait"):
     """A wait for a publication; see OpenWait."""
 
@@ -200,6 +206,7 @@ AnyPart: TypeAlias = (
     | CallbackPart
     | AttributePart
     | PatchPart
+    | DonorPart
     | WaitPart
     | UsagePart
     | UpdatePart

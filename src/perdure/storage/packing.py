@@ -27,6 +27,7 @@ TABLES: Mapping[str, Callable[..., AnyPart]] = {
     "callbacks": m.CallbackPart,
     "attributes": m.AttributePart,
     "patches": m.PatchPart,
+    "donors": m.DonorPart,
     "publication_waits": m.WaitPart,
     "usage": m.UsagePart,
     "updates": m.UpdatePart,

@@ -43,6 +43,7 @@ from perdure.storage.records import (
     RunRow,
     Stale,
 )
+from perdure.storage.retention import Retaining
 from perdure.storage.schedules import ScheduleStore
 from perdure.storage.streams import Streams
 from perdure.storage.survey import Survey
@@ -132,6 +133,11 @@ class Store(Protocol):
     @property
     def moving(self) -> Moving:
         """Taking runs to another database."""
+        ...
+
+    @property
+    def retention(self) -> Retaining:
+        """Removing runs that have ended."""
         ...
 
     @property

@@ -88,6 +88,7 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
         debounce: a run with that dedup which nobody has driven yet takes over what this one brings.
         at_most: so many seconds after that one's creation it starts, however often it is put off.
         slot: it goes on with the slot that the run it follows has held; stores set it.
+        donor: id of another run that it takes over from, and that has to stay while it lives.
     """
 
     id: str
@@ -114,6 +115,7 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     debounce: bool = False
     at_most: float | None = None
     slot: bool = False
+    donor: str | None = None
 
 
 class Successor(msgspec.Struct, frozen=True, gc=False):

@@ -71,6 +71,8 @@ async def create_runs(
         if run.follows is not None:
             await db.run("hand_attributes_on", run=run.follows, next=key)
         await put_attributes(db, key, run.attributes)
+        if run.donor is not None:
+            await db.many("put_donors", [(key, run.donor)])
         if run.dedup is not None:
             await db.run("take_dedup", dedup=run.dedup, holder=key)
         for item in run.mail:

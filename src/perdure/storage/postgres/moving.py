@@ -124,6 +124,7 @@ async def _put(db: Database, packages: Sequence[Package], hold: str | None) -> l
         "step_details",
         "callbacks",
         "patches",
+        "donors",
         "usage",
         "updates",
         "streams",

@@ -32,6 +32,7 @@ from perdure.storage.postgres.moving import PostgresMoving
 from perdure.storage.postgres.pauses import PostgresPauses
 from perdure.storage.postgres.publications import PostgresPublications
 from perdure.storage.postgres.queues import PostgresQueues
+from perdure.storage.postgres.retention import PostgresRetention
 from perdure.storage.postgres.schedules import PostgresSchedules
 from perdure.storage.postgres.streams import PostgresStreams
 from perdure.storage.postgres.survey import PostgresSurvey
@@ -81,6 +82,7 @@ class PostgresStore:
         self._hints: Hints
         self.attributes: Final = PostgresAttributes(self)
         self.survey: Final = PostgresSurvey(self)
+        self.retention: Final = PostgresRetention(self)
         self.queues: Final = PostgresQueues(self)
         self.streams: Final = PostgresStreams(self)
         self.pauses: Final = PostgresPauses(self)

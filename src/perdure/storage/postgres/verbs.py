@@ -29,7 +29,19 @@ from perdure.storage.workers import Heartbeat, WorkerRow
 _STRAND_LIMIT = 1000
 
 
+class _RemovedError(Exception):
+    """A run whose id was taken has just been removed."""
+
+
 async def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
+    while True:
+        try:
+            return await _create(db, runs)
+        except _RemovedError:
+            continue
+
+
+async def _create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
     made = await create_runs(db, runs, [run.parent for run in runs])
     meant = await _rows_meant(db, runs)
     answers = [Delivery.DELIVERED] * len(runs)
@@ -37,7 +49,8 @@ async def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
         for place, (run, (row, alike)) in enumerate(zip(runs, meant, strict=True)):
             if made[place] is None and run.attach and (same_work(run, row) or alike):
                 key = await lock_newest(db, row.id)
-                assert key is not None, "an id that meant a run means one for ever"
+                if key is None:
+                    raise _RemovedError
                 answers[place] = await _post_all(db, key, run)
         meant = await _rows_meant(db, runs)
     return [
@@ -59,7 +72,8 @@ async def _rows_meant(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow
         ):  # perhaps nothing follows that since another run has the dedup
             holder = await db.value("dedup_holder", dedup=dedup)
             row = next(iter(run_rows(await db.rows("rows_by_key", runs=[holder]))), row)
-        assert row is not None, "it was made, or has the id or the dedup of another"
+        if row is None:  # else it was made, or has the id or the dedup of another
+            raise _RemovedError
         alike = dedup is not None and await db.value("dedup_of", run=row.run) == dedup
         meant.append((row, alike))
     return meant

@@ -47,12 +47,14 @@ def create_run(db: Database, run: NewRun, parent: int | None) -> tuple[int, int]
             take_back_unsettled(db, run.follows, run.created_at)
         db.run("hand_attributes_on", {"run": run.follows, "next": key})
     put_attributes(db, key, run.attributes)
+    if run.donor is not None:
+        db.run("put_donors", (key, run.donor))
     return key, epoch
 
 
 def create_runs(db: Database, runs: Sequence[NewRun]) -> list[bool]:
     """Create many runs, by two statements unless some have a dedup; tells for each whether it is new."""
-    if any(run.dedup is not None for run in runs):
+    if any(run.dedup is not None or run.donor is not None for run in runs):
         return [create_run(db, run, run.parent) is not None for run in runs]
     chains = [first_link(run.id, 1, run.first_event) for run in runs]
     made = db.rows("create_many", {"runs": new_runs(runs, chains), "semantics": SEMANTICS_VERSION})

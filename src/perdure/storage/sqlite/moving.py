@@ -138,6 +138,7 @@ def _put(db: Database, packages: Sequence[Package], hold: str | None) -> list[bo
         "callbacks",
         "attributes",
         "patches",
+        "donors",
         "usage",
         "updates",
     ):

@@ -49,6 +49,7 @@ from perdure.storage.sqlite.pauses import SqlitePauses
 from perdure.storage.sqlite.publications import SqlitePublications
 from perdure.storage.sqlite.queues import SqliteQueues
 from perdure.storage.sqlite.reader import Reader
+from perdure.storage.sqlite.retention import SqliteRetention
 from perdure.storage.sqlite.schedules import SqliteSchedules
 from perdure.storage.sqlite.streams import SqliteStreams
 from perdure.storage.sqlite.survey import SqliteSurvey
@@ -104,6 +105,7 @@ class SqliteStore:
         self.streams: Final = SqliteStreams(self._write, self._read)
         self.attributes: Final = SqliteAttributes(self._write, self._read)
         self.survey: Final = SqliteSurvey(self._read)
+        self.retention: Final = SqliteRetention(self._write, self._read)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

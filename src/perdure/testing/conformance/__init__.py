@@ -47,6 +47,7 @@ from perdure.testing.conformance import (
     publications,
     questions,
     queues,
+    retention,
     schedules,
     streams,
     subscriptions,
@@ -95,6 +96,7 @@ CHECKS: tuple[Check, ...] = (
     *publications.CHECKS,
     *subscriptions.CHECKS,
     *moving.CHECKS,
+    *retention.CHECKS,
     *unbegun.CHECKS,
     *watching.CHECKS,
 )

@@ -531,3 +531,33 @@ CREATE TABLE perdure.budget_waits (
 );
 
 CREATE INDEX budget_waits_by_account ON perdure.budget_waits (name, owner, day);
+
+-- Runs that take over from others: those have to stay while these live.
+CREATE TABLE perdure.donors (
+    run   bigint PRIMARY KEY,
+    donor text   NOT NULL
+);
+
+CREATE INDEX donors_by_id ON perdure.donors (donor);
+
+-- Runs that were removed, and whose rows in other tables aren't all gone yet, or those of what they had started.
+CREATE TABLE perdure.remainders (
+    run     bigint           PRIMARY KEY,
+    archive text             NOT NULL,  -- where it was written to
+    since   double precision NOT NULL,
+    bare    boolean          NOT NULL DEFAULT false  -- nothing of its own is left
+);
+
+CREATE INDEX remainders_full ON perdure.remainders (run) WHERE NOT bare;
+
+CREATE TABLE perdure.remaining_streams (
+    stream bigint PRIMARY KEY
+);
+
+-- At most one row: who removes runs now, and what is about to be removed.
+CREATE TABLE perdure.sweeper (
+    one    bigint           PRIMARY KEY,
+    holder text             NOT NULL,
+    until  double precision NOT NULL,
+    plan   bytea
+);

@@ -84,6 +84,9 @@ FROM perdure.usage WHERE run = ANY (%(runs)b::bigint[]);
 -- name: pack_attributes
 SELECT run, name, place, family, text FROM perdure.attributes WHERE run = ANY (%(runs)b::bigint[]);
 
+-- name: pack_donors
+SELECT run, donor FROM perdure.donors WHERE run = ANY (%(runs)b::bigint[]);
+
 -- name: pack_patches
 SELECT run, change FROM perdure.patches WHERE run = ANY (%(runs)b::bigint[]);
 
@@ -171,6 +174,9 @@ INSERT INTO perdure.publication_shapes (name, fields) VALUES (%s, %s) ON CONFLIC
 INSERT INTO perdure.updates (run, run_id, id, call, state, answer)
 VALUES (%s::bigint, %s, %s, %s::bytea, %s, %s::bytea);
 
+-- name: put_donors
+INSERT INTO perdure.donors (run, donor) VALUES (%s::bigint, %s);
+
 -- name: put_streams
 INSERT INTO perdure.streams (stream, id, name, size) VALUES (%s::bigint, %s, %s, %s::bigint);
 
@@ -231,6 +237,9 @@ DELETE FROM perdure.attributes WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: erase_patches
 DELETE FROM perdure.patches WHERE run = ANY (%(runs)b::bigint[]);
+
+-- name: erase_donors
+DELETE FROM perdure.donors WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: erase_stream_writers
 DELETE FROM perdure.stream_writers WHERE run = ANY (%(runs)b::bigint[]);

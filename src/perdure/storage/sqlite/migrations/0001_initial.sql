@@ -11,8 +11,9 @@ CREATE TABLE meta (
 -- One row a run, kept small: it is rewritten by every append. The columns an append always changes
 -- (seq, chain, attempt, updated_at, recoveries) are in no index, so the hot UPDATE touches one page only.
 -- Keys are handed out in order of creation, so the events of runs that live together lie together.
+-- AUTOINCREMENT here and below: a key is never used twice, even after its row is gone.
 CREATE TABLE runs (
-    run             INTEGER PRIMARY KEY,
+    run             INTEGER PRIMARY KEY AUTOINCREMENT,
     id              TEXT    NOT NULL,
     workflow        TEXT    NOT NULL,
     status          TEXT    NOT NULL,
@@ -116,7 +117,6 @@ CREATE TABLE events (
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
 
--- AUTOINCREMENT here and below: an id is never used twice, even after its row is gone.
 CREATE TABLE inbox (
     id   INTEGER PRIMARY KEY AUTOINCREMENT,
     run  INTEGER NOT NULL,
@@ -207,7 +207,7 @@ CREATE TABLE queues (
 
 -- Streams belong to a run's id, so that they outlive its generations. `size` is the newest offset.
 CREATE TABLE streams (
-    stream INTEGER PRIMARY KEY,
+    stream INTEGER PRIMARY KEY AUTOINCREMENT,
     id     TEXT    NOT NULL,
     name   TEXT    NOT NULL,
     size   INTEGER NOT NULL CHECK (size >= 1),
@@ -525,3 +525,33 @@ CREATE TABLE budget_waits (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX budget_waits_by_account ON budget_waits (name, owner, day);
+
+-- Runs that take over from others: those have to stay while these live.
+CREATE TABLE donors (
+    run   INTEGER PRIMARY KEY,
+    donor TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX donors_by_id ON donors (donor);
+
+-- Runs that were removed, and whose rows in other tables aren't all gone yet, or those of what they had started.
+CREATE TABLE remainders (
+    run     INTEGER PRIMARY KEY,
+    archive TEXT    NOT NULL,  -- where it was written to
+    since   REAL    NOT NULL,
+    bare    INTEGER NOT NULL DEFAULT 0 CHECK (bare IN (0, 1))  -- nothing of its own is left
+) STRICT;
+
+CREATE INDEX remainders_full ON remainders (run) WHERE bare = 0;
+
+CREATE TABLE remaining_streams (
+    stream INTEGER PRIMARY KEY
+) STRICT;
+
+-- At most one row: who removes runs now, and what is about to be removed.
+CREATE TABLE sweeper (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    holder TEXT    NOT NULL,
+    until  REAL    NOT NULL,
+    plan   BLOB
+) STRICT;

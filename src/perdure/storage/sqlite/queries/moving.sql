@@ -70,6 +70,9 @@ FROM json_each(:runs) AS k CROSS JOIN attributes AS v ON v.run = k.value;
 -- name: pack_patches
 SELECT c.run, c.change FROM json_each(:runs) AS k CROSS JOIN patches AS c ON c.run = k.value;
 
+-- name: pack_donors
+SELECT d.run, d.donor FROM json_each(:runs) AS k CROSS JOIN donors AS d ON d.run = k.value;
+
 -- name: pack_publication_waits
 SELECT w.run, w.op, w.name, w.condition, w.since, w.after
 FROM json_each(:runs) AS k CROSS JOIN publication_waits AS w ON w.run = k.value;
@@ -95,7 +98,9 @@ SELECT w.run, w.step, w.stream, w.attempt, w.first, w.last, w.superseded, w.open
 FROM json_each(:runs) AS k CROSS JOIN stream_writers AS w ON w.run = k.value;
 
 -- name: newest_keys
-SELECT (SELECT ifnull(max(run), 0) FROM runs), (SELECT ifnull(max(stream), 0) FROM streams);
+-- The highest that were ever given.
+SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'runs'), 0),
+       ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'streams'), 0);
 
 -- name: put_runs
 INSERT INTO runs (
@@ -126,6 +131,9 @@ INSERT INTO attributes (run, name, place, family, value) VALUES (?, ?, ?, ?, ?);
 
 -- name: put_patches
 INSERT INTO patches (run, change) VALUES (?, ?);
+
+-- name: put_donors
+INSERT INTO donors (run, donor) VALUES (?, ?);
 
 -- name: put_publication_waits
 -- They look back in the database to which they have come.
@@ -204,6 +212,9 @@ DELETE FROM attributes WHERE run IN (SELECT value FROM json_each(:runs));
 
 -- name: erase_patches
 DELETE FROM patches WHERE run IN (SELECT value FROM json_each(:runs));
+
+-- name: erase_donors
+DELETE FROM donors WHERE run IN (SELECT value FROM json_each(:runs));
 
 -- name: erase_stream_writers
 DELETE FROM stream_writers WHERE run IN (SELECT value FROM json_each(:runs));

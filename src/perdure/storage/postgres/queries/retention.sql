@@ -1,0 +1,171 @@
+-- Removing runs that have ended.
+
+-- name: take_turn
+INSERT INTO perdure.sweeper (one, holder, until) VALUES (1, %(holder)s, %(until)s::double precision)
+ON CONFLICT (one) DO UPDATE SET holder = excluded.holder, until = excluded.until
+WHERE sweeper.holder = excluded.holder OR sweeper.until <= %(now)s::double precision
+RETURNING plan;
+
+-- name: note_plan
+UPDATE perdure.sweeper SET plan = %(plan)s::bytea WHERE holder = %(holder)s;
+
+-- name: leave_turn
+UPDATE perdure.sweeper SET until = 0 WHERE holder = %(holder)s;
+
+-- name: ended_runs
+SELECT r.run, r.id, r.workflow, r.status, r.ended_at, r.seq,
+       CASE WHEN p.run IS NULL THEN NULL WHEN p.ended_at IS NOT NULL THEN 'ended' WHEN p.mail > 0 THEN 'mail'
+            ELSE 'live' END,
+       r.next IS NULL
+FROM (
+    SELECT run, id, workflow, status, ended_at, seq, parent, next FROM perdure.runs
+    WHERE ended_at IS NOT NULL AND ended_at < %(before)s::double precision
+      AND ended_at >= %(after)s::double precision
+      AND (ended_at > %(after)s::double precision OR run > %(run)s::bigint)
+    ORDER BY ended_at, run LIMIT %(limit)s::bigint
+) AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent
+ORDER BY r.ended_at, r.run;
+
+-- name: orphans
+SELECT r.run, r.id, r.workflow, r.status, r.ended_at, r.seq, m.archive
+FROM perdure.remainders AS m JOIN perdure.runs AS r ON r.parent = m.run
+WHERE r.ended_at IS NOT NULL AND r.next IS NULL LIMIT %(limit)s::bigint;
+
+-- name: family
+-- A run in all its generations, with everything that these have started. At most so many.
+WITH RECURSIVE family (run) AS (
+    SELECT g.run FROM perdure.runs AS r JOIN perdure.runs AS g ON g.id = r.id WHERE r.run = %(run)s::bigint
+    UNION
+    SELECT c.run FROM family AS f JOIN perdure.runs AS c ON c.parent = f.run
+)
+SELECT coalesce(bool_or(r.ended_at IS NULL AND r.run <> %(run)s::bigint), false),
+       coalesce(bool_or(EXISTS (SELECT 1 FROM perdure.budget_holds AS h WHERE h.run = r.run)), false)
+FROM (SELECT run FROM family LIMIT %(limit)s::bigint) AS f JOIN perdure.runs AS r ON r.run = f.run;
+
+-- name: forked
+-- Whether a live run takes over from this one.
+SELECT EXISTS (
+    SELECT 1 FROM perdure.runs AS o JOIN perdure.donors AS d ON d.donor = o.id
+         JOIN perdure.runs AS r ON r.run = d.run
+    WHERE o.run = %(run)s::bigint AND r.ended_at IS NULL
+);
+
+-- name: lock_removable
+SELECT run FROM perdure.runs WHERE run = ANY (%(runs)b::bigint[]) ORDER BY run FOR UPDATE;
+
+-- name: removable
+SELECT id FROM perdure.runs AS r
+WHERE run = %(run)s::bigint AND seq = %(seq)s::bigint AND ended_at IS NOT NULL AND next IS NULL
+  AND NOT EXISTS (SELECT 1 FROM perdure.arrivals AS a WHERE a.run = r.run);
+
+-- name: earlier_generations
+SELECT run FROM perdure.runs WHERE id = %(id)s AND next IS NOT NULL ORDER BY generation LIMIT %(limit)s::bigint;
+
+-- name: drop_updates
+DELETE FROM perdure.updates
+WHERE run_id = %(id)s AND id IN (
+    SELECT id FROM perdure.updates WHERE run_id = %(id)s LIMIT %(limit)s::bigint);
+
+-- name: remain
+INSERT INTO perdure.remainders (run, archive, since)
+SELECT run, %(archive)s::text, %(now)s::double precision FROM unnest(%(runs)b::bigint[]) AS k (run);
+
+-- name: remain_streams
+INSERT INTO perdure.remaining_streams (stream) SELECT stream FROM perdure.streams WHERE id = %(id)s;
+
+-- name: drop_streams
+DELETE FROM perdure.streams WHERE id = %(id)s;
+
+-- name: drop_id
+DELETE FROM perdure.ids WHERE id = %(id)s AND run = %(run)s::bigint;
+
+-- name: drop_dedup
+DELETE FROM perdure.dedups AS d
+WHERE d.holder = %(run)s::bigint
+  AND d.dedup = (SELECT r.dedup FROM perdure.runs AS r WHERE r.run = %(run)s::bigint);
+
+-- name: drop_accounts_of
+DELETE FROM perdure.budget_accounts WHERE owner = %(id)s AND name = ANY (%(names)b::text[]);
+
+-- name: remainders
+SELECT run FROM perdure.remainders WHERE NOT bare ORDER BY run LIMIT %(limit)s::bigint;
+
+-- name: remaining_streams
+SELECT stream FROM perdure.remaining_streams ORDER BY stream LIMIT %(limit)s::bigint;
+
+-- name: heavy_events
+SELECT run, seq, length(data) FROM perdure.events WHERE run = ANY (%(runs)b::bigint[])
+ORDER BY run, seq LIMIT %(limit)s::bigint;
+
+-- name: heavy_inbox
+SELECT run, id, length(data) FROM perdure.inbox WHERE run = ANY (%(runs)b::bigint[])
+ORDER BY run, id LIMIT %(limit)s::bigint;
+
+-- name: heavy_items
+SELECT stream, place, coalesce(length(data), 0) FROM perdure.stream_items
+WHERE stream = ANY (%(runs)b::bigint[]) ORDER BY stream, place LIMIT %(limit)s::bigint;
+
+-- name: drop_events
+DELETE FROM perdure.events AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)
+WHERE x.run = k.run AND x.seq = k.place;
+
+-- name: drop_inbox_item
+DELETE FROM perdure.inbox AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)
+WHERE x.run = k.run AND x.id = k.place;
+
+-- name: drop_item
+DELETE FROM perdure.stream_items AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)
+WHERE x.stream = k.run AND x.place = k.place;
+
+-- name: sweep_callbacks
+DELETE FROM perdure.callbacks WHERE token_hash IN (
+    SELECT token_hash FROM perdure.callbacks WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: sweep_mail_keys
+DELETE FROM perdure.mail_keys WHERE (run, key) IN (
+    SELECT run, key FROM perdure.mail_keys WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: sweep_step_details
+DELETE FROM perdure.step_details WHERE (run, step) IN (
+    SELECT run, step FROM perdure.step_details WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: sweep_attributes
+DELETE FROM perdure.attributes WHERE (run, name, place) IN (
+    SELECT run, name, place FROM perdure.attributes WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: sweep_patches
+DELETE FROM perdure.patches WHERE (run, change) IN (
+    SELECT run, change FROM perdure.patches WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: sweep_publication_waits
+DELETE FROM perdure.publication_waits WHERE (run, op) IN (
+    SELECT run, op FROM perdure.publication_waits WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: sweep_usage
+DELETE FROM perdure.usage WHERE (run, id) IN (
+    SELECT run, id FROM perdure.usage WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: sweep_budget_waits
+DELETE FROM perdure.budget_waits WHERE (run, step) IN (
+    SELECT run, step FROM perdure.budget_waits WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: sweep_stream_writers
+DELETE FROM perdure.stream_writers WHERE (run, step, stream) IN (
+    SELECT run, step, stream FROM perdure.stream_writers WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+
+-- name: bare
+UPDATE perdure.remainders SET bare = true WHERE run = ANY (%(runs)b::bigint[]);
+
+-- name: orphan_live
+-- Runs that go on without the one that started them.
+UPDATE perdure.runs SET parent = NULL, parent_op = NULL
+WHERE ended_at IS NULL AND parent = ANY (%(runs)b::bigint[]);
+
+-- name: forget_remaining_streams
+DELETE FROM perdure.remaining_streams WHERE stream = ANY (%(streams)b::bigint[]);
+
+-- name: forget_remainders
+DELETE FROM perdure.remainders WHERE run IN (
+    SELECT m.run FROM perdure.remainders AS m
+    WHERE m.bare AND NOT EXISTS (SELECT 1 FROM perdure.runs AS r WHERE r.parent = m.run)
+    LIMIT %(limit)s::bigint);
