@@ -30,6 +30,7 @@ from perdure.storage.protocol import Store
 from perdure.storage.queues import Standing
 from perdure.storage.records import Append, Mail, NewRun, ParentPolicy, RunFilter, Successor
 from perdure.storage.sqlite import SqliteStore
+from perdure.storage.sqlite.database import Database
 from perdure.storage.streams import Emit, Settle, StepItems, Supersede
 from perdure.storage.workers import Heartbeat, WorkerRow
 
@@ -324,11 +325,18 @@ async def stream_of(store: Store, id: str, name: str) -> Any:
     return None if page is None else (list(page.rows), page.ended)
 
 
+def far_keys(db: Database) -> None:
+    """SQLite never gives a key again, not even one that was refused, so its keys are others than the memory store's."""
+    db.script(f"INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', {LEAST_KEY + 1})")
+
+
 async def agree(steps: list[tuple[Any, ...]], other: Store) -> None:
     memory = MemoryStore()
     own, keys = Keys(), Keys()
     for store in (memory, other):
         await store.open()
+    if isinstance(other, SqliteStore):
+        await other._write(far_keys)
     try:
         for verb, *args in steps:
             ours = await do(memory, verb, tuple(args), own)
