@@ -17,7 +17,7 @@ Everything public is importable from here; the rest is the engine's own.
 
 import typing as _typing
 
-from perdure import errors
+from perdure import errors, redactions, secrets
 from perdure.api.approving import Approval, NeedsApproval, ToolApproval, approve, ask_approval
 from perdure.api.asking import ask
 from perdure.api.budgets import AccountInfo, BudgetInfo
@@ -61,6 +61,7 @@ from perdure.api.spending import Usage, UsageLine, record_usage
 from perdure.api.steplogs import LogLine, StepLogHandler
 from perdure.api.streams import StreamItem, emit
 from perdure.api.workerinfo import WorkerInfo
+from perdure.codec.secret import Secret
 from perdure.core import events
 from perdure.core.doubt import Done
 from perdure.core.rates import Rate
@@ -104,6 +105,7 @@ from perdure.errors import (
     RunTerminated,
     RunTimedOut,
     ScheduleConflictError,
+    SecretUnavailableError,
     StaleWorkerError,
     StepFailed,
     StoreError,
@@ -200,6 +202,8 @@ __all__ = [
     "ScheduleHandle",
     "ScheduleInfo",
     "ScheduledRun",
+    "Secret",
+    "SecretUnavailableError",
     "Spend",
     "StaleWorkerError",
     "Standing",
@@ -256,7 +260,9 @@ __all__ = [
     "read",
     "receive",
     "record_usage",
+    "redactions",
     "run",
+    "secrets",
     "send",
     "set_attributes",
     "settle",

@@ -15,9 +15,11 @@ from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.overview import Outlook
+from perdure.api.redacting import redactions
 from perdure.api.spending import Spending
 from perdure.api.starter import Starter
 from perdure.api.watch import Watching
+from perdure.codec.redaction import Redact, force, lift
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.budgets import Budget, define_budgets, terms_of
@@ -66,6 +68,10 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
         version: what you call the version of this program's code, see `workflow(pinned=True)`.
         telemetry: what observes this engine, such as `perdure.integrations.opentelemetry.Tracing()`; besides what
             observes all engines of the process, see `instrument()` there.
+        redact: functions from text to text, such as `perdure.redactions.common`, for what people get to see: errors
+            before they are recorded, logs, and events where they are shown. By default the environment's PERDURE_REDACT
+            names them. They are in force in the whole process while the engine is open. Results and messages are
+            recorded as they are, since a replay needs them.
 
     Raises:
         ConfigurationError: the url or a number can't be used.
@@ -97,6 +103,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
         name: str | None = None,
         version: str | None = None,
         telemetry: Telemetry | Sequence[Telemetry] = (),
+        redact: Redact | Sequence[Redact] | None = None,
     ) -> None:
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
@@ -127,6 +134,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
             telemetry=tuple(telemetry) if isinstance(telemetry, Sequence) else (telemetry,),
         )
         self._budgets = terms_of(budgets, name="all", workflow=None)
+        self._redact = redactions(redact)
         self._store = store_for(chosen)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
@@ -148,6 +156,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
         connection.travelling = Travelling(self._store, self._loop, self._settings)
         connection.max_payload = self._settings.max_payload
         await self._store.open(self._changed)
+        force(self._redact)
         self._connection = connection
         self._observer = connection.observer = observer_of(self._watched(), self._settings.telemetry)
         try:
@@ -171,6 +180,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
                 self._poll = self._loop.create_task(self._poll_results())
             self._examiner = Examiner(self._store, self._loop, file=self.url.startswith("sqlite:"))
         except BaseException:
+            lift(self._redact)
             self._connection = None
             if self._observer is not None:
                 await self._observer.close()
@@ -207,6 +217,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
             if self._observer is not None:
                 await self._observer.close()
             await self._store.close()
+            lift(self._redact)
 
     async def health(self) -> Health:
         """Whether nothing hangs here, and whether it can work now; for probes. Takes two seconds at most.

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from perdure.api.runinfo import RunInfo, StrayMessage, moment_of
+from perdure.codec.redaction import mask, mask_value
+from perdure.codec.shown import shown
 from perdure.core.events import Event
 
 _MOMENTS = frozenset(
@@ -27,8 +29,8 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
         "id": run.id,
         "workflow": run.workflow,
         "status": run.status.value,
-        "reason": run.reason,
-        "warning": run.warning,
+        "reason": None if run.reason is None else mask(run.reason),
+        "warning": None if run.warning is None else mask(run.warning),
         "queue": run.queue,
         "key": run.key,
         "priority": run.priority,
@@ -40,11 +42,11 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
         "worker": run.worker,
         "pinned": run.pinned,
         "attributes": {
-            name: value.isoformat() if isinstance(value, datetime) else value
+            name: value.isoformat() if isinstance(value, datetime) else mask_value(value)
             for name, value in run.attributes.items()
         },
         **moments,
-        "waiting_for": [_fields(wait) for wait in run.waiting_for],
+        "waiting_for": [_fields(shown(wait)) for wait in run.waiting_for],
         "undelivered": [_stray(item) for item in run.undelivered],
         "set_aside": [_stray(item) for item in run.set_aside],
     }
@@ -53,7 +55,7 @@ def run_facts(run: RunInfo) -> dict[str, Any]:
 def _stray(message: StrayMessage) -> dict[str, Any]:
     return {
         "name": message.name,
-        "value": message.value,
+        "value": mask_value(message.value),
         "at": message.at.isoformat(),
         "number": message.number,
         "key": message.key,
@@ -65,7 +67,7 @@ def _stray(message: StrayMessage) -> dict[str, Any]:
 def event_facts(history: Iterable[Event]) -> list[dict[str, Any]]:
     """Every event with its number and kind."""
     return [
-        {"seq": seq, "kind": type(event).__struct_config__.tag, **_fields(event)}
+        {"seq": seq, "kind": type(event).__struct_config__.tag, **_fields(shown(event))}
         for seq, event in enumerate(history, 1)
     ]
 

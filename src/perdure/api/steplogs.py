@@ -5,7 +5,8 @@
 Lines go where items of streams go (see runtime/outbox.py), into a stream of their own: durable before the attempt's
 outcome is, in order, and readable while the step executes. So nobody who doesn't use it pays for it. Lines of an
 attempt that failed stay readable, since these are the ones that people look for. What workflow code logs isn't kept: it
-would have to be in the history, and could be made again by a replay.
+would have to be in the history, and could be made again by a replay. Values of secrets are masked
+before a line is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import msgspec
 from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.streams import read_stream
+from perdure.codec.redaction import mask
 from perdure.errors import PerdureError
 from perdure.runtime.stepcontext import current_outlet
 
@@ -101,7 +103,7 @@ class StepLogHandler(logging.Handler):
             if outlet.logged > LINES_MAX:
                 text, error = f"{LINES_MAX} lines of this attempt are kept; what follows isn't", ""
             else:
-                text, error = _cut(record.getMessage(), TEXT_MAX), _error(record)
+                text, error = _cut(mask(record.getMessage()), TEXT_MAX), _error(record)
             kept = _Kept(record.created, record.levelname, record.name, text, error)
             with contextlib.suppress(PerdureError):  # the attempt counts no more
                 outlet.emit(STREAM, _encode(kept))
@@ -111,8 +113,8 @@ class StepLogHandler(logging.Handler):
 
 def _error(record: logging.LogRecord) -> str:
     if record.exc_info and record.exc_info[1] is not None:
-        return _cut("".join(traceback.format_exception(record.exc_info[1])), TRACEBACK_MAX)
-    return _cut(record.exc_text or "", TRACEBACK_MAX)
+        return _cut(mask("".join(traceback.format_exception(record.exc_info[1]))), TRACEBACK_MAX)
+    return _cut(mask(record.exc_text or ""), TRACEBACK_MAX)
 
 
 def _cut(text: str, most: int) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from perdure.api.connection import Connection
 from perdure.api.runinfo import run_info
 from perdure.api.workerinfo import worker_info
+from perdure.codec.redaction import mask
+from perdure.codec.shown import shown
 from perdure.core.places import Place
 from perdure.core.queues import micros
 from perdure.core.rates import MICRO, room
@@ -120,11 +122,11 @@ def _facts(
         recoveries=row.recoveries,
         driven=row.owner is not None,
         driver="" if driver is None else driver.name,
-        reason=reason,
+        reason=None if reason is None else mask(reason),
         block_code=row.block_code,
         pinned_to=row.version if row.pinned else None,
         wake_at=row.wake_at,
-        waits=found,
+        waits=[shown(wait) for wait in found],
         servers=list(servers.values()),
         place=place,
     )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from perdure.codec.redaction import mask
+
 
 def printable(text: str) -> str:
-    """The text without anything that a terminal would obey. Line breaks stay."""
-    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+    """The text without secrets, and without anything that a terminal would obey. Line breaks stay."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in mask(text))
 
 
 def one_line(text: str, length: int | None = 60) -> str:
     """The text on one line, its end cut off where it is too long. None: nothing is cut."""
-    flat = printable(" ".join(text.split()))
+    flat = printable(" ".join(mask(text).split()))
     return flat if length is None or len(flat) <= length else flat[: length - 1] + "…"
 
 

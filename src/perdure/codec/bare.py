@@ -11,6 +11,8 @@ import builtins
 from collections.abc import Mapping
 from typing import Any, Final
 
+from perdure.codec.redaction import mask
+
 __all__ = [
     "attributes",
     "bases",
@@ -118,13 +120,13 @@ def construction(error: BaseException) -> tuple[list[Any], dict[str, Any]]:
 
 
 def message(error: BaseException) -> str:
-    """Return `str(error)`, shortened if it is very long, and as UTF-8 can express it."""
+    """Return `str(error)` without secrets, shortened if it is very long, and as UTF-8 can express it."""
     try:
         text = str(error)
     # The one place where the class is asked after all: only it knows its text.
     except Exception as second:  # noqa: BLE001
         return f"<no text: __str__ raised {type_name(type(second))}>"
-    return clean(text)
+    return clean(mask(text))
 
 
 def clean(text: str) -> str:

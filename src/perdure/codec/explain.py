@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 from perdure.codec.foreign import encode_json, is_model, model_fields
 from perdure.codec.kinds import class_of, field_names, is_dict, is_named_tuple, is_sequence, is_set
+from perdure.codec.redaction import mask
+from perdure.codec.secret import ADVICE, BARE, is_secret
 
 __all__ = [
     "Problem",
@@ -58,9 +60,11 @@ def describe(value: object) -> str:
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     if value is None:
         return "None"
+    if is_secret(value):
+        return repr(value)
     if isinstance(value, (str, int, float, Decimal, Enum)) or cls.__module__ in {"datetime", "uuid"}:
         try:
-            text = repr(value)
+            text = mask(repr(value))
         except Exception:  # noqa: BLE001 - a broken __repr__ mustn't hide the real error
             return name
         text = text if len(text) <= 60 else f"{text[:57]}..."
@@ -137,6 +141,8 @@ def _reason(value: object, error: Exception | None) -> tuple[str, str]:
     # Without an error the encoder managed, and some walk over the value didn't.
     if error is None or isinstance(error, RecursionError):
         return _NESTED
+    if is_secret(value):
+        return BARE, ADVICE
     if is_dict(value):
         return (
             f"a key of the dict has no JSON form ({error})",

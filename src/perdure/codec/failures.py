@@ -5,7 +5,8 @@ arguments and attributes that are plain data. The way back, to an exception of t
 rebuild.py. Live code gets the rebuilt exception as well, never the one that was raised, so that live and
 replay can't differ.
 
-Recording never fails, whatever the exception's class does: what can't be read of it is left out.
+Recording never fails, whatever the exception's class does: what can't be read of it is left out. So are the values of
+secrets, and what an engine's `redact=` takes out (redaction.py): what is recorded stays for years.
 """
 
 from __future__ import annotations
@@ -17,15 +18,26 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, NamedTuple
 
+import msgspec
+
 from perdure.codec.bare import attributes, clean, construction, getset, group_of, message, type_name
 from perdure.codec.explain import non_finite, not_plain
 from perdure.codec.foreign import encode_json
 from perdure.codec.kinds import is_sequence
 from perdure.codec.rebuild import exception_of
+from perdure.codec.redaction import active, mask, mask_json
 from perdure.core.events import Failure
 from perdure.errors import StepFailed
 
-__all__ = ["FailureRecord", "exception_of", "failure_of", "failure_record", "speaking_for", "step_exception"]
+__all__ = [
+    "FailureRecord",
+    "exception_of",
+    "failure_of",
+    "failure_record",
+    "masked_failure",
+    "speaking_for",
+    "step_exception",
+]
 
 #: How far a chain of causes is followed, and how many members of a group.
 _MAX_DEPTH: Final = 8
@@ -67,8 +79,22 @@ def failure_of(error: BaseException, *, skip_files: Iterable[str] = ()) -> Failu
     """
     told = attributes(error).get(_TOLD)
     if isinstance(told, Failure):
-        return told
+        return masked_failure(told) if active() else told
     return _describe(error, (_OWN_FILES, *skip_files), frozenset())
+
+
+def masked_failure(failure: Failure) -> Failure:
+    """A failure that was recorded elsewhere, without what this process masks."""
+    return msgspec.structs.replace(
+        failure,
+        message=mask(failure.message),
+        args=None if failure.args is None else mask_json(failure.args),
+        state=None if failure.state is None else mask_json(failure.state),
+        traceback=mask(failure.traceback),
+        notes=tuple(map(mask, failure.notes)),
+        cause=None if failure.cause is None else masked_failure(failure.cause),
+        members=tuple(map(masked_failure, failure.members)),
+    )
 
 
 def speaking_for(error: BaseException, failure: Failure) -> BaseException:
@@ -152,7 +178,7 @@ def _plain(value: object) -> bytes | None:
     try:
         if not_plain(value) or non_finite(value):
             return None
-        data = encode_json(value)
+        data = mask_json(encode_json(value))
     # Circles, lone surrogates, integers of ten thousand digits.
     except (ValueError, RecursionError):
         return None
@@ -163,7 +189,7 @@ def _notes(error: BaseException) -> tuple[str, ...]:
     notes: object = attributes(error).get("__notes__")
     if not is_sequence(notes):
         return ()
-    return tuple(clean(note) for note in notes[:_MAX_NOTES] if isinstance(note, str))
+    return tuple(clean(mask(note)) for note in notes[:_MAX_NOTES] if isinstance(note, str))
 
 
 def _cause(error: BaseException) -> BaseException | None:
@@ -187,5 +213,5 @@ def _traceback(error: BaseException, skip: tuple[str, ...]) -> str:
             f"{record.failure.traceback}\nIt was raised by {record.step}, and then in the workflow:\n\n{text}"
         )
     text += f"{type_name(type(error))}: {message(error)}\n"
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = mask(text.encode("utf-8", "backslashreplace").decode())
     return text if len(text) <= _MAX_TRACEBACK else f"...{text[-_MAX_TRACEBACK:]}"

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from perdure.codec.forms import JsonSchema, resolved
+from perdure.codec.kinds import is_dict
+from perdure.codec.redaction import mask, remember
 
 __all__ = ["Misfit", "misfits"]
 
@@ -44,6 +46,9 @@ def misfits(value: Any, schema: JsonSchema) -> list[Misfit]:
 
 def _check(value: Any, schema: JsonSchema, root: JsonSchema, at: str) -> Iterator[Misfit]:
     schema = resolved(schema, root)
+    if schema.get("x-perdure-secret"):
+        yield from _check_secret(value, at)
+        return
     for alternatives in ("anyOf", "oneOf"):
         if alternatives in schema:
             yield from _check_any(value, [resolved(item, root) for item in schema[alternatives]], root, at)
@@ -70,6 +75,15 @@ def _check(value: Any, schema: JsonSchema, root: JsonSchema, at: str) -> Iterato
         yield from _check_list(value, schema, root, at)  # pyright: ignore[reportUnknownArgumentType]
     elif isinstance(value, dict):
         yield from _check_object(value, schema, root, at)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _check_secret(value: Any, at: str) -> Iterator[Misfit]:
+    """What was given in the place of a reference may be the secret itself: it isn't repeated."""
+    fields = value if is_dict(value) else {}
+    if set(fields) != {"from", "name"} or not all(isinstance(item, str) for item in fields.values()):
+        remember(value, "given as its value")
+        told = 'expected where the secret is found, such as {"from": "env", "name": "STRIPE_KEY"}, and never its value'
+        yield Misfit(at, told)
 
 
 def _check_any(value: Any, schemas: list[JsonSchema], root: JsonSchema, at: str) -> Iterator[Misfit]:
@@ -172,7 +186,7 @@ def _expected(schema: JsonSchema) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = msgspec.json.encode(value).decode(errors="replace")
+    text = mask(msgspec.json.encode(value).decode(errors="replace"))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

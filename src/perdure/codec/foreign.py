@@ -19,6 +19,8 @@ from typing import Any, ClassVar, Protocol, TypeGuard, get_args, get_origin, get
 
 import msgspec
 
+from perdure.codec.secret import is_secret, is_secret_class, read_reference, reference_of
+
 __all__ = [
     "decode_hook",
     "dump_model",
@@ -148,6 +150,8 @@ def encode_hook(value: object) -> object:
         return str(value)
     if is_model(value):
         return msgspec.Raw(dump_model(value))
+    if is_secret(value):
+        return reference_of(value)
     raise TypeError(f"{type(value).__qualname__} has no JSON form")
 
 
@@ -155,6 +159,8 @@ def decode_hook(type: type[Any], plain: object) -> object:
     """Turn plain data into an instance of a type that msgspec doesn't know; its `dec_hook`."""
     if type is object:
         return plain
+    if is_secret_class(type):
+        return read_reference(type, plain)
     if is_model_class(type):
         return _load_model(type, encode_json(plain))
     if issubclass(type, PurePath) and isinstance(plain, str):

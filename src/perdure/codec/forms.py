@@ -19,6 +19,7 @@ import msgspec
 from perdure.codec.arguments import Arguments
 from perdure.codec.foreign import is_model_class
 from perdure.codec.kinds import is_dict, is_sequence
+from perdure.codec.secret import is_secret_class, secret_schema
 from perdure.errors import NotSerializableError, PerdureError
 
 __all__ = ["JsonSchema", "call_schema", "lifted", "resolved", "schema_of"]
@@ -102,6 +103,8 @@ def _foreign(cls: type[Any]) -> dict[str, Any]:
         return made
     if isinstance(cls, type) and issubclass(cls, PurePath):
         return {"type": "string"}
+    if is_secret_class(cls):
+        return secret_schema()
     if cls is object:
         return {}
     raise TypeError(f"{cls.__qualname__} has no JSON form")

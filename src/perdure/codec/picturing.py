@@ -31,6 +31,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from perdure.codec.redaction import active, mask
+
 TEXT_MAX = 300  #: characters of one string
 WHOLE_MAX = 2000  #: characters of one value
 ITEMS_MAX = 16  #: items of one container
@@ -339,6 +341,8 @@ def _silent_fields(kind: type) -> set[str]:
 
 
 def _cut(value: Any, base: Any, unit: str) -> str:
+    if base is str and active():
+        value = mask(base.__str__(value))
     size = base.__len__(value)
     if size <= TEXT_MAX:
         return base.__repr__(value)  # type: ignore[no-any-return]

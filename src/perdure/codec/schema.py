@@ -20,6 +20,7 @@ import msgspec.inspect as mi
 from perdure.codec.explain import Problem, children, key_suffix, not_plain
 from perdure.codec.foreign import decode_hook, is_model_class, reader_of
 from perdure.codec.kinds import is_dict, is_sequence, is_set
+from perdure.codec.secret import Secret
 from perdure.errors import NotSerializableError
 
 __all__ = ["Schema", "build", "resolve", "show", "unusable"]
@@ -143,7 +144,12 @@ def _has_type_variable(annotation: Any) -> bool:
 
 
 def _is_carried(cls: Any) -> bool:
-    return cls is object or is_model_class(cls) or (isinstance(cls, type) and issubclass(cls, PurePath))
+    return (
+        cls is object
+        or cls is Secret
+        or is_model_class(cls)
+        or (isinstance(cls, type) and issubclass(cls, PurePath))
+    )
 
 
 def _is_any(node: mi.Type) -> bool:

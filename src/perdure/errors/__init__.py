@@ -53,6 +53,7 @@
     ├── Permanent                     raised by steps: don't try again
     ├── OutcomeUnknown                raised by steps: it may have happened, or not
     ├── EffectRefused                 a step would act, and its run is counterfactual
+    ├── SecretUnavailableError        a secret can't be found where the step executes
     ├── HistoryFileError              a file of a recorded history can't be read
     ├── MovingError                   runs can't be moved, exported or imported
     ├── EngineClosedError             the engine isn't open
@@ -145,6 +146,7 @@ from perdure.errors.values import (
     HistoryFileError,
     NotSerializableError,
     PayloadTooLargeError,
+    SecretUnavailableError,
     UndecodableError,
 )
 
@@ -196,6 +198,7 @@ __all__ = [
     "RunTerminated",
     "RunTimedOut",
     "ScheduleConflictError",
+    "SecretUnavailableError",
     "StaleWorkerError",
     "StepFailed",
     "StepProcessDied",

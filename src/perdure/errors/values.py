@@ -17,5 +17,9 @@ class UndecodableError(PerdureError):
     """A recorded value can't be read as the type the code declares today. Blocks the run."""
 
 
+class SecretUnavailableError(PerdureError):
+    """A secret can't be found, or isn't allowed, in the process that executes the step."""
+
+
 class HistoryFileError(PerdureError):
     """A file that should hold a recorded history isn't one, isn't whole, or was written by a newer Perdure."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.codec.redaction import mask
 from perdure.core import events as ev
 from perdure.core.commands import Command, RunStep, StartChild
 from perdure.core.finding import UNSET
@@ -237,7 +238,7 @@ class Driver(Appending, TimeLimited):
     def block(self, error: Exception, where: str = "") -> None:
         """The run can't go on: let go of its code, and tell people why."""
         self._let_go()
-        reason = f"{error}\n  {where}" if where else str(error)
+        reason = mask(f"{error}\n  {where}" if where else str(error))
         self.host.blocked(self, reason)
         if isinstance(error, NonDeterminismError | UndecodableError):  # others may be the moment's
             self.add_effect(Misfit(self.host.code))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
+from perdure.codec.redaction import mask_json
 from perdure.codec.values import ValueCodec, check_size
 from perdure.core.commands import RunStep
 from perdure.runtime.attempt import Attempt, Recorder
@@ -103,6 +104,8 @@ class Heartbeats:
         if detail is None:
             return
         data, info.detail = _DETAIL.record(detail)
+        if (masked := mask_json(data)) is not data:
+            data, info.detail = masked, _DETAIL.decode(masked)
         check_size(data, DETAIL_MAX, "detail of a heartbeat")
         at = self._clock()
         info.last_heartbeat = datetime.fromtimestamp(at, UTC)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from perdure.codec.bare import message
 from perdure.core.doubt import Done, is_doubtful
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.beginning import Executor, begin_durably
@@ -98,4 +99,4 @@ async def _ask(
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {message(error)}"

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from perdure.codec.redaction import mask_record
 from perdure.codec.values import ValueCodec
 from perdure.runtime.attempt import Attempt, Encoded, TooLate
 from perdure.runtime.definitions import StepDefinition, StepOptions
@@ -130,6 +131,7 @@ class ProcessCalls:
     def _log(self, attempt: Attempt, told: Logged) -> None:
         """As if the step's body had logged it here: a handler may ask which attempt it is."""
         record = logging.makeLogRecord(told.facts)
+        mask_record(record)  # it was made before it had a text
         target = logging.getLogger(record.name)
         if target.isEnabledFor(record.levelno):
             token = current_outlet.set(lambda: self._outlet(attempt))

@@ -327,7 +327,7 @@ class StepExecutor(Doorway):
         if decision.exhausted and not last and parks(options, error):
             self.park(
                 attempt,
-                f"{decision.why}, and it ended with {type(error).__name__}: {error}",
+                f"{decision.why}, and it ended with {type(error).__name__}: {failure_of(error).message}",
                 unknown=isinstance(error, OutcomeUnknown),
                 started_at=attempt.started_at,
                 error=error,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from urllib.parse import unquote, urlsplit
 
+from perdure.codec.redaction import common
 from perdure.errors import ConfigurationError
 from perdure.storage.auditing import Auditor
 from perdure.storage.protocol import Store
@@ -33,7 +34,7 @@ def store_for(url: str) -> Store:
         from perdure.storage.sqlite.store import SqliteStore
 
         if not rest.startswith("///") or len(rest) == 3:
-            msg = f"{url!r} doesn't name a SQLite file. Write one of: {FORMS}"
+            msg = f"{common(url)!r} doesn't name a SQLite file. Write one of: {FORMS}"
             raise ConfigurationError(msg)
         path = unquote(rest[3:])
         if path == ":memory:":
@@ -47,7 +48,7 @@ def store_for(url: str) -> Store:
             msg = f"{scheme}: needs a driver that isn't installed ({error}): pip install 'perdure[postgres]'"
             raise ConfigurationError(msg) from error
         return PostgresStore(url)
-    msg = f"{url!r} isn't a database url that Perdure knows. Write one of: {FORMS}"
+    msg = f"{common(url)!r} isn't a database url that Perdure knows. Write one of: {FORMS}"
     raise ConfigurationError(msg)
 
 

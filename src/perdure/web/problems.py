@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from perdure import errors
+from perdure.codec.redaction import mask, mask_value
 
 logger = logging.getLogger("perdure.web")
 
@@ -59,7 +60,13 @@ def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:
         detail: tells it to people.
     """
     title = http.HTTPStatus(status).phrase
-    body = {"type": f"urn:perdure:error:{kind}", "title": title, "status": status, "detail": detail, **more}
+    body = {
+        "type": f"urn:perdure:error:{kind}",
+        "title": title,
+        "status": status,
+        "detail": mask(detail),
+        **mask_value(more),
+    }
     return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE)
 
 

@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
+from perdure.codec.redaction import common
 from perdure.errors import ConfigurationError, StoreUnavailableError
 from perdure.storage.migrate import Migration, load_migrations
 from perdure.storage.postgres.arrays import ADAPTERS
@@ -50,9 +51,9 @@ def checked(url: str) -> str:
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
-        told = str(error).replace(url, "...")  # which may hold a password
+        told = common(str(error).replace(url, "..."))  # which may hold a password
         msg = f"the database url can't be read: {told}. Write postgresql://user:password@host:5432/database"
-        raise ConfigurationError(msg) from error
+        raise ConfigurationError(msg) from None
     given.setdefault("connect_timeout", str(_CONNECT_TIMEOUT))
     given.setdefault("application_name", "perdure")
     given.setdefault("keepalives_idle", "10")

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout
 
+from perdure.codec.redaction import common
 from perdure.errors import StoreError, StoreUnavailableError
 
 
@@ -67,7 +68,7 @@ def translate(error: psycopg.Error | PoolTimeout, where: str) -> StoreError:
     Args:
         where: the database, without its password.
     """
-    told = str(error).strip() or type(error).__name__
+    told = common(str(error).strip()) or type(error).__name__
     if isinstance(error, errors.UniqueViolation) and error.diag.table_name == "events":
         return PlaceTakenError(
             f"A history in {where} has an event where the next one is to go. (PostgreSQL: {told})"

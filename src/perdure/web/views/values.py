@@ -15,7 +15,9 @@ from xml.etree.ElementTree import Element, SubElement
 
 import msgspec
 
+from perdure.codec.failures import masked_failure
 from perdure.codec.kinds import is_dict, is_sequence
+from perdure.codec.redaction import mask_json
 from perdure.core.events import Failure
 from perdure.web.views.markup import markup, text_of
 
@@ -56,6 +58,7 @@ def value_markup(data: bytes) -> str:
     """
     drawing = _Drawing()
     root = Element("div", {"class": "pd-value"})
+    data = mask_json(data)
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
@@ -68,6 +71,7 @@ def value_markup(data: bytes) -> str:
 
 def call_markup(data: bytes) -> str:
     """Recorded arguments, `[[...], {...}]`, as markup: a single one as itself, several by position and name."""
+    data = mask_json(data)
     try:
         args, kwargs = msgspec.json.decode(data, type=tuple[list[Any], dict[str, Any]])
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
@@ -88,7 +92,7 @@ def call_markup(data: bytes) -> str:
 def failure_markup(failure: Failure) -> str:
     """A failure as markup: what it says, its causes, and where it was raised."""
     root = Element("div", {"class": "pd-value"})
-    _failure(root, failure, "", [FAILURES_MAX])
+    _failure(root, masked_failure(failure), "", [FAILURES_MAX])
     return markup(root)
 
 

@@ -12,6 +12,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from perdure.api.lines import Line, timeline
+from perdure.codec.shown import shown
 from perdure.core.events import Event
 from perdure.core.standing import Standing
 from perdure.errors import NoCodeError, PerdureError, TravelError, UnknownRunError
@@ -288,7 +289,7 @@ class _Journey:
 
     async def _read(self) -> None:
         async for event in self._handle.history(generation=self._generation, after=len(self._events)):
-            self._events.append(event)
+            self._events.append(shown(event))
         self._lines = timeline(self._events)
         self._found = past.matching(self._lines, self._text)
 

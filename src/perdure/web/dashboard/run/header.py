@@ -13,6 +13,7 @@ from nicegui import ui
 from perdure.api.runinfo import RunInfo, moment_of
 from perdure.api.spending import Usage
 from perdure.api.wording import duration
+from perdure.codec.redaction import mask
 from perdure.core.why import Cause
 from perdure.web.dashboard import parts
 from perdure.web.dashboard.desk import run_path
@@ -121,7 +122,7 @@ class Header:
                     ui.label(f"… and {more} more things that it waits for").classes("pd-dim")
         elif info.reason:
             with ui.element("div").classes("pd-why"):
-                ui.label(info.reason)
+                ui.label(mask(info.reason))
 
     def _cause(self, cause: Cause) -> None:
         watch = self._watch

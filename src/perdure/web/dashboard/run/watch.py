@@ -18,6 +18,7 @@ from nicegui import Client, background_tasks, context, ui
 from perdure.api.handle import Handle
 from perdure.api.runinfo import RunInfo
 from perdure.api.spending import Usage
+from perdure.codec.shown import shown
 from perdure.core.status import Status
 from perdure.core.why import Cause
 from perdure.errors import PerdureError, UndecodableError, UnknownRunError
@@ -79,7 +80,7 @@ class Watch:
         await self._look()
         try:
             async for event in self.handle.history(generation=self.info.generation):
-                self.log.add(event)
+                self.log.add(shown(event))
         except UndecodableError as error:
             self.trouble = str(error)
 
@@ -96,7 +97,7 @@ class Watch:
             )
             try:
                 async for event in history:
-                    self.log.add(event)
+                    self.log.add(shown(event))
                     self.version += 1
             except (UndecodableError, UnknownRunError) as error:
                 self.trouble = str(error)

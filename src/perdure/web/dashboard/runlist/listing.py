@@ -13,6 +13,7 @@ from typing import Any, Final
 from nicegui import ui
 
 from perdure.api.runinfo import RunInfo
+from perdure.codec.redaction import mask
 from perdure.core.events_endings import RunFailed
 from perdure.core.status import Status
 from perdure.errors import PerdureError
@@ -353,7 +354,7 @@ class _Facts:
                 async for event in handle.history(after=run.events - 1):
                     if isinstance(event, RunFailed):
                         kind = event.failure.type.rpartition(".")[2]
-                        return replace(run, reason=f"{kind}: {event.failure.message}")
+                        return replace(run, reason=mask(f"{kind}: {event.failure.message}"))
             elif not run.status.final and run.events <= _READ_MAX:
                 return await handle.info()
         except PerdureError:  # it may be gone meanwhile, or be damaged, which its own page tells
