@@ -301,7 +301,8 @@ def _reference(source: str, name: str, kind: Any) -> Secret[Any]:
             f"{_NAME_MAX} characters"
         )
         raise ConfigurationError(msg)
-    secret = cast("Secret[Any]", object.__new__(Secret))
+    kind_of_any: type[Secret[Any]] = Secret
+    secret = object.__new__(kind_of_any)
     _set(secret, source, name, kind, None)
     return secret
 
