@@ -21,9 +21,11 @@ from perdure.api.call import StepCall, current_machine
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
 from perdure.core.donor import Donor
+from perdure.core.tracing import current_trace
 from perdure.errors import ConfigurationError
 from perdure.runtime.definitions import StepDefinition, StepOptions, durable_name
 from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step, current_store
+from perdure.runtime.tracecontext import enter
 
 R = TypeVar("R")
 
@@ -113,6 +115,8 @@ def inline_step(
         own = context.copy()
         for variable in (current_step, current_attempt, current_outlet, current_store):
             own.run(cast(contextvars.ContextVar[Any], variable).set, variable.get())
+        if (where := current_trace.get()) is not None:
+            own.run(enter, where)
         return own
 
     def run_sync(given: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from perdure.codec.redaction import mask_record
 from perdure.codec.values import ValueCodec
+from perdure.core.tracing import current_trace
 from perdure.runtime.attempt import Attempt, Encoded, TooLate
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.heartbeats import Heartbeats, Pulse, starved_error
@@ -101,6 +102,7 @@ class ProcessCalls:
             heard_at=None if pulse is None else pulse.at,
             limits=() if permission is None else permission.names(),
             begin_by=None if permission is None else permission.until(),
+            trace=current_trace.get(),
         )
 
     def _hear(self, attempt: Attempt, told: Any) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from perdure.core import usage
 from perdure.core.events import Failure
+from perdure.core.tracing import TraceContext
 
 #: Bytes that hold a frame's length.
 HEAD = 4
@@ -35,6 +36,7 @@ class Job(msgspec.Struct, frozen=True, tag=True):
         heard_at: when that was, wall-clock seconds.
         max_payload: largest encoded result or item in bytes.
         limits: names of the rate limits that it is under.
+        trace: where it stands in a trace, if somebody traces.
         begin_by: when it must have begun because of those, wall-clock seconds.
     """
 
@@ -50,6 +52,7 @@ class Job(msgspec.Struct, frozen=True, tag=True):
     heard_at: float | None = None
     limits: tuple[str, ...] = ()
     begin_by: float | None = None
+    trace: TraceContext | None = None
 
 
 class Begun(msgspec.Struct, frozen=True, tag=True):

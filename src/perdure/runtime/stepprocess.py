@@ -7,6 +7,7 @@ function and sends back the encoded result or what it raised.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import socket
 import sys
@@ -47,6 +48,7 @@ from perdure.runtime.processtalk import (
 )
 from perdure.runtime.spending import Outlay, notice
 from perdure.runtime.stepcontext import StepInfo, current_outlet, current_step
+from perdure.runtime.tracecontext import enter_alone
 
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
 
@@ -167,7 +169,10 @@ def _execute(job: Job, told: Greeting, line: Line) -> Told:
             return Late()
         line.tell(Begun())
         args, kwargs = definition.arguments.decode(job.input)
-        value = definition.run(*args, **kwargs)
+        own = contextvars.copy_context()  # what stands in a trace is over with the attempt
+        if job.trace is not None:
+            own.run(enter_alone, job.trace)
+        value = own.run(definition.run, *args, **kwargs)
         if definition.returns_response is not False:
             notice(info, value)
         data, _ = definition.result.record(value)

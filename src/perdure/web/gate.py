@@ -20,6 +20,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from perdure.core.tracing import current_trace, trace_context
 from perdure.web.access import Access, Role, Who, is_loopback
 from perdure.web.problems import problem
 
@@ -109,9 +110,11 @@ class Gate:
                 write(message["status"])  # before the answer: whoever has that finds the line
             await send(message)
 
+        token = current_trace.set(trace_context(headers.get("traceparent"), headers.get("tracestate")))
         try:
             await self._app(scope, receive, _with_headers(watched))
         finally:
+            current_trace.reset(token)
             write(0)
 
     def who(self, scope: Scope) -> Who | None:

@@ -11,6 +11,7 @@ import msgspec
 
 from perdure import errors
 from perdure.errors import PerdureError, StoreUnavailableError, UsageError
+from perdure.runtime.tracecontext import here
 
 _AGAIN = 0.2  # seconds until a stream that was cut off is asked for again
 _PATIENCE = 90.0  # seconds for an answer, longer than any that is waited for there
@@ -29,6 +30,7 @@ class HttpWire:
         self._http = httpx.AsyncClient(
             base_url=url.rstrip("/") + "/api/v1", headers=headers, timeout=_PATIENCE, transport=transport
         )
+        self._http.event_hooks = {"request": [_trace]}
 
     async def request(
         self,
@@ -88,6 +90,15 @@ class HttpWire:
         return StoreUnavailableError(
             f"the server at {self._http.base_url} can't be reached: {why}. Is it up?"
         )
+
+
+async def _trace(request: httpx.Request) -> None:
+    """A run that is started belongs to the trace of whoever asks for it. A client that is instrumented has said so."""
+    where = None if "traceparent" in request.headers else here()
+    if where is not None:
+        request.headers["traceparent"] = where.parent
+        if where.state:
+            request.headers["tracestate"] = where.state
 
 
 def error_of(status: int, body: bytes) -> PerdureError:

@@ -1,0 +1,135 @@
+"""Traces of runs by OpenTelemetry: one trace a run, across workers, restarts and replays.
+
+    from perdure.integrations import opentelemetry
+
+    opentelemetry.instrument()                  # all engines of the process, by the OTEL_* environment variables
+
+    async with perdure.Engine(url, telemetry=opentelemetry.Tracing(provider)) as engine: ...   # or one engine
+
+Spans are told when what they tell is recorded, under ids that are made of the run's history. So a replay tells nothing,
+and whoever tells a span, tells it under the same id.
+"""
+
+from __future__ import annotations
+
+try:
+    import opentelemetry.sdk.trace as _sdk
+except ImportError as error:
+    msg = "perdure.integrations.opentelemetry needs OpenTelemetry: pip install 'perdure[otel]'"
+    raise ImportError(msg) from error
+
+from typing import Any
+
+from perdure.api.engine import Engine
+from perdure.integrations.opentelemetry.setup import provider_here
+from perdure.integrations.opentelemetry.spans import Teller
+from perdure.integrations.opentelemetry.tracing import Tracer
+from perdure.runtime.liveness import worker_name
+from perdure.runtime.observing import Observer, Watched, install, uninstall
+
+__all__ = ["Tracing", "instrument", "tell", "uninstrument"]
+
+#: Seconds before a run's last event from which on is told again what a dead process has recorded.
+TELL_AGAIN = 10.0
+
+
+class Tracing:
+    """Tells the runs of engines as traces: `Engine(telemetry=Tracing())`.
+
+    Args:
+        provider: a tracer provider of OpenTelemetry's SDK. By default the process's; if it has none, one is
+            made by the OTEL_* environment variables.
+        tell_again: after a worker has died, nobody knows which spans it had exported. Whoever takes over tells those
+            again, under the same ids, that ended so many seconds or less before the run's last event. Make it longer
+            than your span processor keeps spans back; 0 tells those of the very last append alone.
+
+    Raises:
+        ConfigurationError: (when an engine is entered) the provider isn't the SDK's.
+
+    Example:
+        >>> engine = Engine("sqlite:///agents.db", telemetry=Tracing(provider))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, provider: _sdk.TracerProvider | None = None, *, tell_again: float = TELL_AGAIN
+    ) -> None:
+        self.provider = provider
+        self.tell_again = tell_again
+        self._teller: Teller | None = None
+
+    def teller(self) -> Teller:
+        """What tells spans to the provider; made when it is first needed."""
+        if self._teller is None:
+            provider: Any = self.provider or provider_here()
+            self._teller = Teller(provider)
+        return self._teller
+
+    def watch(self, engine: Watched) -> Observer:
+        """For engines: what observes one."""
+        return Tracer(engine, self.teller(), self.tell_again)
+
+
+_everywhere: Tracing | None = None
+
+
+def instrument(provider: _sdk.TracerProvider | None = None, *, tell_again: float = TELL_AGAIN) -> Tracing:
+    """Tell the runs of all engines that are entered from now on in this process. Doing it twice changes nothing.
+
+    Args:
+        provider, tell_again: as for `Tracing`.
+
+    Example:
+        >>> instrument()  # doctest: +SKIP
+    """
+    global _everywhere
+    if _everywhere is None:
+        _everywhere = Tracing(provider, tell_again=tell_again)
+        install(_everywhere)
+    return _everywhere
+
+
+def uninstrument() -> None:
+    """Tell nothing of engines that are entered from now on."""
+    global _everywhere
+    if _everywhere is not None:
+        uninstall(_everywhere)
+        _everywhere = None
+
+
+async def tell(
+    engine: Engine, id: str, *, generation: int | None = None, provider: _sdk.TracerProvider | None = None
+) -> int:
+    """Tell a run once more from its history: all of its spans so far, under the ids that they have always had.
+
+    For what was lost on its way: the exporter was down, a worker died just after a run had ended. It tells runs that
+    ended before there was telemetry, too.
+
+    Args:
+        generation: which of the runs of this id, counted from 1; by default the newest.
+        provider: as for `Tracing`.
+
+    Returns:
+        How many spans.
+
+    Raises:
+        UnknownRunError: no run has this id, or this generation.
+
+    Example:
+        >>> await tell(engine, "r-1")  # doctest: +SKIP
+        4
+    """
+    connection = engine._open()
+    row = await connection.generation(id, generation)
+    settings = engine._settings
+    watched = Watched(
+        store=connection.store,
+        loop=connection.results._loop,
+        clock=settings.clock,
+        name=worker_name(settings.name),
+        version=settings.version,
+        queues=settings.queues,
+        drives=False,
+        load=lambda: (0, 0),
+    )
+    teller = Teller(provider) if provider is not None else (_everywhere or Tracing()).teller()
+    return await Tracer(watched, teller, 0.0).tell_again(row)
