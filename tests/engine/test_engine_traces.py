@@ -15,7 +15,6 @@ import perdure
 from perdure import Queue, Retry, step, workflow
 from perdure.errors import ConfigurationError
 from perdure.integrations import opentelemetry as traces
-from perdure.runtime import leaving
 
 
 def here() -> str:
@@ -331,14 +330,13 @@ def test_a_run_that_is_terminated_is_told_by_who_does_it() -> None:
     assert root.attributes["perdure.run.reason"] == "enough"
 
 
-def test_a_run_that_fails_is_told_with_its_error_and_texts_pass_the_redactor(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_run_that_fails_is_told_with_its_error_and_texts_are_masked() -> None:
     collected = Collected()
-    monkeypatch.setattr(leaving, "redactor", lambda text: text.replace("no 3", "***"))
 
     async def main() -> None:
-        async with Place().engine(telemetry=collected.telemetry()) as engine:
+        async with Place().engine(
+            telemetry=collected.telemetry(), redact=lambda text: text.replace("no 3", "***")
+        ) as engine:
             handle = await engine.start(failing(), id="r")
             with pytest.raises(perdure.errors.RunFailed):
                 await handle.result()

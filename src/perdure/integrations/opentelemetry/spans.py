@@ -26,11 +26,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from perdure.codec.redaction import mask
 from perdure.core.events import Failure
 from perdure.errors import ConfigurationError
 from perdure.integrations.opentelemetry.ids import Place
-from perdure.integrations.opentelemetry.story import Moment, Span, Value
-from perdure.runtime.leaving import text
+from perdure.integrations.opentelemetry.story import Span, Value
 
 SCOPE = "perdure"  #: what the spans are found by as their instrumentation
 
@@ -86,14 +86,14 @@ class Teller:
         begun = self._tracer.start_span(
             span.name,
             context=parent,
-            attributes={**attributes, **span.attributes},
+            attributes={**attributes, **_shown(span.attributes)},
             links=links,
             start_time=_nanoseconds(span.start),
         )
         if not begun.is_recording():
             return
         for moment in span.moments:
-            begun.add_event(moment.name, _shown(moment), _nanoseconds(moment.at))
+            begun.add_event(moment.name, _shown(moment.attributes), _nanoseconds(moment.at))
         end = _nanoseconds(span.end)
         failure = span.failure
         if failure is not None:
@@ -119,8 +119,8 @@ def _nanoseconds(seconds: float) -> int:
     return int(seconds * 1e6) * 1000  # a float of today has no more than microseconds
 
 
-def _shown(moment: Moment) -> dict[str, Value]:
-    return {key: text(value) if isinstance(value, str) else value for key, value in moment.attributes.items()}
+def _shown(attributes: Mapping[str, Value]) -> dict[str, Value]:
+    return {key: mask(value) if isinstance(value, str) else value for key, value in attributes.items()}
 
 
 def _type(failure: Failure) -> str:
@@ -128,11 +128,11 @@ def _type(failure: Failure) -> str:
 
 
 def _summary(failure: Failure) -> str:
-    return text(f"{_type(failure)}: {failure.message}")
+    return mask(f"{_type(failure)}: {failure.message}")
 
 
 def _exception(failure: Failure) -> dict[str, Value]:
-    shown: dict[str, Value] = {"exception.type": _type(failure), "exception.message": text(failure.message)}
+    shown: dict[str, Value] = {"exception.type": _type(failure), "exception.message": mask(failure.message)}
     if failure.traceback:
-        shown["exception.stacktrace"] = text(failure.traceback)
+        shown["exception.stacktrace"] = mask(failure.traceback)
     return shown
