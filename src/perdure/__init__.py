@@ -121,6 +121,7 @@ from perdure.runtime.budgets import Budget
 from perdure.runtime.health import Health
 from perdure.runtime.limits import RateLimit
 from perdure.runtime.queues import Queue
+from perdure.runtime.retention import Retention
 from perdure.runtime.stepcontext import StepInfo
 
 if _typing.TYPE_CHECKING:
@@ -183,6 +184,7 @@ __all__ = [
     "RateLimit",
     "RateLimited",
     "ReadOnlyError",
+    "Retention",
     "Retry",
     "Retryable",
     "RunCancelled",

@@ -47,6 +47,7 @@ ALWAYS = frozenset(
         "pages",
         "overview",
         "pausing",
+        "retention",
     )
 )
 

@@ -30,6 +30,7 @@ from perdure.runtime.definitions import (
 from perdure.runtime.errands import offer
 from perdure.runtime.limits import Limits, limits_of
 from perdure.runtime.queues import Queue
+from perdure.runtime.retention import Kept
 from perdure.runtime.transactions import transactional
 
 P = ParamSpec("P")
@@ -273,6 +274,7 @@ def workflow(
     on: Event | None = None,
     singleton: bool = False,
     budget: Budgets | None = None,
+    retention: Kept | None = None,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 def workflow(
     function: Callable[..., Any] | None = None,
@@ -284,6 +286,7 @@ def workflow(
     on: Event | None = None,
     singleton: bool = False,
     budget: Budgets | None = None,
+    retention: Kept | None = None,
 ) -> Any:
     """Make an async function a durable workflow: orchestration only, no I/O of its own.
 
@@ -297,6 +300,8 @@ def workflow(
         singleton: at most one run is live at a time; another start means that one, whatever its id and input. A child
             run that isn't the one fails with RunConflictError; a schedule leaves the slot out.
         budget: how much its runs, and all that they start, may spend: a `Budget`, or a list of these.
+        retention: how long its runs are kept after their end: a length of time, a `Retention`, or a list of these; by
+            default for ever. Workers remove them then.
 
     Raises:
         ConfigurationError: it isn't an async function; or `on` is given, and it doesn't take one argument, or is a
@@ -310,6 +315,6 @@ def workflow(
     """
 
     def decorate(function: Callable[..., Any]) -> Workflow[..., Any]:
-        return Workflow(define_workflow(function, name, guard, pinned, on, singleton, budget))
+        return Workflow(define_workflow(function, name, guard, pinned, on, singleton, budget, retention))
 
     return decorate if function is None else decorate(function)

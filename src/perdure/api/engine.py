@@ -30,6 +30,7 @@ from perdure.runtime.liveness import worker_name
 from perdure.runtime.observing import Observer, Telemetry, Watched, observer_of
 from perdure.runtime.queues import Queue, define_queues, queue_name
 from perdure.runtime.results import Results
+from perdure.runtime.retention import Retention, rules_given
 from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
 from perdure.runtime.travelling import Travelling
@@ -72,6 +73,8 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
             before they are recorded, logs, and events where they are shown. By default the environment's PERDURE_REDACT
             names them. They are in force in the whole process while the engine is open. Results and messages are
             recorded as they are, since a replay needs them.
+        retention: how long runs are kept after their end, by workflow and status; by default for ever. See
+            `Retention`.
 
     Raises:
         ConfigurationError: the url or a number can't be used.
@@ -104,6 +107,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
         version: str | None = None,
         telemetry: Telemetry | Sequence[Telemetry] = (),
         redact: Redact | Sequence[Redact] | None = None,
+        retention: Sequence[Retention] = (),
     ) -> None:
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
@@ -132,6 +136,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
             name=name,
             version=version or "",
             telemetry=tuple(telemetry) if isinstance(telemetry, Sequence) else (telemetry,),
+            retention=rules_given(retention),
         )
         self._budgets = terms_of(budgets, name="all", workflow=None)
         self._redact = redactions(redact)

@@ -18,6 +18,7 @@ from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
 from perdure.core.accounts import Terms
 from perdure.core.events import RunStarted
+from perdure.core.retention import Rule
 from perdure.core.retry import DEFAULT_RETRY, Retry
 from perdure.core.subscribing import Event
 from perdure.core.usage import Spend
@@ -27,6 +28,7 @@ from perdure.runtime.budgets import Budgets, terms_of
 from perdure.runtime.checks import check_retry
 from perdure.runtime.limits import Limited, check_costs
 from perdure.runtime.responses import returns_response
+from perdure.runtime.retention import Kept, rules_of
 
 #: What a step says of its spending: whether it does, how much at most, or a function of (some of) its arguments.
 Spends: TypeAlias = bool | Spend | Callable[..., Spend]
@@ -117,6 +119,7 @@ class WorkflowDefinition:
     entity: bool = False  #: it only takes calls, each of which is summed up (see entities.py)
     on: Event | None = None  #: what is published and starts it
     budgets: tuple[Terms, ...] = ()  #: how much its runs may spend
+    retention: tuple[Rule, ...] = ()  #: how long its runs are kept
 
     def begin(self, started: RunStarted) -> Coroutine[Any, Any, Any]:
         """The coroutine of a run that starts with this event."""
@@ -210,6 +213,7 @@ def define_workflow(
     on: Event | None = None,
     singleton: bool = False,
     budget: Budgets | None = None,
+    retention: Kept | None = None,
 ) -> WorkflowDefinition:
     """Make and register a workflow.
 
@@ -240,6 +244,7 @@ def define_workflow(
         on=on,
         singleton=singleton,
         budgets=terms_of(budget, name=durable, workflow=durable),
+        retention=rules_of(retention, durable),
     )
     _register(_workflows, definition, "workflow")
     return definition

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from perdure.core.retention import Rule
 from perdure.errors import ConfigurationError
 from perdure.runtime.liveness import Whereabouts
 from perdure.runtime.observing import Telemetry
@@ -57,6 +58,7 @@ class Settings:
         monotonic: seconds that are never set, as the event loop counts them.
         telemetry: what observes this engine, besides what observes all of the process.
         whereabouts: which process this is, and which others of its machine live.
+        retention: how long runs are kept, beside what workflows say of that.
     """
 
     queues: Sequence[str] = ("default",)
@@ -78,6 +80,7 @@ class Settings:
     monotonic: Callable[[], float] = time.monotonic
     telemetry: Sequence[Telemetry] = ()
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    retention: Sequence[Rule] = ()
 
     def __post_init__(self) -> None:
         if not self.queues or isinstance(self.queues, str):

@@ -39,6 +39,7 @@ from perdure.runtime.observing import Observer
 from perdure.runtime.outbox import Outbox
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
+from perdure.runtime.retaining import Retaining
 from perdure.runtime.scheduler import Scheduler
 from perdure.runtime.settings import Settings
 from perdure.runtime.steps import StepExecutor
@@ -136,6 +137,7 @@ class Worker(Hosting):
         self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._aside)
         self.scheduler = Scheduler(store, loop, self.clock, self.timers, self.changed)
         self.distributor = Distributor(store, loop, settings, self.timers, self.changed)
+        self._retaining = Retaining(store, loop, settings, self.timers)
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[Any]] = set()
@@ -151,6 +153,7 @@ class Worker(Hosting):
         await self.distributor.sign_up()
         duties = (self._fleet.supervise(), self._claims.run(), self.scheduler.run(), self.distributor.run())
         self._tasks = [self._loop.create_task(duty) for duty in duties]
+        self._retaining.start(self._fleet.name, self.id)
         self.poke()
 
     async def close(self, grace: float) -> None:
@@ -165,12 +168,14 @@ class Worker(Hosting):
             await self._hand_back(grace)
         finally:  # even if that is interrupted: code that isn't let go of unwinds later, with real effects
             await end(*self._tasks)
+            await self._retaining.close()
             for driver in list(self.drivers.values()):
                 driver.lose("the engine was closed")
 
     async def _hand_back(self, grace: float) -> None:
         self._fleet.stop()
         self._claims.stop()
+        await self._retaining.close()
         supervising, claiming, scheduling, distributing = self._tasks
         # what it is taking right now would stay with a worker that drives nothing any more
         await asyncio.wait([claiming], timeout=CLAIM_PATIENCE)

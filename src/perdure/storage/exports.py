@@ -27,18 +27,23 @@ _encode = msgspec.json.Encoder().encode
 _part = msgspec.json.Decoder(AnyPart)
 
 
-def export_lines(packages: Sequence[Package]) -> Iterator[bytes]:
-    """The lines of a file with these runs."""
+def export_lines(packages: Sequence[Package], *, named: bool = False) -> Iterator[bytes]:
+    """The lines of a file with these runs.
+
+    Args:
+        named: the first line has the ids of all runs, too.
+    """
     hashed, count = hashlib.blake2b(digest_size=32), 0
-    for line in _body(packages):
+    for line in _body(packages, named):
         hashed.update(line)
         count += 1
         yield line
     yield _encode({"part": "end", "lines": count, "digest": hashed.hexdigest()}) + b"\n"
 
 
-def _body(packages: Sequence[Package]) -> Iterator[bytes]:
-    yield _encode({"perdure_export": VERSION, "runs": len(packages)}) + b"\n"
+def _body(packages: Sequence[Package], named: bool) -> Iterator[bytes]:
+    ids = {"ids": [package.id for package in packages]} if named else {}
+    yield _encode({"perdure_export": VERSION, "runs": len(packages), **ids}) + b"\n"
     for package in packages:
         yield _encode({"part": "run", "id": package.id, "parts": len(package.parts)}) + b"\n"
         for line in package.lines():

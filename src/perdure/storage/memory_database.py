@@ -61,6 +61,7 @@ class MemoryDatabase:
         self.last_run = 0  #: keys are never given twice
         self.remainders: dict[int, str] = {}  #: where removed runs went whose orphans are left, by key
         self.sweeper: tuple[str, float, bytes | None] = "", 0.0, None  #: who removes, until when, what
+        self.swept: tuple[float, bytes] = 0.0, b""  #: when that was last told, and the rules
         self.callbacks: dict[bytes, CallbackRow] = {}  #: by the hashes of their tokens
         self.streams: dict[tuple[str, str], Stream] = {}  #: by run id and name
         #: One for each open store; a store that changes something calls those of the others.

@@ -16,6 +16,7 @@ from perdure.storage.retention import (
     EndedRun,
     Orphan,
     Removal,
+    Sweeping,
     Swept,
     Turn,
 )
@@ -31,12 +32,18 @@ class MemoryRetention:
     def __init__(self, database: Callable[[], MemoryDatabase]) -> None:
         self._database = database
 
-    async def turn(self, holder: str, *, now: float, until: float) -> Turn | None:
+    async def sweeping(self) -> Sweeping | None:
+        db = self._database()
+        holder, until, _ = db.sweeper
+        return Sweeping(holder, until, *db.swept) if holder else None
+
+    async def turn(self, holder: str, *, now: float, until: float, rules: bytes = b"") -> Turn | None:
         db = self._database()
         last, ends, plan = db.sweeper
         if last not in ("", holder) and ends > now:
             return None
         db.sweeper = holder, until, plan
+        db.swept = now, rules or db.swept[1]
         return Turn(plan)
 
     async def note(self, holder: str, plan: bytes | None) -> bool:

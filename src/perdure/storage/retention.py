@@ -56,6 +56,21 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
     plan: bytes | None = None
 
 
+class Sweeping(msgspec.Struct, frozen=True, gc=False):
+    """Who removes runs, or did last.
+
+    Attributes:
+        until: when the turn ends or has ended; 0 = it was given back.
+        at: when the turn was last taken or kept.
+        rules: by which it does, as it has noted them.
+    """
+
+    holder: str
+    until: float
+    at: float
+    rules: bytes
+
+
 class Removal(StrEnum):
     """What came of the wish to remove a run."""
 
@@ -79,8 +94,16 @@ class Swept(msgspec.Struct, frozen=True, gc=False):
 class Retaining(Protocol):
     """The verbs for removing runs, as `store.retention`. Each is one transaction, and a short one."""
 
-    async def turn(self, holder: str, *, now: float, until: float) -> Turn | None:
-        """Take the turn, or keep it, until then. None: somebody else has it."""
+    async def turn(self, holder: str, *, now: float, until: float, rules: bytes = b"") -> Turn | None:
+        """Take the turn, or keep it, until then. None: somebody else has it.
+
+        Args:
+            rules: noted for people, unless they are empty.
+        """
+        ...
+
+    async def sweeping(self) -> Sweeping | None:
+        """Who has the turn, or had it last."""
         ...
 
     async def note(self, holder: str, plan: bytes | None) -> bool:

@@ -21,6 +21,7 @@ from perdure.storage.retention import (
     EndedRun,
     Orphan,
     Removal,
+    Sweeping,
     Swept,
     Turn,
 )
@@ -47,8 +48,11 @@ class PostgresRetention:
     def __init__(self, ways: Ways) -> None:
         self._ways = ways
 
-    async def turn(self, holder: str, *, now: float, until: float) -> Turn | None:
-        return await self._ways.beside(_turn, holder, now, until, marked=False)
+    async def turn(self, holder: str, *, now: float, until: float, rules: bytes = b"") -> Turn | None:
+        return await self._ways.beside(_turn, holder, now, until, rules, marked=False)
+
+    async def sweeping(self) -> Sweeping | None:
+        return await self._ways.read(_sweeping)
 
     async def note(self, holder: str, plan: bytes | None) -> bool:
         return await self._ways.beside(_note, holder, plan, marked=False)
@@ -79,9 +83,16 @@ class PostgresRetention:
 # -- on a connection ------------------------------------------------------------------------------------
 
 
-async def _turn(db: Database, holder: str, now: float, until: float) -> Turn | None:
-    for (plan,) in await db.rows("take_turn", holder=holder, now=float(now), until=float(until)):
+async def _turn(db: Database, holder: str, now: float, until: float, rules: bytes) -> Turn | None:
+    given = {"now": float(now), "until": float(until)}
+    for (plan,) in await db.rows("take_turn", holder=holder, rules=rules, **given):
         return Turn(plan)
+    return None
+
+
+async def _sweeping(db: Database) -> Sweeping | None:
+    for row in await db.rows("sweeping"):
+        return Sweeping(*row)
     return None
 
 

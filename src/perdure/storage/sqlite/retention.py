@@ -19,6 +19,7 @@ from perdure.storage.retention import (
     EndedRun,
     Orphan,
     Removal,
+    Sweeping,
     Swept,
     Turn,
 )
@@ -52,9 +53,13 @@ class SqliteRetention:
         self._write = write
         self._read = read
 
-    async def turn(self, holder: str, *, now: float, until: float) -> Turn | None:
-        turn: Turn | None = await self._write(_turn, holder, now, until)
+    async def turn(self, holder: str, *, now: float, until: float, rules: bytes = b"") -> Turn | None:
+        turn: Turn | None = await self._write(_turn, holder, now, until, rules)
         return turn
+
+    async def sweeping(self) -> Sweeping | None:
+        found: Sweeping | None = await self._read(_sweeping)
+        return found
 
     async def note(self, holder: str, plan: bytes | None) -> bool:
         noted: bool = await self._write(_note, holder, plan)
@@ -91,9 +96,16 @@ class SqliteRetention:
 # -- on a thread's connection ---------------------------------------------------------------------------
 
 
-def _turn(db: Database, holder: str, now: float, until: float) -> Turn | None:
-    for (plan,) in db.rows("take_turn", {"holder": holder, "now": now, "until": until}):
+def _turn(db: Database, holder: str, now: float, until: float, rules: bytes) -> Turn | None:
+    given: dict[str, Value] = {"holder": holder, "now": now, "until": until, "rules": rules}
+    for (plan,) in db.rows("take_turn", given):
         return Turn(plan)
+    return None
+
+
+def _sweeping(db: Database) -> Sweeping | None:
+    for row in db.rows("sweeping"):
+        return Sweeping(*row)
     return None
 
 

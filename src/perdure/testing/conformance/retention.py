@@ -14,7 +14,7 @@ from perdure.storage.budgets import Ask
 from perdure.storage.callbacks import CallbackVerdict, OpenCallback
 from perdure.storage.moving import Mark
 from perdure.storage.records import Delivery, MailKind, ParentPolicy, RunFilter, RunRow, Successor
-from perdure.storage.retention import FAMILY, FORKED, HELD, MOVING, EndedRun, Removal, Swept
+from perdure.storage.retention import FAMILY, FORKED, HELD, MOVING, EndedRun, Removal, Sweeping, Swept
 from perdure.storage.streams import Emit
 from perdure.testing.conformance.bench import NOW, Bench, Check
 
@@ -276,9 +276,10 @@ async def one_removes_at_a_time(bench: Bench) -> None:
     await retention.leave("a")
     assert await retention.turn("c", now=NOW + 17, until=NOW + 20) is None
     await retention.leave("b")
-    left = await retention.turn("c", now=NOW + 17, until=NOW + 20)
+    left = await retention.turn("c", now=NOW + 17, until=NOW + 20, rules=b"rules")
     assert left is not None
     assert left.plan is None
+    assert await retention.sweeping() == Sweeping("c", NOW + 20, NOW + 17, b"rules")
 
 
 async def what_a_fork_takes_over_from_moves_with_it(bench: Bench) -> None:

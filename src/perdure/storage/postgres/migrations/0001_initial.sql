@@ -559,5 +559,7 @@ CREATE TABLE perdure.sweeper (
     one    bigint           PRIMARY KEY,
     holder text             NOT NULL,
     until  double precision NOT NULL,
+    at     double precision NOT NULL,
+    rules  bytea            NOT NULL,
     plan   bytea
 );

@@ -1,10 +1,16 @@
 -- Removing runs that have ended.
 
 -- name: take_turn
-INSERT INTO perdure.sweeper (one, holder, until) VALUES (1, %(holder)s, %(until)s::double precision)
-ON CONFLICT (one) DO UPDATE SET holder = excluded.holder, until = excluded.until
-WHERE sweeper.holder = excluded.holder OR sweeper.until <= %(now)s::double precision
+INSERT INTO perdure.sweeper (one, holder, until, at, rules)
+VALUES (1, %(holder)s::text, %(until)s::double precision, %(now)s::double precision, %(rules)s::bytea)
+ON CONFLICT (one) DO UPDATE
+SET holder = excluded.holder, until = excluded.until, at = excluded.at,
+    rules = CASE WHEN length(excluded.rules) > 0 THEN excluded.rules ELSE sweeper.rules END
+WHERE sweeper.holder = excluded.holder OR sweeper.until <= excluded.at
 RETURNING plan;
+
+-- name: sweeping
+SELECT holder, until, at, rules FROM perdure.sweeper;
 
 -- name: note_plan
 UPDATE perdure.sweeper SET plan = %(plan)s::bytea WHERE holder = %(holder)s;

@@ -553,5 +553,7 @@ CREATE TABLE sweeper (
     one    INTEGER PRIMARY KEY CHECK (one = 1),
     holder TEXT    NOT NULL,
     until  REAL    NOT NULL,
+    at     REAL    NOT NULL,
+    rules  BLOB    NOT NULL,
     plan   BLOB
 ) STRICT;

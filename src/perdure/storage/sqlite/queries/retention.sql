@@ -1,10 +1,16 @@
 -- Removing runs that have ended.
 
 -- name: take_turn
-INSERT INTO sweeper (one, holder, until) VALUES (1, :holder, :until)
-ON CONFLICT (one) DO UPDATE SET holder = excluded.holder, until = excluded.until
-WHERE sweeper.holder = excluded.holder OR sweeper.until <= :now
+INSERT INTO sweeper (one, holder, until, at, rules)
+VALUES (1, :holder, :until, :now, :rules)
+ON CONFLICT (one) DO UPDATE
+SET holder = excluded.holder, until = excluded.until, at = excluded.at,
+    rules = CASE WHEN length(excluded.rules) > 0 THEN excluded.rules ELSE sweeper.rules END
+WHERE sweeper.holder = excluded.holder OR sweeper.until <= excluded.at
 RETURNING plan;
+
+-- name: sweeping
+SELECT holder, until, at, rules FROM sweeper;
 
 -- name: note_plan
 UPDATE sweeper SET plan = :plan WHERE holder = :holder;
