@@ -109,7 +109,7 @@ def test_after_a_restore_nothing_runs_twice_silently(cli: Cli, tmp_path: Path) -
     url = f"sqlite:///{restored}"
     outcome = cli("restore", str(copy), url=url)
     assert outcome.code == 0, outcome.err
-    assert "1 live ones are paused" in outcome.err
+    assert "1 live runs are paused" in outcome.err
 
     async def after() -> None:
         async with Engine(url) as engine:
@@ -157,6 +157,48 @@ def test_workers_of_before_are_fenced(cli: Cli, tmp_path: Path) -> None:
     epochs = connection.execute("SELECT min(epoch) FROM runs").get
     assert epochs > 1_700_000_000_000
     connection.close()
+
+
+def test_schedules_of_a_restored_database_wait_too(cli: Cli, tmp_path: Path) -> None:
+    """Runs that they started after the copy was made would be started again."""
+
+    async def scheduled(engine: Engine) -> None:
+        await engine.schedules.create("hourly", ships(1), cron="0 * * * *")
+        await engine.schedules.create("held", ships(1), cron="0 * * * *")
+        await engine.schedules.get("held").pause("mine")
+
+    cli.within(scheduled)
+    assert cli("backup", str(tmp_path / "copy.db")).code == 0
+    for options, paused in (((), [True, "it was restored from copy.db"]), (("--resume",), [False, None])):
+        url = f"sqlite:///{tmp_path / 'to' / str(len(options))}.db"
+        (tmp_path / "to").mkdir(exist_ok=True)
+        outcome = cli("restore", str(tmp_path / "copy.db"), *options, url=url)
+        assert outcome.code == 0, outcome.err
+        assert ("Schedules are paused" in outcome.err and "hourly" in outcome.err) is (not options)
+        told = {
+            one["name"]: [one["paused"], one["reason"]]
+            for one in cli("schedule", "ls", "--json", url=url).json
+        }
+        assert told == {"hourly": paused, "held": [True, "mine"]}
+
+
+def test_what_was_set_back_by_other_means_is_fenced_in_place(cli: Cli) -> None:
+    async def before() -> None:
+        async with Engine(cli.url) as engine:
+            await engine.start(order(1, 2), id="o")
+            await waits(engine, "o")
+
+    asyncio.run(before())
+    outcome = cli("restore", "--in-place")
+    assert outcome.code == 0, outcome.err
+    assert "1 live runs are paused" in outcome.err
+    (run,) = cli("ls", "--json").json
+    assert run["status"] == "paused"
+    assert run["reason"] == "its database was set back to an earlier state"
+    assert cli("check").code == 0
+    for options in ((), ("copy.db", "--in-place")):
+        assert "not both" in cli.fails("restore", *options)
+    assert "There is no database" in cli.fails("restore", "--in-place", url="sqlite:///none.db")
 
 
 def test_what_is_there_is_never_overwritten(cli: Cli, tmp_path: Path) -> None:

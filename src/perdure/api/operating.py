@@ -12,10 +12,14 @@ from perdure.api.forking import Effects, Wish, fork, retry
 from perdure.api.forkplans import ForkPlan
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
+from perdure.core.errands import step_of
+from perdure.core.status import Status
 from perdure.errors import RunConflictError, UnknownRunError
-from perdure.storage.records import Delivery
+from perdure.storage.records import Delivery, RunFilter
 
 R = TypeVar("R")
+
+_ERRANDS_MAX = 10_000  # that one run has sent
 
 
 class Operated(Generic[R]):
@@ -65,7 +69,19 @@ class Operated(Generic[R]):
         now = self._connection.clock()
         self._connection.check()
         event = encode_event(ev.RunResumed(at=now))
-        self._wished(await self._connection.store.pauses.resume(self.id, event, now=now), "resumed")
+        store = self._connection.store
+        self._wished(await store.pauses.resume(self.id, event, now=now), "resumed")
+        for errand in await self._paused_errands():
+            await store.pauses.resume(errand, event, now=now)
+
+    async def _paused_errands(self) -> list[str]:
+        """Attempts of the run's steps in other queues that are held, as after a restore."""
+        store = self._connection.store
+        (row,) = await store.get([self.id])
+        if row is None:
+            return []
+        found = await store.find(RunFilter(statuses=(Status.PAUSED,), parent=row.run, limit=_ERRANDS_MAX))
+        return [errand.id for errand in found if step_of(errand.workflow) is not None]
 
     async def retry(self) -> None:
         """Let a failed run go on from its failed step, keeping what succeeded; returns once that is durable.

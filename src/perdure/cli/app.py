@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import perdure
-from perdure.cli.backup import backup, restore
+from perdure.cli.backup import backup
 from perdure.cli.budget import budget
 from perdure.cli.callback import callback
 from perdure.cli.calling import query, update
@@ -31,6 +31,7 @@ from perdure.cli.publications import publications, publish, subscriptions
 from perdure.cli.questions import answer, questions
 from perdure.cli.queues import queues
 from perdure.cli.resolve import resolve
+from perdure.cli.restoring import restore
 from perdure.cli.run import run
 from perdure.cli.schedule import schedule
 from perdure.cli.send import send
