@@ -61,6 +61,10 @@ from perdure.api.spending import Usage, UsageLine, record_usage
 from perdure.api.steplogs import LogLine, StepLogHandler
 from perdure.api.streams import StreamItem, emit
 from perdure.api.workerinfo import WorkerInfo
+from perdure.codec.sealing.chain import CannotOpen, Codec, Place
+from perdure.codec.sealing.compression import Compression
+from perdure.codec.sealing.encryption import Encryption
+from perdure.codec.sealing.keys import KeyRing
 from perdure.codec.secret import Secret
 from perdure.core import events
 from perdure.core.doubt import Done
@@ -105,6 +109,7 @@ from perdure.errors import (
     RunTerminated,
     RunTimedOut,
     ScheduleConflictError,
+    SealedError,
     SecretUnavailableError,
     StaleWorkerError,
     StepFailed,
@@ -144,12 +149,16 @@ __all__ = [
     "CallbackExpiredError",
     "CallbackFailed",
     "Callbacks",
+    "CannotOpen",
     "Change",
     "ChildHandle",
+    "Codec",
     "CompensationFailed",
+    "Compression",
     "Difference",
     "Done",
     "EffectRefused",
+    "Encryption",
     "Engine",
     "Event",
     "ForkPlan",
@@ -160,6 +169,7 @@ __all__ = [
     "HttpStatusError",
     "InvalidAnswerError",
     "ItemStatus",
+    "KeyRing",
     "LimitInfo",
     "LogLine",
     "MapFailed",
@@ -173,6 +183,7 @@ __all__ = [
     "OutcomeUnknown",
     "PerdureError",
     "Permanent",
+    "Place",
     "PublicationInfo",
     "QuestionAnsweredError",
     "QuestionClosedError",
@@ -204,6 +215,7 @@ __all__ = [
     "ScheduleHandle",
     "ScheduleInfo",
     "ScheduledRun",
+    "SealedError",
     "Secret",
     "SecretUnavailableError",
     "Spend",

@@ -16,10 +16,12 @@ from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.overview import Outlook
 from perdure.api.redacting import redactions
+from perdure.api.sealing import with_codecs
 from perdure.api.spending import Spending
 from perdure.api.starter import Starter
 from perdure.api.watch import Watching
 from perdure.codec.redaction import Redact, force, lift
+from perdure.codec.sealing.chain import Codec
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.budgets import Budget, define_budgets, terms_of
@@ -75,6 +77,9 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
             recorded as they are, since a replay needs them.
         retention: how long runs are kept after their end, by workflow and status; by default for ever. See
             `Retention`.
+        codec: what goes over all payloads on their way to the database, in this order: `perdure.Compression`,
+            `perdure.Encryption`, or codecs of your own. By default encryption with the keys in the environment's
+            PERDURE_KEYS, if that is set; `()` for none.
 
     Raises:
         ConfigurationError: the url or a number can't be used.
@@ -108,6 +113,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
         telemetry: Telemetry | Sequence[Telemetry] = (),
         redact: Redact | Sequence[Redact] | None = None,
         retention: Sequence[Retention] = (),
+        codec: Codec | Sequence[Codec] | None = None,
     ) -> None:
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
@@ -141,6 +147,7 @@ class Engine(Doors, Outlook, Spending, Starter, Watching):
         self._budgets = terms_of(budgets, name="all", workflow=None)
         self._redact = redactions(redact)
         self._store = store_for(chosen)
+        self._store = with_codecs(store_for(chosen), codec)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._worker: Worker | None = None

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import msgspec
+
 from perdure.api.call import Call, WorkflowCall
 from perdure.api.connection import Connection
 from perdure.api.handle import Handle
 from perdure.api.messages import Message, with_messages
+from perdure.api.sealing import checked_subject
 from perdure.api.starting import create_runs, workflow_call
 from perdure.core.attributes import AttributeValue, attributes_of
 from perdure.core.retry import seconds
@@ -51,6 +54,7 @@ class Starter:
         messages: Sequence[Message | tuple[str, Any]] = (),
         attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail", "restart"] = "attach",
+        subject: str | None = None,
     ) -> Handle[R]:
         """Start a run. It is durable when this returns. Starting is idempotent by id.
 
@@ -71,6 +75,8 @@ class Starter:
             messages: sent to the run in the same commit, `(name, value)` or `Message(name, value, key)`. A live
                 run to which this attaches gets them, too.
             attributes: what it can be found by, see `perdure.set_attributes`.
+            subject: whose data the run and its children hold, such as a customer's id. Under `perdure.Encryption` that
+                is encrypted with a key of the subject's own, which `engine.erase(subject=...)` destroys.
             if_exists: with a run of this id there already, "attach" returns its handle if it is the same
                 workflow with the same input; "fail" raises; "restart" runs it anew, as the next
                 generation of the id, if that run has ended.
@@ -98,6 +104,8 @@ class Starter:
             timeout=timeout,
             attributes=attributes,
         )
+        if subject is not None:
+            item = msgspec.structs.replace(item, subject=checked_subject(subject))
         if messages:
             item = with_messages(item, messages, if_exists, self._settings.max_payload)
         (meant,) = await create_runs(self._open(), [item], if_exists)
@@ -117,6 +125,7 @@ class Starter:
         messages: Sequence[Message | tuple[str, Any]] = (),
         attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail", "restart"] = "attach",
+        subject: str | None = None,
     ) -> list[Handle[R]]:
         """Start many runs in one commit. Arguments as for `start`; `ids`, `keys` and `dedups` in the order of `calls`.
 
@@ -142,6 +151,8 @@ class Starter:
             )
             for index, call in enumerate(calls)
         ]
+        if subject is not None:
+            items = [msgspec.structs.replace(item, subject=checked_subject(subject)) for item in items]
         if messages:
             items = [with_messages(item, messages, if_exists, self._settings.max_payload) for item in items]
         meant = await create_runs(self._open(), items, if_exists)
@@ -163,6 +174,7 @@ class Starter:
         messages: Sequence[Message | tuple[str, Any]] = (),
         attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail", "restart"] = "attach",
+        subject: str | None = None,
     ) -> R:
         """Start a run and wait for its result. With the id of an ended run: its result, no work redone.
 
@@ -183,6 +195,7 @@ class Starter:
             messages=messages,
             attributes=attributes,
             if_exists=if_exists,
+            subject=subject,
         )
         return await handle.result()
 

@@ -14,10 +14,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from perdure.core.events import Event
+from perdure.codec.sealing.envelope import CLOSED, SEALED, head_of, is_sealed, refusal, why_closed
+from perdure.core.events import Event, Sealed, Shown
 from perdure.errors import NotSerializableError, UndecodableError
 
-__all__ = ["FORMAT_VERSION", "UPCASTERS", "Upcaster", "decode_event", "encode_event"]
+__all__ = ["FORMAT_VERSION", "UPCASTERS", "Upcaster", "decode_event", "encode_event", "view_event"]
 
 #: The format this version of Perdure writes; the first byte of every recorded event.
 FORMAT_VERSION: Final = 1
@@ -64,6 +65,7 @@ def decode_event(data: bytes) -> Event:
 
     Raises:
         UndecodableError: the bytes are damaged, or were written by a newer version of Perdure.
+        SealedError: they are sealed, and nothing here has opened them.
 
     Example:
         >>> from perdure.core.events import TimerFired
@@ -79,6 +81,18 @@ def decode_event(data: bytes) -> Event:
         raise _damaged(data, error) from error
 
 
+def view_event(data: bytes) -> Shown:
+    """The same for people who look: of what is sealed its head.
+
+    Raises:
+        UndecodableError: as `decode_event` does.
+    """
+    if not is_sealed(data):
+        return decode_event(data)
+    head = head_of(data)
+    return Sealed(head.at, head.kind, head.op, head.key, why_closed(data))
+
+
 def _decode_other_format(data: bytes) -> Event:
     if not data:
         raise UndecodableError(
@@ -86,6 +100,8 @@ def _decode_other_format(data: bytes) -> Event:
             "Restore the database from a backup, or terminate the run and start it anew."
         )
     version = data[0]
+    if version in (SEALED, CLOSED):
+        raise refusal(data)
     if version > FORMAT_VERSION:
         raise UndecodableError(
             f"A recorded event has format {version}, and this version of Perdure reads formats up to "

@@ -54,6 +54,7 @@ from perdure.core.events_runs import (
     RunResumed,
     RunStarted,
 )
+from perdure.core.events_sealed import Sealed
 from perdure.core.events_steps import (
     Decision,
     ErrandEnded,
@@ -127,6 +128,8 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "RunTerminated",
+    "Sealed",
+    "Shown",
     "StepAttemptFailed",
     "StepCompleted",
     "StepDelayed",
@@ -191,6 +194,9 @@ Event: TypeAlias = (
     | RunTerminated
     | RunContinued
 )
+
+#: What a history shows: its events, and what is left of those that can't be opened here.
+Shown: TypeAlias = Event | Sealed
 
 Final: TypeAlias = RunCompleted | RunFailed | RunCancelled | RunTerminated | RunContinued
 FINAL = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinued)

@@ -47,6 +47,7 @@
     ├── NonDeterminismError           history and code disagree (blocks the run)
     ├── DamagedHistoryError           the stored history isn't what was recorded (blocks the run)
     ├── UndecodableError              a recorded value doesn't fit the code's type (blocks the run)
+    │   └── SealedError               ... or is sealed, and can't be opened here
     ├── TurnLimitError                workflow code span without awaiting (blocks the run)
     ├── Retryable                     raised by steps: try again
     │   └── RateLimited               ... the other side takes no more for now
@@ -146,6 +147,7 @@ from perdure.errors.values import (
     HistoryFileError,
     NotSerializableError,
     PayloadTooLargeError,
+    SealedError,
     SecretUnavailableError,
     UndecodableError,
 )
@@ -198,6 +200,7 @@ __all__ = [
     "RunTerminated",
     "RunTimedOut",
     "ScheduleConflictError",
+    "SealedError",
     "SecretUnavailableError",
     "StaleWorkerError",
     "StepFailed",

@@ -21,5 +21,17 @@ class SecretUnavailableError(PerdureError):
     """A secret can't be found, or isn't allowed, in the process that executes the step."""
 
 
+class SealedError(UndecodableError):
+    """A recorded payload is sealed, and can't be opened here. Blocks the run.
+
+    Attributes:
+        key: the id of the key that it was sealed with, "" if that isn't known.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class HistoryFileError(PerdureError):
     """A file that should hold a recorded history isn't one, isn't whole, or was written by a newer Perdure."""

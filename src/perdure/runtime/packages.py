@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from perdure.codec.events import decode_event, encode_event
+from perdure.codec.sealing.envelope import is_sealed
 from perdure.core import events as ev
 from perdure.core.status import Status
-from perdure.errors import UndecodableError
+from perdure.errors import MovingError, UndecodableError
 from perdure.storage.moving import AnyPart, Generation, HistoryPart, MailPart, Package
 from perdure.storage.records import MailKind
 
@@ -57,7 +58,20 @@ def held_back(package: Package, reason: str, now: float) -> Package:
 
 
 def renamed(packages: Sequence[Package], old: str, new: str) -> list[Package]:
-    """These packages, with the run `old` under another id, for its children, too."""
+    """These packages, with the run `old` under another id, for its children, too.
+
+    Raises:
+        MovingError: its events are sealed.
+    """
+    for package in packages:
+        if package.id == old and any(
+            isinstance(part, HistoryPart) and is_sealed(part.data) for part in package.parts
+        ):
+            msg = (
+                f"run {old!r} can't be put there as {new!r}: its payloads are sealed, and bound to its id. Import it "
+                "under its own id into a database that doesn't have it"
+            )
+            raise MovingError(msg)
     tied = [
         Package(package.id, tuple(_retied(part, old, new) for part in package.parts)) for package in packages
     ]

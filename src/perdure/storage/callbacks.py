@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from perdure.codec.events import encode_event
+from perdure.codec.sealing.envelope import head_of, is_sealed
 from perdure.core.events import CallbackEnded, Failure, Question, QuestionAnswered
 from perdure.storage.effects import Effect
 from perdure.storage.reasons import callback_silent, callback_timed_out, question_timed_out
@@ -222,6 +223,8 @@ def takeover(row: CallbackRow, question: bytes | None) -> Takeover:
 def _essence(packed: bytes | None) -> tuple[object, ...] | None:
     if packed is None:
         return None
+    if is_sealed(packed):
+        return (head_of(packed).mark,)
     question = unpack_question(packed)
     return question.text, question.details, question.digest
 
@@ -239,7 +242,14 @@ def unpack_question(packed: bytes) -> Question:
 def ended(
     row: CallbackRow, result: bytes | None, failure: Failure | None, answerer: Answerer | None, now: float
 ) -> bytes:
-    """The encoded event by which a run hears of its callback's end."""
+    """The encoded event by which a run hears of its callback's end.
+
+    Args:
+        result: that event itself, if it is sealed already.
+    """
+    if is_sealed(result):
+        assert result is not None
+        return result
     if answerer is None:
         return encode_event(CallbackEnded(at=now, callback=row.op, result=result, failure=failure))
     answered = QuestionAnswered(

@@ -145,3 +145,9 @@ class Start(Ask, frozen=True):
     """Create runs. Answer: how many are new."""
 
     runs: Sequence[NewRun]
+
+
+class Ids(Ask, frozen=True):
+    """Answer: the id of each of these runs, by its key."""
+
+    runs: Sequence[int]

@@ -52,6 +52,7 @@ from perdure.storage.publications import (
     Gathered,
     Gathering,
     Publication,
+    Sealer,
     Subscription,
     Waiting,
     fields_text,
@@ -59,6 +60,7 @@ from perdure.storage.publications import (
     numbers_for,
 )
 from perdure.storage.records import NewRun
+from perdure.storage.sealed_conversation import sealed
 
 #: Publications numbered, or settled, and waits that look back, in one transaction.
 PUBLICATIONS_MAX = 200
@@ -89,8 +91,17 @@ def _payload(publication: Publication) -> Any:
         return None
 
 
-def distribute(now: float) -> Conversation:
-    """One distribution, to be answered by a store."""
+def distribute(now: float, sealer: Sealer | None = None) -> Conversation:
+    """One distribution, to be answered by a store.
+
+    Args:
+        sealer: opens and seals payloads, if they are kept sealed.
+    """
+    conversation = _distribute(now)
+    return conversation if sealer is None else sealed(conversation, sealer)
+
+
+def _distribute(now: float) -> Conversation:
     todo: ToDo | None = yield Lock(now)
     if todo is None:
         return Distributed(busy=True)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from perdure.codec.events import decode_event
+from perdure.codec.sealing.envelope import head_of, is_sealed
 from perdure.core import events as ev
 from perdure.errors import UndecodableError
 from perdure.storage.records import NewRun, ParentPolicy
@@ -28,10 +29,16 @@ _OF_ONE_GENERATION = (
     ev.StepFailed,
 )
 
+_KINDS_OF_ONE = frozenset(
+    str(kind.__struct_config__.tag) for kind in (*_OF_ONE_GENERATION, ev.QuestionAnswered)
+)
+
 
 def goes_over(data: bytes) -> bool:
     """Whether an inbox item is meant for the next generation, too."""
     try:
+        if is_sealed(data):
+            return head_of(data).kind not in _KINDS_OF_ONE
         return not isinstance(decode_event(data), _OF_ONE_GENERATION)
     except UndecodableError:
         return True  # whoever drives the run will say what is wrong with it

@@ -21,6 +21,7 @@ from perdure.storage.memory_checkpoints import MemoryCheckpoints
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_entities import MemoryEntities
 from perdure.storage.memory_handlers import MemoryInquiries, MemoryUpdates
+from perdure.storage.memory_keys import MemoryKeys
 from perdure.storage.memory_ledger import MemoryLedger
 from perdure.storage.memory_limits import MemoryLimits
 from perdure.storage.memory_moving import MemoryMoving
@@ -71,6 +72,7 @@ class MemoryStore(MemoryWorkers):
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.limits = MemoryLimits(self._open_database)
         self.checkpoints = MemoryCheckpoints(lambda: self._open_database().checkpoints)
+        self.keys = MemoryKeys(self._open_database)
         self.ledger = MemoryLedger(self._open_database, self._changed)
         self.budgets = MemoryBudgets(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)

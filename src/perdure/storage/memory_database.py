@@ -14,6 +14,7 @@ from perdure.storage.chain import first_link
 from perdure.storage.effects import UpdateState
 from perdure.storage.errands import placed
 from perdure.storage.generations import following, goes_over, succeeding
+from perdure.storage.keys import KeyRow
 from perdure.storage.memory_budgets import Budgets
 from perdure.storage.memory_checkpoints import Checkpoints
 from perdure.storage.memory_effects import take_effect
@@ -57,6 +58,7 @@ class MemoryDatabase:
         self.queues: dict[str, QueueRow] = {}
         self.schedules: dict[str, ScheduleRow] = {}
         self.limits: dict[str, LimitState] = {}
+        self.data_keys: dict[str, KeyRow] = {}
         self.last_worker = 0
         self.last_run = 0  #: keys are never given twice
         self.remainders: dict[int, str] = {}  #: where removed runs went whose orphans are left, by key

@@ -19,6 +19,7 @@ from perdure.storage.publications import (
     Pending,
     Publication,
     Publish,
+    Sealer,
     Subscription,
     Waiting,
     continues,
@@ -111,6 +112,7 @@ class MemoryPublications:
     """
 
     def __init__(self, database: Callable[[], Any], changed: Callable[[], None]) -> None:
+        self.sealer: Sealer | None = None
         self._database = database
         self._changed = changed
 
@@ -155,7 +157,7 @@ class MemoryPublications:
         return Pending(waits or unsettled or (next_at is not None and next_at <= now), next_at)
 
     async def distribute(self, *, now: float) -> Distributed:
-        conversation = algorithm.distribute(now)
+        conversation = algorithm.distribute(now, self.sealer)
         answer: Any = None
         while True:
             try:
@@ -297,6 +299,10 @@ def _start(db: Any, ask: c.Start) -> int:
     return sum(db.create(run, None) is not None for run in ask.runs)
 
 
+def _ids(db: Any, ask: c.Ids) -> dict[int, str]:
+    return {run: db.runs[run].id for run in ask.runs}
+
+
 _WAYS: dict[type[c.Ask], Callable[[Any, Any], Any]] = {
     c.Lock: _lock,
     c.Unnumbered: _unnumbered,
@@ -315,4 +321,5 @@ _WAYS: dict[type[c.Ask], Callable[[Any, Any], Any]] = {
     c.Content: _content,
     c.Keep: _keep,
     c.Start: _start,
+    c.Ids: _ids,
 }

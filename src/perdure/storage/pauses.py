@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from perdure.codec.events import decode_event
+from perdure.codec.sealing.envelope import head_of, is_sealed
 from perdure.core.events import CancelRequested
 from perdure.errors import UndecodableError
 from perdure.storage.records import Delivery
@@ -38,6 +39,8 @@ class Pauses(Protocol):
 def ends_pause(data: bytes) -> bool:
     """Whether this control mail lets a held run go on."""
     try:
+        if is_sealed(data):
+            return head_of(data).kind == "cancel_requested"
         return isinstance(decode_event(data), CancelRequested)
     except UndecodableError:
         return False

@@ -23,6 +23,7 @@ from perdure.storage.chain import Damage
 from perdure.storage.checkpoints import CheckpointStore
 from perdure.storage.entities import Entities
 from perdure.storage.inquiries import Inquiries
+from perdure.storage.keys import KeyStore
 from perdure.storage.ledger import LedgerStore
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
@@ -73,6 +74,11 @@ class Store(Protocol):
     @property
     def limits(self) -> LimitStore:
         """How much may begin in how long."""
+        ...
+
+    @property
+    def keys(self) -> KeyStore:
+        """The keys of subjects."""
         ...
 
     @property

@@ -17,13 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from perdure.core.where import certain_fields, match_of_where, where_of
 from perdure.storage.chance import chance
 from perdure.storage.effects import Effect
+
+if TYPE_CHECKING:
+    from perdure.storage.records import NewRun
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
@@ -176,8 +179,38 @@ class Distributed(msgspec.Struct, frozen=True, gc=False):
     busy: bool = False
 
 
+class Sealer(Protocol):
+    """Opens and seals what a distribution reads and writes within the store, in whichever thread that is."""
+
+    def publication(self, publication: Publication) -> Publication | None:
+        """A publication with its payload opened; None: that isn't possible here."""
+        ...
+
+    def gathered(self, gathering: Gathering, item: Gathered) -> Gathered:
+        """A publication in a gathering, as it is kept."""
+        ...
+
+    def content(self, gathering: Gathering, item: Gathered) -> Gathered | None:
+        """The same opened."""
+        ...
+
+    def mail(self, id: str, event: bytes) -> bytes:
+        """An event for the inbox of a run."""
+        ...
+
+    def run(self, run: NewRun) -> NewRun:
+        """A run that is started."""
+        ...
+
+
 class PublicationStore(Protocol):
-    """Publications in a store, as `store.publications`. Each verb is one transaction."""
+    """Publications in a store, as `store.publications`. Each verb is one transaction.
+
+    Attributes:
+        sealer: opens and seals payloads; None if they are kept as they are.
+    """
+
+    sealer: Sealer | None
 
     async def publish(self, publications: Sequence[Publication]) -> list[bool]:
         """Add publications; tells for each whether it is new. Those with an id that is there are left alone."""

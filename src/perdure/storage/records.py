@@ -89,6 +89,7 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
         at_most: so many seconds after that one's creation it starts, however often it is put off.
         slot: it goes on with the slot that the run it follows has held; stores set it.
         donor: id of another run that it takes over from, and that has to stay while it lives.
+        subject: whose data it holds, see storage/keys.py. Only sealed stores go by it.
     """
 
     id: str
@@ -116,6 +117,7 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     at_most: float | None = None
     slot: bool = False
     donor: str | None = None
+    subject: str | None = None
 
 
 class Successor(msgspec.Struct, frozen=True, gc=False):

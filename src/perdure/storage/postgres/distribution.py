@@ -15,6 +15,7 @@ from perdure.storage.publications import (
     Gathered,
     Gathering,
     Publication,
+    Sealer,
     Subscription,
     Waiting,
     numbers_for,
@@ -24,9 +25,9 @@ from perdure.storage.publications import (
 _EVERYTHING = 1 << 31
 
 
-async def distribute(db: Database, now: float) -> Distributed:
+async def distribute(db: Database, now: float, sealer: Sealer | None = None) -> Distributed:
     """One distribution, inside a transaction."""
-    conversation = algorithm.distribute(now)
+    conversation = algorithm.distribute(now, sealer)
     answer: Any = None
     while True:
         try:
@@ -169,6 +170,10 @@ async def _start(db: Database, ask: c.Start) -> int:
     return sum(new is not None for new in made)
 
 
+async def _ids(db: Database, ask: c.Ids) -> dict[int, str]:
+    return dict(await db.rows("ids_of", runs=list(ask.runs)))
+
+
 _WAYS: dict[type[c.Ask], Callable[[Database, Any], Awaitable[Any]]] = {
     c.Lock: _lock,
     c.Unnumbered: _unnumbered,
@@ -187,4 +192,5 @@ _WAYS: dict[type[c.Ask], Callable[[Database, Any], Awaitable[Any]]] = {
     c.Content: _content,
     c.Keep: _keep,
     c.Start: _start,
+    c.Ids: _ids,
 }

@@ -15,6 +15,7 @@ from perdure.storage.publications import (
     Pending,
     Publication,
     Publish,
+    Sealer,
     Subscription,
     continues,
     encode_subscription,
@@ -31,6 +32,7 @@ class PostgresPublications:
     """The verbs, handed to the store's ways."""
 
     def __init__(self, ways: Ways) -> None:
+        self.sealer: Sealer | None = None
         self._ways = ways
 
     async def publish(self, publications: Sequence[Publication]) -> list[bool]:
@@ -58,7 +60,7 @@ class PostgresPublications:
         return await self._ways.read(_pending, now)
 
     async def distribute(self, *, now: float) -> Distributed:
-        done = await self._ways.apart(distribute, float(now))
+        done = await self._ways.apart(distribute, float(now), self.sealer)
         if done.runs or done.mail:
             self._ways.changed()
         return done

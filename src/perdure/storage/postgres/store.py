@@ -25,6 +25,7 @@ from perdure.storage.postgres.entities import PostgresEntities
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
 from perdure.storage.postgres.inquiries import PostgresInquiries
+from perdure.storage.postgres.keys import PostgresKeys
 from perdure.storage.postgres.lane import Lane
 from perdure.storage.postgres.ledger import PostgresLedger
 from perdure.storage.postgres.limits import PostgresLimits
@@ -94,6 +95,7 @@ class PostgresStore:
         self.schedules: Final = PostgresSchedules(self)
         self.limits: Final = PostgresLimits(self)
         self.checkpoints: Final = PostgresCheckpoints(self)
+        self.keys: Final = PostgresKeys(self)
         self.ledger: Final = PostgresLedger(self)
         self.budgets: Final = PostgresBudgets(self)
         self.updates: Final = PostgresUpdates(self)

@@ -12,6 +12,7 @@ from perdure.storage.publications import (
     Gathered,
     Gathering,
     Publication,
+    Sealer,
     Subscription,
     Waiting,
     numbers_for,
@@ -22,9 +23,9 @@ from perdure.storage.sqlite.lifecycle import create_runs, deliver
 from perdure.storage.sqlite.rows import as_json
 
 
-def distribute(db: Database, now: float) -> Distributed:
+def distribute(db: Database, now: float, sealer: Sealer | None = None) -> Distributed:
     """One distribution, inside a transaction of the writer."""
-    conversation = algorithm.distribute(now)
+    conversation = algorithm.distribute(now, sealer)
     answer: Any = None
     while True:
         try:
@@ -137,6 +138,10 @@ def _start(db: Database, ask: c.Start) -> int:
     return sum(create_runs(db, ask.runs))
 
 
+def _ids(db: Database, ask: c.Ids) -> dict[int, str]:
+    return dict(db.rows("ids_of", {"runs": as_json(ask.runs)}))
+
+
 def publication_row(row: Row) -> Publication:
     id, name, key, payload, at, number, settled = row
     return Publication(id, name, key, payload, at, number, bool(settled))
@@ -164,4 +169,5 @@ _WAYS: dict[type[c.Ask], Callable[[Database, Any], Any]] = {
     c.Content: _content,
     c.Keep: _keep,
     c.Start: _start,
+    c.Ids: _ids,
 }

@@ -13,6 +13,7 @@ from perdure.storage.publications import (
     Pending,
     Publication,
     Publish,
+    Sealer,
     Subscription,
     continues,
     encode_subscription,
@@ -35,6 +36,7 @@ class SqlitePublications:
     """
 
     def __init__(self, write: Callable[..., Awaitable[Any]], read: Callable[..., Awaitable[Any]]) -> None:
+        self.sealer: Sealer | None = None
         self._write = write
         self._read = read
 
@@ -62,7 +64,7 @@ class SqlitePublications:
         return found
 
     async def distribute(self, *, now: float) -> Distributed:
-        done: Distributed = await self._write(distribute, now)
+        done: Distributed = await self._write(distribute, now, self.sealer)
         return done
 
     async def find(

@@ -42,6 +42,7 @@ from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.entities import SqliteEntities
 from perdure.storage.sqlite.inquiries import SqliteInquiries
 from perdure.storage.sqlite.job import Job
+from perdure.storage.sqlite.keys import SqliteKeys
 from perdure.storage.sqlite.ledger import SqliteLedger
 from perdure.storage.sqlite.limits import SqliteLimits
 from perdure.storage.sqlite.moving import SqliteMoving
@@ -90,6 +91,7 @@ class SqliteStore:
         self.schedules = SqliteSchedules(self._write, self._read)
         self.limits: Final = SqliteLimits(self._write, self._read)
         self.checkpoints: Final = SqliteCheckpoints(self._write, self._read)
+        self.keys: Final = SqliteKeys(self._write, self._read)
         self.ledger: Final = SqliteLedger(self._write, self._read)
         self.budgets: Final = SqliteBudgets(self._write, self._read)
         self.updates: Final = SqliteUpdates(self)

@@ -563,3 +563,18 @@ CREATE TABLE perdure.sweeper (
     rules  bytea            NOT NULL,
     plan   bytea
 );
+
+-- Keys of subjects, or of single runs, wrapped with keys that aren't here; see storage/keys.py. One that was destroyed
+-- leaves its row.
+CREATE TABLE perdure.data_keys (
+    id         text             PRIMARY KEY,
+    subject    text             NOT NULL,
+    ring       text             NOT NULL,
+    wrapped    bytea,
+    created_at double precision NOT NULL,
+    erased_at  double precision,
+    CHECK ((wrapped IS NULL) = (erased_at IS NOT NULL))
+);
+
+CREATE UNIQUE INDEX data_keys_live ON perdure.data_keys (subject) WHERE wrapped IS NOT NULL;
+CREATE INDEX data_keys_of_subject ON perdure.data_keys (subject);

@@ -104,3 +104,6 @@ INSERT INTO perdure.gathered (workflow, grp, number, at, payload)
 SELECT %(workflow)s::text, %(grp)s::text, n.number, n.at, n.payload
 FROM unnest(%(numbers)b::bigint[], %(ats)b::double precision[], %(payloads)b::bytea[]) AS n (number, at, payload)
 ON CONFLICT (workflow, grp, number) DO NOTHING;
+
+-- name: ids_of
+SELECT run, id FROM perdure.runs WHERE run = ANY (%(runs)s::bigint[]);

@@ -557,3 +557,18 @@ CREATE TABLE sweeper (
     rules  BLOB    NOT NULL,
     plan   BLOB
 ) STRICT;
+
+-- Keys of subjects, or of single runs, wrapped with keys that aren't here; see storage/keys.py. One that was destroyed
+-- leaves its row.
+CREATE TABLE data_keys (
+    id         TEXT PRIMARY KEY NOT NULL,
+    subject    TEXT NOT NULL,
+    ring       TEXT NOT NULL,
+    wrapped    BLOB,
+    created_at REAL NOT NULL,
+    erased_at  REAL,
+    CHECK ((wrapped IS NULL) = (erased_at IS NOT NULL))
+) STRICT;
+
+CREATE UNIQUE INDEX data_keys_live ON data_keys (subject) WHERE wrapped IS NOT NULL;
+CREATE INDEX data_keys_of_subject ON data_keys (subject);

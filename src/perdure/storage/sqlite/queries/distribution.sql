@@ -72,3 +72,6 @@ INSERT INTO gathered (workflow, grp, number, at, payload) VALUES (?, ?, ?, ?, ?)
 
 -- name: publication_number
 SELECT number FROM publication_clock;
+
+-- name: ids_of
+SELECT r.run, r.id FROM json_each(:runs) AS j CROSS JOIN runs AS r ON r.run = j.value;

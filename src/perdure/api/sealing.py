@@ -1,0 +1,57 @@
+"""Which codecs an engine has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from perdure.codec.sealing.chain import Codec
+from perdure.codec.sealing.keys import KEYS, KeyRing
+from perdure.errors import UsageError
+from perdure.storage.protocol import Store
+
+
+def with_codecs(store: Store, codec: Codec | Sequence[Codec] | None) -> Store:
+    """The store as an engine uses it.
+
+    Args:
+        codec: as `Engine` takes it; None = what the environment says.
+
+    Raises:
+        ConfigurationError: the codecs or keys can't be used.
+    """
+    codecs = codecs_from_env() if codec is None else (codec,) if isinstance(codec, Codec) else tuple(codec)
+    if not codecs:
+        return store
+    from perdure.storage.sealing import SealedStore
+
+    return SealedStore(store, codecs)
+
+
+def codecs_from_env() -> tuple[Codec, ...]:
+    """Encryption with the keys in PERDURE_KEYS, and compression; nothing without them.
+
+    PERDURE_KEYS_STRICT=0 accepts payloads that aren't encrypted yet.
+    """
+    if not os.environ.get(KEYS, "").strip():
+        return ()
+    from perdure.codec.sealing.compression import Compression
+    from perdure.codec.sealing.encryption import Encryption
+
+    strict = os.environ.get(f"{KEYS}_STRICT", "1") != "0"
+    return Compression(), Encryption(KeyRing.from_env(), strict=strict)
+
+
+_SUBJECT_MAX = 200
+
+
+def checked_subject(subject: str) -> str:
+    """A subject as it can be kept.
+
+    Raises:
+        UsageError: it can't be.
+    """
+    if not isinstance(subject, str) or not 0 < len(subject) <= _SUBJECT_MAX or not subject.isprintable():
+        msg = f"subject={subject!r}: a subject is a string of 1 to {_SUBJECT_MAX} printable characters"
+        raise UsageError(msg)
+    return subject
