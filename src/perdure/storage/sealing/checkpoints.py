@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,24 +14,17 @@ from perdure.storage.checkpoints import (
     CheckpointRow,
     KeptCheckpoint,
 )
-from perdure.storage.sealing.vault import Vault
-
-if TYPE_CHECKING:
-    from perdure.storage.sealing.store import SealedStore
+from perdure.storage.sealing.around import Part
 
 _change = msgspec.structs.replace
 
 
-class SealedCheckpoints:
+class SealedCheckpoints(Part):
     """See CheckpointStore.
 
     A thread can be copied under another name within the store, so what is in it isn't bound to its name, but to
     namespace, channel, version and the like.
     """
-
-    def __init__(self, store: SealedStore) -> None:
-        self._store = store
-        self._vault: Vault = store.vault
 
     async def put(self, row: CheckpointRow, values: Sequence[ChannelValue]) -> None:
         vault, place = self._vault, (row.namespace, row.id)

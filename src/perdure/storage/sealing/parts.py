@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,27 +31,17 @@ from perdure.storage.publications import (
 from perdure.storage.records import Delivery, Mail, NewRun, RunFilter, RunRow
 from perdure.storage.schedules import Due, ScheduleRow
 from perdure.storage.sealing.appends import Appends, published
+from perdure.storage.sealing.around import Part
 from perdure.storage.sealing.index import hidden, shown
 from perdure.storage.sealing.vault import Vault
 from perdure.storage.streams import StepItems, StreamPage, StreamRow
-from perdure.storage.survey import Finished, Tally
+from perdure.storage.survey import Ended, Finished, Tally
 from perdure.storage.updates import UpdateRow
-
-if TYPE_CHECKING:
-    from perdure.storage.sealing.store import SealedStore
 
 _change = msgspec.structs.replace
 
 
-class _Part:
-    """What all parts have."""
-
-    def __init__(self, store: SealedStore) -> None:
-        self._store = store
-        self._vault = store.vault
-
-
-class SealedCallbacks(_Part):
+class SealedCallbacks(Part):
     """See CallbackStore."""
 
     async def end(
@@ -146,7 +135,7 @@ class Distributing(Sealer):
         return self._appends.new_run(run, None)
 
 
-class SealedPublications(_Part):
+class SealedPublications(Part):
     """See PublicationStore."""
 
     sealer: Sealer | None = None  # that of the store below counts
@@ -183,7 +172,7 @@ class SealedPublications(_Part):
         return await self._store.below.publications.forget(before=before, limit=limit)
 
 
-class SealedSchedules(_Part):
+class SealedSchedules(Part):
     """See ScheduleStore."""
 
     async def create(self, row: ScheduleRow) -> ScheduleRow | None:
@@ -226,7 +215,7 @@ class SealedSchedules(_Part):
         return _change(row, data=self._vault.needed(row.data, "schedule", row.name))
 
 
-class SealedUpdates(_Part):
+class SealedUpdates(Part):
     """See Updates."""
 
     async def request(self, run_id: str, update: str, data: bytes, *, call: bytes, now: float) -> Delivery:
@@ -246,7 +235,7 @@ class SealedUpdates(_Part):
         return _change(row, answer=answer, call=shown(self._vault, row.call))
 
 
-class SealedPauses(_Part):
+class SealedPauses(Part):
     """See Pauses."""
 
     async def pause(self, id: str, event: bytes, *, reason: str | None, now: float) -> Delivery:
@@ -258,7 +247,7 @@ class SealedPauses(_Part):
         return await self._store.below.pauses.resume(id, await self._store.mail_for(id, event), now=now)
 
 
-class SealedUnbegun(_Part):
+class SealedUnbegun(Part):
     """See Unbegun."""
 
     async def mail(self, *, limit: int) -> Sequence[Mail]:
@@ -275,7 +264,7 @@ class SealedUnbegun(_Part):
         return await store.below.unbegun.end(run, sealed, status=status, reason=why, now=now)
 
 
-class SealedAttributes(_Part):
+class SealedAttributes(Part):
     """See store.Attributes. What runs are found by isn't sealed."""
 
     async def set(self, id: str, attributes: Sequence[Attribute], event: bytes, *, now: float) -> Delivery:
@@ -286,7 +275,7 @@ class SealedAttributes(_Part):
         return await self._store.below.attributes.of(runs)
 
 
-class SealedStreams(_Part):
+class SealedStreams(Part):
     """See Streams."""
 
     async def emit(self, batch: Sequence[StepItems]) -> list[bool]:
@@ -323,7 +312,7 @@ class SealedStreams(_Part):
         return await self._store.below.streams.names(id)
 
 
-class SealedInquiries(_Part):
+class SealedInquiries(Part):
     """See Inquiries."""
 
     async def ask(self, inquiry: NewInquiry, *, now: float) -> int:
@@ -360,7 +349,7 @@ class SealedInquiries(_Part):
         await self._store.below.inquiries.forget(id)
 
 
-class SealedSurvey(_Part):
+class SealedSurvey(Part):
     """See Survey."""
 
     async def floor(self, before: int | None, *, depth: int) -> int | None:
@@ -386,6 +375,9 @@ class SealedSurvey(_Part):
 
     async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
         return await self._store.below.survey.finished(since, width=width, limit=limit)
+
+    async def ends(self, since: float, *, limit: int) -> Sequence[Ended]:
+        return await self._store.below.survey.ends(since, limit=limit)
 
     async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
         return await self._store.below.survey.took(limit=limit)

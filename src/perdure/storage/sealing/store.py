@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from perdure.codec.sealing.chain import CannotOpen, Codec, DataKey
-from perdure.codec.sealing.envelope import head_of, is_sealed
 from perdure.errors import UndecodableError
 from perdure.storage.budgets import BudgetStore
-from perdure.storage.chain import Damage, DamageKind
+from perdure.storage.chain import Damage
 from perdure.storage.effects import DeliverMessage
 from perdure.storage.entities import Entities
 from perdure.storage.keys import KeyStore
@@ -32,7 +31,6 @@ from perdure.storage.records import (
     Claimed,
     Created,
     Delivery,
-    Detail,
     History,
     Mail,
     MailKind,
@@ -41,9 +39,11 @@ from perdure.storage.records import (
     RunRow,
     Stale,
 )
+from perdure.storage.retention import Retaining
 from perdure.storage.sealing import parts
 from perdure.storage.sealing.appends import Appends
 from perdure.storage.sealing.checkpoints import SealedCheckpoints
+from perdure.storage.sealing.histories import blobs, opened
 from perdure.storage.sealing.index import find_index, shown
 from perdure.storage.sealing.subjects import Subjects
 from perdure.storage.sealing.vault import Vault, closing
@@ -75,6 +75,7 @@ class SealedStore:
         self.budgets: BudgetStore = below.budgets
         self.entities: Entities = below.entities
         self.queues: QueueStore = below.queues
+        self.retention: Retaining = below.retention
         self.moving: Moving = below.moving  # packages hold what is sealed, as it is
         self.callbacks = parts.SealedCallbacks(self)
         self.publications = parts.SealedPublications(self)
@@ -193,47 +194,12 @@ class SealedStore:
     async def load(self, runs: Sequence[int]) -> list[History]:
         found = await self.below.load(runs)
         names = await self.named(runs)
-        await self.subjects.fetch(data for history in found for data in _blobs(history))
-        return [self._opened(history, *name) for history, name in zip(found, names, strict=True)]
-
-    def _opened(self, history: History, id: str, generation: int) -> History:
-        vault = self.vault
-        if history.events and (driven := self._appends.of(history.run)) is not None and not driven.asked:
-            driven.key, driven.asked = self.subjects.at_hand(history.events[0]), True
-        mail = [
-            msgspec.structs.replace(item, data=vault.mail_or_closed(item.data, id)) for item in history.mail
-        ]
-        details = self._details(history.details, id)
-        if history.damage is not None:
-            events = [self._or_closed(data, id, generation) for data in history.events]
-            return History(history.run, events, mail, details, history.damage)
-        events = []
-        seqs = _places(history.events)
-        for seq, data in zip(seqs, history.events, strict=True):
-            try:
-                events.append(vault.open_event(data, id, generation, seq))
-            except (CannotOpen, UndecodableError) as error:
-                if isinstance(error, UndecodableError) or error.damaged:
-                    text = f"event {seq} can't be opened: {error}"
-                    return History(history.run, events, mail, details, Damage(DamageKind.CONTENT, seq, text))
-                events.append(closing(data, error))
-        return History(history.run, events, mail, details, None)
-
-    def _or_closed(self, data: bytes, id: str, generation: int) -> bytes:
-        try:
-            return self.vault.open_event(data, id, generation)
-        except (CannotOpen, UndecodableError) as error:
-            return closing(data, error)
-
-    def _details(self, details: Sequence[Detail], id: str) -> list[Detail]:
-        opened: list[Detail] = []
-        for detail in details:
-            try:
-                data = self.vault.open_value(detail.data, "detail", id, detail.step)
-            except (CannotOpen, UndecodableError):
-                continue  # nothing hangs on it: the step is told that there is none
-            opened.append(msgspec.structs.replace(detail, data=data))
-        return opened
+        await self.subjects.fetch(data for history in found for data in blobs(history))
+        for history in found:
+            driven = self._appends.of(history.run)
+            if history.events and driven is not None and not driven.asked:
+                driven.key, driven.asked = self.subjects.at_hand(history.events[0]), True
+        return [opened(self.vault, history, *name) for history, name in zip(found, names, strict=True)]
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
         appends = self._appends
@@ -375,29 +341,3 @@ def _sends(append: Append) -> bool:
 def _refused(append: Append) -> Append:
     """For a run that isn't there: nothing of it goes on, and the answer is that it is stale."""
     return Append(append.run, append.expected, -1, append.attempt, (), append.now, ())
-
-
-def _blobs(history: History) -> Iterable[bytes]:
-    yield from history.events
-    for item in history.mail:
-        yield item.data
-    for detail in history.details:
-        yield detail.data
-
-
-def _places(events: Sequence[bytes]) -> list[int]:
-    """The seq of each event: all; or after a checkpoint the first one, and those behind it, as these say."""
-    for place, data in enumerate(events[1:], 1):
-        if seq := _seq_of(data):
-            after = seq - place
-            break
-    else:
-        after = 1
-    return [1, *range(after + 1, after + len(events))][: len(events)]
-
-
-def _seq_of(data: bytes) -> int:
-    try:
-        return head_of(data).seq if is_sealed(data) else 0
-    except UndecodableError:
-        return 0
