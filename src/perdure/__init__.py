@@ -40,6 +40,7 @@ from perdure.api.interface import RunInterface
 from perdure.api.limits import LimitInfo, UnitInfo, settle
 from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.messages import Message, receive, send, until
+from perdure.api.metrics import Metrics
 from perdure.api.oneshot import run
 from perdure.api.polling import poll
 from perdure.api.publications import (
@@ -175,6 +176,7 @@ __all__ = [
     "MapFailed",
     "MapResult",
     "Message",
+    "Metrics",
     "NeedsApproval",
     "NoCodeError",
     "NonDeterminismError",

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from perdure.api.engine import Engine
+from perdure.api.metrics import Metrics
 from perdure.cli.database import UrlOption, chosen, reader
 from perdure.cli.letting_in import (
     AuditOption,
@@ -95,6 +96,7 @@ def _run(
     engine: Engine, let_in: Any, host: str, port: int, audit_log: Path | None, *, keep_logs: bool = False
 ) -> None:
     let_in.check_bind(host)
+    Metrics().install()
     log_to_stderr(logging.INFO)
     if keep_logs:
         keep_step_logs(logging.INFO)

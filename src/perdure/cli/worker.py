@@ -11,16 +11,24 @@ from typing import Annotated
 import typer
 
 from perdure.api.engine import Engine
+from perdure.api.metrics import Metrics
 from perdure.cli.database import UrlOption, chosen
 from perdure.cli.health import LIVE, READY, HealthHostOption, HealthPortOption, health_port
 from perdure.cli.loading import load_module
+from perdure.cli.metrics import (
+    PATH,
+    MetricsDatabaseOption,
+    MetricsHostOption,
+    MetricsPortOption,
+    metrics_port,
+)
 from perdure.cli.notifying import supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.core.errands import step_of
 from perdure.runtime.definitions import drivable, step_names, workflow_names
-from perdure.runtime.sideport import side_ports
+from perdure.runtime.sideport import Port, side_ports
 from perdure.storage.urls import shown_url
 
 
@@ -64,6 +72,9 @@ def worker(
     ] = False,
     probes_at: HealthPortOption = None,
     probes_on: HealthHostOption = "127.0.0.1",
+    metrics_at: MetricsPortOption = None,
+    metrics_on: MetricsHostOption = "127.0.0.1",
+    metrics_of_database: MetricsDatabaseOption = False,
     url: UrlOption = None,
 ) -> None:
     """Drive runs until Ctrl-C or SIGTERM, then hand them back. A second signal ends it at once."""
@@ -93,12 +104,21 @@ def worker(
         name=name,
         version=version,
     )
-    asyncio.run(_serve(engine, names, grace, None if probes_at is None else (probes_on, probes_at)))
+    metrics = None if metrics_at is None else Metrics(database=metrics_of_database)
+    if metrics is not None:
+        metrics.install()
+    told = [] if metrics is None else [metrics_port(metrics_on, metrics_at or 0, metrics, engine)]
+    probes = None if probes_at is None else (probes_on, probes_at)
+    asyncio.run(_serve(engine, names, grace, probes, told))
     end_process(0)
 
 
 async def _serve(
-    engine: Engine, queues: tuple[str, ...], grace: float, probes: tuple[str, int] | None
+    engine: Engine,
+    queues: tuple[str, ...],
+    grace: float,
+    probes: tuple[str, int] | None,
+    metrics: Sequence[Port],
 ) -> None:
     stop = StopRequest(
         lambda: tell(
@@ -106,8 +126,9 @@ async def _serve(
         )
     )
     ports = [] if probes is None else [health_port(*probes, engine.health, stop.made.is_set)]
-    async with side_ports(ports) as addresses, engine:
+    async with side_ports([*ports, *metrics]) as addresses, engine:
         told = f"  probes     {addresses[0]}{LIVE}, {READY}\n" if probes is not None else ""
+        told += f"  metrics    {addresses[-1]}{PATH}\n" if metrics else ""
         tell(
             f"Worker {os.getpid()} serves {shown_url(engine.url)}\n"
             f"  queues     {', '.join(queues)}\n"

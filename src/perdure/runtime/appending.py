@@ -229,6 +229,8 @@ class Appending(Collecting):
             if append.successor is not None and result.successor is not None:
                 self.host.continued(append.successor.run, *result.successor)
         elif self._handover is not None and self._handover.sent:
+            if observer is not None:
+                observer.rested(self, self._handover.status, self._handover.code)
             self.host.handed_back(self)
         elif self.gone or (self._reception is not None and self._reception.void):
             self.flush()  # blocked while this append was on its way, or its state is void

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from perdure.errors import StoreError
 from perdure.runtime.capacity import Capacity, Share
+from perdure.runtime.observing import Observer
 from perdure.runtime.residency import Residency
 from perdure.runtime.timers import Alarm, Timers
 from perdure.runtime.trials import Trials
@@ -55,6 +56,7 @@ class Claims:
         self._take = take
         self._taken = taken
         self._spread = spread
+        self.observer: Observer | None = None
         self._waits = False
         self._freed = False
         self._evicting = 1  # how many runs are to make room, if there is none
@@ -93,6 +95,8 @@ class Claims:
             try:
                 await self._claim()
             except StoreError as error:
+                if self.observer is not None:
+                    self.observer.refused("claim", error)
                 logger.warning("couldn't claim runs, will try again: %s", error)
                 self._timers.at(self._clock() + RETRY_AFTER, self.poke)
             except Exception:  # else this worker would look alive, and claim nothing any more
@@ -128,6 +132,8 @@ class Claims:
             limit=share.room,
             suspected=self._trials.upto(),
         )
+        if self.observer is not None and claimed.rows:
+            self.observer.claimed(claimed.rows)
         self._waits = self._waits or claimed.waits
         tried = self._trials.claimed(claimed.rows)
         try:

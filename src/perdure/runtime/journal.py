@@ -15,9 +15,11 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 from perdure.errors import StoreError
+from perdure.runtime.observing import Observer
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, Stale
 
@@ -36,6 +38,7 @@ class Journal:
     """Batches appends and sees them through.
 
     Attributes:
+        observer: is told what became durable, and what the store refused.
         trouble: what the store complained of last, None while it works.
         commits: batches made durable so far.
         hurried: what is submitted now needn't wait for others, and `hurry()` follows.
@@ -50,6 +53,7 @@ class Journal:
         self._waiting_to_retry: dict[asyncio.TimerHandle, _Batch] = {}
         self._idle: asyncio.Future[None] | None = None
         self._closed = False
+        self.observer: Observer | None = None
         self.trouble: str | None = None
         self.commits = 0
         self.hurried = False
@@ -90,19 +94,25 @@ class Journal:
 
     def _offer(self, batch: _Batch, pause: float) -> None:
         self._in_flight += 1
+        begun = 0.0 if self.observer is None else perf_counter()
         future = self._store.append([item[0] for item in batch])
         if future.done():  # a lone append is quicker done than handed over
-            self._settled(batch, future, pause)
+            self._settled(batch, future, pause, begun)
         else:
-            future.add_done_callback(lambda settled: self._settled(batch, settled, pause))
+            future.add_done_callback(lambda settled: self._settled(batch, settled, pause, begun))
 
-    def _settled(self, batch: _Batch, future: asyncio.Future[list[Appended | Stale]], pause: float) -> None:
+    def _settled(
+        self, batch: _Batch, future: asyncio.Future[list[Appended | Stale]], pause: float, begun: float
+    ) -> None:
         self._in_flight -= 1
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
             self._refused(batch, error, pause)
         else:
             self.commits += 1
+            if self.observer is not None:
+                events = sum(len(append.events) for append, _, _ in batch)
+                self.observer.committed(len(batch), events, perf_counter() - begun)
             if self.trouble is not None:
                 logger.warning("the store takes writes again")
                 self.trouble = None
@@ -131,6 +141,8 @@ class Journal:
             return
         if error is not None and not isinstance(error, StoreError):
             logger.critical("the store failed in a way it shouldn't", exc_info=error)
+        if self.observer is not None:
+            self.observer.refused("append", error)
         if self.trouble is None:
             logger.error("the store takes no writes; runs wait, nothing is lost: %s", error)
         self.trouble = str(error)

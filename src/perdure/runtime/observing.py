@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import msgspec
 
 from perdure.core.events import Event, RunStarted
+from perdure.core.status import Status
 from perdure.core.tracing import TraceContext
 from perdure.storage.protocol import Store
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from perdure.core.machine import Machine
     from perdure.runtime.attempt import Attempt
     from perdure.runtime.definitions import WorkflowDefinition
-    from perdure.storage.records import Append
+    from perdure.storage.records import Append, RunRow
 
 logger = logging.getLogger("perdure.telemetry")
 
@@ -128,8 +129,29 @@ class Observer:
     def let_go(self, run: Driven) -> None:
         """A run isn't driven here any more: it has ended, left memory, is blocked, or somebody else has it."""
 
+    def replayed(self, run: Driven, events: int, seconds: float) -> None:
+        """A run's history was fed to its code, as far as that came."""
+
+    def rested(self, run: Driven, status: Status, code: str | None) -> None:
+        """A run was handed back: it waits outside memory, is paused or blocked. That is durable; `let_go` follows.
+
+        Args:
+            code: why it is blocked, see BlockCode.
+        """
+
     def ended_outside(self, id: str) -> None:
         """This process has ended a run, without driving it: it was terminated. Its last event is durable."""
+
+    # -- the engine ------------------------------------------------------------------------------------
+
+    def committed(self, appends: int, events: int, seconds: float) -> None:
+        """The journal has made a batch durable, in so many seconds."""
+
+    def claimed(self, rows: Sequence[RunRow]) -> None:
+        """The worker has taken these runs from the store."""
+
+    def refused(self, operation: str, error: BaseException | None) -> None:
+        """The store couldn't do something: "append" or "claim". It is tried again."""
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -204,6 +226,21 @@ class _Several(Observer):
     def ended_outside(self, id: str) -> None:
         self._each("ended_outside", id)
 
+    def replayed(self, run: Driven, events: int, seconds: float) -> None:
+        self._each("replayed", run, events, seconds)
+
+    def rested(self, run: Driven, status: Status, code: str | None) -> None:
+        self._each("rested", run, status, code)
+
+    def committed(self, appends: int, events: int, seconds: float) -> None:
+        self._each("committed", appends, events, seconds)
+
+    def claimed(self, rows: Sequence[RunRow]) -> None:
+        self._each("claimed", rows)
+
+    def refused(self, operation: str, error: BaseException | None) -> None:
+        self._each("refused", operation, error)
+
     def begins(self, attempt: Attempt) -> None:
         self._each("begins", attempt)
 
@@ -221,6 +258,11 @@ def uninstall(telemetry: Telemetry) -> None:
     """Let it watch no further engines."""
     if telemetry in _installed:
         _installed.remove(telemetry)
+
+
+def installed() -> Sequence[Telemetry]:
+    """What watches each engine that is entered."""
+    return tuple(_installed)
 
 
 def observer_of(watched: Watched, own: Iterable[Telemetry]) -> Observer | None:

@@ -37,12 +37,29 @@ class Answer(msgspec.Struct, frozen=True):
 Ask = Callable[[], Awaitable[Answer]]
 
 
+#: Is told which formats whoever asks understands: the header "accept".
+AskFor = Callable[[str], Awaitable[Answer]]
+
+
 class Port(msgspec.Struct, frozen=True):
-    """Where to listen, and what to answer there, by exact path."""
+    """Where to listen, and what to answer there, by exact path.
+
+    Attributes:
+        formats: answers that there are in several formats.
+    """
 
     host: str
     port: int
     answers: Mapping[str, Ask]
+    formats: Mapping[str, AskFor] = {}
+
+    def all(self) -> dict[str, AskFor]:
+        """All answers, by exact path."""
+
+        def whatever(ask: Ask) -> AskFor:
+            return lambda _: ask()
+
+        return {**{path: whatever(ask) for path, ask in self.answers.items()}, **self.formats}
 
 
 @contextlib.asynccontextmanager
@@ -55,9 +72,9 @@ async def side_ports(ports: Iterable[Port]) -> AsyncGenerator[list[str], None]:
     Raises:
         ConfigurationError: an address can't be had.
     """
-    together: dict[tuple[str, int], dict[str, Ask]] = {}
+    together: dict[tuple[str, int], dict[str, AskFor]] = {}
     for one in ports:
-        together.setdefault((one.host, one.port), {}).update(one.answers)
+        together.setdefault((one.host, one.port), {}).update(one.all())
     async with contextlib.AsyncExitStack() as open_now:
         addresses: list[str] = []
         for (host, port), answers in together.items():
@@ -67,7 +84,7 @@ async def side_ports(ports: Iterable[Port]) -> AsyncGenerator[list[str], None]:
 
 
 class _Server:
-    def __init__(self, answers: Mapping[str, Ask], *, here_only: bool) -> None:
+    def __init__(self, answers: Mapping[str, AskFor], *, here_only: bool) -> None:
         self._answers = answers
         self._here_only = here_only
         self._connections: set[asyncio.Task[None]] = set()
@@ -115,14 +132,14 @@ class _Server:
         target, _, version = rest.partition(" ")
         if not version.startswith("HTTP/1."):
             answer = _told(HTTPStatus.BAD_REQUEST)
-        elif self._here_only and not _is_here(_host(fields)):
+        elif self._here_only and not _is_here(_name_of(_field(fields, "host"))):
             answer = _told(HTTPStatus.MISDIRECTED_REQUEST)
         elif (ask := self._answers.get(target.partition("?")[0])) is None:
             answer = _told(HTTPStatus.NOT_FOUND)
         elif method not in ("GET", "HEAD"):
             answer = _told(HTTPStatus.METHOD_NOT_ALLOWED)
         else:
-            answer = await ask()
+            answer = await ask(_field(fields, "accept"))
         said = (
             f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
             f"content-type: {answer.content_type}\r\n"
@@ -137,14 +154,18 @@ def _told(status: HTTPStatus) -> Answer:
     return Answer(f"{status.phrase}\n".encode(), status, "text/plain; charset=utf-8")
 
 
-def _host(fields: Iterable[str]) -> str:
-    """Under which name somebody came, without a port."""
+def _field(fields: Iterable[str], wanted: str) -> str:
+    """A field of a request's head, "" if it isn't there."""
     for field in fields:
         name, _, value = field.partition(":")
-        if name.strip().lower() == "host":
-            value = value.strip()
-            return value.partition("]")[0].strip("[") if value.startswith("[") else value.partition(":")[0]
+        if name.strip().lower() == wanted:
+            return value.strip()
     return ""
+
+
+def _name_of(host: str) -> str:
+    """Under which name somebody came, without a port."""
+    return host.partition("]")[0].strip("[") if host.startswith("[") else host.partition(":")[0]
 
 
 def _is_here(host: str) -> bool:

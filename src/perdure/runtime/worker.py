@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
+from time import perf_counter
 from typing import Any
 
 from perdure.codec.events import decode_event
@@ -87,6 +88,7 @@ class Worker(Hosting):
         self._listeners, self.observer = listeners, observer
         self.code, self.clock, self.max_payload = settings.code, settings.clock, settings.max_payload
         self.journal = Journal(store, loop)
+        self.journal.observer = observer
         self.timers = Timers(loop, self.clock)
         self.turns = Turns(settings.turn_limit)
         self._outbox = Outbox(store, loop, self.clock, listeners)
@@ -132,6 +134,7 @@ class Worker(Hosting):
             taken=self.look_soon,
             spread=self._fleet.spread,
         )
+        self._claims.observer = observer
         self._family = Family(store, self.clock, self._aside)
         self._deadlines = Deadlines(store.callbacks, self.clock, self._aside, self.look_soon)
         self._mailroom = Mailroom(store, lambda: self.id, self.drivers, self._aside)
@@ -270,7 +273,10 @@ class Worker(Hosting):
             raise
 
     async def _replay(self, driver: Driver, row: RunRow, history: History, emitting: Sequence[str]) -> None:
+        begun = 0.0 if self.observer is None else perf_counter()
         await feed_history(driver, history)
+        if self.observer is not None:
+            self.observer.replayed(driver, len(history.events), perf_counter() - begun)
         if driver.gone:
             return
         started = driver.machine.started

@@ -61,6 +61,11 @@ class MemorySurvey:
         counts = Counter((run.status, run.workflow) for run in runs if not statuses or run.status in statuses)
         return [Tally(*kind, count) for kind, count in sorted(counts.items())]
 
+    async def blocked(self) -> Sequence[Tally]:
+        runs = self._database().runs.values()
+        counts = Counter((run.block_code or "", run.workflow) for run in runs if run.status == "blocked")
+        return [Tally(*kind, count) for kind, count in sorted(counts.items())]
+
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
         runs = reversed(self._database().runs.values())
         found = (run.run for run in runs if (run.status, run.workflow) == (status, workflow))

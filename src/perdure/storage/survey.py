@@ -88,6 +88,10 @@ class Survey(Protocol):
         """
         ...
 
+    async def blocked(self) -> Sequence[Tally]:
+        """How many runs are blocked, by workflow and code (see BlockCode), which stands in the place of the status."""
+        ...
+
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
         """Keys of the runs of a workflow at a status, newest first. Quick for statuses that need somebody."""
         ...

@@ -14,6 +14,7 @@ from perdure.web import (
     actions,
     events,
     fleet,
+    metrics,
     overview,
     people,
     probes,
@@ -32,7 +33,7 @@ from perdure.web.shapes import ProblemOut
 API = "/api/v1"
 
 #: What isn't a page of the dashboard.
-_NO_PAGES: Final = ("/api", "/hooks", "/healthz", "/readyz", "/login", "/logout")
+_NO_PAGES: Final = ("/api", "/hooks", "/healthz", "/readyz", "/metrics", "/login", "/logout")
 
 
 def create_app(
@@ -90,6 +91,7 @@ def create_app(
     app.include_router(api)
     app.include_router(receiving.router, include_in_schema=False)
     app.include_router(probes.router)
+    app.include_router(metrics.router, include_in_schema=False)
     access = access or Access()
     front = Front(app)
     gate = Gate(front, access)

@@ -42,6 +42,9 @@ class PostgresSurvey:
     async def tallies(self, statuses: Sequence[str] = ()) -> Sequence[Tally]:
         return await self._ways.read(_tallies, statuses)
 
+    async def blocked(self) -> Sequence[Tally]:
+        return await self._ways.read(_blocked)
+
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
         given = {"status": status, "workflow": workflow, "skip": skip, "limit": limit}
         query = "of_usual_kind" if status in _USUAL else "of_kind"
@@ -119,6 +122,10 @@ async def _tallies(db: Database, statuses: Sequence[str]) -> list[Tally]:
     else:
         rows = [row for row in await db.rows("tallies") if not statuses or row[0] in statuses]
     return [Tally(*row) for row in rows]
+
+
+async def _blocked(db: Database) -> list[Tally]:
+    return [Tally(*row) for row in await db.rows("blocked")]
 
 
 async def _finished(db: Database, since: float, width: float, limit: int) -> list[Finished]:

@@ -49,6 +49,10 @@ class SqliteSurvey:
         found: list[Tally] = await self._read(_tallies, statuses)
         return found
 
+    async def blocked(self) -> Sequence[Tally]:
+        found: list[Tally] = await self._read(_blocked)
+        return found
+
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
         given = {"status": status, "workflow": workflow, "skip": skip, "limit": limit}
         found: list[int] = await self._read(_column, "of_kind", given)
@@ -124,6 +128,10 @@ def _column(db: Database, query: str, given: Mapping[str, Value]) -> list[int]:
 def _tallies(db: Database, statuses: Sequence[str]) -> list[Tally]:
     rows = db.rows("tallies_of", {"statuses": as_json(statuses)}) if statuses else db.rows("tallies")
     return [Tally(*row) for row in rows]
+
+
+def _blocked(db: Database) -> list[Tally]:
+    return [Tally(*row) for row in db.rows("blocked")]
 
 
 def _finished(db: Database, since: float, width: float, limit: int) -> list[Finished]:

@@ -128,7 +128,7 @@ async def runs_are_counted_by_status_and_workflow(bench: Bench) -> None:
     for n in range(5):
         await bench.make(f"q{n}", workflow="app.a")
     row = await bench.make("b", workflow="app.b", owner=worker)
-    await bench.put(row, status="blocked", reason="no")
+    await bench.put(row, status="blocked", reason="no", block_code="step")
     assert {(each.status, each.workflow, each.count) for each in await survey.tallies()} == {
         ("queued", "app.a", 5),
         ("blocked", "app.b", 1),
@@ -139,6 +139,8 @@ async def runs_are_counted_by_status_and_workflow(bench: Bench) -> None:
     assert (tally.status, tally.workflow, tally.count) == ("blocked", "app.b", 1)
     (tally,) = await survey.tallies(["queued"])
     assert tally.count == 5
+    (tally,) = await survey.blocked()
+    assert (tally.status, tally.workflow, tally.count) == ("step", "app.b", 1)
     assert await survey.few(RunFilter(statuses=["blocked", "paused"]), cap=2) == [row.run]
     assert await survey.of_kind("blocked", "app.b", skip=0, limit=2) == [row.run]
     assert await survey.of_kind("blocked", "app.a", skip=0, limit=2) == []

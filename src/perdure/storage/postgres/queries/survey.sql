@@ -57,6 +57,11 @@ SELECT status, workflow, count(*) FROM perdure.runs
 WHERE status = ANY (%(statuses)b::text[]) AND status NOT IN ('queued', 'running', 'waiting', 'completed', 'continued')
 GROUP BY status, workflow;
 
+-- name: blocked
+SELECT coalesce(block_code, ''), workflow, count(*) FROM perdure.runs
+WHERE status = 'blocked' AND status NOT IN ('queued', 'running', 'waiting', 'completed', 'continued')
+GROUP BY 1, 2;
+
 -- name: finished
 -- How many of the newest ended runs ended how in which part of a time.
 SELECT floor((ended_at - %(since)s::double precision) / %(width)s::double precision)::bigint, status, count(*),

@@ -24,6 +24,9 @@ SELECT status, workflow, count(*) FROM runs GROUP BY status, workflow;
 SELECT r.status, r.workflow, count(*) FROM json_each(:statuses) AS s CROSS JOIN runs AS r ON r.status = s.value
 GROUP BY r.status, r.workflow;
 
+-- name: blocked
+SELECT ifnull(block_code, ''), workflow, count(*) FROM runs WHERE status = 'blocked' GROUP BY 1, 2;
+
 -- name: of_statuses
 SELECT r.run FROM json_each(:statuses) AS s CROSS JOIN runs AS r ON r.status = s.value LIMIT :limit;
 

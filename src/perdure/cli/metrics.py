@@ -1,0 +1,64 @@
+"""How a worker tells its metrics: at a port of its own, for Prometheus."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Annotated, Final
+
+import typer
+
+from perdure.api.engine import Engine
+from perdure.api.metrics import Metrics
+from perdure.cli.trouble import Trouble
+from perdure.errors import EngineClosedError
+from perdure.runtime.sideport import Answer, Port
+
+PATH: Final = "/metrics"
+
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        envvar="PERDURE_METRICS_PORT",
+        help=f"Answer {PATH} there, for Prometheus; 9464 is usual.",
+        show_default=False,
+    ),
+]
+MetricsHostOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics-host",
+        metavar="HOST",
+        envvar="PERDURE_METRICS_HOST",
+        help="Where that is; 0.0.0.0 to be asked from outside a container.",
+    ),
+]
+MetricsDatabaseOption = Annotated[
+    bool,
+    typer.Option(
+        "--metrics-database",
+        help="Tell the numbers of the whole database there, too; `perdure serve` does so anyway.",
+    ),
+]
+
+
+def metrics_port(host: str, port: int, metrics: Metrics, engine: Engine) -> Port:
+    """What is answered to Prometheus.
+
+    Raises:
+        Trouble: the package that writes its formats isn't installed.
+    """
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise Trouble("Metrics need a package that isn't installed: pip install 'perdure[metrics]'")
+
+    async def told(accept: str) -> Answer:
+        try:
+            content_type, text = await metrics.text(engine, accept)
+        except EngineClosedError:  # it is starting or stopping
+            content_type, text = await metrics.text(None, accept)
+        return Answer(text, content_type=content_type)
+
+    return Port(host, port, {}, {PATH: told})
