@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from perdure.api.connection import Connection
 from perdure.api.databasegauges import gauges
@@ -21,29 +22,25 @@ from perdure.errors import PerdureError
 from perdure.runtime import observing
 from perdure.runtime.metrics.catalogue import CATALOGUE, Metric
 from perdure.runtime.metrics.counting import Counting
-from perdure.runtime.metrics.registry import LABELS_MAX, Labels, Names, Registry
+from perdure.runtime.metrics.registry import LABELS_MAX, Labels, Names, Registry, Sample
 from perdure.runtime.observing import Observer, Watched
 
 if TYPE_CHECKING:
     from perdure.api.engine import Engine
 
+
+def _installed_version() -> str:
+    try:
+        return importlib.metadata.version("perdure")
+    except importlib.metadata.PackageNotFoundError:  # run from a folder
+        return "unknown"
+
+
 #: The database is read again after so many seconds, and after so many times as long as that took.
 KEPT: Final = 5.0
 _AGAIN: Final = 20.0
 
-
-class Sample(NamedTuple):
-    """A number.
-
-    Attributes:
-        value: of a histogram the sum of what was observed.
-        bars: of a histogram, how many observations fell into which bar, see `Metric.buckets`.
-    """
-
-    metric: Metric
-    labels: Labels
-    value: float
-    bars: tuple[int, ...] = ()
+_VERSION: Final = _installed_version()
 
 
 class Metrics:
@@ -153,9 +150,7 @@ class Metrics:
         if loads:
             yield "perdure_resident_runs", (), sum(runs for runs, _ in loads)
             yield "perdure_executing_steps", (), sum(steps for _, steps in loads)
-        from perdure import __version__
-
-        told = {(__version__, engine.version, ",".join(engine.queues)) for engine in engines if engine.drives}
+        told = {(_VERSION, engine.version, ",".join(engine.queues)) for engine in engines if engine.drives}
         for labels in sorted(told):
             yield "perdure_worker_info", labels, 1
 

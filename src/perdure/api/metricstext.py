@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from perdure.errors import ConfigurationError
 from perdure.runtime.metrics.catalogue import Metric
-
-if TYPE_CHECKING:
-    from perdure.api.metrics import Sample
+from perdure.runtime.metrics.registry import Sample
 
 
 def text_of(samples: Iterable[Sample], accept: str) -> tuple[str, bytes]:

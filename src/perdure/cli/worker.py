@@ -6,9 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
-from typing import Annotated
-
-import typer
 
 from perdure.api.engine import Engine
 from perdure.api.metrics import Metrics
@@ -26,6 +23,17 @@ from perdure.cli.notifying import supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
+from perdure.cli.workeroptions import (
+    ConcurrencyOption,
+    GraceOption,
+    LeaseOption,
+    ModulesArgument,
+    NameOption,
+    ProcessesOption,
+    QueuesOption,
+    StepLogsOption,
+    VersionOption,
+)
 from perdure.core.errands import step_of
 from perdure.runtime.definitions import drivable, step_names, workflow_names
 from perdure.runtime.sideport import Port, side_ports
@@ -33,43 +41,15 @@ from perdure.storage.urls import shown_url
 
 
 def worker(
-    modules: Annotated[list[str], typer.Argument(metavar="MODULE...", help="Modules that hold workflows.")],
-    queues: Annotated[str, typer.Option("--queues", metavar="A,B", help="The queues to serve.")] = "default",
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Steps executing at once.")] = 1000,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            min=1,
-            help="How many of them in processes; one for each processor.",
-            show_default=False,
-        ),
-    ] = None,
-    grace: Annotated[
-        float,
-        typer.Option(
-            "--grace", metavar="SECONDS", min=0, help="How long steps may go on after the first signal."
-        ),
-    ] = 5.0,
-    lease: Annotated[
-        float,
-        typer.Option(
-            "--lease", metavar="SECONDS", help="Others take its runs over when it isn't heard of for so long."
-        ),
-    ] = 15.0,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name", help="What listings call it; by default host and process.", show_default=False
-        ),
-    ] = None,
-    version: Annotated[
-        str | None,
-        typer.Option("--version", help="What you call the version of the code.", show_default=False),
-    ] = None,
-    step_logs: Annotated[
-        bool, typer.Option("--step-logs", help="Keep what steps log with their runs, see `perdure logs`.")
-    ] = False,
+    modules: ModulesArgument,
+    queues: QueuesOption = "default",
+    concurrency: ConcurrencyOption = 1000,
+    processes: ProcessesOption = None,
+    grace: GraceOption = 5.0,
+    lease: LeaseOption = 15.0,
+    name: NameOption = None,
+    version: VersionOption = None,
+    step_logs: StepLogsOption = False,
     probes_at: HealthPortOption = None,
     probes_on: HealthHostOption = "127.0.0.1",
     metrics_at: MetricsPortOption = None,

@@ -37,23 +37,27 @@ _Batch = list[tuple[Append, Callable[..., None], tuple[Any, ...]]]
 class Journal:
     """Batches appends and sees them through.
 
-    Attributes:
+    Args:
         observer: is told what became durable, and what the store refused.
+
+    Attributes:
         trouble: what the store complained of last, None while it works.
         commits: batches made durable so far.
         hurried: what is submitted now needn't wait for others, and `hurry()` follows.
     """
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, store: Store, loop: asyncio.AbstractEventLoop, observer: Observer | None = None
+    ) -> None:
         self._store = store
         self._loop = loop
+        self._observer = observer
         self._pending: _Batch = []
         self._in_flight = 0
         self._delivering = False  # steps that are done at once come back from within
         self._waiting_to_retry: dict[asyncio.TimerHandle, _Batch] = {}
         self._idle: asyncio.Future[None] | None = None
         self._closed = False
-        self.observer: Observer | None = None
         self.trouble: str | None = None
         self.commits = 0
         self.hurried = False
@@ -94,7 +98,7 @@ class Journal:
 
     def _offer(self, batch: _Batch, pause: float) -> None:
         self._in_flight += 1
-        begun = 0.0 if self.observer is None else perf_counter()
+        begun = 0.0 if self._observer is None else perf_counter()
         future = self._store.append([item[0] for item in batch])
         if future.done():  # a lone append is quicker done than handed over
             self._settled(batch, future, pause, begun)
@@ -110,9 +114,9 @@ class Journal:
             self._refused(batch, error, pause)
         else:
             self.commits += 1
-            if self.observer is not None:
+            if self._observer is not None:
                 events = sum(len(append.events) for append, _, _ in batch)
-                self.observer.committed(len(batch), events, perf_counter() - begun)
+                self._observer.committed(len(batch), events, perf_counter() - begun)
             if self.trouble is not None:
                 logger.warning("the store takes writes again")
                 self.trouble = None
@@ -141,8 +145,8 @@ class Journal:
             return
         if error is not None and not isinstance(error, StoreError):
             logger.critical("the store failed in a way it shouldn't", exc_info=error)
-        if self.observer is not None:
-            self.observer.refused("append", error)
+        if self._observer is not None:
+            self._observer.refused("append", error)
         if self.trouble is None:
             logger.error("the store takes no writes; runs wait, nothing is lost: %s", error)
         self.trouble = str(error)

@@ -83,12 +83,10 @@ class Worker(Hosting):
         observer: Observer | None = None,
     ) -> None:
         self._store, self._loop, self._settings = store, loop, settings
-        self._results = results
-        self._inquiry, self.entities = inquiry, inquiry.entities
+        self._results, self._inquiry, self.entities = results, inquiry, inquiry.entities
         self._listeners, self.observer = listeners, observer
         self.code, self.clock, self.max_payload = settings.code, settings.clock, settings.max_payload
-        self.journal = Journal(store, loop)
-        self.journal.observer = observer
+        self.journal = Journal(store, loop, observer)
         self.timers = Timers(loop, self.clock)
         self.turns = Turns(settings.turn_limit)
         self._outbox = Outbox(store, loop, self.clock, listeners)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from perdure.runtime.metrics.catalogue import CATALOGUE, Metric
 
@@ -17,6 +17,20 @@ OTHER: Final = "other"
 
 #: Values of a metric's labels, in their order.
 Labels: TypeAlias = tuple[str, ...]
+
+
+class Sample(NamedTuple):
+    """A number.
+
+    Attributes:
+        value: of a histogram the sum of what was observed.
+        bars: of a histogram, how many observations fell into which bar, see `Metric.buckets`.
+    """
+
+    metric: Metric
+    labels: Labels
+    value: float
+    bars: tuple[int, ...] = ()
 
 
 class Cell:
