@@ -14,6 +14,7 @@ from types import TracebackType
 from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
+from perdure.api.keeping import Keeping
 from perdure.api.overview import Outlook
 from perdure.api.redacting import redactions
 from perdure.api.sealing import with_codecs
@@ -45,7 +46,7 @@ _IN_WORKFLOW = (
 )
 
 
-class Engine(Doors, Outlook, Spending, Starter, Watching):
+class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:

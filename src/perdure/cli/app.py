@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import perdure
+from perdure.cli.archive import archive
 from perdure.cli.backup import backup
 from perdure.cli.budget import budget
 from perdure.cli.callback import callback
@@ -27,6 +28,7 @@ from perdure.cli.logs import logs
 from perdure.cli.ls import ls
 from perdure.cli.moving import export, import_, move
 from perdure.cli.operating import pause, resume, retry
+from perdure.cli.prune import prune, retention
 from perdure.cli.publications import publications, publish, subscriptions
 from perdure.cli.questions import answer, questions
 from perdure.cli.queues import queues
@@ -74,7 +76,7 @@ def root(
 COMMANDS = (
     run, worker, serve, dev, mcp, health, workers, top, ls, show, why, stream, logs, send, publish,
     publications, query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions,
-    answer, cost, move, export, backup, restore, check, verify, lint, init, demo, torture,
+    answer, cost, prune, retention, move, export, backup, restore, check, verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
@@ -85,4 +87,5 @@ app.add_typer(schedule)
 app.add_typer(limits)
 app.add_typer(token)
 app.add_typer(budget)
+app.add_typer(archive)
 app.add_typer(subscriptions)

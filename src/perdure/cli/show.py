@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,10 +13,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from perdure.api.engine import Engine
 from perdure.api.facts import event_facts, run_facts
 from perdure.api.lines import Line, timeline
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.spending import Usage
+from perdure.cli.archive import archived
 from perdure.cli.cost import spent, usage_facts
 from perdure.cli.database import UrlOption, reader, unknown
 from perdure.cli.output import (
@@ -62,13 +65,20 @@ def show(
         typer.Option("--module", metavar="MODULE", help="For --at: the run's code.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as a JSON object.")] = False,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            "--archive", metavar="ARCHIVE", help="A folder, url or file that has the run.", show_default=False
+        ),
+    ] = None,
     url: UrlOption = None,
 ) -> None:
     """Show a run and its history; or, with --at, where its code stood."""
     if at is not None:
         show_at(url, id, at, modules or (), generation, full=full, as_json=as_json)
         return
-    run, history, usage = asyncio.run(_look(url, id, generation))
+    opened = reader(url) if archive is None else archived(archive, id)
+    run, history, usage = asyncio.run(_look(opened, id, generation))
     if as_json:
         print_json({**run_facts(run), "usage": usage_facts(usage), "history": event_facts(history)})
         return
@@ -83,8 +93,10 @@ def show(
         console.print(_table(lines))
 
 
-async def _look(url: str | None, id: str, generation: int | None) -> tuple[RunInfo, list[Event], Usage]:
-    async with reader(url) as engine:
+async def _look(
+    opened: AbstractAsyncContextManager[Engine], id: str, generation: int | None
+) -> tuple[RunInfo, list[Event], Usage]:
+    async with opened as engine:
         handle = engine.get(id)
         try:
             # The row first: a history read after it holds all that the row counts, and perhaps more.

@@ -99,6 +99,7 @@ class Sweeper:
         holder: names this one among others that remove.
         rules: in the order in which they count; asked at the beginning of each pass.
         dry: only count what would be removed.
+        tells: note the rules in the store, for people.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Sweeper:
         clock: Callable[[], float] = time.time,
         *,
         dry: bool = False,
+        tells: bool = True,
     ) -> None:
         self._store = store.retention
         self._read = store.moving.read
@@ -116,6 +118,7 @@ class Sweeper:
         self._ask_rules = rules
         self._clock = clock
         self._dry = dry
+        self._tells = tells
         self._rules: Sequence[Rule] = rules()
         self._after = (0.0, 0)
         self.tally = Tally()
@@ -124,9 +127,8 @@ class Sweeper:
         """Do a little. False: there is nothing more to do for now; None: somebody else does it."""
         now = self._clock()
         if not self._dry:
-            turn = await self._store.turn(
-                self._holder, now=now, until=now + TURN, rules=_encode(self._rules) if self._rules else b""
-            )
+            rules = _encode(self._rules) if self._rules and self._tells else b""
+            turn = await self._store.turn(self._holder, now=now, until=now + TURN, rules=rules)
             if turn is None:
                 return None
             if turn.plan is not None:

@@ -1,0 +1,129 @@
+"""`perdure archive`: what retention has written before it removed runs, read back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from perdure.api.engine import Engine
+from perdure.cli.database import UrlOption, reader
+from perdure.cli.output import moment, out, print_json, printable, tell
+from perdure.cli.trouble import Trouble
+from perdure.storage.archives import Archive, archive_at, format_of, packages_in
+from perdure.storage.moving import Package
+
+archive = typer.Typer(
+    name="archive",
+    help="Runs that were written to an archive before they were removed.",
+    no_args_is_help=True,
+)
+
+PlaceArgument = Annotated[
+    str, typer.Argument(help="The archive's folder or url, or one of its files.", metavar="ARCHIVE")
+]
+
+
+@archive.command("ls")
+def ls(
+    place: PlaceArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
+) -> None:
+    """List the runs of an archive. All of its files are read."""
+    rows = [(name, package) for name, packages in _all(place) for package in packages]
+    if as_json:
+        print_json([_facts(name, package) for name, package in rows])
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("run", "workflow", "status", "ended", "events", "file"):
+        table.add_column(title, overflow="fold")
+    for name, package in rows:
+        facts = _facts(name, package)
+        ended = package.generations[-1].ended_at
+        told = moment(ended) if ended is not None else ""
+        cells = [facts["id"], facts["workflow"], facts["status"], told, str(facts["events"]), name]
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))
+    out().print(table)
+
+
+@archive.command("show")
+def show(
+    place: PlaceArgument,
+    id: Annotated[str, typer.Argument(help="The run's id.")],
+    full: Annotated[bool, typer.Option("--full", help="Whole values, and tracebacks.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as a JSON object.")] = False,
+) -> None:
+    """Show a run of an archive and its history, as `perdure show` does."""
+    from perdure.cli.show import show as show_run
+
+    show_run(id, full=full, archive=place, as_json=as_json)
+
+
+@archive.command("restore")
+def restore(
+    place: PlaceArgument, id: Annotated[str, typer.Argument(help="The run's id.")], url: UrlOption = None
+) -> None:
+    """Put a run of an archive back into a database. It has ended, and stays so."""
+    package = package_in(place, id)
+    asyncio.run(_restore(url, package))
+    tell(f"{printable(id)} is back: perdure show {printable(id)}")
+
+
+async def _restore(url: str | None, package: Package) -> None:
+    async with reader(url) as engine:
+        if await engine._store.moving.put([package]) != [True]:
+            raise Trouble(f"The database has a run {package.id!r}, and nothing replaces it.")
+
+
+def package_in(place: str, id: str) -> Package:
+    """A run of an archive, or of one of its files.
+
+    Raises:
+        Trouble: it isn't there.
+    """
+    found = [package for _, packages in _all(place) for package in packages if package.id == id]
+    if not found:
+        raise Trouble(f"No run has the id {id!r} in {place}. `perdure archive ls {place}` lists the runs.")
+    return max(found, key=lambda package: len(package.parts))
+
+
+@contextlib.asynccontextmanager
+async def archived(place: str, id: str) -> AsyncGenerator[Engine, None]:
+    """An engine in memory that has one run of an archive."""
+    package = package_in(place, id)
+    async with Engine("memory:", worker=False) as engine:
+        await engine._store.moving.put([package])
+        yield engine
+
+
+def _all(place: str) -> list[tuple[str, list[Package]]]:
+    path = Path(place)
+    if "://" not in place and path.is_file():
+        if format_of(path.name) is None:
+            raise Trouble(
+                f"{place} isn't a file of an archive: their names end with .jsonl, .jsonl.gz, .parquet, ..."
+            )
+        return [(path.name, packages_in(path.read_bytes(), path.name))]
+    if "://" not in place and not path.is_dir():
+        raise Trouble(f"There is no archive at {os.path.abspath(place)}.")
+    there: Archive = archive_at(place)
+    return [(name, there.read(name)) for name in there.files()]
+
+
+def _facts(name: str, package: Package) -> dict[str, object]:
+    last = package.generations[-1]
+    return {
+        "id": package.id,
+        "workflow": last.workflow,
+        "status": last.status,
+        "ended_at": last.ended_at,
+        "events": package.counts().get("event", 0),
+        "file": name,
+    }
