@@ -177,7 +177,8 @@ class Secret(Generic[T]):
         if not is_secret(other):
             return NotImplemented
         if self._held is None or other._held is None:
-            return self._held is other._held and _identity(self) == _identity(other)
+            # Not the type: that is said by whoever declares it, and a reference is read as what is declared.
+            return self._held is other._held and (self._source, self._name) == (other._source, other._name)
         mine, theirs = self._held(), other._held()
         if isinstance(mine, str) and isinstance(theirs, str):
             return hmac.compare_digest(
@@ -310,7 +311,3 @@ def _reference(source: str, name: str, kind: Any) -> Secret[Any]:
 def _set(secret: Secret[Any], source: str, name: str, kind: Any, held: Callable[[], Any] | None) -> None:
     for slot, value in (("_source", source), ("_name", name), ("_kind", kind), ("_held", held)):
         object.__setattr__(secret, slot, value)
-
-
-def _identity(secret: Secret[Any]) -> tuple[str, str, Any]:
-    return secret._source, secret._name, secret._kind
