@@ -103,13 +103,8 @@ class Worker(Hosting):
             log=self.journal,
         )
         self.steps.observer = observer
-        self._residency = Residency(
-            loop,
-            self.clock,
-            self.steps.executing,
-            evict_after=settings.evict_after,
-            max_resident=settings.max_resident,
-        )
+        executing, after, most = self.steps.executing, settings.evict_after, settings.max_resident
+        self._residency = Residency(loop, self.clock, executing, evict_after=after, max_resident=most)
         self.drivers = self._residency.drivers
         self._fleet = Fleet(
             store,
