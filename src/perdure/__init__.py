@@ -68,6 +68,7 @@ from perdure.codec.sealing.encryption import Encryption
 from perdure.codec.sealing.keys import KeyRing
 from perdure.codec.secret import Secret
 from perdure.core import events
+from perdure.core.bounds import Bounds
 from perdure.core.doubt import Done
 from perdure.core.rates import Rate
 from perdure.core.retry import Retry
@@ -140,6 +141,7 @@ __all__ = [
     "Approval",
     "ApprovalRejected",
     "Args",
+    "Bounds",
     "Budget",
     "BudgetExceeded",
     "BudgetInfo",

@@ -385,11 +385,11 @@ def test_no_message_is_lost_by_a_crash_between_generations(
 def test_a_long_history_is_told_of(
     memory: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("perdure.runtime.generations.LONG_HISTORY", 5)
-    monkeypatch.setattr("perdure.runtime.appending.LONG_HISTORY", 5)
+    bounds = perdure.Bounds(warn_events=5)
+    monkeypatch.setattr("perdure.api.runinfo._BOUNDS", bounds)
 
     async def main() -> None:
-        async with memory.engine() as engine:
+        async with memory.engine(bounds=bounds) as engine:
             handle = await engine.start(says_and_sleeps(6), id="long")
             await reaches(handle, "waiting")
             warning = (await handle.info()).warning

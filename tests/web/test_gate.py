@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -347,5 +347,36 @@ def test_answers_are_no_pages() -> None:
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["x-frame-options"] == "DENY"
             assert answer.headers["cache-control"] == "no-store"
+
+    run(main)
+
+
+def test_bodies_are_bounded_before_they_are_read() -> None:
+    async def main() -> None:
+        async with serving(max_payload=1000) as (engine, client):
+            fits = {"workflow": "nobody.knows", "args": ["x" * 900], "id": "a"}
+            assert (await client.post("/api/v1/runs", json=fits)).status_code == 201
+            for body in (
+                {**fits, "id": "b", "args": ["x" * 1001]},
+                {**fits, "id": "b", "args": [5_000_000 * "x"]},
+            ):
+                answer = await client.post("/api/v1/runs", json=body)
+                assert answer.status_code == 413, answer.text
+                assert "max_payload" in answer.json()["detail"]
+
+            async def parts() -> AsyncIterator[bytes]:  # whose length isn't told before
+                for _ in range(100):
+                    yield b"x" * 100_000
+
+            answer = await client.post(
+                "/api/v1/runs", content=parts(), headers={"content-type": "application/json"}
+            )
+            assert (answer.status_code, answer.json()["detail"][:9]) == (413, "A body ha")
+            deep = b'{"workflow": "w", "args": ' + b"[" * 300_000 + b"]" * 300_000 + b"}"
+            answer = await client.post(
+                "/api/v1/runs", content=deep, headers={"content-type": "application/json"}
+            )
+            assert answer.status_code in (400, 422)
+            assert [run.id async for run in engine.runs()] == ["a"]
 
     run(main)

@@ -30,9 +30,10 @@ from perdure.api.runinfo import RunInfo
 from perdure.api.schedules import Schedules
 from perdure.api.workerinfo import WorkerInfo, worker_info
 from perdure.core.attributes import AttributeFilter, conditions_of
+from perdure.core.bounds import mended, storable
 from perdure.core.retry import seconds
 from perdure.core.where import where_of
-from perdure.errors import UsageError
+from perdure.errors import UnknownRunError, UsageError
 from perdure.runtime.settings import Settings
 from perdure.storage.publications import number_at
 from perdure.storage.records import RunFilter
@@ -54,13 +55,13 @@ def _filter(
     until: datetime | None = None,
 ) -> RunFilter:
     return RunFilter(
-        statuses=(status,) if isinstance(status, str) else tuple(status or ()),
-        workflow=workflow,
-        text=text,
+        statuses=tuple(map(mended, (status,) if isinstance(status, str) else status or ())),
+        workflow=None if workflow is None else mended(workflow),
+        text=None if text is None else mended(text),
         since=None if since is None else earliest(since),
         until=None if until is None else earliest(until),
         attributes=conditions_of(attributes or {}),
-        unpatched=unpatched,
+        unpatched=None if unpatched is None else mended(unpatched),
         errands=errands,
     )
 
@@ -74,7 +75,14 @@ class Doors:
         raise NotImplementedError
 
     def get(self, id: str) -> Handle[Any]:
-        """A handle to a run by its id, existing or not. Does no I/O."""
+        """A handle to a run by its id, existing or not. Does no I/O.
+
+        Raises:
+            UnknownRunError: no run can have this id, in any store.
+        """
+        if not storable(id):
+            msg = f"no run has the id {id!r}: ids have printable characters only"
+            raise UnknownRunError(msg, run_id=id)
         return Handle(self._open(), id)
 
     async def diff(

@@ -23,6 +23,7 @@ from perdure.api.starter import Starter
 from perdure.api.watch import Watching
 from perdure.codec.redaction import Redact, force, lift
 from perdure.codec.sealing.chain import Codec
+from perdure.core.bounds import PAYLOAD_MAX, Bounds
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.budgets import Budget, define_budgets, terms_of
@@ -81,6 +82,7 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
         codec: what goes over all payloads on their way to the database, in this order: `perdure.Compression`,
             `perdure.Encryption`, or codecs of your own. By default encryption with the keys in the environment's
             PERDURE_KEYS, if that is set; `()` for none.
+        bounds: how long the histories of runs may become that are driven here.
 
     Raises:
         ConfigurationError: the url or a number can't be used.
@@ -105,7 +107,7 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
         lease: float = 15.0,
         max_recoveries: int = 10,
         turn_limit: float | None = 2.0,
-        max_payload: int = 2 * 1024 * 1024,
+        max_payload: int = PAYLOAD_MAX,
         keep_publications: float | timedelta | None = KEEP_PUBLICATIONS,
         grace: float = 5.0,
         budgets: Sequence[Budget] = (),
@@ -115,6 +117,7 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
         redact: Redact | Sequence[Redact] | None = None,
         retention: Sequence[Retention] = (),
         codec: Codec | Sequence[Codec] | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
@@ -144,6 +147,7 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
             version=version or "",
             telemetry=tuple(telemetry) if isinstance(telemetry, Sequence) else (telemetry,),
             retention=rules_given(retention),
+            bounds=bounds or Bounds(),
         )
         self._budgets = terms_of(budgets, name="all", workflow=None)
         self._redact = redactions(redact)

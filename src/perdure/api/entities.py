@@ -10,6 +10,7 @@ import msgspec
 from perdure.api.call import StepCall, current_machine
 from perdure.api.connection import Connection
 from perdure.codec.arguments import Arguments
+from perdure.codec.values import check_size
 from perdure.core.retry import Retry
 from perdure.errors import EngineClosedError, StoreUnavailableError, UndecodableError, UsageError
 from perdure.runtime.definitions import StepDefinition, StepOptions
@@ -126,6 +127,7 @@ class EntityClass:
                 if method in definition.reads:
                     return await entities.read(definition, key, method, args, kwargs)
                 data = self.arguments(method).encode(args, kwargs)
+                check_size(data, attempt.run.host.max_payload, f"input of {definition.name}.{method}")
                 once = info.idempotency_key()
                 answer = await entities.call(definition, key, method, data, call_key=once)
                 return result_of(definition, method).decode(answer)
@@ -191,11 +193,13 @@ class Proxy:
         definition = self._of.definition
         if method in definition.reads:
             return await entities.read(definition, self._key, method, args, kwargs)
+        data = self._of.arguments(method).record(args, kwargs)[0]
+        check_size(data, self._connection().max_payload, f"input of {definition.name}.{method}")
         answer = await entities.call(
             definition,
             self._key,
             method,
-            self._of.arguments(method).record(args, kwargs)[0],
+            data,
             call_key=self._call_key,
             timeout=self._timeout,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -11,6 +11,7 @@ from perdure.api.connection import Connection
 from perdure.api.editing import Known, run_input
 from perdure.api.forkplans import ForkPlan, plan
 from perdure.codec.events import decode_event, encode_event
+from perdure.codec.values import check_size
 from perdure.core import events as ev
 from perdure.core.status import Status
 from perdure.core.tracing import TraceContext
@@ -115,6 +116,8 @@ class Original:
             edits.patterns,
             wish.counterfactual(self.known),
         )
+        for part in _parts_of(donor):
+            check_size(part, max_payload, "edit of a fork")
         first = msgspec.structs.replace(self._first(now, donor), generation=1, keys=1, attributes=None)
         if wish.input is not None:
             data = run_input(first.workflow, first.input, wish.input, max_payload)
@@ -177,6 +180,17 @@ class Original:
             "the id of a step that has ended there"
         )
         raise UsageError(msg)
+
+
+def _parts_of(donor: ev.Donor) -> Iterator[bytes]:
+    """All that a fork brings with it."""
+    yield from donor.results.values()
+    yield from donor.inputs.values()
+    for edit in donor.edits:
+        yield from (part for part in (edit.result, edit.input) if part is not None)
+        yield from (part for _, part in edit.parts)
+    if donor.counterfactual is not None:
+        yield from donor.counterfactual.stubs.values()
 
 
 async def original(connection: Connection, id: str, at: int | str | None = None) -> Original:

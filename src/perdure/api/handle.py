@@ -19,9 +19,10 @@ from perdure.api.talking import Addressed
 from perdure.api.travelled import Travelled
 from perdure.api.why import why
 from perdure.codec.events import encode_event
-from perdure.codec.values import ValueCodec
+from perdure.codec.values import ValueCodec, check_size
 from perdure.core import events as ev
 from perdure.core.attributes import AttributeValue, attributes_json, attributes_of
+from perdure.core.bounds import mended
 from perdure.core.retry import seconds
 from perdure.core.status import Status
 from perdure.core.timeline import waits, with_heartbeat
@@ -183,7 +184,7 @@ class Handle(Addressed, Travelled, Operated[R]):
             UnknownRunError: no run has this id.
         """
         now = self._connection.clock()
-        event = encode_event(ev.CancelRequested(at=now, reason=reason))
+        event = encode_event(ev.CancelRequested(at=now, reason=given(reason)))
         self._connection.check()
         self._known(await self._connection.store.send(self.id, event, now=now))
 
@@ -203,10 +204,10 @@ class Handle(Addressed, Travelled, Operated[R]):
         store = self._connection.store
         self._connection.check()
         if compensate:
-            event = encode_event(ev.CancelRequested(at=now, reason=reason, terminate=True))
+            event = encode_event(ev.CancelRequested(at=now, reason=given(reason), terminate=True))
             delivery = await store.send(self.id, event, now=now)
         else:
-            event = encode_event(ev.RunTerminated(at=now, reason=reason))
+            event = encode_event(ev.RunTerminated(at=now, reason=given(reason)))
             delivery = await store.terminate(self.id, event, now=now)
         self._known(delivery)
         if delivery is Delivery.RUN_ENDED:
@@ -255,6 +256,8 @@ class Handle(Addressed, Travelled, Operated[R]):
         refuse_damaged(self.id, history)
         now = self._connection.clock()
         event = decision(self.id, history, step, decided, now=now)
+        if isinstance(event, ev.StepCompleted):
+            check_size(event.result, self._connection.max_payload, f"result given for step {event.step}")
         self._known(await self._connection.store.send(self.id, encode_event(event), now=now))
 
     def _sibling(self, id: str) -> Self:
@@ -267,3 +270,8 @@ class Handle(Addressed, Travelled, Operated[R]):
 def _decoder(workflow: str) -> Callable[[bytes], Any]:
     definition = workflow_named(workflow)
     return _ANY.decode if definition is None else definition.result.decode
+
+
+def given(reason: str | None) -> str | None:
+    """A reason that somebody gives, as every store can keep it."""
+    return None if reason is None else mended(reason)

@@ -14,6 +14,8 @@ from perdure.codec.events import encode_event
 from perdure.codec.explain import non_finite
 from perdure.codec.schema import show
 from perdure.codec.values import ValueCodec, cannot_carry, check_size
+from perdure.core import bounds
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.events import MessageReceived
 from perdure.core.machine import Machine
 from perdure.core.retry import seconds
@@ -24,7 +26,7 @@ from perdure.storage.records import NewMail, NewRun
 T = TypeVar("T")
 
 #: Longest name and longest key of a message, in characters.
-NAME_MAX = 200
+NAME_MAX = bounds.TOPIC_MAX
 
 
 class Message(NamedTuple):
@@ -201,6 +203,12 @@ def with_messages(run: NewRun, messages: Iterable[Any], if_exists: str, max_payl
             raise UsageError(msg)
         name, value, key = Message(*item)
         mail.append(new_mail(name, value, key, at=run.created_at, max_payload=max_payload))
+    if len(mail) > INBOX_MAX:
+        msg = (
+            f"messages= has {len(mail):,} of them, and no more than {INBOX_MAX:,} may wait for a run: "
+            "send fewer and larger ones"
+        )
+        raise UsageError(msg)
     return msgspec.structs.replace(run, mail=tuple(mail), attach=if_exists == "attach")
 
 

@@ -12,6 +12,7 @@ from perdure.api.forking import Effects, Wish, fork, retry
 from perdure.api.forkplans import ForkPlan
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
+from perdure.core.bounds import mended
 from perdure.core.errands import step_of
 from perdure.core.status import Status
 from perdure.errors import RunConflictError, UnknownRunError
@@ -48,6 +49,7 @@ class Operated(Generic[R]):
         """
         now = self._connection.clock()
         self._connection.check()
+        reason = None if reason is None else mended(reason)
         event = encode_event(ev.RunPaused(at=now, reason=reason))
         self._wished(
             await self._connection.store.pauses.pause(self.id, event, reason=reason, now=now), "paused"

@@ -10,13 +10,14 @@ from typing import Any
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
 from perdure.core.attributes import Attribute, AttributeValue, value_of
+from perdure.core.bounds import Bounds
 from perdure.core.status import Status
 from perdure.core.timeline import Wait
 from perdure.runtime.definitions import is_entity
-from perdure.runtime.generations import long_history
 from perdure.storage.records import RunRow
 
 _ANY = ValueCodec[Any](Any, "message")
+_BOUNDS = Bounds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,7 @@ def run_info(
         events=row.seq,
         recoveries=row.recoveries,
         generation=row.generation,
-        warning=None if row.ended_at is not None or is_entity(row.workflow) else long_history(row.seq),
+        warning=None if row.ended_at is not None or is_entity(row.workflow) else _BOUNDS.long(row.seq, 0),
         waiting_for=waiting_for,
         undelivered=undelivered,
         set_aside=set_aside,

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 from perdure.api.call import Call, WorkflowCall
+from perdure.core import bounds
 from perdure.core.retry import seconds
 from perdure.core.schedules import Overlap, Schedule, Timing
 from perdure.errors import UsageError
 from perdure.runtime import slots
 
 #: Longest name of a schedule, in characters.
-NAME_MAX = 255
+NAME_MAX = bounds.NAME_MAX
 
 
 def check_name(name: str) -> None:

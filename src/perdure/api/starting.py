@@ -10,7 +10,7 @@ import msgspec
 
 from perdure.api.call import Call, WorkflowCall
 from perdure.api.connection import Connection
-from perdure.api.talking import ended_error
+from perdure.api.talking import ended_error, full_error
 from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.errors import RunConflictError, UsageError
@@ -84,6 +84,7 @@ def check_met(item: NewRun, met: Created, if_exists: str) -> None:
 
     Raises:
         RunConflictError: it may not.
+        InboxFullError: it may, but too many messages wait there.
         RunEndedError: it may, but that run has ended, and the start's messages were for a live one.
     """
     row = met.row
@@ -97,6 +98,8 @@ def check_met(item: NewRun, met: Created, if_exists: str) -> None:
         why = "" if row.id == item.id else " with this dedup, of which only one may be live,"
         msg = f'run {row.id!r}{why} exists already ({row.status}), and if_exists="fail" was given'
     elif same_work(item, row) or (met.dedup and row.workflow == item.workflow):
+        if met.delivery is Delivery.INBOX_FULL:
+            raise full_error(row.id, "the messages that came with the start weren't")
         if met.delivery is not Delivery.RUN_ENDED:
             return
         raise ended_error(row.id, "the messages that came with the start weren't")

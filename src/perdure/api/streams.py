@@ -11,6 +11,7 @@ from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.codec.explain import non_finite
 from perdure.codec.values import ValueCodec, cannot_carry, check_size
+from perdure.core import bounds
 from perdure.core import events as ev
 from perdure.errors import UnknownRunError, UsageError
 from perdure.runtime.stepcontext import current_outlet
@@ -18,7 +19,7 @@ from perdure.storage.streams import Emit, StreamRow
 
 T = TypeVar("T")
 
-NAME_MAX = 200  #: characters of a stream's name
+NAME_MAX = bounds.TOPIC_MAX  #: characters of a stream's name
 _PAGE = 500  # items fetched at once
 
 

@@ -12,8 +12,10 @@ from perdure.api.messages import new_mail
 from perdure.api.questions import QuestionInfo, answer_question, question_of
 from perdure.api.steplogs import LogLine, read_lines
 from perdure.api.streams import StreamItem, read_stream
+from perdure.codec.values import check_size
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.retry import seconds
-from perdure.errors import RunEndedError, UnknownRunError
+from perdure.errors import InboxFullError, RunEndedError, UnknownRunError
 from perdure.runtime.handlers import encode_call
 from perdure.runtime.interface import INTERFACE
 from perdure.storage.records import Delivery
@@ -41,6 +43,7 @@ class Addressed:
         Raises:
             UnknownRunError: no run has this id.
             RunEndedError: it has ended (and has had no message of this name and key before).
+            InboxFullError: too many messages wait in its inbox already.
             NotSerializableError, PayloadTooLargeError: the value can't be recorded.
             UsageError: the name or the key can't be a message's.
 
@@ -55,6 +58,8 @@ class Addressed:
         self._known(delivery)
         if delivery is Delivery.RUN_ENDED:
             raise ended_error(self.id, f"message {name!r} wasn't")
+        if delivery is Delivery.INBOX_FULL:
+            raise full_error(self.id, f"message {name!r} wasn't")
 
     async def answer(
         self, value: Any, *, by: str | None = None, via: str = "python", question: str | None = None
@@ -188,6 +193,7 @@ class Addressed:
         """
         row = await self._connection.row(self.id)
         input = encode_call(args, kwargs, f"query {name}")
+        check_size(input, self._connection.max_payload, f"input of query {name}")
         return await self._connection.inquiry.query(row, name, input)
 
     async def interface(self) -> RunInterface:
@@ -233,6 +239,7 @@ class Addressed:
             UnknownHandlerError: the run has no such handler after its first activation.
             RunConflictError: the key belongs to a call with other arguments.
             RunEndedError: the run has ended, or ended before the update did.
+            InboxFullError: too many messages and updates wait in its inbox already.
             TimeoutError: it hasn't ended within `timeout`.
             UnknownRunError: no run has this id.
             Exception: what the handler raised; HandlerFailed if that can't be rebuilt here.
@@ -242,6 +249,7 @@ class Addressed:
         """
         row = await self._connection.row(self.id)
         input = encode_call(args, kwargs, f"update {name}")
+        check_size(input, self._connection.max_payload, f"input of update {name}")
         limit = None if timeout is None else seconds(timeout, "timeout")
         return await self._connection.inquiry.update(row, name, input, key, limit)
 
@@ -256,4 +264,12 @@ def ended_error(id: str, lost: str) -> RunEndedError:
     """The error of whoever sends something to a run that has ended. `lost` says what, as "message 'a' wasn't"."""
     return RunEndedError(
         f"run {id!r} has ended: {lost} delivered. Send what a run needs before it ends, or start another run for it"
+    )
+
+
+def full_error(id: str, lost: str) -> InboxFullError:
+    """The error of whoever sends something to a run that has too much mail. `lost` says what wasn't sent."""
+    return InboxFullError(
+        f"{INBOX_MAX:,} messages and updates wait in the inbox of run {id!r}, and no more may: {lost} sent. Send it "
+        "again when the run has received some (`perdure why` tells why it doesn't), or fewer and larger ones"
     )

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from perdure.codec.depth import check_depth
 from perdure.codec.explain import Problem, describe, difference, equal, non_finite, unwritable
 from perdure.codec.foreign import encode_json
 from perdure.codec.schema import Schema, build, resolve, show, unusable
@@ -188,7 +189,7 @@ def cannot_carry(where: str, problem: Problem) -> NotSerializableError:
 
 
 def check_size(data: bytes, limit: int, where: str) -> None:
-    """Refuse an encoded value that is larger than the engine's limit.
+    """Refuse an encoded value that is larger than the engine's limit, or nested too deeply.
 
     Args:
         data: the encoded value.
@@ -197,6 +198,7 @@ def check_size(data: bytes, limit: int, where: str) -> None:
 
     Raises:
         PayloadTooLargeError: it has more.
+        NotSerializableError: its arrays and objects are nested deeper than `DEPTH_MAX`.
 
     Example:
         >>> check_size(b"[1]", 1000, "result of step app.ids")
@@ -207,6 +209,7 @@ def check_size(data: bytes, limit: int, where: str) -> None:
             "whole, so large values slow down every replay. Store the value elsewhere (a file, an object "
             "store) and return a reference to it, or raise the engine's `max_payload`."
         )
+    check_depth(data, where)
 
 
 def _otherwise(value: object) -> Problem:

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
+from perdure.core.bounds import ATTRIBUTE_MAX as NAME_MAX
+from perdure.core.bounds import ATTRIBUTES_MAX, TAGS_MAX, TEXT_MAX, storable
 from perdure.errors import UsageError
 
 #: What an attribute may hold. A list is a set of tags: a search for one of them finds the run.
@@ -24,10 +26,6 @@ AttributeFilter: TypeAlias = str | int | float | bool | datetime | tuple[str, An
 #: What is comparable with each other: `number` holds int and float.
 Family: TypeAlias = Literal["text", "number", "flag", "moment"]
 Single: TypeAlias = str | int | float
-
-NAME_MAX = 100  #: characters of a name
-TEXT_MAX = 1000  #: characters of a text
-TAGS_MAX = 100  #: texts in a list
 
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 
@@ -66,6 +64,12 @@ def attributes_of(values: Mapping[str, AttributeValue | None]) -> tuple[Attribut
     Raises:
         UsageError: a name or value can't be one; names it.
     """
+    if len(values) > ATTRIBUTES_MAX:
+        msg = (
+            f"{len(values)} attributes at once, and no more than {ATTRIBUTES_MAX} may be set so: what nobody searches "
+            "for belongs into results"
+        )
+        raise UsageError(msg)
     return tuple(_attribute(name, value) for name, value in values.items())
 
 
@@ -97,12 +101,13 @@ def _single(name: str, value: Any) -> tuple[Family, Single]:
         return "number", int(value)
     if isinstance(value, float) and math.isfinite(value):
         return "number", float(value)
-    if isinstance(value, str) and len(value) <= TEXT_MAX:
+    if isinstance(value, str) and len(value) <= TEXT_MAX and storable(value):
         return "text", str(value)
     if isinstance(value, datetime) and value.tzinfo is not None:
         return "moment", (value - _EPOCH) // _MICROSECOND
     msg = (
-        f"attribute {name!r} can't be {value!r}: give a text of up to {TEXT_MAX} characters, an int of 64 bits, "
+        f"attribute {name!r} can't be {value!r}: give a text of up to {TEXT_MAX} characters (no NUL, no "
+        "halves of surrogate pairs), an int of 64 bits, "
         "a finite float, a bool, a datetime with a time zone, or a list of texts; None removes it"
     )
     raise UsageError(msg)

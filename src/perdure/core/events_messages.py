@@ -41,7 +41,7 @@ class MessageSent(Fact, frozen=True, tag="message_sent"):
 
 
 class MessageRefused(Fact, frozen=True, tag="message_refused"):
-    """A message of the code's couldn't be delivered: `why` is "unknown_run" or "run_ended"."""
+    """A message of the code's couldn't be delivered: `why` is "unknown_run", "run_ended" or "inbox_full"."""
 
     message: str
     run: str

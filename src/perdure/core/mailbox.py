@@ -132,6 +132,11 @@ class Mailbox:
             self._lines.pop(name, None)
         return value
 
+    def waiting(self, name: str) -> int:
+        """How many messages of this name have come and no code has received."""
+        line = self._lines.get(name)
+        return 0 if line is None or line.messages is None else len(line.messages)
+
     def unread(self) -> list[tuple[int, MessageReceived]]:
         """The messages that no code has received, with their numbers, in the order of their arrival."""
         found = [item for line in self._lines.values() for item in line.messages or ()]

@@ -41,6 +41,11 @@ class Matching(MatchingMail):
         self._cancelled = False
         self._late_cancel: ev.CancelRequested | None = None  # it came when the code was done
 
+    @property
+    def cleaning_up(self) -> bool:
+        """It was asked to end: by a cancellation, or its timeout."""
+        return self._cancelled
+
     # -- records, and operations of any kind --------------------------------------------------------
 
     def _confirm(self, event: Any, value: Any) -> None:

@@ -8,10 +8,11 @@ import msgspec
 
 from perdure.core import events as ev
 from perdure.core import mismatch
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.commands import AwaitCallback, AwaitMessage, AwaitPublication, CancelOperation, SendMessage
 from perdure.core.finding import UNSET, fail
 from perdure.core.matching_calls import MatchingCalls
-from perdure.errors import CallbackFailed, RunEndedError, UndecodableError, UnknownRunError
+from perdure.errors import CallbackFailed, InboxFullError, RunEndedError, UndecodableError, UnknownRunError
 
 
 class MatchingMail(MatchingCalls):
@@ -187,7 +188,12 @@ def _type(failure: ev.Failure | None) -> str | None:
     return None if failure is None else failure.type
 
 
-def _refusal(event: ev.MessageRefused) -> UnknownRunError | RunEndedError:
+def _refusal(event: ev.MessageRefused) -> UnknownRunError | RunEndedError | InboxFullError:
+    if event.why == "inbox_full":
+        return InboxFullError(
+            f"message {event.name!r} couldn't be sent to run {event.run!r}: {INBOX_MAX:,} messages and updates wait "
+            "there, and no more may. Send it again when that run has received some, or fewer and larger ones"
+        )
     if event.why == "run_ended":
         return RunEndedError(
             f"message {event.name!r} couldn't be sent to run {event.run!r}: that run has ended. Whatever it "

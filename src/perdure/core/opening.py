@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from perdure.core.bounds import PENDING_MAX
 from perdure.core.commands import (
     AwaitCallback,
     CancelOperation,
@@ -26,7 +27,7 @@ from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
 from perdure.core.mailbox import Doubt
 from perdure.core.unwinding import Suspended
-from perdure.errors import UsageError
+from perdure.errors import TooManyPendingError, UsageError
 
 #: The tables of all runs that have nothing in them; not to be written into. An empty one for each would be 64 bytes.
 _NONE: dict[str, Any] = {}
@@ -114,10 +115,19 @@ class Opening:
         return self._dropped.get(op_id)
 
     def _open(self, operation: OpenOperation) -> None:
+        if len(self.operations) >= PENDING_MAX:
+            raise self._too_many(operation)
         if operation.id[-1] == "]":
             self._check_key(operation.id)
         self.operations[operation.id] = operation
         self._hand_out(operation.id, operation)
+
+    def _too_many(self, operation: OpenOperation) -> TooManyPendingError:
+        return TooManyPendingError(
+            f"run {self.run_id!r} has {len(self.operations):,} steps, timers, children and other waits open, and may "
+            f"have no more than {PENDING_MAX:,} at once; {operation.id!r} is one too many. Let fewer be open: "
+            "perdure.map(..., concurrency=100), a semaphore, or child runs that do a part each"
+        )
 
     def _hand_out(self, op_id: str, command: OpenOperation | WriteDown) -> None:
         """Have something handed out with the next commands."""

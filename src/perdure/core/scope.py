@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from sys import intern
 
+from perdure.core import bounds
 from perdure.errors import ConfigurationError
 
 #: Longest key, in characters.
-KEY_MAX = 255
+KEY_MAX = bounds.NAME_MAX
 
 
 class Scope:

@@ -28,6 +28,7 @@ TITLES = {
     "code": "The code doesn't fit their histories",
     "crashes": "They may be killing their workers",
     "history": "Their histories are damaged",
+    "full": "Their histories are full",
     "queue": "They stand in line",
     "limit": "A rate limit holds steps back",
     "question": "They wait for an answer",
@@ -122,7 +123,7 @@ def remedies(kind: str, *, budget: str = "", owner: str = "") -> tuple[Action, .
             body: dict[str, Any] = {"usd": ""} | ({"owner": owner} if owner else {})
             more = Action("Raise", "POST", f"/budgets/{quoted(budget)}/raise", body, asks="usd", role="admin")
             return more, _FAIL
-        case "slow" | "code":
+        case "slow" | "code" | "full":
             return (_CANCEL,)
         case "crashes" | "nothing":
             return (_TERMINATE,)

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from perdure.core import bounds
 from perdure.core.retry import seconds
 from perdure.core.where import Scalar, where_text
 from perdure.errors import ConfigurationError
 
 #: Longest name of an event, and longest key, in characters.
-NAME_MAX = 200
+NAME_MAX = bounds.TOPIC_MAX
 #: Most payloads in a batch.
 BATCH_MAX = 10_000
 

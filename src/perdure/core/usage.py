@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
+from perdure.core.bounds import LABEL_MAX, mended, storable
 from perdure.core.doubt import is_doubtful
 
 #: So many of the ledger's units are one US dollar.
@@ -62,6 +63,12 @@ class Used(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     price: str | None = None
     key: str | None = None
     response: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("model", "provider", "price", "key", "response"):  # as some server has told
+            text = getattr(self, name)
+            if text is not None and (len(text) > LABEL_MAX or not storable(text)):
+                msgspec.structs.force_setattr(self, name, mended(text)[:LABEL_MAX])
 
 
 @dataclass(frozen=True, slots=True)

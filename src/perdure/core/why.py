@@ -34,7 +34,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         recoveries: how often in a row its worker died without recording anything.
         driven: a worker has it in memory.
         driver: the name of that worker, as far as it matters.
-        block_code: "code", "step", "poison" or "history" of a blocked run.
+        block_code: "code", "step", "poison", "limit" or "history" of a blocked run.
         pinned_to: the version of the code that it stays with; None if it moves.
         since: wall-clock seconds, when its row was changed last.
         wake_at: when it is to be driven next.
@@ -65,8 +65,8 @@ class Cause(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: that of the wait ("message", "timer", "child", "step", "retry", "limit", "decision", "refused", "budget",
-            "callback", "question", "event", "update"), or "queue", "worker", "code", "crashes", "history", "pause",
-            "start", "nothing", "ended".
+            "callback", "question", "event", "update"), or "queue", "worker", "code", "crashes", "history", "full",
+            "pause", "start", "nothing", "ended".
         what: half a sentence.
         since, until: wall-clock seconds, as far as they are known.
         todo: what helps, as a command to type where there is one; "" if nothing needs doing.
@@ -178,6 +178,9 @@ def _blocked(facts: Facts) -> list[Cause]:
     if facts.block_code == "poison":
         todo = f"find out what kills its workers, then: perdure terminate {id}"
         return [Cause("crashes", reason, facts.since, todo=todo)]
+    if facts.block_code == "limit":  # the reason says what its code has to do in time
+        todo = f"perdure cancel {id}; or raise the limit (Engine(bounds=...)), then: perdure resume {id}"
+        return [Cause("full", reason, facts.since, todo=todo)]
     if facts.block_code == "history":  # the reason says where, and how to go on from before that
         todo = f"perdure check, bring its rows back from a backup, then: perdure resume {id}"
         return [Cause("history", reason, facts.since, todo=todo)]

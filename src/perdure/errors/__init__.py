@@ -8,6 +8,10 @@
     │   └── DurableCallInStepError    a workflow or step was awaited inside a step
     ├── NotSerializableError          a value can't be carried by its declared type
     │   └── PayloadTooLargeError      a value is larger than the engine's limit
+    ├── LimitExceededError            a run, or who sends to it, has come to a limit
+    │   ├── HistoryFullError          its history takes nothing more (blocks the run)
+    │   ├── TooManyPendingError       its code has too much open at once
+    │   └── InboxFullError            too many messages wait for it
     ├── UnknownRunError               no run has this id
     ├── RunConflictError              this id belongs to other work
     │   └── RunEndedError             the run has ended, and takes nothing any more
@@ -74,6 +78,12 @@ from __future__ import annotations
 
 from perdure.errors.base import (
     PerdureError,
+)
+from perdure.errors.limits import (
+    HistoryFullError,
+    InboxFullError,
+    LimitExceededError,
+    TooManyPendingError,
 )
 from perdure.errors.runs import (
     DamagedHistoryError,
@@ -171,8 +181,11 @@ __all__ = [
     "HandlerFailed",
     "HandlerUnreachableError",
     "HistoryFileError",
+    "HistoryFullError",
     "HttpStatusError",
+    "InboxFullError",
     "InvalidAnswerError",
+    "LimitExceededError",
     "MapFailed",
     "MovingError",
     "NewerSchemaError",
@@ -207,6 +220,7 @@ __all__ = [
     "StepProcessDied",
     "StoreError",
     "StoreUnavailableError",
+    "TooManyPendingError",
     "TravelError",
     "TurnLimitError",
     "UndecodableError",

@@ -15,12 +15,14 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
+from perdure.core.bounds import mended
 from perdure.core.finding import UNSET
 from perdure.core.status import Status
 from perdure.runtime.collecting import Batch, Collecting
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.endings import Last, told_to_parent, without_messages
-from perdure.runtime.generations import LONG_HISTORY, long_history, successor
+from perdure.runtime.fullness import tell_of_length
+from perdure.runtime.generations import successor
 from perdure.runtime.host import Handover, Host
 from perdure.runtime.parking import why_parked
 from perdure.runtime.pausing import Pause
@@ -48,6 +50,8 @@ class Appending(Collecting):
         gone: this driver drives no more.
         last_active: wall-clock time of the last turn, for eviction.
         pause: it is paused, and what is kept from its code meanwhile.
+        size: bytes of its history.
+        room: if it is full and cancelled, how many events and bytes it may have in the end.
     """
 
     definition: WorkflowDefinition
@@ -68,8 +72,10 @@ class Appending(Collecting):
         "parent_op",
         "pause",
         "queue",
+        "room",
         "run",
         "seq",
+        "size",
     )  # fmt: skip
 
     def __init__(self, host: Host[Any], row: RunRow) -> None:
@@ -78,6 +84,8 @@ class Appending(Collecting):
         self.id = row.id
         self.epoch = row.epoch
         self.seq = row.seq
+        self.size = 0
+        self.room: tuple[int, int] | None = None
         self.chain = row.chain
         self.queue = intern(row.queue)  # shared by the runs: each row brings texts of its own
         self.parent_op = row.parent_op
@@ -177,7 +185,7 @@ class Appending(Collecting):
         return msgspec.structs.replace(
             self._take_effects(append),
             status=status,
-            reason=reason,
+            reason=None if reason is None else mended(reason),
             block_code=code,
             release=release,
             wake_at=handover.wake_at if handover else None,
@@ -206,9 +214,12 @@ class Appending(Collecting):
                 return
             self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
             return
-        if result.seq >= LONG_HISTORY > self.seq and not self.definition.entity:
-            logger.warning("run %s goes on, but %s", self.id, long_history(result.seq))
+        before = self.seq, self.size
         self.seq = result.seq
+        for data in append.events:
+            self.size += len(data)
+        if self.host.bounds.reached(self.seq, self.size):
+            tell_of_length(self, *before)
         if append.links:
             self.chain = append.links[-1]
         if (observer := self.host.observer) is not None and events:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeAlias, get_args
 
+from perdure.core import bounds
 from perdure.core.accounts import Terms, money
 from perdure.core.usage import nanos
 from perdure.errors import ConfigurationError, DuplicateNameError
@@ -15,7 +16,7 @@ from perdure.storage.protocol import Store
 logger = logging.getLogger("perdure.budgets")
 
 #: Longest name of a budget, in characters.
-NAME_MAX = 255
+NAME_MAX = bounds.NAME_MAX
 
 #: What has a budget of its own.
 Per: TypeAlias = Literal["run", "workflow", "key", "day"]

@@ -119,6 +119,10 @@ class Collecting:
         """An inbox item goes with the next append."""
         self._consumed = appended(self._consumed, number)
 
+    def buffered(self) -> int:
+        """How many events go with the next append so far."""
+        return len(self._buffer)
+
     def only_records(self) -> bool:
         """Whether what is to be appended next brings nothing to the code: it is of the code's own making."""
         return all(isinstance(event, ev.Record) for event, _ in self._buffer)

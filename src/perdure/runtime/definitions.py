@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
 from perdure.core.accounts import Terms
+from perdure.core.bounds import NAME_MAX
 from perdure.core.events import RunStarted
 from perdure.core.retention import Rule
 from perdure.core.retry import DEFAULT_RETRY, Retry
@@ -143,7 +144,7 @@ def durable_name(function: Callable[..., Any], name: str | None) -> str:
         if module in ("__main__", "__mp_main__"):  # the second is what a process started by this one calls it
             module = main_module(module)
         return f"{module}.{function.__qualname__}"
-    if not name or len(name) > 255 or any(char in name for char in "#[]/\n") or not name.isprintable():
+    if not name or len(name) > NAME_MAX or any(char in name for char in "#[]/\n") or not name.isprintable():
         msg = (
             f"{name!r} can't name a workflow or step: a name has 1 to 255 printable characters "
             "and none of # [ ] /"

@@ -27,7 +27,7 @@ from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
 from perdure.core.reuse import Reuse
 from perdure.core.status import Status
-from perdure.errors import DamagedHistoryError, NonDeterminismError, UndecodableError
+from perdure.errors import DamagedHistoryError, HistoryFullError, NonDeterminismError, UndecodableError
 from perdure.runtime.appending import Appending
 from perdure.runtime.carrying import carry_out, still_wanted
 from perdure.runtime.collecting import NO_EVENTS
@@ -35,6 +35,7 @@ from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.elsewhere import REPORTS, take_report
 from perdure.runtime.endings import Last
 from perdure.runtime.feeding import feed
+from perdure.runtime.fullness import holds_back, keeps_back, take_more
 from perdure.runtime.host import Handover, Host
 from perdure.runtime.machines import let_go
 from perdure.runtime.notes import wait_notes
@@ -59,9 +60,10 @@ class Driver(Appending, TimeLimited):
 
     Attributes:
         donor: what the run may still take over from the one that it retries or forks.
+        overflow: messages that stay in the inbox until the code has received some.
     """
 
-    __slots__ = ("_held", "_last_mail", "definition", "donor", "machine", "number", "work")
+    __slots__ = ("_held", "_last_mail", "definition", "donor", "machine", "number", "overflow", "work")
 
     made = 0  # how many drivers this process has made so far
 
@@ -77,6 +79,7 @@ class Driver(Appending, TimeLimited):
         self.work = Work(self)
         self.donor: Reuse | None = None
         self._last_mail = 0
+        self.overflow: dict[str, list[tuple[int, ev.Event]]] | None = None
         self._held: list[Command] | None = None  # commands that wait for the append on its way
 
     # -- events in ----------------------------------------------------------------------------------
@@ -132,6 +135,8 @@ class Driver(Appending, TimeLimited):
             event = admitted(self.machine, sent, self.now()) if isinstance(sent, ev.StepCompleted) else sent
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
+                if keeps_back(self, number, event):
+                    continue
                 if self._reception is not None or isinstance(event, ev.UpdateAccepted):
                     self.reception().receive(number, event)
                 else:
@@ -172,6 +177,8 @@ class Driver(Appending, TimeLimited):
         """Carry out what the code has asked for, and write down what that made happen."""
         if self.gone:
             return
+        if (self.host.bounds.reached(self.seq, self.size)) and holds_back(self):
+            return
         if self._held is not None and self._in_flight:
             return  # what they wait for isn't durable yet; this is called again when it is
         if self.pause is not None:
@@ -183,6 +190,8 @@ class Driver(Appending, TimeLimited):
         if self._held is not None:
             commands = [*still_wanted(self, self._held), *commands]
         self._held = carry_out(self, commands)
+        if self.overflow is not None:
+            take_more(self)
         self.flush()
         if (status := self.work.news(self._state)) is not None:
             self.note([], status)
@@ -206,7 +215,7 @@ class Driver(Appending, TimeLimited):
     def idle(self) -> bool:
         """Whether this run only waits: nothing executes, nothing is on its way to the log."""
         working = self.busy() or self.work.executing or self.work.sending
-        return not (working or self.gone or self._ending or self._handover or self.pause)
+        return not (working or self.overflow or self.gone or self._ending or self._handover or self.pause)
 
     # -- the end of its drive ------------------------------------------------------------------------
 
@@ -243,6 +252,8 @@ class Driver(Appending, TimeLimited):
         if isinstance(error, NonDeterminismError | UndecodableError):  # others may be the moment's
             self.add_effect(Misfit(self.host.code))
         code = BlockCode.HISTORY if isinstance(error, DamagedHistoryError) else BlockCode.CODE
+        if isinstance(error, HistoryFullError):
+            code = BlockCode.LIMIT
         self._handover = Handover(Status.BLOCKED, reason=reason, code=code)
         self.flush()
 

@@ -10,6 +10,7 @@ from typing import Any
 from perdure.codec.events import encode_event
 from perdure.codec.failures import failure_of
 from perdure.core import events as ev
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.commands import RunStep, SendMessage, StartChild
 from perdure.core.finding import fingerprint
 from perdure.core.status import Status
@@ -131,8 +132,8 @@ class Family:
         if not message_reaches(sender, message, row):
             sender.record(sent_message(now, message, withheld=True))
             return
-        if row is None or row.ended_at is not None:
-            why = "unknown_run" if row is None else "run_ended"
+        if row is None or row.ended_at is not None or row.mail >= INBOX_MAX:
+            why = "unknown_run" if row is None else "inbox_full" if row.ended_at is None else "run_ended"
             sender.record(
                 ev.MessageRefused(now, message=message.id, run=message.to, name=message.name, why=why)
             )

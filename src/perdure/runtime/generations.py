@@ -15,9 +15,6 @@ from perdure.runtime.runs import SEED_BYTES, run_fingerprint
 from perdure.storage.chance import chance
 from perdure.storage.records import MailKind, NewMail, NewRun, Successor
 
-#: Histories longer than this are slow to replay; there is no limit.
-LONG_HISTORY = 50_000
-
 
 class Run(Protocol):
     """The driver of the run that goes on."""
@@ -69,13 +66,3 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
 
 def _kind(event: ev.Event) -> MailKind:
     return MailKind.MESSAGE if isinstance(event, ev.MessageReceived) else MailKind.CONTROL
-
-
-def long_history(events: int) -> str | None:
-    """What to say about a history of so many events, None if that is nothing."""
-    if events < LONG_HISTORY:
-        return None
-    return (
-        f"the history has {events} events, and each replay reads them all: end the run with "
-        "perdure.continue_as(...), which goes on with an empty one"
-    )

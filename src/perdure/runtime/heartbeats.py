@@ -15,6 +15,7 @@ from typing import Any
 
 from perdure.codec.redaction import mask_json
 from perdure.codec.values import ValueCodec, check_size
+from perdure.core import bounds
 from perdure.core.commands import RunStep
 from perdure.runtime.attempt import Attempt, Recorder
 from perdure.runtime.stepcontext import StepInfo
@@ -24,7 +25,7 @@ from perdure.storage.effects import StepDetail
 SAVE_EVERY = 1.0
 
 #: Largest encoded detail in bytes: it is written again and again.
-DETAIL_MAX = 64 * 1024
+DETAIL_MAX = bounds.DETAIL_MAX
 
 #: Seconds an alarm may ring late by the usual tardiness of event loops.
 LATE = 0.05

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from perdure.core import events as ev
+from perdure.core.bounds import Bounds
 from perdure.core.commands import AwaitCallback, Operation, RunStep, SendMessage, StartChild
 from perdure.core.status import Status
 from perdure.runtime.journal import Journal
@@ -41,6 +42,7 @@ class Host(Protocol[D_contra]):
     timers: Timers
     turns: Turns
     max_payload: int
+    bounds: Bounds
     code: str
     observer: Observer | None
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from perdure.core.bounds import NAME_MAX
 from perdure.core.rates import Rate
 from perdure.errors import ConfigurationError, UsageError
 
@@ -184,7 +185,7 @@ def checked_name(name: object) -> str:
     Raises:
         ConfigurationError: it can't be one.
     """
-    if not isinstance(name, str) or not 0 < len(name) <= 255 or not name.isprintable():
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX or not name.isprintable():
         msg = f"{name!r} can't name a rate limit: a name has 1 to 255 printable characters"
         raise ConfigurationError(msg)
     return name

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable
 
+from perdure.core import bounds
 from perdure.core.queues import PRIORITY_MAX, QueueSettings
 from perdure.core.rates import Rate
 from perdure.errors import ConfigurationError, DuplicateNameError, UsageError
@@ -14,7 +15,7 @@ from perdure.storage.protocol import Store
 logger = logging.getLogger("perdure.queues")
 
 #: Longest name of a queue, and longest key, in characters.
-NAME_MAX = 255
+NAME_MAX = bounds.NAME_MAX
 
 
 class Queue:
@@ -82,8 +83,8 @@ _queues: dict[str, Queue] = {}
 
 
 def queue_name(queue: str | Queue) -> str:
-    """The name of a queue that is given by name or as an object."""
-    return queue.name if isinstance(queue, Queue) else queue
+    """The name of a queue that is given by name or as an object. Raises ConfigurationError if it can't be one."""
+    return queue.name if isinstance(queue, Queue) else checked_queue(queue)
 
 
 def checked_queue(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.codec.events import encode_event
+from perdure.core import bounds
 from perdure.core import events as ev
 from perdure.core.attributes import Attribute, attributes_json
 from perdure.core.finding import fingerprint
@@ -16,7 +17,7 @@ from perdure.storage.chance import chance
 from perdure.storage.records import NewRun, ParentPolicy
 
 #: Longest run id, in characters.
-RUN_ID_MAX = 1000
+RUN_ID_MAX = bounds.RUN_ID_MAX
 
 #: Length of a run's seed, from which its random numbers and its callbacks' tokens are made.
 SEED_BYTES = 32

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from perdure.core.bounds import NAME_MAX, PAYLOAD_MAX, VERSION_MAX, Bounds
 from perdure.core.retention import Rule
 from perdure.errors import ConfigurationError
 from perdure.runtime.liveness import Whereabouts
 from perdure.runtime.observing import Telemetry
 from perdure.storage.chance import chance
-
-_VERSION_MAX = 100
 
 #: How long events that were published are kept, in seconds.
 KEEP_PUBLICATIONS = 7 * 86_400.0
@@ -49,6 +48,7 @@ class Settings:
             one there at last.
         turn_limit: longest time workflow code may run without awaiting, None = for ever.
         max_payload: largest encoded argument list or result, in bytes.
+        bounds: how long histories may become.
         keep_publications: how long events that were published are kept, None = for ever.
         grace: how long executing steps may go on when the engine closes.
         name: the worker's name in listings; by default host and process id.
@@ -70,7 +70,8 @@ class Settings:
     lease: float = 15.0
     max_recoveries: int = 10
     turn_limit: float | None = 2.0
-    max_payload: int = 2 * 1024 * 1024
+    max_payload: int = PAYLOAD_MAX
+    bounds: Bounds = field(default_factory=Bounds)
     keep_publications: float | None = KEEP_PUBLICATIONS
     grace: float = 5.0
     name: str | None = None
@@ -86,8 +87,11 @@ class Settings:
         if not self.queues or isinstance(self.queues, str):
             msg = f"queues={self.queues!r}: an engine needs a tuple of at least one queue name"
             raise ConfigurationError(msg)
-        if len(self.version) > _VERSION_MAX or not (self.version.isprintable() or not self.version):
-            msg = f"version={self.version!r}: a version has up to {_VERSION_MAX} printable characters"
+        if len(self.version) > VERSION_MAX or not (self.version.isprintable() or not self.version):
+            msg = f"version={self.version!r}: a version has up to {VERSION_MAX} printable characters"
+            raise ConfigurationError(msg)
+        if self.name is not None and not (0 < len(self.name) <= NAME_MAX and self.name.isprintable()):
+            msg = f"name={self.name!r}: a worker's name has 1 to {NAME_MAX} printable characters"
             raise ConfigurationError(msg)
         if not self.code:
             object.__setattr__(self, "code", _code(self.version))

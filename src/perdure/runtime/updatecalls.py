@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from perdure.codec.events import encode_event
+from perdure.core import bounds
 from perdure.core import events as ev
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.finding import fingerprint
 from perdure.core.scope import keyed_operation
-from perdure.errors import RunConflictError, RunEndedError, UnknownRunError, UsageError
+from perdure.errors import InboxFullError, RunConflictError, RunEndedError, UnknownRunError, UsageError
 from perdure.runtime.handlers import decode_failure, handler_exception
 from perdure.runtime.lookout import Lookout
 from perdure.storage.chance import chance
@@ -18,7 +20,7 @@ from perdure.storage.protocol import Store
 from perdure.storage.records import Delivery
 from perdure.storage.updates import UpdateRow
 
-KEY_MAX = 1000  #: longest key of an update, in characters
+KEY_MAX = bounds.RUN_ID_MAX  #: longest key of an update, in characters
 
 _Key = tuple[str, str]  # run id, update id
 
@@ -82,6 +84,13 @@ class UpdateCalls:
         if said is Delivery.UNKNOWN_RUN:
             msg = f"no run has the id {run_id!r} in this database: look it up with `perdure ls`, or start it"
             raise UnknownRunError(msg, run_id=run_id)
+        if said is Delivery.INBOX_FULL:
+            msg = (
+                f"{INBOX_MAX:,} messages and updates wait in the inbox of run {run_id!r}, and no more may: "
+                f"{name!r} wasn't called. Call it again when the run has received some; `perdure why` tells why it "
+                "doesn't"
+            )
+            raise InboxFullError(msg)
         if said is Delivery.RUN_ENDED:
             msg = f"run {run_id!r} has ended and takes no updates any more ({name!r} was called)"
             raise RunEndedError(msg)

@@ -84,11 +84,10 @@ class Worker(Hosting):
     ) -> None:
         self._store, self._loop, self._settings = store, loop, settings
         self._results, self._inquiry, self.entities = results, inquiry, inquiry.entities
-        self._listeners, self.observer = listeners, observer
+        self._listeners, self.observer, self.bounds = listeners, observer, settings.bounds
         self.code, self.clock, self.max_payload = settings.code, settings.clock, settings.max_payload
         self.journal = Journal(store, loop, observer)
-        self.timers = Timers(loop, self.clock)
-        self.turns = Turns(settings.turn_limit)
+        self.timers, self.turns = Timers(loop, self.clock), Turns(settings.turn_limit)
         self._outbox = Outbox(store, loop, self.clock, listeners)
         self.steps = StepExecutor(
             loop,
@@ -267,6 +266,7 @@ class Worker(Hosting):
 
     async def _replay(self, driver: Driver, row: RunRow, history: History, emitting: Sequence[str]) -> None:
         begun = 0.0 if self.observer is None else perf_counter()
+        driver.size = sum(map(len, history.events))
         await feed_history(driver, history)
         if self.observer is not None:
             self.observer.replayed(driver, len(history.events), perf_counter() - begun)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.errands import step_of
 from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.storage.chain import Damage
@@ -49,6 +50,7 @@ from perdure.storage.records import (
     RunRow,
     Stale,
     same_work,
+    worst_of,
 )
 
 __all__ = ["MemoryDatabase", "MemoryStore"]
@@ -256,8 +258,9 @@ def _post_all(db: MemoryDatabase, new: NewRun, run: Run, alike: bool) -> Deliver
     """The mail of a start that met a run."""
     if not new.attach or not (same_work(new, db.row(run)) or alike):
         return Delivery.DELIVERED
-    answers = [db.post(run, item, new.created_at) for item in new.mail]
-    return Delivery.RUN_ENDED if Delivery.RUN_ENDED in answers else Delivery.DELIVERED
+    if not run.ended and len(run.inbox) + len(new.mail) > INBOX_MAX:
+        return Delivery.INBOX_FULL
+    return worst_of([db.post(run, item, new.created_at) for item in new.mail])
 
 
 def _matches(filter: RunFilter, run: Run) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from perdure.codec.events import encode_event
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.permits import LimitState
 from perdure.core.status import FINAL, Status
@@ -205,12 +206,13 @@ class MemoryDatabase:
         kind: MailKind = MailKind.CONTROL,
         *,
         patient: bool = False,
+        most: int | None = None,
     ) -> bool:
-        """Put an event into a run's inbox, waking nobody without `now`; False if the run has ended.
+        """Put an event into a run's inbox, waking nobody without `now`; False if the run has ended, or is full.
 
         Messages, and what is `patient`, don't cut short the delay with which a run was started.
         """
-        if run.ended:
+        if run.ended or (most is not None and len(run.inbox) >= most):
             return False
         self._put(run, data, kind)
         if kind is MailKind.CONTROL and now is not None and ends_pause(data):
@@ -234,8 +236,9 @@ class MemoryDatabase:
         """Put an item into a run's inbox, unless the run has had one with its key."""
         if item.key is not None and item.key in run.mail_keys:
             return Delivery.REPEATED
-        if not self.deliver(run, item.data, now, item.kind):
-            return Delivery.RUN_ENDED
+        most = INBOX_MAX if item.kind is MailKind.MESSAGE else None
+        if not self.deliver(run, item.data, now, item.kind, most=most):
+            return Delivery.RUN_ENDED if run.ended else Delivery.INBOX_FULL
         if item.key is not None:
             run.mail_keys.add(item.key)
         return Delivery.DELIVERED
@@ -284,7 +287,9 @@ class MemoryDatabase:
                 if resumed:
                     run.status, run.reason = Status.WAITING.value, None
                 run.recoveries = 0
-                wanted = resumed or (run.inbox and not run.held) or self._fits_elsewhere(run)
+                wanted = (
+                    resumed or (run.inbox and not run.held) or run.asked_to_end or self._fits_elsewhere(run)
+                )
                 run.release(append.now if wanted else append.wake_at)
         if append.parent_mail is not None and run.parent in self.runs and run.parent_op is not None:
             self.deliver(self.runs[run.parent], append.parent_mail, append.now)

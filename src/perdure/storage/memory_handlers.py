@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from perdure.core.bounds import INBOX_MAX
 from perdure.storage.effects import UpdateState
 from perdure.storage.inquiries import TAKE_MAX, NewInquiry, TakenInquiry
 from perdure.storage.memory_database import MemoryDatabase
@@ -33,7 +34,9 @@ class MemoryUpdates:
         run = db.find_id(run_id)
         if run is None:
             return Delivery.UNKNOWN_RUN
-        if not db.deliver(run, data, now, patient=True):
+        if not db.deliver(run, data, now, patient=True, most=INBOX_MAX):
+            if not run.ended:
+                return Delivery.INBOX_FULL
             return Delivery.REPEATED if row is not None and row.state.answered else Delivery.RUN_ENDED
         db.updates[run_id, update] = (run.run, UpdateState.REQUESTED, None, call)
         self._changed()

@@ -72,6 +72,12 @@ class Run(msgspec.Struct):
         )
 
     @property
+    def asked_to_end(self) -> bool:
+        """Whether it is full, and its mail may be a cancellation."""
+        control = any(item.kind == MailKind.CONTROL for item in self.inbox.values())
+        return control and self.status == Status.BLOCKED and self.block_code == BlockCode.LIMIT
+
+    @property
     def replayable(self) -> tuple[bytes, ...]:
         """What a replay reads of its history."""
         if not self.checkpoint:
@@ -104,7 +110,7 @@ class Run(msgspec.Struct):
 
     def unpause(self, now: float) -> bool:
         """It isn't to be held any more; False if it wasn't before."""
-        damaged = self.block_code == BlockCode.HISTORY
+        damaged = self.block_code in (BlockCode.HISTORY, BlockCode.LIMIT)
         if (self.paused is None and not damaged) or self.ended:
             return False
         if damaged and self.owner is None:

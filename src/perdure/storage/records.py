@@ -32,6 +32,7 @@ class BlockCode(StrEnum):
     CODE = "code"  #: goes on by itself when a worker with fitting code registers
     STEP = "step"  #: a step waits for a person's decision, which comes by mail; other mail wakes it, too
     POISON = "poison"  #: took its worker down too often; waits for a person
+    LIMIT = "limit"  #: its history is full; waits for a person: a cancellation, or to be resumed
     HISTORY = "history"  #: its history isn't what was recorded; waits for a person
 
 
@@ -48,7 +49,15 @@ class Delivery(StrEnum):
     DELIVERED = "delivered"
     UNKNOWN_RUN = "unknown_run"
     RUN_ENDED = "run_ended"
+    INBOX_FULL = "inbox_full"  #: too many messages wait there
     REPEATED = "repeated"  #: an item with its key was delivered before
+
+
+def worst_of(answers: Sequence[Delivery]) -> Delivery:
+    """What became of mail that goes together."""
+    return next(
+        (bad for bad in (Delivery.RUN_ENDED, Delivery.INBOX_FULL) if bad in answers), Delivery.DELIVERED
+    )
 
 
 class NewMail(msgspec.Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ import perdure
 from perdure.api.engine import Engine
 from perdure.web import (
     actions,
+    bodies,
     events,
     fleet,
     metrics,
@@ -74,7 +75,7 @@ def create_app(
         "description": "What went wrong",
         "content": {problems.MEDIA_TYPE: {}},
     }
-    statuses = (400, 401, 403, 404, 409, 410, 413, 421, 422, 503, 504)
+    statuses = (400, 401, 403, 404, 409, 410, 413, 421, 422, 429, 503, 504)
     api = APIRouter(prefix=API, responses=dict.fromkeys(statuses, told))
     # What names a part of a run comes before what names a run: a run's id may have slashes.
     for router in (
@@ -93,7 +94,7 @@ def create_app(
     app.include_router(probes.router)
     app.include_router(metrics.router, include_in_schema=False)
     access = access or Access()
-    front = Front(app)
+    front = Front(app, 2 * engine._settings.max_payload + bodies.SLACK)
     gate = Gate(front, access)
     if dashboard:
         # Imported here, since whoever wants the API alone needn't pay for what draws pages.
@@ -116,17 +117,19 @@ class Pages(Protocol):
 class Front:
     """ASGI application that leads to the API, or to the pages.
 
-    By the path alone, and not by which routes there are: what the API doesn't know is its problem to tell.
+    By the path alone, and not by which routes there are: what the API doesn't know is its problem to tell. Bodies are
+    bounded on the way, `most` bytes each; webhooks do that themselves.
     """
 
-    def __init__(self, api: FastAPI) -> None:
+    def __init__(self, api: FastAPI, most: int) -> None:
         self.api = api
+        self._bounded = bodies.Bodies(api, most, "/hooks/")
         self.pages: Pages | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_within(scope)
         to_api = any(path == prefix or path.startswith(prefix + "/") for prefix in _NO_PAGES)
-        await (self.api if to_api or self.pages is None else self.pages)(scope, receive, send)
+        await (self._bounded if to_api or self.pages is None else self.pages)(scope, receive, send)
 
     async def stop(self) -> None:
         """End what works in the background, once nothing is served any more."""

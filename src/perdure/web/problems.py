@@ -37,6 +37,7 @@ _STATUSES: Sequence[tuple[type[BaseException], int]] = (
     (errors.PayloadTooLargeError, 413),
     (errors.UpdateRejected, 422),
     (errors.NotSerializableError, 422),
+    (errors.LimitExceededError, 429),
     (errors.UsageError, 422),
     (errors.ConfigurationError, 422),
     (errors.ReadOnlyError, 422),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.codec.events import encode_event
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
 from perdure.storage.chain import first_link
@@ -94,15 +95,16 @@ async def deliver(
     kind: MailKind = MailKind.CONTROL,
     *,
     patient: bool = False,
+    most: int | None = None,
 ) -> bool:
-    """Put an event into a run's inbox; False if the run has ended.
+    """Put an event into a run's inbox; False if the run has ended, or `most` items wait there.
 
     Messages, and what is `patient`, don't cut short the delay with which a run was started.
     """
     patient = patient or kind is MailKind.MESSAGE
     if kind is MailKind.CONTROL and ends_pause(data):
         await db.run("unpause", run=run, now=float(now))
-    counted = await db.rows("more_mail", run=run, now=float(now), patient=patient)
+    counted = await db.rows("more_mail", run=run, now=float(now), patient=patient, most=most)
     if not counted:
         return False
     ((number, _),) = counted
@@ -114,11 +116,12 @@ async def post(db: Database, run: int, item: NewMail, now: float) -> Delivery:
     """Put an item into a run's inbox, unless the run has had one with its key."""
     if item.key is not None and not await db.run("put_key", run=run, key=item.key):
         return Delivery.REPEATED
-    if await deliver(db, run, item.data, now, item.kind):
+    most = INBOX_MAX if item.kind is MailKind.MESSAGE else None
+    if await deliver(db, run, item.data, now, item.kind, most=most):
         return Delivery.DELIVERED
     if item.key is not None:
         await db.run("drop_key", run=run, key=item.key)
-    return Delivery.RUN_ENDED
+    return Delivery.RUN_ENDED if await db.value("has_ended", run=run) else Delivery.INBOX_FULL
 
 
 async def send_message(db: Database, run: int, data: bytes, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perdure.core.bounds import INBOX_MAX
 from perdure.storage.effects import SetUpdate, UpdateState
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.lifecycle import deliver
@@ -35,7 +36,9 @@ async def _request(db: Database, run_id: str, update: str, data: bytes, call: by
         if not renewable(UpdateState(state), ended):
             return Delivery.REPEATED
         answered = UpdateState(state).answered
-    if not await deliver(db, run, data, now, patient=True):
+    if not await deliver(db, run, data, now, patient=True, most=INBOX_MAX):
+        if not await db.value("has_ended", run=run):
+            return Delivery.INBOX_FULL
         return Delivery.REPEATED if answered else Delivery.RUN_ENDED
     await db.run("request_update", run_id=run_id, id=update, run=run, call=call)
     return Delivery.DELIVERED

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.core.bounds import INBOX_MAX
 from perdure.storage.generations import following
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.due import lock_due
@@ -22,7 +23,7 @@ from perdure.storage.postgres.rows import new_key, run_rows
 from perdure.storage.postgres.suspects import claim_suspected
 from perdure.storage.postgres.versions import strand_pinned
 from perdure.storage.reasons import no_worker_knows, took_workers_down
-from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
+from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work, worst_of
 from perdure.storage.workers import Heartbeat, WorkerRow
 
 #: How many runs `strand` blocks in one go, so that it doesn't hold other transactions up.
@@ -51,7 +52,7 @@ async def _create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
                 key = await lock_newest(db, row.id)
                 if key is None:
                     raise _RemovedError
-                answers[place] = await _post_all(db, key, run)
+                answers[place] = await _post_all(db, key, row, run)
         meant = await _rows_meant(db, runs)
     return [
         Created(row, new is not None, said, alike)
@@ -79,9 +80,10 @@ async def _rows_meant(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow
     return meant
 
 
-async def _post_all(db: Database, key: int, run: NewRun) -> Delivery:
-    answers = [await post(db, key, item, run.created_at) for item in run.mail]
-    return Delivery.RUN_ENDED if Delivery.RUN_ENDED in answers else Delivery.DELIVERED
+async def _post_all(db: Database, key: int, row: RunRow, run: NewRun) -> Delivery:
+    if row.ended_at is None and row.mail + len(run.mail) > INBOX_MAX:
+        return Delivery.INBOX_FULL
+    return worst_of([await post(db, key, item, run.created_at) for item in run.mail])
 
 
 async def rows_by_id(db: Database, ids: Sequence[str]) -> dict[str, RunRow]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.codec.events import encode_event
+from perdure.core.bounds import INBOX_MAX
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.status import Status
 from perdure.storage.chain import first_link
@@ -81,15 +82,16 @@ def deliver(
     kind: MailKind = MailKind.CONTROL,
     *,
     patient: bool = False,
+    most: int | None = None,
 ) -> bool:
-    """Put an event into a run's inbox; False if the run has ended.
+    """Put an event into a run's inbox; False if the run has ended, or `most` items wait there.
 
     Messages, and what is `patient`, don't cut short the delay with which a run was started.
     """
     if kind is MailKind.CONTROL and ends_pause(data):
         db.run("unpause", {"run": run, "now": now})
     patient = patient or kind is MailKind.MESSAGE
-    if db.run("more_mail", {"run": run, "now": now, "patient": patient}) == 0:
+    if db.run("more_mail", {"run": run, "now": now, "patient": patient, "most": most}) == 0:
         return False
     db.run("put_mail", {"run": run, "kind": kind.value, "data": data})
     return True
@@ -99,8 +101,9 @@ def post(db: Database, run: int, item: NewMail, now: float) -> Delivery:
     """Put an item into a run's inbox, unless the run has had one with its key."""
     if item.key is not None and db.value("has_key", {"run": run, "key": item.key}):
         return Delivery.REPEATED
-    if not deliver(db, run, item.data, now, item.kind):
-        return Delivery.RUN_ENDED
+    most = INBOX_MAX if item.kind is MailKind.MESSAGE else None
+    if not deliver(db, run, item.data, now, item.kind, most=most):
+        return Delivery.RUN_ENDED if db.value("has_ended", {"run": run}) else Delivery.INBOX_FULL
     if item.key is not None:
         db.run("put_key", {"run": run, "key": item.key})
     return Delivery.DELIVERED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from perdure.core.bounds import INBOX_MAX
 from perdure.storage.effects import SetUpdate, UpdateState
 from perdure.storage.records import Append, Delivery
 from perdure.storage.sqlite.database import Database
@@ -42,7 +43,9 @@ def _request(db: Database, run_id: str, update: str, data: bytes, call: bytes, n
             return Delivery.REPEATED
         answered = UpdateState(state).answered
     for run, *_ in db.rows("key_of", {"id": run_id}):
-        if not deliver(db, run, data, now, patient=True):
+        if not deliver(db, run, data, now, patient=True, most=INBOX_MAX):
+            if not db.value("has_ended", {"run": run}):
+                return Delivery.INBOX_FULL
             return Delivery.REPEATED if answered else Delivery.RUN_ENDED
         db.run("request_update", {"run_id": run_id, "id": update, "run": run, "call": call})
         return Delivery.DELIVERED

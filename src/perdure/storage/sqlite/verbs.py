@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from perdure.core.bounds import INBOX_MAX
 from perdure.storage.generations import following
 from perdure.storage.reasons import no_worker_knows, took_workers_down
-from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work
+from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work, worst_of
 from perdure.storage.sqlite.claimed import claimed_rows
 from perdure.storage.sqlite.database import Database, Value
 from perdure.storage.sqlite.ledger import spare
@@ -37,7 +38,7 @@ def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
     if any(run.mail and not made for run, made in zip(runs, new, strict=True)):
         for place, (run, (row, alike)) in enumerate(zip(runs, rows, strict=True)):
             if not new[place] and run.attach and (same_work(run, row) or alike):
-                answers[place] = _post_all(db, row.run, run)
+                answers[place] = _post_all(db, row, run)
         rows = _rows_meant(db, runs)
     return [
         Created(row, made, said, alike) for (row, alike), made, said in zip(rows, new, answers, strict=True)
@@ -63,9 +64,10 @@ def _rows_meant(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow, bool
     return meant
 
 
-def _post_all(db: Database, key: int, run: NewRun) -> Delivery:
-    answers = [post(db, key, item, run.created_at) for item in run.mail]
-    return Delivery.RUN_ENDED if Delivery.RUN_ENDED in answers else Delivery.DELIVERED
+def _post_all(db: Database, row: RunRow, run: NewRun) -> Delivery:
+    if row.ended_at is None and row.mail + len(run.mail) > INBOX_MAX:
+        return Delivery.INBOX_FULL
+    return worst_of([post(db, row.run, item, run.created_at) for item in run.mail])
 
 
 def rows_by_id(db: Database, ids: Sequence[str]) -> dict[str, RunRow]:

@@ -112,6 +112,25 @@ async def a_run_with_a_damaged_history_is_due_when_it_is_resumed(bench: Bench) -
     assert (claimed.id, claimed.status, claimed.block_code) == ("damaged", "running", None)
 
 
+async def a_run_with_a_full_history_is_due_when_it_is_resumed_or_cancelled(bench: Bench) -> None:
+    """Messages and children's ends don't wake it: it could do nothing about them. A cancellation isn't overlooked."""
+    worker, cancel = await bench.worker(), encode_event(CancelRequested(at=NOW))
+    full = {"status": "blocked", "reason": "full", "block_code": BlockCode.LIMIT, "release": True}
+    for id in ("resumed", "cancelled", "crossed"):
+        row = await bench.make(id, owner=worker)
+        if id == "crossed":  # it was cancelled while its driver gave it up
+            await bench.store.send(id, cancel, now=NOW)
+        await bench.put(row, **full)
+    assert [row.id for row in await bench.claim(worker, now=NOW + 1)] == ["crossed"]
+    for id in ("resumed", "cancelled"):
+        await bench.store.send(id, b"message", now=NOW, kind=MailKind.MESSAGE)
+        await bench.store.send(id, b"a child has ended", now=NOW)
+    assert await bench.claim(worker, now=NOW + 99) == []
+    assert await resume(bench, "resumed") is Delivery.DELIVERED
+    await bench.store.send("cancelled", cancel, now=NOW + 1)
+    assert sorted(row.id for row in await bench.claim(worker, now=NOW + 1)) == ["cancelled", "resumed"]
+
+
 CHECKS: tuple[Check, ...] = (
     a_run_that_nobody_drives_is_paused_at_once,
     a_resumed_run_is_due,
@@ -120,4 +139,5 @@ CHECKS: tuple[Check, ...] = (
     a_resumption_isnt_lost_while_the_driver_gives_up,
     a_cancellation_lets_a_run_go_on,
     a_run_with_a_damaged_history_is_due_when_it_is_resumed,
+    a_run_with_a_full_history_is_due_when_it_is_resumed_or_cancelled,
 )

@@ -114,7 +114,7 @@ WHERE run = %(run)s::bigint;
 -- name: release
 -- Give a run up. Mail that came in meanwhile makes it due at once, unless it is held. One that its driver's
 -- code couldn't drive is due at once if a worker with other code is there, and so is one that was resumed while
--- its driver made it rest.
+-- its driver made it rest, and one that is full and has mail that may be a cancellation.
 UPDATE perdure.runs AS r
 SET owner = NULL, recoveries = 0,
     status = CASE WHEN status = 'paused' AND paused IS NULL THEN 'waiting' ELSE status END,
@@ -123,6 +123,9 @@ SET owner = NULL, recoveries = 0,
         WHEN status = 'paused' AND paused IS NULL THEN %(now)s::double precision
         WHEN mail > 0 AND status <> 'paused' AND (status <> 'blocked' OR block_code = 'step')
         THEN %(now)s::double precision
+        WHEN mail > 0 AND status = 'blocked' AND block_code = 'limit' AND EXISTS (
+            SELECT 1 FROM perdure.inbox AS i WHERE i.run = r.run AND i.kind = 'control'
+        ) THEN %(now)s::double precision
         WHEN status = 'blocked' AND block_code = 'code' AND misfits IS NOT NULL AND EXISTS (
             SELECT 1 FROM perdure.workers AS w
             WHERE w.code <> ALL (r.misfits) AND (NOT r.pinned OR r.version = w.version)

@@ -64,7 +64,7 @@ VALUES (%(run)s::bigint, %(number)s::bigint, %(kind)s, %(data)s::bytea);
 
 -- name: more_mail
 -- Count a new inbox item, and make the run due unless somebody drives it (who will look) or it is held. What
--- is patient doesn't cut short the delay with which a run was started.
+-- is patient doesn't cut short the delay with which a run was started. Not if `most` items wait there already.
 UPDATE perdure.runs
 SET mail = mail + 1, mail_number = mail_number + 1,
     wake_at = CASE
@@ -72,6 +72,7 @@ SET mail = mail + 1, mail_number = mail_number + 1,
              OR (status = 'queued' AND %(patient)s::boolean AND wake_at IS NOT NULL) THEN wake_at
         ELSE least(coalesce(wake_at, %(now)s::double precision), %(now)s::double precision) END
 WHERE run = %(run)s::bigint AND ended_at IS NULL
+  AND (%(most)s::bigint IS NULL OR mail < %(most)s::bigint)
 RETURNING mail_number, owner;
 
 -- name: more_undelivered

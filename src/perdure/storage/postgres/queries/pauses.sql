@@ -10,16 +10,17 @@ SET paused = coalesce(wake_at, 0.0), wake_at = NULL, updated_at = %(now)s::doubl
 WHERE run = %(run)s::bigint AND paused IS NULL AND ended_at IS NULL;
 
 -- name: unpause
--- A run that was started with a delay and never driven keeps its delay. One whose history was damaged is looked at again.
+-- A run that was started with a delay and never driven keeps its delay. One whose history was damaged, or is full, is
+-- looked at again.
 UPDATE perdure.runs
 SET paused = NULL, updated_at = %(now)s::double precision,
     status = CASE WHEN status <> 'paused' THEN status WHEN started_at IS NULL THEN 'queued' ELSE 'waiting' END,
     reason = CASE WHEN status = 'paused' THEN NULL ELSE reason END,
-    wake_at = CASE WHEN block_code = 'history' AND owner IS NULL THEN %(now)s::double precision
+    wake_at = CASE WHEN block_code IN ('history', 'limit') AND owner IS NULL THEN %(now)s::double precision
                    WHEN status <> 'paused' THEN wake_at
                    WHEN started_at IS NULL THEN greatest(paused, %(now)s::double precision)
                    ELSE %(now)s::double precision END
-WHERE run = %(run)s::bigint AND (paused IS NOT NULL OR block_code = 'history') AND ended_at IS NULL;
+WHERE run = %(run)s::bigint AND (paused IS NOT NULL OR block_code IN ('history', 'limit')) AND ended_at IS NULL;
 
 -- name: has_ended
 SELECT ended_at IS NOT NULL FROM perdure.runs WHERE run = %(run)s::bigint;

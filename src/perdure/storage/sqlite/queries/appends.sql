@@ -56,7 +56,7 @@ UPDATE runs SET status = :status, reason = :reason, block_code = :block_code WHE
 -- name: release
 -- Give a run up. Mail that came in meanwhile makes it due at once, unless it is held. One that its driver's
 -- code couldn't drive is due at once if a worker with other code is there, and so is one that was resumed while
--- its driver made it rest.
+-- its driver made it rest, and one that is full and has mail that may be a cancellation.
 UPDATE runs
 SET owner = NULL, recoveries = 0,
     status = iif(status = 'paused' AND paused IS NULL, 'waiting', status),
@@ -64,6 +64,9 @@ SET owner = NULL, recoveries = 0,
     wake_at = CASE
         WHEN status = 'paused' AND paused IS NULL THEN :now
         WHEN mail > 0 AND status <> 'paused' AND (status <> 'blocked' OR block_code = 'step') THEN :now
+        WHEN mail > 0 AND status = 'blocked' AND block_code = 'limit' AND EXISTS (
+            SELECT 1 FROM inbox AS i WHERE i.run = runs.run AND i.kind = 'control'
+        ) THEN :now
         WHEN status = 'blocked' AND block_code = 'code' AND misfits IS NOT NULL AND EXISTS (
             SELECT 1 FROM workers AS w
             WHERE instr(runs.misfits, json_quote(w.code)) = 0

@@ -53,13 +53,13 @@ INSERT INTO inbox (run, kind, data) VALUES (:run, :kind, :data);
 
 -- name: more_mail
 -- Count a new inbox item, and make the run due unless somebody drives it (who will look) or it is held. What
--- is patient doesn't cut short the delay with which a run was started.
+-- is patient doesn't cut short the delay with which a run was started. Not if `most` items wait there already.
 UPDATE runs
 SET mail = mail + 1,
     wake_at = iif(owner IS NOT NULL OR status = 'paused' OR (status = 'blocked' AND block_code <> 'step')
                   OR (status = 'queued' AND :patient AND wake_at IS NOT NULL),
                   wake_at, min(ifnull(wake_at, :now), :now))
-WHERE run = :run AND ended_at IS NULL;
+WHERE run = :run AND ended_at IS NULL AND (:most IS NULL OR mail < :most);
 
 -- name: more_undelivered
 -- Count a message that came after its run's end.

@@ -9,14 +9,15 @@ SET paused = ifnull(wake_at, 0.0), wake_at = NULL, updated_at = :now,
 WHERE run = :run AND paused IS NULL AND ended_at IS NULL;
 
 -- name: unpause
--- A run that was started with a delay and never driven keeps its delay. One whose history was damaged is looked at again.
+-- A run that was started with a delay and never driven keeps its delay. One whose history was damaged, or is full, is
+-- looked at again.
 UPDATE runs
 SET paused = NULL, updated_at = :now,
     status = iif(status = 'paused', iif(started_at IS NULL, 'queued', 'waiting'), status),
     reason = iif(status = 'paused', NULL, reason),
     wake_at = iif(status = 'paused', iif(started_at IS NULL, max(paused, :now), :now),
-                  iif(block_code = 'history' AND owner IS NULL, :now, wake_at))
-WHERE run = :run AND (paused IS NOT NULL OR block_code = 'history') AND ended_at IS NULL;
+                  iif(block_code IN ('history', 'limit') AND owner IS NULL, :now, wake_at))
+WHERE run = :run AND (paused IS NOT NULL OR block_code IN ('history', 'limit')) AND ended_at IS NULL;
 
 -- name: has_ended
 SELECT ended_at IS NOT NULL FROM runs WHERE run = :run;
