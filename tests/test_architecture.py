@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = ["errors", "core", "codec", "storage", "runtime", "api"]
 EDGES = {"cli", "testing", "web", "ai", "integrations"}
 #: Modules at the root: public doors, which may show what lies behind them.
-DOORS = {"", "events", "redactions", "secrets"}
+DOORS = {"", "events", "logs", "redactions", "secrets"}
 
 
 def module_of(path: Path) -> str:

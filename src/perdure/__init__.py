@@ -17,7 +17,7 @@ Everything public is importable from here; the rest is the engine's own.
 
 import typing as _typing
 
-from perdure import errors, redactions, secrets
+from perdure import errors, logs, redactions, secrets
 from perdure.api.approving import Approval, NeedsApproval, ToolApproval, approve, ask_approval
 from perdure.api.asking import ask
 from perdure.api.budgets import AccountInfo, BudgetInfo
@@ -266,6 +266,7 @@ __all__ = [
     "idempotency_key",
     "info",
     "log",
+    "logs",
     "map",
     "now",
     "on_query",

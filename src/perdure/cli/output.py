@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from perdure.api.logs import configure
 from perdure.api.steplogs import StepLogHandler
 from perdure.api.wording import ago, clock_time, duration, moment, one_line, printable
 from perdure.core.status import Status
@@ -93,9 +94,17 @@ def keep_step_logs(level: int) -> None:
         users.setLevel(level)
 
 
-def log_to_stderr(level: int) -> None:
-    """Let the engine's own log lines be read."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("perdure").setLevel(level)
+def log_to_stderr(level: int, format: str | None = None) -> None:
+    """Let the engine's own log lines be read. If the code that was loaded has set up its log, that stays as it is.
+
+    Args:
+        format: "text" or "json"; by default what PERDURE_LOG_FORMAT says, else text.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    chosen = format or os.environ.get("PERDURE_LOG_FORMAT")
+    if chosen is None and logging.getLogger().handlers:
+        logging.getLogger("perdure").setLevel(level)
+    else:
+        configure(chosen or "text", level=level)

@@ -283,7 +283,13 @@ class WorkflowLoop(TaskMaker):
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        logger.error("run %s: %s", self.name, context.get("message"), exc_info=error if error else None)
+        logger.error(
+            "run %s: %s",
+            self.name,
+            context.get("message"),
+            exc_info=error if error else None,
+            extra={"run_id": self.name},
+        )
 
     def get_exception_handler(self) -> Any:
         return self._exception_handler

@@ -24,6 +24,7 @@ from perdure.runtime.endings import Last, told_to_parent, without_messages
 from perdure.runtime.fullness import tell_of_length
 from perdure.runtime.generations import successor
 from perdure.runtime.host import Handover, Host
+from perdure.runtime.logfields import about_run
 from perdure.runtime.parking import why_parked
 from perdure.runtime.pausing import Pause
 from perdure.runtime.reception import Reception
@@ -257,7 +258,7 @@ class Appending(Collecting):
             try:
                 self.proceed()
             except Exception as error:  # the engine's own: the run mustn't hang for it
-                logger.critical("run %s made the engine fail", self.id, exc_info=True)
+                logger.critical("run %s made the engine fail", self.id, exc_info=True, extra=about_run(self))
                 self.block(error)
             if result.children and any(not epoch for _, epoch in result.children):
                 self.check_children()

@@ -20,6 +20,7 @@ from perdure.runtime.family import Family, row_of
 from perdure.runtime.fleet import DECLARED_DEAD
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.listeners import Listeners
+from perdure.runtime.logfields import about_run
 from perdure.runtime.observing import Observer
 from perdure.runtime.residency import Residency
 from perdure.runtime.results import Results
@@ -123,12 +124,12 @@ class Hosting:
 
     def lost(self, driver: Driver, why: str) -> None:
         if not self._closing and why != DECLARED_DEAD:  # of which there is one line for all
-            logger.warning("run %s is no longer driven here: %s", driver.id, why)
+            logger.warning("run %s is no longer driven here: %s", driver.id, why, extra=about_run(driver))
         self._forget(driver)
         self.poke()
 
     def blocked(self, driver: Driver, reason: str) -> None:
-        logger.error("run %s is blocked: %s", driver.id, reason)
+        logger.error("run %s is blocked: %s", driver.id, reason, extra=about_run(driver))
 
     def _forget(self, driver: Driver) -> None:
         if self.drivers.get(driver.run) is driver:

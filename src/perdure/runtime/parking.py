@@ -39,7 +39,7 @@ def announce(run: Run, operation: RunStep) -> None:
     """Tell the log that a step waits. That a budget is used up is nothing unusual."""
     told = why_parked(run.id, [operation])
     if operation.parked is not None and operation.parked.budget is not None:
-        logger.info("run %s waits for money: %s", run.id, told)
+        logger.info("run %s waits for money: %s", run.id, told, extra={"run_id": run.id})
     else:
         run.host.blocked(run, told)
 

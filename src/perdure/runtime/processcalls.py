@@ -6,6 +6,7 @@ What a step raises in its process comes as data, of which an exception is made h
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,7 +22,7 @@ from perdure.runtime.processes import Processes
 from perdure.runtime.processtalk import Announced, Beat, Begun, Item, Job, Late, Logged, Raised, Spent, Used
 from perdure.runtime.spending import outlay_of
 from perdure.runtime.standins import error_of
-from perdure.runtime.stepcontext import current_outlet
+from perdure.runtime.stepcontext import current_attempt, current_outlet, current_step
 
 _DETAIL = ValueCodec[Any](Any, "detail of a heartbeat")
 
@@ -65,8 +66,12 @@ class ProcessCalls:
         """
         options: StepOptions = attempt.operation.call.options
 
+        context = contextvars.copy_context()  # in which what it says is heard, as if its body were here
+        context.run(current_step.set, attempt.info)
+        context.run(current_attempt.set, attempt)
+
         def hear(told: Any) -> None:
-            self._hear(attempt, told)
+            context.run(self._hear, attempt, told)
 
         try:
             answer = await self._processes.execute(self._job(attempt), hear, options.timeout, sure)

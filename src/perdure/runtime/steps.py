@@ -32,6 +32,7 @@ from perdure.runtime.calling import Calls
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.doorway import Doorway
 from perdure.runtime.gate import Gate
+from perdure.runtime.logfields import about_step
 from perdure.runtime.once import execute_once
 from perdure.runtime.outbox import Outbox, Outlet
 from perdure.runtime.purse import Purse
@@ -213,7 +214,8 @@ class StepExecutor(Doorway):
             else:
                 self._failed(attempt, error)
         except Exception:  # the engine's own error: the step stays open, and it mustn't go unheard
-            logger.critical("step %s couldn't be recorded", attempt.operation.id, exc_info=True)
+            about = about_step(attempt.info, attempt)
+            logger.critical("step %s couldn't be recorded", attempt.operation.id, exc_info=True, extra=about)
 
     def renew(self, attempt: Attempt) -> None:
         """What executed so far is over, or hears no more; what follows is told of cancellation by itself."""

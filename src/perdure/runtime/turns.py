@@ -114,7 +114,11 @@ class Turns:
                     continue
                 self.place = _place(self._thread)
                 logger.error(
-                    "run %s has run for over %s s without awaiting; %s", loop.name, limit, self.place
+                    "run %s has run for over %s s without awaiting; %s",
+                    loop.name,
+                    limit,
+                    self.place,
+                    extra={"run_id": loop.name},
                 )
                 loop.interrupted = True
                 self._fired = True

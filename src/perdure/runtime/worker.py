@@ -33,6 +33,7 @@ from perdure.runtime.hosting import Hosting
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.journal import Journal
 from perdure.runtime.listeners import Listeners
+from perdure.runtime.logfields import about_run
 from perdure.runtime.machines import new_machine
 from perdure.runtime.mailroom import Mailroom, hand_out
 from perdure.runtime.moving import refuse_moved
@@ -201,6 +202,11 @@ class Worker(Hosting):
         return self._fleet.id
 
     @property
+    def name(self) -> str:
+        """What listings call it."""
+        return self._fleet.name
+
+    @property
     def member(self) -> Fleet:
         """This worker among the others."""
         return self._fleet
@@ -258,7 +264,7 @@ class Worker(Hosting):
         except (DamagedHistoryError, UndecodableError) as error:
             driver.block(error)
         except Exception as error:  # the engine's own: the other runs mustn't suffer from it
-            logger.critical("run %s made the engine fail", row.id, exc_info=True)
+            logger.critical("run %s made the engine fail", row.id, exc_info=True, extra=about_run(driver))
             driver.block(error)
         except BaseException:  # the engine closes amid the replay: as in close()
             driver.lose("its replay was interrupted")
