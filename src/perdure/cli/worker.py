@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 from collections.abc import Sequence
@@ -27,8 +28,10 @@ from perdure.cli.workeroptions import (
     ConcurrencyOption,
     GraceOption,
     LeaseOption,
+    LogFormatOption,
     ModulesArgument,
     NameOption,
+    OtelOption,
     ProcessesOption,
     QueuesOption,
     StepLogsOption,
@@ -50,6 +53,8 @@ def worker(
     name: NameOption = None,
     version: VersionOption = None,
     step_logs: StepLogsOption = False,
+    log_format: LogFormatOption = None,
+    otel: OtelOption = False,
     probes_at: HealthPortOption = None,
     probes_on: HealthHostOption = "127.0.0.1",
     metrics_at: MetricsPortOption = None,
@@ -71,9 +76,11 @@ def worker(
             f"There is no workflow in {', '.join(modules)}: decorate an async function with @workflow. For a worker "
             "that only executes steps of others, @step is enough."
         )
-    log_to_stderr(logging.INFO)
+    log_to_stderr(logging.INFO, log_format)
     if step_logs:
         keep_step_logs(logging.INFO)
+    if otel:
+        _trace()
     engine = Engine(
         where,
         queues=names,
@@ -91,6 +98,14 @@ def worker(
     probes = None if probes_at is None else (probes_on, probes_at)
     asyncio.run(_serve(engine, names, grace, probes, told))
     end_process(0)
+
+
+def _trace() -> None:
+    try:
+        traces = importlib.import_module("perdure.integrations.opentelemetry")
+    except ImportError as error:
+        raise Trouble(f"--otel: {error}") from error
+    traces.instrument()
 
 
 async def _serve(

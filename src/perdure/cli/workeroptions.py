@@ -43,3 +43,17 @@ VersionOption = Annotated[
 StepLogsOption = Annotated[
     bool, typer.Option("--step-logs", help="Keep what steps log with their runs, see `perdure logs`.")
 ]
+LogFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format",
+        metavar="text|json",
+        envvar="PERDURE_LOG_FORMAT",
+        help="How log lines are written.",
+        show_default=False,
+    ),
+]
+OtelOption = Annotated[
+    bool,
+    typer.Option("--otel", envvar="PERDURE_OTEL", help="Trace runs, by the OTEL_* environment variables."),
+]
