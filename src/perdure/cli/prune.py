@@ -76,7 +76,12 @@ def retention(as_json: JsonOption = False, url: UrlOption = None) -> None:
         print_json(
             None
             if state is None
-            else {"holder": state.holder, "at": state.at.isoformat(), "working": state.working, "rules": state.rules}
+            else {
+                "holder": state.holder,
+                "at": state.at.isoformat(),
+                "working": state.working,
+                "rules": state.rules,
+            }
         )
         return
     if state is None or not state.rules:

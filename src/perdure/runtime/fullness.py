@@ -57,7 +57,7 @@ def tell_of_length(run: Long, events: int, size: int) -> None:
     if run.definition.entity:
         return
     if bounds.long(events, size) is None and (told := bounds.long(run.seq, run.size)) is not None:
-        logger.warning("run %s goes on, but %s", run.id, told)
+        logger.warning("run %s goes on, but %s", run.id, told, extra={"run_id": run.id})
 
 
 def holds_back(run: Run) -> bool:
