@@ -153,6 +153,24 @@ def test_the_environment_names_the_database(monkeypatch: pytest.MonkeyPatch, tmp
     assert os.path.exists(tmp_path / "env.db")
 
 
+def test_a_file_named_by_the_environment_names_the_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So that an orchestrator can hand a password over without the environment showing it."""
+    secret = tmp_path / "url"
+    monkeypatch.setenv("PERDURE_URL_FILE", str(secret))
+    with pytest.raises(perdure.errors.ConfigurationError, match="which can't be read"):
+        perdure.Engine()
+    secret.write_text("\n")
+    with pytest.raises(perdure.errors.ConfigurationError, match="which is empty"):
+        perdure.Engine()
+    secret.write_text(f"sqlite:///{tmp_path / 'file.db'}\n")
+    assert perdure.run(greets("you")) == "hello you"
+    assert os.path.exists(tmp_path / "file.db")
+    monkeypatch.setenv("PERDURE_URL", f"sqlite:///{tmp_path / 'env.db'}")
+    assert perdure.Engine().url.endswith("env.db"), "which says more directly what is meant"
+
+
 def test_many_runs_are_started_in_one_commit(place: Place) -> None:
     async def main() -> None:
         async with place.engine() as engine:

@@ -6,7 +6,6 @@ starter.py starts runs there; doors.py looks at them and leads to what else an e
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -39,7 +38,7 @@ from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
 from perdure.runtime.travelling import Travelling
 from perdure.runtime.worker import Worker
-from perdure.storage.urls import store_for
+from perdure.storage.urls import store_for, url_of_environment
 
 _IN_WORKFLOW = (
     "an engine was used in workflow code, which can't be replayed. Await the call itself, or start it with "
@@ -51,7 +50,8 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:
-        url: `sqlite:///agents.db`, or `memory:` for tests. By default the environment's PERDURE_URL.
+        url: `sqlite:///agents.db`, or `memory:` for tests. By default the environment's PERDURE_URL, or what is
+            in the file that PERDURE_URL_FILE names.
         worker: drive runs in this process. False makes a client only: it starts runs, others drive them.
         queues: the queues its worker serves, by name or as Queue objects; the first one is the default for runs
             started here.
@@ -122,7 +122,7 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
         refuse_in_script()
-        chosen = url or os.environ.get("PERDURE_URL")
+        chosen = url or url_of_environment()
         if not chosen:
             msg = 'no database: pass one, as in Engine("sqlite:///agents.db"), or set PERDURE_URL'
             raise ConfigurationError(msg)

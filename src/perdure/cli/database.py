@@ -5,7 +5,6 @@ Looking must not create: a mistyped path is told, and leaves no file behind.
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ import typer
 from perdure.api.engine import Engine
 from perdure.cli.trouble import Trouble, did_you_mean
 from perdure.errors import UnknownRunError
+from perdure.storage.urls import url_of_environment
 
 UrlOption = Annotated[
     str | None,
@@ -33,6 +33,7 @@ def chosen(url: str | None) -> str:
     Raises:
         Trouble: there is none.
     """
+    url = url or url_of_environment()
     if not url:
         raise Trouble("No database: give one with --url sqlite:///agents.db, or set PERDURE_URL.")
     return url
@@ -40,7 +41,7 @@ def chosen(url: str | None) -> str:
 
 def url_again(url: str) -> str:
     """What a command that is to be typed again needs for the same database, with a space before."""
-    return "" if os.environ.get("PERDURE_URL") == url else f" --url {shlex.quote(url)}"
+    return "" if url_of_environment() == url else f" --url {shlex.quote(url)}"
 
 
 def reader(url: str | None) -> Engine:

@@ -19,6 +19,30 @@ FORMS = (
 )
 
 
+def url_of_environment() -> str | None:
+    """The database's url as the environment gives it: in PERDURE_URL, or in the file that PERDURE_URL_FILE names.
+
+    A file is how orchestrators hand secrets over: what is in the environment shows in many more places.
+
+    Raises:
+        ConfigurationError: the file can't be read, or is empty.
+    """
+    if given := os.environ.get("PERDURE_URL"):
+        return given
+    if not (file := os.environ.get("PERDURE_URL_FILE")):
+        return None
+    try:
+        with open(file, encoding="utf-8") as opened:
+            url = opened.read(65536).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"PERDURE_URL_FILE names {file}, which can't be read: {error}. Write the database's url into it"
+        raise ConfigurationError(msg) from error
+    if not url:
+        msg = f"PERDURE_URL_FILE names {file}, which is empty. Write the database's url into it"
+        raise ConfigurationError(msg)
+    return url
+
+
 def store_for(url: str) -> Store:
     """The store for a url. Nothing is opened yet.
 

@@ -7,7 +7,6 @@ where nothing may be waited for but what is durable. Every way leads to the loop
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import weakref
 from asyncio.events import _get_running_loop
@@ -19,7 +18,7 @@ from perdure.errors import EngineClosedError, UsageError
 from perdure.runtime.stepcontext import current_store
 from perdure.storage.checkpoints import CheckpointStore
 from perdure.storage.protocol import Store
-from perdure.storage.urls import store_for
+from perdure.storage.urls import store_for, url_of_environment
 
 R = TypeVar("R")
 
@@ -119,7 +118,7 @@ class OfTheRun:
     """The database of whichever run uses the saver; outside of runs the environment's."""
 
     def __init__(self) -> None:
-        url = os.environ.get("PERDURE_URL")
+        url = url_of_environment()
         self._otherwise = Own(url) if url else None
 
     @property
