@@ -23,6 +23,7 @@ import yaml
 
 from perdure.cli.app import app
 from perdure.cli.health import LIVE, READY
+from perdure.runtime.metrics import catalogue
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -245,6 +246,11 @@ def test_manifests_fit_each_other() -> None:
         environment = {one["name"]: one.get("value") for one in container["env"]}
         if name == "perdure-worker":
             assert int(environment["PERDURE_HEALTH_PORT"]) == ports["health"]
+            assert environment["PERDURE_METRICS_PORT"] == environment["PERDURE_HEALTH_PORT"]
+            assert environment["PERDURE_METRICS_HOST"] == environment["PERDURE_HEALTH_HOST"] == "0.0.0.0"
+            annotations = made["spec"]["template"]["metadata"]["annotations"]
+            assert annotations["prometheus.io/port"] == environment["PERDURE_METRICS_PORT"]
+            assert told["metrics_of_database"] is True
             assert made["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= told["grace"] + 10
             assert "replicas" not in made["spec"], "the autoscaler says how many"
         else:
@@ -289,7 +295,6 @@ def test_pods_may_do_what_the_strictest_standard_allows() -> None:
 
 def test_autoscaling_asks_for_what_is_told() -> None:
     """By the names that /metrics has."""
-    catalogue = pytest.importorskip("perdure.runtime.metrics.catalogue")
     told = Path(catalogue.__file__).read_text()
     for path in MANIFESTS:
         if path.stem.startswith("autoscaling"):
