@@ -8,7 +8,6 @@ both.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.metadata
 import os
 import time
@@ -24,6 +23,7 @@ from perdure.runtime.metrics.catalogue import CATALOGUE, Metric
 from perdure.runtime.metrics.counting import Counting
 from perdure.runtime.metrics.registry import LABELS_MAX, Labels, Names, Registry, Sample
 from perdure.runtime.observing import Observer, Watched
+from perdure.runtime.results import Results
 
 if TYPE_CHECKING:
     from perdure.api.engine import Engine
@@ -63,6 +63,8 @@ class Metrics:
         self._names = Names(labels_max)
         self._counting: list[Counting] = []
         self._also: Callable[[Metric, Labels], Callable[[float], None]] | None = None
+        self._every: float | None = None
+        self._keeping: tuple[Counting, asyncio.Task[None]] | None = None
         self._past = Registry(self._names)
         self._gauges: dict[tuple[str, Labels], float] = {}
         self._read_at: float | None = None
@@ -76,6 +78,9 @@ class Metrics:
         """Count what an engine does; it calls this when it is entered."""
         counting = Counting(engine, Registry(self._names, self._also), self._closed)
         self._counting.append(counting)
+        if self._every is not None and self.database and self._keeping is None:
+            connection = Connection(engine.store, Results(engine.store, engine.loop), engine.clock)
+            self._keeping = counting, engine.loop.create_task(self._keep_fresh(connection, self._every))
         return counting
 
     def install(self) -> None:
@@ -86,15 +91,21 @@ class Metrics:
         """Leave engines alone that are entered from now on."""
         observing.uninstall(self)
 
-    def tell(self, also: Callable[[Metric, Labels], Callable[[float], None]]) -> None:
-        """Hand on each observation of a histogram, too; to be called before an engine is entered.
+    def tell(
+        self, also: Callable[[Metric, Labels], Callable[[float], None]], *, every: float | None = 15.0
+    ) -> None:
+        """Tell the numbers to somebody who doesn't ask; to be called before an engine is entered.
 
         Args:
             also: called once for each histogram and labels; makes what is called with each observation.
+            every: seconds after which the numbers of the database are read again, by themselves.
         """
-        self._also = also
+        self._also, self._every = also, every
 
     def _closed(self, counting: Counting) -> None:
+        if self._keeping is not None and self._keeping[0] is counting:
+            self._keeping[1].cancel()
+            self._keeping = None
         self._counting.remove(counting)
         self._past.add(counting.registry)  # counters don't go back
 
@@ -119,17 +130,18 @@ class Metrics:
 
         Raises nothing if the database can't be read: `perdure_db_up` tells.
         """
+        await self._refresh(engine._open())
+
+    async def _refresh(self, connection: Connection) -> None:
         if not self.database or time.monotonic() < self._due:
             return
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read(engine._open()))
+            self._reading = asyncio.create_task(self._read(connection))
         await asyncio.shield(self._reading)
 
-    async def keep_fresh(self, engine: Engine, *, every: float = 15.0) -> None:
-        """Refresh again and again until cancelled, for those who take the numbers without asking."""
+    async def _keep_fresh(self, connection: Connection, every: float) -> None:
         while True:
-            with contextlib.suppress(PerdureError):  # it is being closed
-                await self.refresh(engine)
+            await self._refresh(connection)
             await asyncio.sleep(every)
 
     def samples(self) -> Iterator[Sample]:

@@ -90,6 +90,10 @@ Origin: TypeAlias = tuple[str, RunStarted]
 class Observer:
     """Hears what happens in one engine. Its methods do nothing; override those that you need."""
 
+    def hears(self, method: str) -> bool:
+        """Whether it makes a difference to call a method of this name."""
+        return getattr(type(self), method) is not getattr(Observer, method)
+
     async def close(self) -> None:
         """The engine has been closed: tell what isn't told yet."""
 
@@ -175,7 +179,11 @@ class _Several(Observer):
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
+        self._of_records = [observer for observer in observers if observer.hears("recorded")]
         self._troubled: set[tuple[type, str]] = set()
+
+    def hears(self, method: str) -> bool:
+        return any(observer.hears(method) for observer in self._observers)
 
     async def close(self) -> None:
         for observer in self._observers:
@@ -218,7 +226,11 @@ class _Several(Observer):
         self._each("recalled", run, history, recovered=recovered)
 
     def recorded(self, run: Driven, events: Sequence[Event], append: Append) -> None:
-        self._each("recorded", run, events, append)
+        for observer in self._of_records:  # written out, since this is called with each append
+            try:
+                observer.recorded(run, events, append)
+            except Exception as error:  # noqa: BLE001 - no trouble of theirs may become a run's
+                self._trouble(observer, "recorded", error)
 
     def let_go(self, run: Driven) -> None:
         self._each("let_go", run)

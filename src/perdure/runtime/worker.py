@@ -102,7 +102,7 @@ class Worker(Hosting):
             store=store,
             log=self.journal,
         )
-        self.steps.observer = observer
+        self.steps.observer = observer if observer is not None and observer.hears("begins") else None
         executing, after, most = self.steps.executing, settings.evict_after, settings.max_resident
         self._residency = Residency(loop, self.clock, executing, evict_after=after, max_resident=most)
         self.drivers = self._residency.drivers

@@ -370,6 +370,9 @@ class SealedSurvey(Part):
     async def tallies(self, statuses: Sequence[str] = ()) -> Sequence[Tally]:
         return await self._store.below.survey.tallies(statuses)
 
+    async def blocked(self) -> Sequence[Tally]:
+        return await self._store.below.survey.blocked()
+
     async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
         return await self._store.below.survey.of_kind(status, workflow, skip=skip, limit=limit)
 
