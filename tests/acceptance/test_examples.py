@@ -131,6 +131,15 @@ def test_an_approval_survives_the_death_of_whoever_waits_for_it(tmp_path: Path) 
     assert not [line for line in lines if "buys a large one" in line]
 
 
+def test_a_trace_survives_the_death_of_who_tells_it(tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / "traced.py"), TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "-- the first process ended with -9"
+    assert "-- 1 trace, 10 spans" in lines
+    assert lines[-1] == "    step traced.publish"
+
+
 @pytest.mark.parametrize("name", ["hello.py", "order.py"])
 def test_the_other_examples(tmp_path: Path, name: str) -> None:
     done = run(tmp_path, sys.executable, str(REPOSITORY / "examples" / name))
