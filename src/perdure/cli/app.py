@@ -26,6 +26,7 @@ from perdure.cli.limits import limits
 from perdure.cli.lint import lint
 from perdure.cli.logs import logs
 from perdure.cli.ls import ls
+from perdure.cli.migrate import migrate
 from perdure.cli.moving import export, import_, move
 from perdure.cli.operating import pause, resume, retry
 from perdure.cli.prune import prune, retention
@@ -76,7 +77,7 @@ def root(
 COMMANDS = (
     run, worker, serve, dev, mcp, health, workers, top, ls, show, why, stream, logs, send, publish,
     publications, query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions,
-    answer, cost, prune, retention, move, export, backup, restore, check, verify, lint, init, demo, torture,
+    answer, cost, prune, retention, move, export, backup, restore, migrate, check, verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -117,6 +117,23 @@ def _statements(sql: str) -> list[Statement]:
     return statements
 
 
+class SchemaState(msgspec.Struct, frozen=True):
+    """How a database's schema stands to what this code knows.
+
+    Attributes:
+        version: the database's; 0 if it has none yet.
+        known: the newest that this code knows.
+        due: what would be done to bring it up to date.
+        in_the_way: why that can't be done now, if so.
+    """
+
+    where: str
+    version: int
+    known: int
+    due: Sequence[Migration] = ()
+    in_the_way: str | None = None
+
+
 def usable(where: str, version: int, oldest_code: int | None, known: int) -> bool:
     """Whether code that knows `known` migrations can use a database as it is; if not, it has to be migrated.
 

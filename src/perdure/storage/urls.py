@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from perdure.codec.redaction import common
 from perdure.errors import ConfigurationError
 from perdure.storage.auditing import Auditor
+from perdure.storage.migrate import SchemaState
 from perdure.storage.protocol import Store
 
 FORMS = (
@@ -95,6 +96,27 @@ def auditor_for(url: str) -> Auditor:
     from perdure.storage.postgres.auditor import PostgresAuditor
 
     return PostgresAuditor(url)
+
+
+def schema_at(url: str) -> SchemaState:
+    """How the schema of the database at a url stands; nothing is changed.
+
+    Raises:
+        ConfigurationError: no database that can be looked at from outside has such a url.
+        NotADatabaseError, NewerSchemaError, StoreUnavailableError.
+    """
+    scheme, _, rest = url.partition(":")
+    store_for(url)  # says what is wrong with the url
+    if scheme == "sqlite":
+        from perdure.storage.sqlite.schema import schema_of as of_file
+
+        return of_file(os.path.abspath(unquote(rest[3:])))
+    if scheme == "memory":
+        msg = f"{url} is a database within one process, and can't be looked at from another"
+        raise ConfigurationError(msg)
+    from perdure.storage.postgres.schema import schema_of
+
+    return schema_of(url)
 
 
 def shown_url(url: str) -> str:

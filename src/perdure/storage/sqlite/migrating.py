@@ -31,7 +31,7 @@ def is_ready(db: Database, path: str, migrations: Sequence[Migration]) -> bool:
     known = migrations[-1].version
     db.begin("BEGIN")  # one snapshot: another process may be creating the schema right now
     try:
-        version = _version(db, path)
+        version = version_of(db, path)
         oldest = db.value("oldest_code", {"version": str(version)}) if version > known else None
     finally:
         db.roll_back()
@@ -57,7 +57,7 @@ def migrate(db: Database, path: str, migrations: Sequence[Migration]) -> None:
         _step(db, path, migration, "" if migration.steps else migration.sql, last=True)
 
 
-def _version(db: Database, path: str) -> int:
+def version_of(db: Database, path: str) -> int:
     """The file's schema version, 0 for a new file. To be asked in a transaction: it is told by several reads."""
     application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
     if application == 0 and version == 0 and db.value("is_empty"):
@@ -80,7 +80,7 @@ def _step(db: Database, path: str, migration: Migration, sql: str, *, last: bool
     """Part of a migration in a transaction, if it is still to be done. Returns how many rows it changed."""
     db.begin()
     try:
-        version = _version(db, path)
+        version = version_of(db, path)
         if version != migration.version - 1:
             db.roll_back()
             return 0
