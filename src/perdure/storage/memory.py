@@ -20,6 +20,7 @@ from perdure.storage.memory_budgets import MemoryBudgets
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_checkpoints import MemoryCheckpoints
 from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_disk import MemoryDisk
 from perdure.storage.memory_entities import MemoryEntities
 from perdure.storage.memory_handlers import MemoryInquiries, MemoryUpdates
 from perdure.storage.memory_keys import MemoryKeys
@@ -87,6 +88,7 @@ class MemoryStore(MemoryWorkers):
         self.streams = MemoryStreams(self._open_database, self._changed)
         self.survey = MemorySurvey(self._open_database, self.find)
         self.retention = MemoryRetention(self._open_database)
+        self.disk = MemoryDisk(self._open_database)
         self.attributes = MemoryAttributes(self._open_database, self._changed)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:

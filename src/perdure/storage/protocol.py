@@ -21,6 +21,7 @@ from perdure.storage.budgets import BudgetStore
 from perdure.storage.callbacks import CallbackStore
 from perdure.storage.chain import Damage
 from perdure.storage.checkpoints import CheckpointStore
+from perdure.storage.disk import Disk
 from perdure.storage.entities import Entities
 from perdure.storage.inquiries import Inquiries
 from perdure.storage.keys import KeyStore
@@ -139,6 +140,11 @@ class Store(Protocol):
     @property
     def moving(self) -> Moving:
         """Taking runs to another database."""
+        ...
+
+    @property
+    def disk(self) -> Disk:
+        """How much room is taken."""
         ...
 
     @property

@@ -21,6 +21,7 @@ from perdure.storage.postgres.budgets import PostgresBudgets
 from perdure.storage.postgres.callbacks import PostgresCallbacks
 from perdure.storage.postgres.checkpoints import PostgresCheckpoints
 from perdure.storage.postgres.connection import MIGRATIONS, QUERIES, checked, make_pool, prepare, shown
+from perdure.storage.postgres.disk import PostgresDisk
 from perdure.storage.postgres.entities import PostgresEntities
 from perdure.storage.postgres.express import Express
 from perdure.storage.postgres.hints import Hints
@@ -84,6 +85,7 @@ class PostgresStore:
         self.attributes: Final = PostgresAttributes(self)
         self.survey: Final = PostgresSurvey(self)
         self.retention: Final = PostgresRetention(self)
+        self.disk: Final = PostgresDisk(self)
         self.queues: Final = PostgresQueues(self)
         self.streams: Final = PostgresStreams(self)
         self.pauses: Final = PostgresPauses(self)

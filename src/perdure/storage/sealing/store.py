@@ -17,6 +17,7 @@ from perdure.codec.sealing.chain import CannotOpen, Codec, DataKey
 from perdure.errors import UndecodableError
 from perdure.storage.budgets import BudgetStore
 from perdure.storage.chain import Damage
+from perdure.storage.disk import Disk
 from perdure.storage.effects import DeliverMessage
 from perdure.storage.entities import Entities
 from perdure.storage.keys import KeyStore
@@ -76,6 +77,7 @@ class SealedStore:
         self.entities: Entities = below.entities
         self.queues: QueueStore = below.queues
         self.retention: Retaining = below.retention
+        self.disk: Disk = below.disk
         self.moving: Moving = below.moving  # packages hold what is sealed, as it is
         self.callbacks = parts.SealedCallbacks(self)
         self.publications = parts.SealedPublications(self)

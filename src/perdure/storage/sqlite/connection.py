@@ -110,6 +110,8 @@ def _prepare(db: Database, path: str, migrations: Sequence[Migration]) -> None:
             f"read-only. Make it writable for this user, or use another path."
         )
     ready = is_ready(db, path, migrations)
+    if not ready:  # of a file that has tables it changes nothing
+        db.pragma("auto_vacuum", "INCREMENTAL")
     # In WAL mode EXTRA is FULL; until the file is in WAL mode it also syncs the directory.
     db.pragma("synchronous", "EXTRA")
     db.pragma("journal_mode", "WAL")

@@ -39,6 +39,7 @@ from perdure.storage.sqlite.callbacks import SqliteCallbacks
 from perdure.storage.sqlite.checkpoints import SqliteCheckpoints
 from perdure.storage.sqlite.connection import MIGRATIONS, open_database
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.disk import SqliteDisk
 from perdure.storage.sqlite.entities import SqliteEntities
 from perdure.storage.sqlite.inquiries import SqliteInquiries
 from perdure.storage.sqlite.job import Job
@@ -108,6 +109,7 @@ class SqliteStore:
         self.attributes: Final = SqliteAttributes(self._write, self._read)
         self.survey: Final = SqliteSurvey(self._read)
         self.retention: Final = SqliteRetention(self._write, self._read)
+        self.disk: Final = SqliteDisk(self._write, self._read, self._path)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

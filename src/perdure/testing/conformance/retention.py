@@ -294,7 +294,47 @@ async def what_a_fork_takes_over_from_moves_with_it(bench: Bench) -> None:
     assert copy.counts()["donor"] == 1
 
 
+async def the_room_of_runs_is_told_by_workflow(bench: Bench) -> None:
+    """About how many there are, since when, and what their histories take; and what was removed isn't counted."""
+    assert (await bench.store.disk.use()).runs == 0
+    worker = await bench.worker()
+    for number in range(3):
+        row = await bench.make(f"r-{number}", owner=worker, created_at=NOW + number)
+        await bench.put(row, *[b"e" * 100] * 10)
+    await bench.make("other", workflow="other")
+    gone = await finish(bench, "gone")
+    await remove(bench, gone)
+    use = await bench.store.disk.use()
+    assert (use.runs, use.oldest) == (4, NOW)
+    sizes = {one.workflow: (one.runs, one.events) for one in use.workflows}
+    assert sizes == {gone.workflow: (3, 33), "other": (1, 1)}
+    largest, smallest = use.workflows
+    assert largest.bytes >= 3000
+    assert largest.bytes > 5 * smallest.bytes >= 5 * len(b"first")
+    assert use.bytes == sum(table.bytes for table in use.tables) + use.free or use.shrinks
+    await sweep_all(bench)
+    assert (await bench.store.disk.use()).remainders == 0
+
+
+async def free_room_is_given_back_in_steps(bench: Bench) -> None:
+    """By stores that can."""
+    row = await bench.make("long", owner=await bench.worker())
+    for _ in range(20):
+        row = await bench.put(row, b"e" * 50_000)
+    row = await bench.put(row, b"end", status="completed")
+    await remove(bench, row)
+    await sweep_all(bench)
+    before = await bench.store.disk.use()
+    given = await bench.store.disk.shrink(bytes=100_000)
+    after = await bench.store.disk.use()
+    assert (given > 0) == before.shrinks
+    assert after.free == before.free - given
+    assert given <= 110_000
+
+
 CHECKS: tuple[Check, ...] = (
+    the_room_of_runs_is_told_by_workflow,
+    free_room_is_given_back_in_steps,
     ended_runs_come_in_order_of_their_ends,
     a_listed_run_tells_of_its_parent,
     a_removed_run_is_gone_and_its_id_free,

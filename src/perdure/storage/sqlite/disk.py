@@ -1,0 +1,87 @@
+"""The room of a SQLite file. See storage/disk.py for what is promised."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from perdure.storage.disk import COUNTED, SAMPLE, SAMPLE_EVENTS, DiskUse, TableSize, estimated
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.rows import as_json
+
+_INCREMENTAL = 2
+
+
+class SqliteDisk:
+    """See Disk.
+
+    Args:
+        write, read: hand a verb to the store's writer, or reader.
+        path: the file.
+    """
+
+    def __init__(
+        self, write: Callable[..., Awaitable[Any]], read: Callable[..., Awaitable[Any]], path: str
+    ) -> None:
+        self._write = write
+        self._read = read
+        self._path = path
+
+    async def use(self) -> DiskUse:
+        use: DiskUse = await self._read(_use, self._path)
+        return use
+
+    async def shrink(self, *, bytes: int) -> int:
+        if not await self._read(_may_shrink):
+            return 0
+        given: int = await self._write(_shrink, bytes)
+        return given
+
+
+def _use(db: Database, path: str) -> DiskUse:
+    page = int(db.pragma("page_size"))
+    size, free = page * int(db.pragma("page_count")), page * int(db.pragma("freelist_count"))
+    tables = [TableSize(*row) for row in db.rows("table_sizes")] if size <= COUNTED else []
+    try:
+        log = os.path.getsize(f"{path}-wal")
+    except OSError:
+        log = 0
+    ((first, last),) = db.rows("run_keys")
+    runs, sampled = 0, []
+    if first is not None:
+        many = last - first + 1
+        keys = (
+            range(first, last + 1) if many <= SAMPLE else [first + i * many // SAMPLE for i in range(SAMPLE)]
+        )
+        found = db.rows("sampled_runs", {"keys": as_json(list(keys)), "most": SAMPLE_EVENTS})
+        there = [row for row in found if row[-1]]
+        runs = round(many * len(there) / len(keys))
+        sampled = [row[:-1] for row in (there if many <= SAMPLE else found)]
+    return DiskUse(
+        bytes=size,
+        free=free,
+        log=log,
+        shrinks=int(db.pragma("auto_vacuum")) == _INCREMENTAL,
+        runs=runs,
+        oldest=db.value("oldest_run"),
+        tables=tables,
+        workflows=estimated(sampled, runs),
+        remainders=db.value("count_remainders"),
+    )
+
+
+def _may_shrink(db: Database) -> bool:
+    return int(db.pragma("auto_vacuum")) == _INCREMENTAL and int(db.pragma("freelist_count")) > 0
+
+
+def _shrink(db: Database, most: int) -> int:
+    page, before = int(db.pragma("page_size")), int(db.pragma("freelist_count"))
+    db.script(f"PRAGMA incremental_vacuum({max(1, most // page)})")
+    return page * (before - int(db.pragma("freelist_count")))
+
+
+def vacuum(db: Database) -> None:
+    """Write the whole file anew, so that it shrinks by itself from then on. Nobody can write meanwhile."""
+    db.pragma("auto_vacuum", _INCREMENTAL)
+    db.script("VACUUM")
