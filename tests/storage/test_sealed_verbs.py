@@ -23,7 +23,7 @@ AS_THEY_ARE = {
     "budgets": {"define", "reserve", "change", "definitions", "standings"},
     "entities": {"kinds", "find"},
     "queues": {"define", "change", "all", "counts", "held", "standing"},
-    "disk": {"use", "shrink"},
+    "disk": {"use", "shrink", "partition", "tend"},
     "retention": {"turn", "sweeping", "note", "leave", "ended", "orphans", "needed", "remove", "sweep"},
     "moving": {"mark", "begin", "give_up", "stamps", "read", "put", "switch", "arrive", "drop"},
 }

@@ -2,9 +2,10 @@
 
     take the turn                 a row of the store; whoever dies with it loses it after TURN seconds
     finish what was planned       by whoever had the turn before
-    sweep remainders              rows of runs that are gone already
+    sweep remainders              rows of runs that are gone already; then give free room back
     orphans                       what these runs had started
     the next runs that ended      of each: which rule fits, is it needed by somebody
+    tend partitions               where there are some, at the end of a pass
 
 Runs with an archive go like this: their plan is noted in the store, with the name of the file; the file is written,
 and is durable; they are removed; the plan is forgotten. A crash leaves a plan, and whoever goes on with it writes the
@@ -45,6 +46,8 @@ AT_ONCE = 50
 #: What a transaction removes of remainders at most.
 ROWS = 500
 BYTES = 1 << 20
+#: Bytes of free room that a transaction gives back.
+SHRINK = 1 << 18
 #: How many events the runs of one file have together, about.
 FILE_EVENTS = 20_000
 #: A step's pause is so many times as long as it was, and so many seconds at least.
@@ -114,6 +117,7 @@ class Sweeper:
     ) -> None:
         self._store = store.retention
         self._read = store.moving.read
+        self._disk = store.disk
         self._holder = holder
         self._ask_rules = rules
         self._clock = clock
@@ -136,10 +140,12 @@ class Sweeper:
                 return True
             swept = await self._store.sweep(rows=ROWS, bytes=BYTES)
             self.tally.rows += swept.rows
-            if not swept.done or await self._remove_orphans():
+            if not swept.done or await self._remove_orphans() or await self._disk.shrink(bytes=SHRINK):
                 return True
         if await self._remove_ended(now):
             return True
+        if not self._dry:
+            await self._disk.tend(now=now)
         self._after = (0.0, 0)
         self._rules = self._ask_rules()
         return False

@@ -6,6 +6,7 @@ Small databases are counted; of large ones some runs, spread evenly over their k
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -16,6 +17,9 @@ SAMPLE = 400
 SAMPLE_EVENTS = 100
 #: A SQLite file of so many bytes at most is counted page by page.
 COUNTED = 64 << 20
+#: So many spans ahead have partitions.
+AHEAD = 3
+SPANS = ("day", "week", "month")
 
 
 class TableSize(msgspec.Struct, frozen=True, gc=False):
@@ -64,6 +68,13 @@ class DiskUse(msgspec.Struct, frozen=True, gc=False):
     remainders: int
 
 
+class Tended(msgspec.Struct, frozen=True, gc=False):
+    """Partitions that were made, and that were dropped."""
+
+    made: Sequence[str] = ()
+    dropped: Sequence[str] = ()
+
+
 class Disk(Protocol):
     """The verbs about room, as `store.disk`."""
 
@@ -71,9 +82,49 @@ class Disk(Protocol):
         """How much room is taken, by what."""
         ...
 
-    async def shrink(self, *, bytes: int) -> int:
-        """Give free room back, about so many bytes at most, in one short transaction; returns how much it was."""
+    async def partition(self, span: str) -> bool:
+        """Keep events in a table for each span of time, a "day", "week" or "month", in which their runs were created.
+
+        Returns:
+            False if the store can't.
+
+        Raises:
+            StoreError: there are events already.
+        """
         ...
+
+    async def tend(self, *, now: float) -> Tended:
+        """Make the partitions that will be needed, and drop those of which no run is left, if there are any at all."""
+        ...
+
+    async def shrink(self, *, bytes: int) -> int:
+        """Give free room back, about so many bytes at most, in one short transaction; returns how much it was.
+
+        Some stays, so that what is written next needn't make the files grow again.
+        """
+        ...
+
+
+def spans(span: str, now: float, ahead: int) -> list[tuple[str, float, float]]:
+    """The span of time that this moment is in, and the next ones: name, begin and end, wall-clock seconds.
+
+    >>> [name for name, _, _ in spans("month", 0.0, 2)]
+    ['19700101', '19700201', '19700301']
+    """
+    begin = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if span == "week":
+        begin -= timedelta(days=begin.weekday())
+    elif span == "month":
+        begin = begin.replace(day=1)
+    found: list[tuple[str, float, float]] = []
+    for _ in range(ahead + 1):
+        if span == "month":
+            end = (begin + timedelta(days=32)).replace(day=1)
+        else:
+            end = begin + timedelta(days=7 if span == "week" else 1)
+        found.append((begin.strftime("%Y%m%d"), begin.timestamp(), end.timestamp()))
+        begin = end
+    return found
 
 
 def estimated(sampled: Sequence[tuple[str, int, int, int]], runs: int) -> list[WorkflowSize]:

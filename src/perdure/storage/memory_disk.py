@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from perdure.storage.disk import DiskUse, estimated
+from perdure.storage.disk import DiskUse, Tended, estimated
 from perdure.storage.memory_database import MemoryDatabase
 
 
@@ -34,6 +34,12 @@ class MemoryDisk:
             workflows=estimated(sampled, len(runs)),
             remainders=0,
         )
+
+    async def partition(self, span: str) -> bool:
+        return False
+
+    async def tend(self, *, now: float) -> Tended:
+        return Tended()
 
     async def shrink(self, *, bytes: int) -> int:
         self._database()

@@ -6,10 +6,12 @@ repeat of one finds nothing left to do.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from perdure.storage.budgets import decode_definition
 from perdure.storage.postgres.database import Database
+from perdure.storage.postgres.disk import LINGER, current_range
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.retention import (
     AT_ONCE,
@@ -163,7 +165,8 @@ async def _remove_one(
 
 
 async def _sweep(db: Database, rows: int, most: int) -> Swept:
-    runs = [run for (run,) in await db.rows("remainders", limit=AT_ONCE)]
+    given = {"low": await current_range(db), "before": time.time() - LINGER}
+    runs = [run for (run,) in await db.rows("remainders", limit=AT_ONCE, **given)]
     streams = [stream for (stream,) in await db.rows("remaining_streams", limit=AT_ONCE)]
     dropped = size = 0
     for keys, tables in ((runs, _HEAVY), (streams, (("heavy_items", "drop_item"),))):

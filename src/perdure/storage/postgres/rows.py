@@ -11,7 +11,8 @@ from perdure.storage.postgres.database import Row
 from perdure.storage.records import NewRun, RunRow
 from perdure.storage.workers import WorkerRow
 
-_RANDOM_BITS = 20
+#: Low bits of a key that are random.
+RANDOM_BITS = 20
 _newest = 0
 
 
@@ -20,7 +21,7 @@ def new_key() -> int:
     no two clients make the same one. Keys of one process grow strictly.
     """
     global _newest
-    key = (int(time.time() * 1000) << _RANDOM_BITS) | random.getrandbits(_RANDOM_BITS)
+    key = (int(time.time() * 1000) << RANDOM_BITS) | random.getrandbits(RANDOM_BITS)
     _newest = key if key > _newest else _newest + 1 + random.getrandbits(8)
     return _newest
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from perdure.storage.disk import COUNTED, SAMPLE, SAMPLE_EVENTS, DiskUse, TableSize, estimated
+from perdure.storage.disk import COUNTED, SAMPLE, SAMPLE_EVENTS, DiskUse, TableSize, Tended, estimated
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.rows import as_json
 
@@ -31,6 +31,12 @@ class SqliteDisk:
     async def use(self) -> DiskUse:
         use: DiskUse = await self._read(_use, self._path)
         return use
+
+    async def partition(self, span: str) -> bool:
+        return False
+
+    async def tend(self, *, now: float) -> Tended:
+        return Tended()
 
     async def shrink(self, *, bytes: int) -> int:
         if not await self._read(_may_shrink):
@@ -72,12 +78,19 @@ def _use(db: Database, path: str) -> DiskUse:
 
 
 def _may_shrink(db: Database) -> bool:
-    return int(db.pragma("auto_vacuum")) == _INCREMENTAL and int(db.pragma("freelist_count")) > 0
+    return int(db.pragma("auto_vacuum")) == _INCREMENTAL and _spare(db) > 0
+
+
+def _spare(db: Database) -> int:
+    """Free pages that can be given back. An eighth of the file stays: what is written next needs room, too."""
+    return int(db.pragma("freelist_count")) - int(db.pragma("page_count")) // 8
 
 
 def _shrink(db: Database, most: int) -> int:
     page, before = int(db.pragma("page_size")), int(db.pragma("freelist_count"))
-    db.script(f"PRAGMA incremental_vacuum({max(1, most // page)})")
+    pages = min(max(1, most // page), _spare(db))
+    if pages > 0:
+        db.script(f"PRAGMA incremental_vacuum({pages})")
     return page * (before - int(db.pragma("freelist_count")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -300,7 +301,10 @@ async def the_room_of_runs_is_told_by_workflow(bench: Bench) -> None:
     worker = await bench.worker()
     for number in range(3):
         row = await bench.make(f"r-{number}", owner=worker, created_at=NOW + number)
-        await bench.put(row, *[b"e" * 100] * 10)
+        noise = [
+            hashlib.shake_128(bytes([number, n])).digest(100) for n in range(10)
+        ]  # no store can compress it
+        await bench.put(row, *noise)
     await bench.make("other", workflow="other")
     gone = await finish(bench, "gone")
     await remove(bench, gone)

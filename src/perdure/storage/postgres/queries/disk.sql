@@ -32,3 +32,27 @@ GROUP BY r.run, r.workflow, r.seq;
 
 -- name: count_remainders
 SELECT count(*) FROM (SELECT 1 FROM perdure.remainders WHERE NOT bare LIMIT 100000) AS s;
+
+-- name: partitioned_by
+SELECT value FROM perdure.meta WHERE name = 'partitions';
+
+-- name: note_partitions
+INSERT INTO perdure.meta (name, value) VALUES ('partitions', %(span)s);
+
+-- name: lock_new_meta
+SELECT name FROM perdure.meta WHERE name = 'fleet' FOR UPDATE;
+
+-- name: any_event
+SELECT EXISTS (SELECT 1 FROM perdure.events);
+
+-- name: partitions
+-- Those that tend made, with the range of keys that their names tell.
+SELECT tablename FROM pg_tables WHERE schemaname = 'perdure' AND tablename LIKE 'events_p%%' ORDER BY tablename;
+
+-- name: left_in_range
+-- Whether any run of these keys is there.
+SELECT EXISTS (SELECT 1 FROM perdure.runs WHERE run >= %(low)s::bigint AND run < %(high)s::bigint);
+
+-- name: hasten
+-- What is left of runs of these keys needn't wait any more.
+UPDATE perdure.remainders SET since = 0 WHERE run >= %(low)s::bigint AND run < %(high)s::bigint AND NOT bare;

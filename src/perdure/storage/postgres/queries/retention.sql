@@ -94,7 +94,10 @@ WHERE d.holder = %(run)s::bigint
 DELETE FROM perdure.budget_accounts WHERE owner = %(id)s AND name = ANY (%(names)b::text[]);
 
 -- name: remainders
-SELECT run FROM perdure.remainders WHERE NOT bare ORDER BY run LIMIT %(limit)s::bigint;
+-- Those of old partitions are given time: the partition may go as a whole.
+SELECT run FROM perdure.remainders
+WHERE NOT bare AND (run >= %(low)s::bigint OR since < %(before)s::double precision)
+ORDER BY run LIMIT %(limit)s::bigint;
 
 -- name: remaining_streams
 SELECT stream FROM perdure.remaining_streams ORDER BY stream LIMIT %(limit)s::bigint;
