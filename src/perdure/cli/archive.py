@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from perdure.api.engine import Engine
+from perdure.cli.archived import package_in, packages_at
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.output import moment, out, print_json, printable, tell
+from perdure.cli.show import show as show_run
 from perdure.cli.trouble import Trouble
-from perdure.storage.archives import Archive, archive_at, format_of, packages_in
 from perdure.storage.moving import Package
 
 archive = typer.Typer(
@@ -37,7 +33,7 @@ def ls(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False,
 ) -> None:
     """List the runs of an archive. All of its files are read."""
-    rows = [(name, package) for name, packages in _all(place) for package in packages]
+    rows = [(name, package) for name, packages in packages_at(place) for package in packages]
     if as_json:
         print_json([_facts(name, package) for name, package in rows])
         return
@@ -61,8 +57,6 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as a JSON object.")] = False,
 ) -> None:
     """Show a run of an archive and its history, as `perdure show` does."""
-    from perdure.cli.show import show as show_run
-
     show_run(id, full=full, archive=place, as_json=as_json)
 
 
@@ -80,41 +74,6 @@ async def _restore(url: str | None, package: Package) -> None:
     async with reader(url) as engine:
         if await engine._store.moving.put([package]) != [True]:
             raise Trouble(f"The database has a run {package.id!r}, and nothing replaces it.")
-
-
-def package_in(place: str, id: str) -> Package:
-    """A run of an archive, or of one of its files.
-
-    Raises:
-        Trouble: it isn't there.
-    """
-    found = [package for _, packages in _all(place) for package in packages if package.id == id]
-    if not found:
-        raise Trouble(f"No run has the id {id!r} in {place}. `perdure archive ls {place}` lists the runs.")
-    return max(found, key=lambda package: len(package.parts))
-
-
-@contextlib.asynccontextmanager
-async def archived(place: str, id: str) -> AsyncGenerator[Engine, None]:
-    """An engine in memory that has one run of an archive."""
-    package = package_in(place, id)
-    async with Engine("memory:", worker=False) as engine:
-        await engine._store.moving.put([package])
-        yield engine
-
-
-def _all(place: str) -> list[tuple[str, list[Package]]]:
-    path = Path(place)
-    if "://" not in place and path.is_file():
-        if format_of(path.name) is None:
-            raise Trouble(
-                f"{place} isn't a file of an archive: their names end with .jsonl, .jsonl.gz, .parquet, ..."
-            )
-        return [(path.name, packages_in(path.read_bytes(), path.name))]
-    if "://" not in place and not path.is_dir():
-        raise Trouble(f"There is no archive at {os.path.abspath(place)}.")
-    there: Archive = archive_at(place)
-    return [(name, there.read(name)) for name in there.files()]
 
 
 def _facts(name: str, package: Package) -> dict[str, object]:

@@ -18,7 +18,7 @@ from perdure.api.facts import event_facts, run_facts
 from perdure.api.lines import Line, timeline
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.spending import Usage
-from perdure.cli.archive import archived
+from perdure.cli.archived import archived
 from perdure.cli.cost import spent, usage_facts
 from perdure.cli.database import UrlOption, reader, unknown
 from perdure.cli.output import (

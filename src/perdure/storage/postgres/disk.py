@@ -1,8 +1,8 @@
 """The room of a PostgreSQL database. See storage/disk.py for what is promised.
 
 Keys of runs are time-ordered, so a partition of `events` by ranges of keys holds what was started in a span of time.
-It is dropped when no run of its span is left. Whoever drops one has to lock the whole table for a moment; it waits for that
-half a second at most, lets everybody pass, and tries again at the next pass.
+It is dropped when no run of its span is left. Whoever drops one has to lock the whole table for a moment; it waits for
+that half a second at most, lets everybody pass, and tries again at the next pass.
 
 What is free there the server uses again by itself, and gives back when it likes; that isn't told.
 """
