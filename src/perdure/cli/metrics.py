@@ -1,7 +1,8 @@
-"""How a worker tells its metrics: at a port of its own, for Prometheus."""
+"""How a worker tells its metrics: at a port of its own, for Prometheus, or by OpenTelemetry."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from typing import Annotated, Final
 
@@ -43,6 +44,33 @@ MetricsDatabaseOption = Annotated[
         help="Tell the numbers of the whole database there, too; `perdure serve` does so anyway.",
     ),
 ]
+
+
+def telemetry(engine: Engine, at: int | None, on: str, *, database: bool, otel: bool) -> list[Port]:
+    """Trace and count what an engine does that isn't entered yet, as far as somebody wants to know.
+
+    Args:
+        at, on: port and host where Prometheus asks; None = it doesn't.
+        database: tell the numbers of the whole database, too.
+        otel: tell by OpenTelemetry, too.
+
+    Returns:
+        What is answered to Prometheus.
+
+    Raises:
+        Trouble: a package that this takes isn't installed.
+    """
+    if at is None and not otel:
+        return []
+    metrics = Metrics(database=database)
+    if otel:
+        try:
+            importlib.import_module("perdure.integrations.opentelemetry").instrument()
+            importlib.import_module("perdure.integrations.opentelemetry.metrics").export_metrics(metrics)
+        except ImportError as error:
+            raise Trouble(f"--otel: {error}") from error
+    metrics.install()
+    return [] if at is None else [metrics_port(on, at, metrics, engine)]
 
 
 def metrics_port(host: str, port: int, metrics: Metrics, engine: Engine) -> Port:

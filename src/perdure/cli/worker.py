@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import os
 from collections.abc import Sequence
 
 from perdure.api.engine import Engine
-from perdure.api.metrics import Metrics
 from perdure.cli.database import UrlOption, chosen
 from perdure.cli.health import LIVE, READY, HealthHostOption, HealthPortOption, health_port
 from perdure.cli.loading import load_module
@@ -18,7 +16,7 @@ from perdure.cli.metrics import (
     MetricsDatabaseOption,
     MetricsHostOption,
     MetricsPortOption,
-    metrics_port,
+    telemetry,
 )
 from perdure.cli.notifying import supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
@@ -79,8 +77,6 @@ def worker(
     log_to_stderr(logging.INFO, log_format)
     if step_logs:
         keep_step_logs(logging.INFO)
-    if otel:
-        _trace()
     engine = Engine(
         where,
         queues=names,
@@ -91,21 +87,10 @@ def worker(
         name=name,
         version=version,
     )
-    metrics = None if metrics_at is None else Metrics(database=metrics_of_database)
-    if metrics is not None:
-        metrics.install()
-    told = [] if metrics is None else [metrics_port(metrics_on, metrics_at or 0, metrics, engine)]
+    told = telemetry(engine, metrics_at, metrics_on, database=metrics_of_database, otel=otel)
     probes = None if probes_at is None else (probes_on, probes_at)
     asyncio.run(_serve(engine, names, grace, probes, told))
     end_process(0)
-
-
-def _trace() -> None:
-    try:
-        traces = importlib.import_module("perdure.integrations.opentelemetry")
-    except ImportError as error:
-        raise Trouble(f"--otel: {error}") from error
-    traces.instrument()
 
 
 async def _serve(

@@ -55,5 +55,7 @@ LogFormatOption = Annotated[
 ]
 OtelOption = Annotated[
     bool,
-    typer.Option("--otel", envvar="PERDURE_OTEL", help="Trace runs, by the OTEL_* environment variables."),
+    typer.Option(
+        "--otel", envvar="PERDURE_OTEL", help="Tell traces and metrics, by the OTEL_* environment variables."
+    ),
 ]
