@@ -43,6 +43,7 @@ from perdure.cli.show import show
 from perdure.cli.stream import stream
 from perdure.cli.top import top
 from perdure.cli.torture import torture
+from perdure.cli.trace import trace
 from perdure.cli.trouble import Commands
 from perdure.cli.verify import verify
 from perdure.cli.why import why
@@ -75,7 +76,7 @@ def root(
 
 
 COMMANDS = (
-    run, worker, serve, dev, mcp, health, workers, top, ls, show, why, stream, logs, send, publish,
+    run, worker, serve, dev, mcp, health, workers, top, ls, show, why, trace, stream, logs, send, publish,
     publications, query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions,
     answer, cost, prune, retention, move, export, backup, restore, migrate, check, verify, lint, init, demo, torture,
 )  # fmt: skip

@@ -18,16 +18,16 @@ except ImportError as error:
     msg = "perdure.integrations.opentelemetry needs OpenTelemetry: pip install 'perdure[otel]'"
     raise ImportError(msg) from error
 
+from dataclasses import dataclass
 from typing import Any
 
 from perdure.api.engine import Engine
 from perdure.integrations.opentelemetry.setup import provider_here
 from perdure.integrations.opentelemetry.spans import Teller
 from perdure.integrations.opentelemetry.tracing import Tracer
-from perdure.runtime.liveness import worker_name
 from perdure.runtime.observing import Observer, Watched, install, uninstall
 
-__all__ = ["Tracing", "instrument", "tell", "uninstrument"]
+__all__ = ["ToldTrace", "Tracing", "instrument", "tell", "uninstrument"]
 
 #: Seconds before a run's last event from which on is told again what a dead process has recorded.
 TELL_AGAIN = 10.0
@@ -96,40 +96,46 @@ def uninstrument() -> None:
         _everywhere = None
 
 
+@dataclass(frozen=True, slots=True)
+class ToldTrace:
+    """What `tell` has told.
+
+    Attributes:
+        trace: the trace's id, as 32 hexadecimal digits.
+        spans: how many.
+    """
+
+    trace: str
+    spans: int
+
+
 async def tell(
     engine: Engine, id: str, *, generation: int | None = None, provider: _sdk.TracerProvider | None = None
-) -> int:
+) -> ToldTrace | None:
     """Tell a run once more from its history: all of its spans so far, under the ids that they have always had.
 
     For what was lost on its way: the exporter was down, a worker died just after a run had ended. It tells runs that
-    ended before there was telemetry, too.
+    ended before there was telemetry, too. What calls of language models have used isn't in a history, and isn't told.
 
     Args:
         generation: which of the runs of this id, counted from 1; by default the newest.
         provider: as for `Tracing`.
 
     Returns:
-        How many spans.
+        None if the run isn't told: the sampler says so, or it is a step that another run has sent.
 
     Raises:
         UnknownRunError: no run has this id, or this generation.
 
     Example:
         >>> await tell(engine, "r-1")  # doctest: +SKIP
-        4
+        ToldTrace(trace='0af7651916cd43dd8448eb211c80319c', spans=4)
     """
     connection = engine._open()
     row = await connection.generation(id, generation)
-    settings = engine._settings
-    watched = Watched(
-        store=connection.store,
-        loop=connection.results._loop,
-        clock=settings.clock,
-        name=worker_name(settings.name),
-        version=settings.version,
-        queues=settings.queues,
-        drives=False,
-        load=lambda: (0, 0),
-    )
+    watched = engine._watched()
     teller = Teller(provider) if provider is not None else (_everywhere or Tracing()).teller()
-    return await Tracer(watched, teller, 0.0).tell_again(row)
+    tracer = Tracer(watched, teller, 0.0)
+    told = await tracer.tell_again(row)
+    await tracer.close()
+    return None if told is None else ToldTrace(f"{told[1]:032x}", told[0])

@@ -160,8 +160,8 @@ class Tracer(Observer):
         except Exception:  # telemetry's trouble is nobody else's
             logger.warning("the end of run %s couldn't be told", id, exc_info=True, extra={"run_id": id})
 
-    async def tell_again(self, row: RunRow, *, steps: bool = True) -> int:
-        """Tell a run from its history. Returns how many spans that were.
+    async def tell_again(self, row: RunRow, *, steps: bool = True) -> tuple[int, int] | None:
+        """Tell a run from its history. Returns how many spans that were, and the trace's id; None if it isn't told.
 
         Args:
             steps: its attempts, too, and not its own span alone.
@@ -175,17 +175,15 @@ class Tracer(Observer):
                 if told is None:
                     assert isinstance(event, RunStarted)
                     if step_of(event.workflow) is not None:
-                        return 0
+                        return None
                     told = self.told(row.id, event, row.queue)
-                elif (
-                    (span := told.story.feed(event)) is not None
-                    and told.sampled
-                    and (steps or not span.place)
-                ):
+                    if not told.sampled:
+                        return None
+                elif (span := told.story.feed(event)) is not None and (steps or not span.place):
                     self._tell(told, span)
                     number += 1
             if len(page) < PAGE:
-                return number
+                return None if told is None else (number, told.place.trace)
 
     def _tell(self, told: Told, span: Any) -> None:
         own = not span.place
