@@ -36,6 +36,8 @@ async def _trace(url: str | None, id: str, generation: int | None) -> str:
         try:
             told = await traces.tell(engine, id, generation=generation)
         except UnknownRunError as error:
+            if generation is not None:
+                raise Trouble(str(error)) from None
             raise await unknown(engine, error) from None
     if told is None:
         return f"Run {id} isn't told: the sampler leaves its trace out, or it is a step that another run has sent."
