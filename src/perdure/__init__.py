@@ -130,6 +130,7 @@ from perdure.runtime.limits import RateLimit
 from perdure.runtime.queues import Queue
 from perdure.runtime.retention import Retention
 from perdure.runtime.stepcontext import StepInfo
+from perdure.storage.blobs import Blobs
 
 if _typing.TYPE_CHECKING:
     from perdure.web.client import HttpClient as HttpClient
@@ -141,6 +142,7 @@ __all__ = [
     "Approval",
     "ApprovalRejected",
     "Args",
+    "Blobs",
     "Bounds",
     "Budget",
     "BudgetExceeded",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 
+from perdure.api.blobs import keep_collecting, with_blobs
 from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
@@ -38,6 +39,7 @@ from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
 from perdure.runtime.travelling import Travelling
 from perdure.runtime.worker import Worker
+from perdure.storage.blobs import Blobs, Collected, collect
 from perdure.storage.urls import store_for, url_of_environment
 
 _IN_WORKFLOW = (
@@ -77,6 +79,8 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
             before they are recorded, logs, and events where they are shown. By default the environment's PERDURE_REDACT
             names them. They are in force in the whole process while the engine is open. Results and messages are
             recorded as they are, since a replay needs them.
+        blobs: where events of more than 256 kB are kept, such as `Blobs("s3://bucket/blobs")`; by default in the
+            database. PERDURE_BLOBS names a place for programs and commands that give none.
         retention: how long runs are kept after their end, by workflow and status; by default for ever. See
             `Retention`.
         codec: what goes over all payloads on their way to the database, in this order: `perdure.Compression`,
@@ -115,6 +119,7 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
         version: str | None = None,
         telemetry: Telemetry | Sequence[Telemetry] = (),
         redact: Redact | Sequence[Redact] | None = None,
+        blobs: Blobs | str | None = None,
         retention: Sequence[Retention] = (),
         codec: Codec | Sequence[Codec] | None = None,
         bounds: Bounds | None = None,
@@ -151,13 +156,14 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
         )
         self._budgets = terms_of(budgets, name="all", workflow=None)
         self._redact = redactions(redact)
-        self._store = store_for(chosen)
-        self._store = with_codecs(store_for(chosen), codec)
+        self._blobs, below = with_blobs(store_for(chosen), blobs)
+        self._store = with_codecs(below, codec)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._worker: Worker | None = None
         self._observer: Observer | None = None
         self._poll: asyncio.Task[None] | None = None
+        self._collecting: asyncio.Task[None] | None = None
         self._examiner: Examiner | None = None
 
     # -- life ---------------------------------------------------------------------------------------
@@ -195,6 +201,8 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
                 connection.inquiry.serve(worker)
             else:
                 self._poll = self._loop.create_task(self._poll_results())
+            if self._drives and self._blobs is not None:
+                self._collecting = self._loop.create_task(keep_collecting(self._blobs))
             self._examiner = Examiner(self._store, self._loop, file=self.url.startswith("sqlite:"))
         except BaseException:
             lift(self._redact)
@@ -219,8 +227,9 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
         if connection is None:
             return
         try:
-            if self._poll is not None:
-                self._poll.cancel()
+            for task in (self._poll, self._collecting):
+                if task is not None:
+                    task.cancel()
             if self._worker is not None:
                 await self._worker.close(self._settings.grace)
         finally:
@@ -235,6 +244,21 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
                 await self._observer.close()
             await self._store.close()
             lift(self._redact)
+
+    async def collect_blobs(self, *, grace: float | None = None) -> Collected:
+        """Remove blobs that no event refers to. Engines with a worker do so by themselves, once in an hour.
+
+        Args:
+            grace: how old they have to be, in seconds; by default that of the engine's blobs.
+
+        Raises:
+            UsageError: the engine has no blobs.
+        """
+        self._check()
+        if self._blobs is None:
+            msg = "the engine has no blobs: give it some, as in Engine(blobs=perdure.Blobs(...))"
+            raise UsageError(msg)
+        return await collect(self._blobs, grace=grace)
 
     async def health(self) -> Health:
         """Whether nothing hangs here, and whether it can work now; for probes. Takes two seconds at most.

@@ -14,6 +14,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from perdure.codec import blobrefs
+from perdure.codec.blobrefs import BLOB
 from perdure.codec.sealing.envelope import CLOSED, SEALED, head_of, is_sealed, refusal, why_closed
 from perdure.core.events import Event, Sealed, Shown
 from perdure.errors import NotSerializableError, UndecodableError
@@ -102,6 +104,8 @@ def _decode_other_format(data: bytes) -> Event:
     version = data[0]
     if version in (SEALED, CLOSED):
         raise refusal(data)
+    if version == BLOB:
+        raise blobrefs.refusal(data)
     if version > FORMAT_VERSION:
         raise UndecodableError(
             f"A recorded event has format {version}, and this version of Perdure reads formats up to "

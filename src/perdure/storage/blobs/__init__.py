@@ -1,0 +1,11 @@
+"""Large events as files: in a folder, or wherever fsspec can write, named by what is in them.
+
+places.py writes and reads them, store.py is the store around a store that puts them there, collecting.py removes those
+that no event refers to.
+"""
+
+from perdure.storage.blobs.collecting import Collected, collect
+from perdure.storage.blobs.config import Blobs
+from perdure.storage.blobs.store import BlobStore
+
+__all__ = ["BlobStore", "Blobs", "Collected", "collect"]
