@@ -109,6 +109,33 @@ async def test_large_events_are_blobs_and_runs_dont_notice(place: Place, tmp_pat
 
 
 @in_a_loop
+async def test_what_is_moved_or_archived_brings_its_events_along(memory: Place, tmp_path: Path) -> None:
+    folder, other = tmp_path / "blobs", Place(None)
+    async with engine_of(memory, folder) as engine:
+        assert await whole(engine, "r") == EXPECTED
+        handle = await engine.start(waits(LARGE), id="w")
+        async with asyncio.timeout(PATIENCE):
+            while await handle.status() is not Status.WAITING:
+                await asyncio.sleep(0.01)
+        store = engine._store
+        packages = [package for package in await store.moving.read(["r", "w"]) if package is not None]
+        (bare, _) = await engine._blobs.below.moving.read(["r", "w"])  # type: ignore[union-attr]
+        with pytest.raises(perdure.errors.MovingError, match="give it those"):
+            bare.lines()
+    assert all(not package.damage() for package in packages)
+    assert sum(len(line) for package in packages for line in package.lines()) > 10 * LARGE
+    away = other.store()
+    await away.open()
+    assert await away.moving.put(packages) == [True, True]
+    await away.close()
+    shutil.rmtree(folder)
+    async with other.engine() as engine:  # without any blobs
+        assert await engine.get("r").result(timeout=PATIENCE) == EXPECTED
+        await engine.get("w").send("go", None)
+        assert await engine.get("w").result(timeout=PATIENCE) == LARGE
+
+
+@in_a_loop
 async def test_sealed_events_are_blobs_too(tmp_path: Path) -> None:
     folder = tmp_path / "blobs"
     url = f"sqlite:///{tmp_path}/sealed.db"

@@ -23,10 +23,12 @@ from perdure.codec.blobrefs import chain_before, decode_ref, encode_ref, is_ref,
 from perdure.codec.events import decode_event
 from perdure.errors import ConfigurationError, StoreUnavailableError, UndecodableError
 from perdure.storage.blobs import BlobStore
+from perdure.storage.blobs.moving import BlobMoving
 from perdure.storage.blobs.places import Folder, Place, Remote, file_of, folder_of, place_of
 from perdure.storage.blobs.store import PARTS
 from perdure.storage.chain import link, links, origin
 from perdure.storage.memory import MemoryStore
+from perdure.storage.moving import Moving
 from perdure.storage.protocol import Store
 
 
@@ -63,13 +65,15 @@ def test_a_reference_says_what_it_is_to_whoever_decodes_it() -> None:
 
 def test_every_verb_of_a_store_is_there() -> None:
     parts = {name for name, member in vars(Store).items() if isinstance(member, property)}
-    assert parts == set(PARTS), "a new part of a store: does it hold events of histories?"
+    assert parts == {*PARTS, "moving"}, "a new part of a store: does it hold events of histories?"
     below = MemoryStore()
     store = BlobStore(below, Blobs("memory://verbs"))
-    assert all(getattr(store, part) is getattr(below, part) for part in parts)
+    assert all(getattr(store, part) is getattr(below, part) for part in PARTS)
     verbs = {name for name, member in vars(Store).items() if callable(member) and not name.startswith("_")}
     assert verbs <= set(vars(BlobStore)), "a verb that nobody has thought about"
     assert not hasattr(BlobStore, "__getattr__")
+    moving = {name for name, member in vars(Moving).items() if callable(member) and not name.startswith("_")}
+    assert moving <= set(vars(BlobMoving))
     for verb in verbs:
         theirs, ours = get_type_hints(getattr(Store, verb)), get_type_hints(getattr(BlobStore, verb))
         assert list(theirs) == list(ours), verb

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from perdure.api.blobs import with_blobs
 from perdure.cli.control import IdArgument
 from perdure.cli.database import UrlOption, chosen, reader
 from perdure.cli.output import out, printable, tell
@@ -194,7 +195,7 @@ async def _import(url: str, packages: list[Package], *, resume: bool) -> None:
 async def _opened(url: str) -> AsyncGenerator[Store, None]:
     if url.startswith("memory:"):
         raise Trouble(f"{url} is a database within one process: nothing can be moved from or to it.")
-    store = store_for(url)
+    _, store = with_blobs(store_for(url), None)
     await store.open()
     try:
         yield store

@@ -9,6 +9,7 @@ needn't know where it went.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from zlib import crc32
@@ -16,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 from perdure.codec.sealing.envelope import padded
-from perdure.errors import UndecodableError
+from perdure.errors import MovingError, UndecodableError
 
 #: The first byte of a reference. Events begin with their format's version, sealed ones with 0xC5 and 0xC6.
 BLOB = 0xC7
@@ -91,6 +92,17 @@ def refusal(data: bytes) -> UndecodableError:
     return UndecodableError(
         f"An event of {ref.size:,} bytes is kept as blob {ref.path}, which can't be read: {why}"
     )
+
+
+def refuse_refs(id: str, events: Iterable[bytes]) -> None:
+    """Let nobody carry a history away while some of it stays behind.
+
+    Raises:
+        MovingError: there are references among the run's events.
+    """
+    for data in events:
+        if is_ref(data):
+            raise MovingError(f"Run {id!r} can't be moved, exported or archived as it is. {refusal(data)}")
 
 
 def linked(reference: bytes, chain: int, wanted: int, end: bytes) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from perdure.codec.blobrefs import refuse_refs
 from perdure.storage.chain import Damage, Proof, link, origin
 
 #: The owner of runs that are held until their move is done. No worker has this id.
@@ -263,7 +264,12 @@ class Package(msgspec.Struct, frozen=True, gc=False):
         return Package(id, tuple(parts))
 
     def lines(self) -> list[bytes]:
-        """Each part as JSON."""
+        """Each part as JSON.
+
+        Raises:
+            MovingError: some of its events are elsewhere, and nobody has brought them.
+        """
+        refuse_refs(self.id, (part.data for part in self.parts if isinstance(part, HistoryPart)))
         return [_encode(part) for part in self.parts]
 
     def digest(self) -> bytes:

@@ -21,6 +21,7 @@ import msgspec
 from perdure.codec.blobrefs import BlobRef, chain_before, decode_ref, encode_ref, is_ref, linked, ref_to
 from perdure.errors import UndecodableError
 from perdure.storage.blobs.config import Blobs
+from perdure.storage.blobs.moving import BlobMoving
 from perdure.storage.blobs.places import file_of, folder_of, place_of
 from perdure.storage.chain import Damage, DamageKind, link, origin
 from perdure.storage.protocol import Store
@@ -46,7 +47,7 @@ _END: Final = b"\n"  # what a chain has behind each event
 
 #: Parts of a store that hold no events of histories.
 PARTS: Final = (
-    "attributes", "budgets", "callbacks", "checkpoints", "entities", "inquiries", "keys", "ledger", "limits", "moving",
+    "attributes", "budgets", "callbacks", "checkpoints", "entities", "inquiries", "keys", "ledger", "limits",
     "pauses", "publications", "queues", "retention", "schedules", "streams", "survey", "unbegun", "updates",
 )  # fmt: skip
 
@@ -75,7 +76,6 @@ class BlobStore:
     inquiries: Any
     queues: Any
     streams: Any
-    moving: Any
     retention: Any
     attributes: Any
 
@@ -86,6 +86,7 @@ class BlobStore:
         self._above = blobs.above
         for part in PARTS:
             setattr(self, part, getattr(below, part))
+        self.moving = BlobMoving(below.moving, self._fetched)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         await self.below.open(on_change)
