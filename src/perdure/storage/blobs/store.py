@@ -47,7 +47,7 @@ _END: Final = b"\n"  # what a chain has behind each event
 
 #: Parts of a store that hold no events of histories.
 PARTS: Final = (
-    "attributes", "budgets", "callbacks", "checkpoints", "entities", "inquiries", "keys", "ledger", "limits",
+    "attributes", "budgets", "callbacks", "checkpoints", "disk", "entities", "inquiries", "keys", "ledger", "limits",
     "pauses", "publications", "queues", "retention", "schedules", "streams", "survey", "unbegun", "updates",
 )  # fmt: skip
 
@@ -67,6 +67,7 @@ class BlobStore:
     keys: Any
     ledger: Any
     checkpoints: Any
+    disk: Any
     budgets: Any
     updates: Any
     pauses: Any
