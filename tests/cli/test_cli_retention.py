@@ -83,3 +83,27 @@ def test_workers_tell_their_rules(cli, monkeypatch):
     told = cli("retention")
     assert "runs of flows.* that failed go after 1 hours" in told.out
     assert cli("retention", "--json").json["working"] is False
+
+
+def test_disk_tells_what_takes_room(family):
+    told = family("disk", "--json").json
+    assert told["runs"] == 3
+    assert told["tables"]["events"] > 0
+    assert {one["workflow"] for one in told["workflows"]} == {"flows.parent", "flows.echo"}
+    assert sum(told["tables"].values()) <= told["bytes"]
+    assert "about 3" in family("disk").out
+
+
+def test_an_old_file_is_written_anew_once(family):
+    """After that it shrinks in steps."""
+    import apsw
+
+    db = apsw.Connection(str(family.folder / "runs.db"))
+    db.pragma("auto_vacuum", 0)
+    db.execute("VACUUM").fetchall()
+    db.close()
+    assert family("disk", "--json").json["shrinks"] is False
+    assert family("vacuum").code == 0
+    assert family("disk", "--json").json["shrinks"] is True
+    assert "given back" in family("vacuum").err
+    assert "Only PostgreSQL" in family.fails("partition", "--by", "month")

@@ -9,10 +9,13 @@ from decimal import Decimal
 from web_kit import run, serving
 
 from perdure import workflow
+from perdure.api.keeping import DiskUsage
 from perdure.api.overview import Ends, Overview, WorkflowLoad
 from perdure.core.stuck import Action, Group, Held, remedies
+from perdure.storage.disk import WorkflowSize
 from perdure.web import HttpClient
 from perdure.web.dashboard import outlook
+from perdure.web.views.disk import disk_lines
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -131,6 +134,30 @@ def test_a_client_gets_what_an_engine_tells() -> None:
             async with HttpClient("http://127.0.0.1:8700", transport=client._transport) as remote:
                 assert (await remote.overview()).runs == (await engine.overview()).runs
                 assert await remote.stuck() == await engine.stuck()
+                assert await remote.disk() == await engine.disk()
                 assert await remote.workflows() == await engine.workflows()
 
     run(main)
+
+
+def test_the_room_of_a_database_in_lines() -> None:
+    use = DiskUsage(
+        bytes=12_345_678,
+        free=1_500,
+        log=0,
+        shrinks=True,
+        runs=2000,
+        oldest=None,
+        tables={},
+        workflows=[WorkflowSize("app.order", 2000, 9000, 800)],
+        removing=0,
+        rules=["runs that ended go after 1 days"],
+        due=7,
+        due_more=True,
+    )
+    assert disk_lines(use) == [
+        ("size", "12.3 MB, 1.5 kB free", None),
+        ("runs", "about 2,000", None),
+        ("app.order", "800 B", None),
+        ("to be removed", "7 or more", None),
+    ]

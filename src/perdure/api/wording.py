@@ -51,3 +51,17 @@ def clock_time(moment: datetime) -> str:
 def moment(at: float) -> datetime:
     """From the seconds of an event."""
     return datetime.fromtimestamp(at, UTC)
+
+
+def size(count: int) -> str:
+    """A number of bytes, for people.
+
+    >>> size(999), size(1500), size(12_345_678)
+    ('999 B', '1.5 kB', '12.3 MB')
+    """
+    figure, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if figure < 1000:
+            break
+        figure, unit = figure / 1000, larger
+    return f"{figure:.0f} {unit}" if unit == "B" else f"{figure:.1f} {unit}"

@@ -18,6 +18,7 @@ from perdure.cli.cost import cost
 from perdure.cli.debug import debug
 from perdure.cli.demo import demo
 from perdure.cli.diff import diff
+from perdure.cli.disk import disk, partition, vacuum
 from perdure.cli.fork import fork
 from perdure.cli.health import health
 from perdure.cli.init import init
@@ -78,7 +79,8 @@ def root(
 COMMANDS = (
     run, worker, serve, dev, mcp, health, workers, top, ls, show, why, trace, stream, logs, send, publish,
     publications, query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions,
-    answer, cost, prune, retention, move, export, backup, restore, migrate, check, verify, lint, init, demo, torture,
+    answer, cost, prune, retention, disk, vacuum, partition,
+    move, export, backup, restore, migrate, check, verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -18,6 +18,7 @@ import msgspec
 
 from perdure.api.call import Call, WorkflowCall
 from perdure.api.comparing import RunDiff
+from perdure.api.keeping import DiskUsage
 from perdure.api.naming import named_call
 from perdure.api.overview import Overview, Window
 from perdure.api.publications import PublicationInfo, SubscriptionInfo, WaitingInfo
@@ -228,6 +229,10 @@ class HttpClient(HttpWire):
     async def overview(self, window: Window = "hour") -> Overview:
         """How everything is, as `Engine.overview`."""
         return typed(await self.request("GET", "/overview", params={"window": window}), Overview)
+
+    async def disk(self) -> DiskUsage:
+        """How much room the database takes, as `Engine.disk`."""
+        return typed(await self.request("GET", "/disk"), DiskUsage)
 
     async def stuck(self, *, size: int = 200, cursor: str | None = None) -> StuckPage:
         """Runs that don't go on, grouped by cause, as `Engine.stuck`."""

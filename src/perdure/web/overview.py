@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query
 
 from perdure.web.engines import EngineHere
-from perdure.web.shapes_overview import OverviewOut, StuckOut
+from perdure.web.shapes_overview import DiskOut, OverviewOut, StuckOut
 
 router = APIRouter(tags=["overview"])
 
@@ -22,6 +22,12 @@ async def overview(
 ) -> OverviewOut:
     """Runs, what ended, how long it took, queues, workers, limits, money."""
     return OverviewOut.model_validate(msgspec.to_builtins(await engine.overview(window)))
+
+
+@router.get("/disk")
+async def disk(engine: EngineHere) -> DiskOut:
+    """How much room the database takes, by what, and what retention would free. Estimated, if it is large."""
+    return DiskOut.model_validate(msgspec.to_builtins(await engine.disk()))
 
 
 @router.get("/why")

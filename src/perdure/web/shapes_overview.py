@@ -100,6 +100,30 @@ class GroupOut(Out):
     actions: list[ActionOut]
 
 
+class WorkflowSizeOut(Out):
+    workflow: str
+    runs: int
+    events: int
+    bytes: int = Field(description="Of the events of its runs.")
+
+
+class DiskOut(Out):
+    """The room that the database takes."""
+
+    bytes: int
+    free: int = Field(description="Bytes of these that are free.")
+    log: int = Field(description="Bytes of the write-ahead log beside it.")
+    shrinks: bool = Field(description="Free room is given back while workers go on.")
+    runs: int
+    oldest: datetime | None = Field(description="When the oldest run was created.")
+    tables: dict[str, int] = Field(description="Bytes by table; empty if they weren't counted.")
+    workflows: list[WorkflowSizeOut]
+    removing: int = Field(description="Runs that are gone but for rows that are being removed.")
+    rules: list[str] = Field(description="By which workers remove runs.")
+    due: int = Field(description="Runs that these rules would remove now.")
+    due_more: bool = Field(description="Not all runs were looked at for that.")
+
+
 class StuckOut(Out):
     groups: list[GroupOut]
     looked: int = Field(description="How many blocked and paused runs were looked at so far.")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.storage.disk import COUNTED, SAMPLE, SAMPLE_EVENTS, DiskUse, TableSize, Tended, estimated
+from perdure.storage.sqlite.connection import MIGRATIONS, open_database
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.rows import as_json
 
@@ -94,7 +95,17 @@ def _shrink(db: Database, most: int) -> int:
     return page * (before - int(db.pragma("freelist_count")))
 
 
-def vacuum(db: Database) -> None:
-    """Write the whole file anew, so that it shrinks by itself from then on. Nobody can write meanwhile."""
-    db.pragma("auto_vacuum", _INCREMENTAL)
-    db.script("VACUUM")
+def vacuum_file(path: str) -> int:
+    """Write the whole file anew, so that it can shrink in steps from then on; returns by how many bytes it shrank.
+
+    Nobody can write meanwhile. It takes as much room again until it is done.
+    """
+    before = os.path.getsize(path)
+    db = open_database(path, None, MIGRATIONS)
+    try:
+        db.pragma("auto_vacuum", _INCREMENTAL)
+        db.script("VACUUM")
+        db.pragma("wal_checkpoint(TRUNCATE)")
+    finally:
+        db.close()
+    return max(0, before - os.path.getsize(path))

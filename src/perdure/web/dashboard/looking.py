@@ -14,6 +14,7 @@ _ENGINE: Final = frozenset(
     {
         "awaited",
         "diff",
+        "disk",
         "get",
         "overview",
         "publications",

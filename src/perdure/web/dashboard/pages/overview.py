@@ -7,11 +7,13 @@ from datetime import datetime
 
 from nicegui import ui
 
+from perdure.api.keeping import DiskUsage
 from perdure.api.overview import Overview, Window
 from perdure.web.dashboard import outlook, parts
 from perdure.web.dashboard.desk import Desk
 from perdure.web.dashboard.frame import page, stylesheet
 from perdure.web.dashboard.live import live
+from perdure.web.views.disk import disk_lines
 
 _WINDOWS: Sequence[tuple[Window, str]] = (("hour", "Hour"), ("day", "Day"), ("week", "Week"))
 _FIRST = """# hello.py
@@ -74,6 +76,7 @@ async def overview(desk: Desk, window: str = "hour") -> None:
     await live(desk, figures, lambda shown: _figures(desk, shown), every=3.0)
     charts.draw(found)
     await live(desk, tables, lambda _: _tables(desk, found), every=3.0)
+    await live(desk, desk.engine.disk, _disk, every=60.0)
 
 
 def _nothing(desk: Desk) -> None:
@@ -193,6 +196,11 @@ def _tables(desk: Desk, found: Overview) -> None:
                 ],
                 "No budget has been asked for money today.",
             )
+
+
+def _disk(use: DiskUsage) -> None:
+    with ui.element("div").classes("pd-grid"), parts.card("Disk"):
+        _lines(disk_lines(use), "Nothing is known.")
 
 
 def _held(paused: bool, workers: int) -> str:
