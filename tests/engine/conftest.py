@@ -35,6 +35,7 @@ ALWAYS = frozenset(
         "engine_draining",
         "engine_elsewhere",
         "engine_elsewhere_cancelling",
+        "engine_keys",
         "engine_ledger",
         "engine_messages",
         "engine_publications",

@@ -24,6 +24,7 @@ AS_THEY_ARE = {
     "entities": {"kinds", "find"},
     "queues": {"define", "change", "all", "counts", "held", "standing"},
     "disk": {"use", "shrink", "partition", "tend"},
+    "resealing": {"pieces", "replace"},
     "retention": {"turn", "sweeping", "note", "leave", "ended", "orphans", "needed", "remove", "sweep"},
     "moving": {"mark", "begin", "give_up", "stamps", "read", "put", "switch", "arrive", "drop"},
 }

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from perdure.api.runinfo import StrayMessage, stray
-from perdure.codec.events import decode_event
+from perdure.codec.events import decode_event, unopened, view_event
 from perdure.core import events as ev
 from perdure.core.status import Status
 from perdure.core.timeline import set_aside, unread
@@ -114,11 +114,18 @@ class Connection:
 
     async def history(self, run: int, *, after: int = 0) -> AsyncIterator[ev.Event]:
         """A run's events behind the one of this number, in order."""
+        async for event in self.shown(run, after=after):
+            if isinstance(event, ev.Sealed):
+                raise unopened(event)
+            yield event
+
+    async def shown(self, run: int, *, after: int = 0) -> AsyncIterator[ev.Shown]:
+        """The same for people who look: of what is sealed its head."""
         while True:
             page = await self.store.events(run, after=after, limit=_PAGE)
             for seq, data in page:
                 after = seq
-                yield decode_event(data)
+                yield view_event(data)
             if len(page) < _PAGE:
                 return
 

@@ -14,6 +14,7 @@ from perdure.api.blobs import keep_collecting, with_blobs
 from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
+from perdure.api.erasing import Erasing
 from perdure.api.keeping import Keeping
 from perdure.api.overview import Outlook
 from perdure.api.redacting import redactions
@@ -40,6 +41,7 @@ from perdure.runtime.stepcontext import refuse_in_script
 from perdure.runtime.travelling import Travelling
 from perdure.runtime.worker import Worker
 from perdure.storage.blobs import Blobs, Collected, collect
+from perdure.storage.protocol import Store
 from perdure.storage.urls import store_for, url_of_environment
 
 _IN_WORKFLOW = (
@@ -48,7 +50,7 @@ _IN_WORKFLOW = (
 )
 
 
-class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
+class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:
@@ -283,6 +285,11 @@ class Engine(Doors, Keeping, Outlook, Spending, Starter, Watching):
             drives=self._drives,
             load=lambda: (0, 0) if self._worker is None else self._worker.load(),
         )
+
+    @property
+    def store(self) -> Store:
+        """Where its runs are kept; for tools, not for programs."""
+        return self._store
 
     def _changed(self) -> None:
         if self._connection is not None:

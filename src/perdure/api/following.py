@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import cast
 
 from perdure.api.connection import Connection
-from perdure.codec.events import decode_event
+from perdure.codec.events import view_event
 from perdure.core import events as ev
 from perdure.core.status import Status
 
@@ -38,7 +39,7 @@ async def follow(
             page = await connection.store.events(row.run, after=after, limit=_PAGE)
             for seq, data in page:
                 after = seq
-                yield seq, decode_event(data)
+                yield seq, cast(ev.Event, view_event(data))
             if not page:
                 if ended:
                     return

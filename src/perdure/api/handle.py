@@ -123,6 +123,8 @@ class Handle(Addressed, Travelled, Operated[R]):
     ) -> AsyncIterator[ev.Event]:
         """The run's events so far, in order.
 
+        Of an event that is encrypted, and can't be opened here, its head: an `ev.Sealed`.
+
         Args:
             generation: those of an earlier run of this id, counted from 1; by default of the newest.
             after: start behind the event with this number, counted from 1.
@@ -138,8 +140,8 @@ class Handle(Addressed, Travelled, Operated[R]):
                 yield event
             return
         row = await connection.generation(self.id, generation)
-        async for event in connection.history(row.run, after=after):
-            yield event
+        async for shown in connection.shown(row.run, after=after):
+            yield cast(ev.Event, shown)  # a Sealed has what all events have
 
     async def why(self) -> Why:
         """Why the run doesn't go on: what it waits for, since when, and what to do; children included.

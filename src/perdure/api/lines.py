@@ -255,8 +255,12 @@ class _Teller:
             return Line(offset, "✗", "red", name, took, told, more)
         return Line(offset, "✓", "green", name, took, self._values(None, event.result))
 
-    def _run(self, offset: float, event: ev.Event) -> Line:
+    def _run(self, offset: float, event: ev.Shown) -> Line:
         match event:
+            case ev.Sealed():
+                what = event.what.replace("_", " ") + (f" {printable(event.op)}" if event.op else "")
+                told = one_line(event.why, None if self._full else 120)
+                return Line(offset, "▒", "dim", what or "event", detail=told)
             case ev.RunStarted():
                 name = "started" if event.generation == 1 else f"started as generation {event.generation}"
                 if event.schedule is not None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 
 from perdure.codec.sealing.chain import Codec
 from perdure.codec.sealing.keys import KEYS, KeyRing
-from perdure.errors import UsageError
+from perdure.errors import ConfigurationError, UsageError
 from perdure.storage.protocol import Store
+from perdure.storage.records import NewRun
+from perdure.storage.sealing import SealedStore
 
 
 def with_codecs(store: Store, codec: Codec | Sequence[Codec] | None) -> Store:
@@ -23,8 +28,6 @@ def with_codecs(store: Store, codec: Codec | Sequence[Codec] | None) -> Store:
     codecs = codecs_from_env() if codec is None else (codec,) if isinstance(codec, Codec) else tuple(codec)
     if not codecs:
         return store
-    from perdure.storage.sealing import SealedStore
-
     return SealedStore(store, codecs)
 
 
@@ -40,6 +43,29 @@ def codecs_from_env() -> tuple[Codec, ...]:
 
     strict = os.environ.get(f"{KEYS}_STRICT", "1") != "0"
     return Compression(), Encryption(KeyRing.from_env(), strict=strict)
+
+
+def sealed_in(store: Store) -> SealedStore | None:
+    """The sealed store that a store is, or that is below it."""
+    below: Any = store
+    while below is not None and not isinstance(below, SealedStore):
+        below = getattr(below, "_inner", None)
+    found: SealedStore | None = below
+    return found
+
+
+def with_subject(run: NewRun, subject: str, store: Store) -> NewRun:
+    """The run with whose data it holds.
+
+    Raises:
+        UsageError: that can't be a subject.
+        ConfigurationError: nothing is encrypted here.
+    """
+    sealed = sealed_in(store)
+    if sealed is None or sealed.vault.encryption is None:
+        msg = f"subject={subject!r}: this engine encrypts nothing: give it Engine(codec=perdure.Encryption(...))"
+        raise ConfigurationError(msg)
+    return msgspec.structs.replace(run, subject=checked_subject(subject))
 
 
 _SUBJECT_MAX = 200

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import msgspec
-
 from perdure.api.call import Call, WorkflowCall
 from perdure.api.connection import Connection
 from perdure.api.handle import Handle
 from perdure.api.messages import Message, with_messages
-from perdure.api.sealing import checked_subject
+from perdure.api.sealing import with_subject
 from perdure.api.starting import create_runs, workflow_call
 from perdure.core.attributes import AttributeValue, attributes_of
 from perdure.core.retry import seconds
@@ -105,7 +103,7 @@ class Starter:
             attributes=attributes,
         )
         if subject is not None:
-            item = msgspec.structs.replace(item, subject=checked_subject(subject))
+            item = with_subject(item, subject, self._open().store)
         if messages:
             item = with_messages(item, messages, if_exists, self._settings.max_payload)
         (meant,) = await create_runs(self._open(), [item], if_exists)
@@ -152,7 +150,7 @@ class Starter:
             for index, call in enumerate(calls)
         ]
         if subject is not None:
-            items = [msgspec.structs.replace(item, subject=checked_subject(subject)) for item in items]
+            items = [with_subject(item, subject, self._open().store) for item in items]
         if messages:
             items = [with_messages(item, messages, if_exists, self._settings.max_payload) for item in items]
         meant = await create_runs(self._open(), items, if_exists)

@@ -22,6 +22,7 @@ from perdure.cli.disk import disk, partition, vacuum
 from perdure.cli.fork import fork
 from perdure.cli.health import health
 from perdure.cli.init import init
+from perdure.cli.keys import erase, keys
 from perdure.cli.letting_in import token
 from perdure.cli.limits import limits
 from perdure.cli.lint import lint
@@ -80,7 +81,7 @@ COMMANDS = (
     run, worker, serve, dev, mcp, health, workers, top, ls, show, why, trace, stream, logs, send, publish,
     publications, query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions,
     answer, cost, prune, retention, disk, vacuum, partition,
-    move, export, backup, restore, migrate, check, verify, lint, init, demo, torture,
+    move, export, backup, restore, erase, migrate, check, verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
@@ -89,6 +90,7 @@ app.add_typer(callback)
 app.add_typer(queues)
 app.add_typer(schedule)
 app.add_typer(limits)
+app.add_typer(keys)
 app.add_typer(token)
 app.add_typer(budget)
 app.add_typer(archive)

@@ -18,9 +18,17 @@ from perdure.codec import blobrefs
 from perdure.codec.blobrefs import BLOB
 from perdure.codec.sealing.envelope import CLOSED, SEALED, head_of, is_sealed, refusal, why_closed
 from perdure.core.events import Event, Sealed, Shown
-from perdure.errors import NotSerializableError, UndecodableError
+from perdure.errors import NotSerializableError, SealedError, UndecodableError
 
-__all__ = ["FORMAT_VERSION", "UPCASTERS", "Upcaster", "decode_event", "encode_event", "view_event"]
+__all__ = [
+    "FORMAT_VERSION",
+    "UPCASTERS",
+    "Upcaster",
+    "decode_event",
+    "encode_event",
+    "unopened",
+    "view_event",
+]
 
 #: The format this version of Perdure writes; the first byte of every recorded event.
 FORMAT_VERSION: Final = 1
@@ -92,7 +100,12 @@ def view_event(data: bytes) -> Shown:
     if not is_sealed(data):
         return decode_event(data)
     head = head_of(data)
-    return Sealed(head.at, head.kind, head.op, head.key, why_closed(data))
+    return Sealed(at=head.at, what=head.kind, op=head.op, key=head.key, why=why_closed(data))
+
+
+def unopened(event: Sealed) -> SealedError:
+    """The error for whoever needs more of an event than its head."""
+    return SealedError(f"A {event.what} event can't be opened: {event.why}.", key=event.key)
 
 
 def _decode_other_format(data: bytes) -> Event:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
+from perdure.core.events_base import Fact
 
 
-class Sealed(msgspec.Struct, frozen=True, gc=False):
+class Sealed(Fact, frozen=True, tag="sealed"):
     """An event of which only the head can be read.
 
     Attributes:
-        at: as of the event, wall-clock seconds.
-        kind: which event it is, as histories call it: `step_completed`.
+        what: which event it is, as histories call it: `step_completed`.
         op: the id of its step, timer, child or the like; "" if it has none.
         key: id of the key that it was sealed with.
         why: why it can't be opened.
     """
 
-    at: float
-    kind: str
+    what: str
     op: str
     key: str
     why: str

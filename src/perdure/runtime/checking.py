@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from perdure.codec.blobrefs import is_ref
-from perdure.codec.events import decode_event
+from perdure.codec.events import view_event
 from perdure.core import events as ev
 from perdure.core.status import Status
 from perdure.errors import StoreError, UndecodableError, UnknownRunError
@@ -27,13 +27,14 @@ _EVENTS_MAX = 2000
 #: Looks at a run that keeps changing; then it is left to the next check.
 _LOOKS = 5
 
-_STATUS_OF: dict[type[ev.Event], Status] = {
+_ENDS: dict[type[ev.Event], Status] = {
     ev.RunCompleted: Status.COMPLETED,
     ev.RunFailed: Status.FAILED,
     ev.RunCancelled: Status.CANCELLED,
     ev.RunTerminated: Status.TERMINATED,
     ev.RunContinued: Status.CONTINUED,
 }
+_STATUS_OF = {str(kind.__struct_config__.tag): status for kind, status in _ENDS.items()}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -223,11 +224,11 @@ class Check:
 _Tell = Callable[..., None]
 
 
-def _look_into(seq: int, data: bytes, tell: _Tell) -> ev.Event | None:
+def _look_into(seq: int, data: bytes, tell: _Tell) -> ev.Shown | None:
     if is_ref(data):
         return None  # a blob: whoever reads it compares it with its digest
     try:
-        return decode_event(data)
+        return view_event(data)
     except UndecodableError as error:
         tell("undecodable", f"event {seq} can't be read: {error}", seq)
         return None
@@ -236,15 +237,14 @@ def _look_into(seq: int, data: bytes, tell: _Tell) -> ev.Event | None:
 def _look_at_end(standing: Standing, last: bytes, tell: _Tell) -> None:
     """Whether the newest event and the run's status say the same of its end."""
     try:
-        event = decode_event(last)
+        event = view_event(last)
     except UndecodableError:
         return
-    said = _STATUS_OF.get(type(event))
+    tag = event.what if isinstance(event, ev.Sealed) else str(type(event).__struct_config__.tag)
+    said = _STATUS_OF.get(tag)
     final = Status(standing.status).final if standing.status in _STATUSES else False
-    if final or said is not None:
-        tag = type(event).__struct_config__.tag
-        if said != standing.status:
-            tell("status", f"its row says {standing.status!r}, but its newest event is {tag}", standing.seq)
+    if (final or said is not None) and said != standing.status:
+        tell("status", f"its row says {standing.status!r}, but its newest event is {tag}", standing.seq)
 
 
 _STATUSES = frozenset(status.value for status in Status)

@@ -20,7 +20,7 @@ import msgspec
 
 #: Goes behind each event, so that bytes can't change over to its neighbour unseen. (Where such a byte is in an event,
 #: both could be parted there instead; then neither can be decoded.)
-_END = b"\n"
+END = b"\n"
 
 #: So many findings of one history are told; the rest is counted.
 TOLD_MAX = 20
@@ -33,16 +33,16 @@ def origin(id: str, generation: int) -> int:
 
 def link(chain: int, event: bytes) -> int:
     """The link of an event that is appended to a history with this chain."""
-    return crc32(event + _END, chain)
+    return crc32(event + END, chain)
 
 
 def links(chain: int, events: Sequence[bytes]) -> list[int]:
     """The links of events that are appended to a history with this chain."""
     if len(events) == 1:  # the hot path: one step's outcome
-        return [crc32(events[0] + _END, chain)]
+        return [crc32(events[0] + END, chain)]
     found: list[int] = []
     for event in events:
-        chain = crc32(event + _END, chain)
+        chain = crc32(event + END, chain)
         found.append(chain)
     return found
 
@@ -54,7 +54,7 @@ def first_link(id: str, generation: int, event: bytes) -> int:
 
 def over(chain: int, events: Sequence[bytes]) -> int:
     """The chain after these events, by one pass over all of them."""
-    return crc32(_END.join(events) + _END, chain) if events else chain
+    return crc32(END.join(events) + END, chain) if events else chain
 
 
 class DamageKind(StrEnum):

@@ -30,6 +30,7 @@ from perdure.storage.memory_moving import MemoryMoving
 from perdure.storage.memory_pauses import MemoryPauses
 from perdure.storage.memory_publications import MemoryPublications
 from perdure.storage.memory_queues import MemoryQueues, with_dedup
+from perdure.storage.memory_resealing import MemoryResealing
 from perdure.storage.memory_retention import MemoryRetention
 from perdure.storage.memory_run import Run
 from perdure.storage.memory_schedules import MemorySchedules
@@ -76,6 +77,7 @@ class MemoryStore(MemoryWorkers):
         self.limits = MemoryLimits(self._open_database)
         self.checkpoints = MemoryCheckpoints(lambda: self._open_database().checkpoints)
         self.keys = MemoryKeys(self._open_database)
+        self.resealing = MemoryResealing()
         self.ledger = MemoryLedger(self._open_database, self._changed)
         self.budgets = MemoryBudgets(self._open_database, self._changed)
         self.callbacks = MemoryCallbacks(self._open_database, self._changed)

@@ -45,6 +45,7 @@ from perdure.storage.records import (
     RunRow,
     Stale,
 )
+from perdure.storage.resealing import Resealing
 from perdure.storage.retention import Retaining
 from perdure.storage.schedules import ScheduleStore
 from perdure.storage.streams import Streams
@@ -80,6 +81,11 @@ class Store(Protocol):
     @property
     def keys(self) -> KeyStore:
         """The keys of subjects."""
+        ...
+
+    @property
+    def resealing(self) -> Resealing:
+        """Rotating the keys with which it is sealed."""
         ...
 
     @property

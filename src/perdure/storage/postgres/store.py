@@ -34,6 +34,7 @@ from perdure.storage.postgres.moving import PostgresMoving
 from perdure.storage.postgres.pauses import PostgresPauses
 from perdure.storage.postgres.publications import PostgresPublications
 from perdure.storage.postgres.queues import PostgresQueues
+from perdure.storage.postgres.resealing import PostgresResealing
 from perdure.storage.postgres.retention import PostgresRetention
 from perdure.storage.postgres.schedules import PostgresSchedules
 from perdure.storage.postgres.streams import PostgresStreams
@@ -98,6 +99,7 @@ class PostgresStore:
         self.limits: Final = PostgresLimits(self)
         self.checkpoints: Final = PostgresCheckpoints(self)
         self.keys: Final = PostgresKeys(self)
+        self.resealing: Final = PostgresResealing(self)
         self.ledger: Final = PostgresLedger(self)
         self.budgets: Final = PostgresBudgets(self)
         self.updates: Final = PostgresUpdates(self)

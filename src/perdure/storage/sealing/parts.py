@@ -259,7 +259,7 @@ class SealedUnbegun(Part):
     async def end(self, run: int, event: bytes, *, status: str, reason: str | None, now: float) -> bool:
         store = self._store
         ((id, _),) = await store.named([run])
-        key = await store.subjects.of(id)
+        key = await store.subjects.at_the_end(id)
         sealed, why = self._vault.final(event, id, key), self._vault.reason(reason, id, key)
         return await store.below.unbegun.end(run, sealed, status=status, reason=why, now=now)
 

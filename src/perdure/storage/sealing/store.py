@@ -40,6 +40,7 @@ from perdure.storage.records import (
     RunRow,
     Stale,
 )
+from perdure.storage.resealing import Resealing
 from perdure.storage.retention import Retaining
 from perdure.storage.sealing import parts
 from perdure.storage.sealing.appends import Appends
@@ -76,6 +77,7 @@ class SealedStore:
         self.budgets: BudgetStore = below.budgets
         self.entities: Entities = below.entities
         self.queues: QueueStore = below.queues
+        self.resealing: Resealing = below.resealing  # who rotates keys opens and seals by itself
         self.retention: Retaining = below.retention
         self.disk: Disk = below.disk
         self.moving: Moving = below.moving  # packages hold what is sealed, as it is
@@ -128,7 +130,7 @@ class SealedStore:
         return await self.below.send(id, await self.mail_for(id, data), now=now, kind=kind, key=key)
 
     async def terminate(self, id: str, event: bytes, *, now: float) -> Delivery:
-        sealed = self.vault.final(event, id, await self.subjects.of(id))
+        sealed = self.vault.final(event, id, await self.subjects.at_the_end(id))
         return await self.below.terminate(id, sealed, now=now)
 
     async def get(self, ids: Sequence[str]) -> list[RunRow | None]:

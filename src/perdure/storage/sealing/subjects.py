@@ -88,6 +88,18 @@ class Subjects:
             raise SealedError(msg, key=key)
         return found
 
+    async def at_the_end(self, id: str) -> DataKey | None:
+        """The key for what ends a run: that of the ring, if its own was destroyed. It says nothing of its data."""
+        try:
+            return await self.of(id)
+        except SealedError:
+            return None
+
+    async def id_of(self, run: int) -> str | None:
+        """The id of a run's data key, by the run's key."""
+        first = await self._below.events(run, limit=1)
+        return self._vault.data_key_of(first[0][1]) if first else None
+
     async def fetch(self, blobs: Iterable[bytes | None]) -> None:
         """Have the data keys at hand without which some of these can't be opened."""
         missing = self._vault.unknown_keys(blobs)

@@ -165,6 +165,16 @@ class Vault:
         place = Place(scope or id, _bound((self._namespace, "mail", scope or id)), key)
         return self.chain.seal(data, place, peek.kind, peek.at, peek.name(), 0, scope)
 
+    def event_again(self, data: bytes, id: str, generation: int, seq: int, head: Head | None) -> bytes:
+        """An event that was opened, for the place that it had; without a head it wasn't sealed."""
+        if head is not None and head.scope == _END:
+            return self.final(data, id)
+        return self.event(data, id, generation, seq, None, _dedup_of(head))
+
+    def mail_again(self, data: bytes, id: str, head: Head | None) -> bytes:
+        """The same for mail."""
+        return self.mail(data, id, None, _dedup_of(head))
+
     def value(
         self, data: bytes, table: str, *row: str | int, key: DataKey | None = None, mark: str = ""
     ) -> bytes:
@@ -274,6 +284,10 @@ class Vault:
             return head_of(data).key
         except UndecodableError:
             return ""
+
+
+def _dedup_of(head: Head | None) -> str | None:
+    return None if head is None or not head.scope.startswith(_DEDUP) else head.scope.removeprefix(_DEDUP)
 
 
 def closing(data: bytes, error: Exception) -> bytes:

@@ -51,6 +51,7 @@ from perdure.storage.sqlite.pauses import SqlitePauses
 from perdure.storage.sqlite.publications import SqlitePublications
 from perdure.storage.sqlite.queues import SqliteQueues
 from perdure.storage.sqlite.reader import Reader
+from perdure.storage.sqlite.resealing import SqliteResealing
 from perdure.storage.sqlite.retention import SqliteRetention
 from perdure.storage.sqlite.schedules import SqliteSchedules
 from perdure.storage.sqlite.streams import SqliteStreams
@@ -93,6 +94,7 @@ class SqliteStore:
         self.limits: Final = SqliteLimits(self._write, self._read)
         self.checkpoints: Final = SqliteCheckpoints(self._write, self._read)
         self.keys: Final = SqliteKeys(self._write, self._read)
+        self.resealing: Final = SqliteResealing(self._write, self._read)
         self.ledger: Final = SqliteLedger(self._write, self._read)
         self.budgets: Final = SqliteBudgets(self._write, self._read)
         self.updates: Final = SqliteUpdates(self)
