@@ -31,14 +31,14 @@ def _bound(kind: str, key: Key) -> dict[str, Any]:
     return {f"a{number}": part for number, part in enumerate([*key, *([-1] * missing)])}
 
 
-async def _pieces(db: Database, kind: str, after: Key, limit: int) -> list[Piece]:
-    size = _WIDER.get(kind, len(KINDS[kind]))
-    rows = await db.rows(f"kept_{kind}", limit=limit, **_bound(kind, after))
+async def _pieces(db: Database, table: str, after: Key, limit: int) -> list[Piece]:
+    size = _WIDER.get(table, len(KINDS[table]))
+    rows = await db.rows(f"kept_{table}", limit=limit, **_bound(table, after))
     return [Piece(tuple(row[:size]), tuple(row[size:-1]), row[-1]) for row in rows]
 
 
-async def _replace(db: Database, kind: str, pieces: Sequence[tuple[Key, Any, Any]]) -> int:
+async def _replace(db: Database, table: str, pieces: Sequence[tuple[Key, Any, Any]]) -> int:
     done = 0
     for key, old, new in pieces:
-        done += await db.run(f"reseal_{kind}", old=old, new=new, **_bound(kind, key))
+        done += await db.run(f"reseal_{table}", old=old, new=new, **_bound(table, key))
     return done

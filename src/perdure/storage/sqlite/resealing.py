@@ -33,11 +33,11 @@ def _bound(key: Key) -> dict[str, Value]:
     return {f"a{number}": part for number, part in enumerate(key)}
 
 
-def _pieces(db: Database, kind: str, after: Key, limit: int) -> list[Piece]:
-    size = len(KINDS[kind])
-    rows = db.rows(f"kept_{kind}", {**_bound(after), "limit": limit})
+def _pieces(db: Database, table: str, after: Key, limit: int) -> list[Piece]:
+    size = len(KINDS[table])
+    rows = db.rows(f"kept_{table}", {**_bound(after), "limit": limit})
     return [Piece(tuple(row[:size]), tuple(row[size:-1]), row[-1]) for row in rows]
 
 
-def _replace(db: Database, kind: str, pieces: Sequence[tuple[Key, Any, Any]]) -> int:
-    return sum(db.run(f"reseal_{kind}", {**_bound(key), "old": old, "new": new}) for key, old, new in pieces)
+def _replace(db: Database, table: str, pieces: Sequence[tuple[Key, Any, Any]]) -> int:
+    return sum(db.run(f"reseal_{table}", {**_bound(key), "old": old, "new": new}) for key, old, new in pieces)
