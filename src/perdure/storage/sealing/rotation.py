@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.codec.blobrefs import is_ref
 from perdure.codec.sealing.chain import CannotOpen
 from perdure.codec.sealing.encryption import DATA_KEY
 from perdure.codec.sealing.envelope import head_of, is_sealed, padded
@@ -26,6 +27,8 @@ from perdure.storage.resealing import KINDS, Piece
 from perdure.storage.sealing.vault import REASON, Vault
 
 _PAGE = 200
+#: What counts in the place of a key for what lies in a blob store. It isn't sealed anew.
+BLOBS = "(blobs)"
 
 
 class Progress(msgspec.Struct):
@@ -49,7 +52,7 @@ async def count_keys(below: Store) -> Counter[str]:
     counted: Counter[str] = Counter()
     async for _, piece in _all(below):
         data = _bytes(piece.data)
-        counted[head_of(data).key if is_sealed(data) else ""] += 1
+        counted[BLOBS if is_ref(data) else head_of(data).key if is_sealed(data) else ""] += 1
     after = ""
     while page := await below.keys.page(after=after, limit=_PAGE):
         for row in page:
@@ -114,6 +117,9 @@ def _resealed(vault: Vault, kind: str, piece: Piece, progress: Progress) -> Any:
     """What takes its place; None if it stays."""
     assert vault.encryption is not None
     data = _bytes(piece.data)
+    if is_ref(data):
+        progress.closed[BLOBS] += 1
+        return None
     key = head_of(data).key if is_sealed(data) else ""
     if key == vault.encryption.keys.newest or key.startswith(DATA_KEY):
         return None
