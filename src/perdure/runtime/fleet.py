@@ -229,6 +229,7 @@ class Fleet:
             self.name,
             self._settings.lease,
             dropped,
+            extra={"worker": self.name},
         )
         self._said_so = self._stopping
         if self._stopping:
@@ -262,7 +263,10 @@ class Fleet:
                 worker.id, worker.lease_until, now=now, max_recoveries=self._settings.max_recoveries
             )
             if released is not None:
-                logger.warning("worker %s is dead; %d runs go on elsewhere", worker.name, released)
+                about = {"worker": worker.name}
+                logger.warning(
+                    "worker %s is dead; %d runs go on elsewhere", worker.name, released, extra=about
+                )
                 self._due()
 
 

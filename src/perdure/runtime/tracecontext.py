@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from importlib import import_module
 from typing import Any
 
 from perdure.core.tracing import TraceContext, current_trace, trace_context
@@ -22,8 +23,8 @@ def enter(where: TraceContext) -> None:
 
 def enter_alone(where: TraceContext) -> None:
     """As `enter`, in a process for steps: there nobody else may have imported OpenTelemetry so far."""
-    with contextlib.suppress(ImportError):
-        import opentelemetry.trace  # noqa: F401 - an extra
+    with contextlib.suppress(ImportError):  # it is an extra
+        import_module("opentelemetry.trace")
     enter(where)
 
 

@@ -115,7 +115,7 @@ async def tell(
     """Tell a run once more from its history: all of its spans so far, under the ids that they have always had.
 
     For what was lost on its way: the exporter was down, a worker died just after a run had ended. It tells runs that
-    ended before there was telemetry, too. What calls of language models have used isn't in a history, and isn't told.
+    ended before there was telemetry, too.
 
     Args:
         generation: which of the runs of this id, counted from 1; by default the newest.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -23,8 +23,8 @@ from perdure.core.events import Event, RunStarted
 from perdure.core.tracing import TraceContext, current_trace, trace_context
 from perdure.integrations.opentelemetry.ids import Place, own_trace, place_in, span_of
 from perdure.integrations.opentelemetry.spans import Teller, context_of, span_context
-from perdure.integrations.opentelemetry.story import Story, Value
-from perdure.integrations.opentelemetry.usage import spent_in, usage_attributes
+from perdure.integrations.opentelemetry.story import Span, Story, Value
+from perdure.integrations.opentelemetry.usage import Spent, spent_by, spent_in, usage_attributes
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.errands import ErrandDriver
 from perdure.runtime.observing import Driven, Observer, Origin, Watched
@@ -125,12 +125,11 @@ class Tracer(Observer):
             return
         told = self._runs[run.run] = self.told(run.id, first, run.queue)
         if told.sampled:
-            spans = [told.story.feed(decode_event(data)) for data in history[1:]]
-            if recovered:
-                since = told.story.last_at - self._again
-                for span in spans:
-                    if span is not None and span.end >= since:
-                        self._tell(told, span)
+            fed = [told.story.feed(decode_event(data)) for data in history[1:]]
+            since = told.story.last_at - self._again
+            spans = [span for span in fed if span is not None and span.end >= since]
+            if recovered and spans:
+                self._aside(self._tell_recent(told, run.run, spans), run.id)
 
     def recorded(self, run: Driven, events: Sequence[Event], append: Append) -> None:
         told = self._runs.get(run.run)
@@ -140,25 +139,34 @@ class Tracer(Observer):
         for event in events:
             span = told.story.feed(event)
             if span is not None:
-                if spent and span.place and (used := spent.get(span.place[::2])):
-                    span.attributes.update(usage_attributes(used))
-                self._tell(told, span)
+                self._tell(told, span, spent)
 
     def let_go(self, run: Driven) -> None:
         self._runs.pop(run.run, None)
 
     def ended_outside(self, id: str) -> None:
-        task = self._engine.loop.create_task(self._tell_end(id))
+        self._aside(self._tell_end(id), id)
+
+    def _aside(self, telling: Coroutine[Any, Any, None], id: str) -> None:
+        async def guarded() -> None:
+            try:
+                await telling
+            except Exception:  # telemetry's trouble is nobody else's
+                logger.warning("run %s couldn't be told", id, exc_info=True, extra={"run_id": id})
+
+        task = self._engine.loop.create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _tell_recent(self, told: Told, run: int, spans: Sequence[Span]) -> None:
+        spent = spent_by(await self._engine.store.ledger.entries(run))
+        for span in spans:
+            self._tell(told, span, spent)
+
     async def _tell_end(self, id: str) -> None:
-        try:
-            (row,) = await self._engine.store.get([id])
-            if row is not None:
-                await self.tell_again(row, steps=False)
-        except Exception:  # telemetry's trouble is nobody else's
-            logger.warning("the end of run %s couldn't be told", id, exc_info=True, extra={"run_id": id})
+        (row,) = await self._engine.store.get([id])
+        if row is not None:
+            await self.tell_again(row, steps=False)
 
     async def tell_again(self, row: RunRow, *, steps: bool = True) -> tuple[int, int] | None:
         """Tell a run from its history. Returns how many spans that were, and the trace's id; None if it isn't told.
@@ -168,6 +176,7 @@ class Tracer(Observer):
         """
         told: Told | None = None
         after = number = 0
+        spent = spent_by(await self._engine.store.ledger.entries(row.run)) if steps else None
         while True:
             page = await self._engine.store.events(row.run, after=after, limit=PAGE)
             for seq, data in page:
@@ -180,15 +189,18 @@ class Tracer(Observer):
                     if not told.sampled:
                         return None
                 elif (span := told.story.feed(event)) is not None and (steps or not span.place):
-                    self._tell(told, span)
+                    self._tell(told, span, spent)
                     number += 1
             if len(page) < PAGE:
                 return None if told is None else (number, told.place.trace)
 
-    def _tell(self, told: Told, span: Any) -> None:
+    def _tell(self, told: Told, span: Span, spent: Spent | None = None) -> None:
         own = not span.place
         place = told.place
-        if not own:
+        if span.place:
+            step, _, attempt = span.place
+            if spent and (used := spent.get((step, attempt))):
+                span.attributes.update(usage_attributes(used))
             id, started = told.story.id, told.story.started
             place = Place(place.trace, span_of(id, started, span.place), place.flags, place.state)
         context, links = (told.parent, told.links) if own else (told.inside, ())

@@ -5,22 +5,28 @@ It is booked in the append that records an attempt's outcome, so it is told with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 from perdure.core.usage import Used, dollars
 from perdure.integrations.opentelemetry.story import Value
-from perdure.storage.ledger import Book, EntryState
+from perdure.storage.ledger import Book, Entry, EntryState
+
+#: Calls, by the step and the attempt that have made them.
+Spent: TypeAlias = dict[tuple[str, int], list[Used]]
 
 
-def spent_in(effects: Sequence[Any]) -> dict[tuple[str, int], list[Used]]:
-    """The calls that an append books, by step and attempt."""
-    found: dict[tuple[str, int], list[Used]] = {}
-    for effect in effects:
-        if isinstance(effect, Book):
-            for entry in effect.entries:
-                if entry.state is EntryState.SPENT:
-                    found.setdefault((entry.step, entry.attempt), []).append(entry.used)
+def spent_in(effects: Sequence[Any]) -> Spent:
+    """The calls that an append books."""
+    return spent_by(entry for effect in effects if isinstance(effect, Book) for entry in effect.entries)
+
+
+def spent_by(entries: Iterable[Entry]) -> Spent:
+    """The calls that entries of the ledger tell of."""
+    found: Spent = {}
+    for entry in entries:
+        if entry.state is EntryState.SPENT:
+            found.setdefault((entry.step, entry.attempt), []).append(entry.used)
     return found
 
 
