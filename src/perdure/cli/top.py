@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -154,7 +154,7 @@ def _type(showing: Showing, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _keys(pressed: Callable[[str], None]) -> Iterator[None]:
+def _keys(pressed: Callable[[str], None]) -> Generator[None, None, None]:
     """Call for each key while this lasts, without waiting for Enter. Where that can't be done, Ctrl-C leaves."""
     try:
         import termios
