@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -62,6 +63,9 @@ def top(
                 seen = await watch.look()
                 console.print(screen(seen, showing, console.width, 1000, seen.at))
             else:
+                logging.getLogger().addHandler(
+                    logging.NullHandler()
+                )  # warnings would be written into the picture
                 await _live(watch, showing)
 
     with contextlib.suppress(KeyboardInterrupt):
