@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Test processes at a time; more than cores, as tests wait more than they compute.
 WORKERS ?= 4
 
-.PHONY: help demo test lint unit acceptance others bench soak mutants docs sbom format clean
+.PHONY: help demo test lint supply audit lock unit acceptance others bench soak mutants docs sbom format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -19,7 +19,9 @@ help:  ## list the targets
 demo: $(VENV)/.cli  ## an agent that is killed half way, and goes on
 	$(BIN)/python examples/research_agent.py
 
-test: lint unit acceptance others  ## everything CI runs
+test: $(VENV)/.dev  ## everything CI runs
+	$(MAKE) -j 2 lint supply
+	$(MAKE) unit acceptance others
 
 lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
 	$(BIN)/ruff format --check .
@@ -64,12 +66,24 @@ sbom:  ## what an installation consists of, as CycloneDX in dist/sbom.cdx.json; 
 		--output-file dist/sbom.cdx.json .sbom/env/bin/python
 	rm -rf .sbom
 
+supply: audit  ## the audit, and the bill of materials; each skipped with a notice where nobody can be asked
+	@timeout 240 $(MAKE) -s sbom || echo "notice: no bill of materials was made: the package index isn't reached" >&2
+
+audit: $(VENV)/.dev  ## known vulnerabilities and licences of what dev.lock names
+	@timeout 240 $(BIN)/python requirements/audit.py || [ $$? = 124 ]
+
+lock: $(VENV)/bin/python  ## requirements/dev.lock anew: what `dev` needs, with hashes, for all supported Pythons
+	rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/python -m pip install -q uv
+	.lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--quiet --upgrade --no-header --output-file requirements/dev.lock
+	rm -rf .lock
+
 format: $(VENV)/.dev  ## put the code into its standard form
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format .
 
 clean:  ## remove everything that was set up
-	rm -rf .venv* .sbom dist .demo .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv* .sbom .lock dist .demo .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -82,8 +96,8 @@ $(VENV)/.cli: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install -q -e '.[cli]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install -q -e '.[dev]'
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml requirements/dev.lock
+	$(BIN)/python requirements/install.py
 	@touch $@
 
 $(VENV)/.browser: $(VENV)/bin/python  # Chromium, for the dashboard's tests

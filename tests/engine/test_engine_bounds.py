@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,9 +21,12 @@ from perdure.errors import (
     NotSerializableError,
     PayloadTooLargeError,
     PerdureError,
+    StoreError,
     TooManyPendingError,
     UsageError,
 )
+from perdure.storage.records import Append, Appended, Stale
+from perdure.testing.mortal import Wrapped
 
 # -- histories ----------------------------------------------------------------------------------------
 
@@ -501,5 +505,54 @@ def test_errors_with_any_text_are_recorded_everywhere(place: Place) -> None:
                 assert await status_of(engine, f"f{number}") == Status.FAILED
                 await handle.info()
             await works(engine)
+
+    run(main)
+
+
+class Picky(Wrapped):
+    """Refuses what has an append of one run in it, as a store does whose tables somebody has tampered with."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.bad: int | None = None
+        self.together = 0
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        if all(append.run != self.bad for append in batch):
+            return self.inner.append(batch)
+        self.together = max(self.together, len(batch))
+        future: asyncio.Future[list[Appended | Stale]] = asyncio.get_running_loop().create_future()
+        future.set_exception(StoreError("it refused a statement (a test says so)"))
+        return future
+
+
+@workflow
+async def waits_and_says() -> str:
+    await perdure.receive("go")
+    return await says("there")
+
+
+def test_what_a_store_refuses_of_one_run_keeps_no_other_waiting(memory: Place) -> None:
+    stores: list[Picky] = []
+
+    def picky(inner: Any) -> Picky:
+        stores.append(Picky(inner))
+        return stores[-1]
+
+    async def main() -> None:
+        async with memory.engine(picky, grace=0.1) as engine:
+            handles = await engine.start_many([waits_and_says() for _ in range(10)])
+            for handle in handles:
+                await reaches(handle, "waiting")
+            assert engine._worker is not None
+            (store,) = stores
+            store.bad = next(run for run, it in engine._worker.drivers.items() if it.id == handles[4].id)
+            await asyncio.gather(*(handle.send("go", None) for handle in handles))
+            assert (
+                await asyncio.gather(*(h.result() for h in handles if h is not handles[4])) == ["there"] * 9
+            )
+            assert store.together > 1
+            store.bad = None
+            assert await handles[4].result() == "there"
 
     run(main)

@@ -117,7 +117,7 @@ def value_of(attribute: Attribute) -> AttributeValue:
     """The value as users gave it."""
     if attribute.listed:
         return [str(text) for text in attribute.values]
-    (value,) = attribute.values
+    value = attribute.values[0]
     if attribute.family == "flag":
         return bool(value)
     if attribute.family == "moment":

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
-from perdure.errors import StoreError
+from perdure.errors import StoreError, StoreUnavailableError
 from perdure.runtime.observing import Observer
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, Stale
@@ -152,10 +152,14 @@ class Journal:
         self.trouble = str(error)
         self._in_flight += 1  # still ours to settle
 
+        # It can't be used: all wait. Or it refused what is in the batch: then the others needn't wait with that one.
+        apart = isinstance(error, StoreError) and not isinstance(error, StoreUnavailableError)
+
         def again() -> None:
             self._waiting_to_retry.pop(handle)
             self._in_flight -= 1
-            self._offer(batch, min(pause * 2, RETRY_MAX))
+            for part in [[item] for item in batch] if apart else [batch]:
+                self._offer(part, min(pause * 2, RETRY_MAX))
 
         handle = self._loop.call_later(pause, again)
         self._waiting_to_retry[handle] = batch
