@@ -23,6 +23,7 @@ pytestmark = pytest.mark.acceptance
 EXTRAS = {
     "cli": ["perdure.cli.app", "perdure.cli.verify", "perdure.cli.lint"],
     "schedules": ["cronsim", "perdure.runtime.slots"],
+    "crypto": ["cryptography.hazmat.primitives.ciphers.aead", "zstandard"],
     "postgres": ["perdure.storage.postgres", "perdure.storage.postgres.auditor"],
     "ai": ["perdure.ai", "perdure.ai.http", "perdure.ai.calls", "genai_prices"],
     "pydantic-ai": ["perdure.integrations.pydantic_ai"],

@@ -12,11 +12,12 @@ from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.status import Status
 from perdure.errors import UnknownRunError, UsageError
-from perdure.storage.keys import KeyRow
+from perdure.storage.keys import OF_RUN, KeyRow, name_of_subject
 from perdure.storage.protocol import Store
 from perdure.storage.records import Delivery, RunFilter
-from perdure.storage.sealing import SealedStore
-from perdure.storage.sealing.subjects import run_name, subject_name
+
+if TYPE_CHECKING:
+    from perdure.storage.sealing import SealedStore
 
 _PAGE = 500
 _LIVE = tuple(status.value for status in Status if not status.final)
@@ -68,7 +69,7 @@ class Erasing:
             msg = "erase(): this engine doesn't encrypt, so there is no key to destroy: Engine(codec=...)"
             raise UsageError(msg)
         if subject is not None:
-            rows = await store.keys.of(subject_name(checked_subject(subject)))
+            rows = await store.keys.of(name_of_subject(checked_subject(subject)))
         else:
             assert run is not None
             rows = [await _key_of_run(store, sealed, run)]
@@ -96,7 +97,7 @@ async def _key_of_run(store: Store, sealed: SealedStore, id: str) -> KeyRow:
             "can only be deleted"
         )
         raise UsageError(msg)
-    if not found.subject.startswith(run_name("")):
+    if not found.subject.startswith(OF_RUN):
         _, _, subject = found.subject.partition(":")
         msg = f"run {id!r} belongs to the subject {subject!r}, whose data has one key: erase(subject={subject!r})"
         raise UsageError(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,7 +13,9 @@ from perdure.codec.sealing.keys import KEYS, KeyRing
 from perdure.errors import ConfigurationError, UsageError
 from perdure.storage.protocol import Store
 from perdure.storage.records import NewRun
-from perdure.storage.sealing import SealedStore
+
+if TYPE_CHECKING:
+    from perdure.storage.sealing import SealedStore
 
 
 def with_codecs(store: Store, codec: Codec | Sequence[Codec] | None) -> Store:
@@ -28,6 +30,8 @@ def with_codecs(store: Store, codec: Codec | Sequence[Codec] | None) -> Store:
     codecs = codecs_from_env() if codec is None else (codec,) if isinstance(codec, Codec) else tuple(codec)
     if not codecs:
         return store
+    from perdure.storage.sealing import SealedStore  # few need it
+
     return SealedStore(store, codecs)
 
 
@@ -47,6 +51,8 @@ def codecs_from_env() -> tuple[Codec, ...]:
 
 def sealed_in(store: Store) -> SealedStore | None:
     """The sealed store that a store is, or that is below it."""
+    from perdure.storage.sealing import SealedStore
+
     below: Any = store
     while below is not None and not isinstance(below, SealedStore):
         below = getattr(below, "_inner", None)

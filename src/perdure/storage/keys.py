@@ -11,6 +11,20 @@ from typing import Protocol
 
 import msgspec
 
+#: What the names of single runs' keys begin with.
+OF_RUN = "run:"
+_OF_SUBJECT = "subject:"
+
+
+def name_of_subject(subject: str) -> str:
+    """How the key of a subject is found."""
+    return _OF_SUBJECT + subject
+
+
+def name_of_run(id: str) -> str:
+    """How the key of a single run is found."""
+    return OF_RUN + id
+
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
     """A data key.

@@ -48,7 +48,8 @@ _END: Final = b"\n"  # what a chain has behind each event
 #: Parts of a store that hold no events of histories.
 PARTS: Final = (
     "attributes", "budgets", "callbacks", "checkpoints", "disk", "entities", "inquiries", "keys", "ledger", "limits",
-    "pauses", "publications", "queues", "resealing", "retention", "schedules", "streams", "survey", "unbegun", "updates",
+    "pauses", "publications", "queues", "resealing", "retention", "schedules", "streams", "survey", "unbegun",
+    "updates",
 )  # fmt: skip
 
 

@@ -112,10 +112,13 @@ class SealedStore:
         keys = await self.subjects.of_new(runs)
         sealed = [self._appends.new_run(run, key) for run, key in zip(runs, keys, strict=True)]
         answers: list[Created] = []
-        for key, made in zip(keys, await self.below.create(sealed), strict=True):
+        for run, key, made in zip(runs, keys, await self.below.create(sealed), strict=True):
             if made.new and made.row.owner is not None:
                 self._appends.follow(made.row, key, asked=True)
-            answers.append(msgspec.structs.replace(made, row=self.shown(made.row)))
+            row = self.shown(made.row)
+            if made.row.fingerprint == run.fingerprint:  # it was started before anything was sealed here
+                row = msgspec.structs.replace(row, fingerprint=run.fingerprint)
+            answers.append(msgspec.structs.replace(made, row=row))
         return answers
 
     async def send(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from perdure.codec.sealing.chain import CannotOpen, DataKey
 from perdure.errors import ConfigurationError, SealedError
-from perdure.storage.keys import KeyRow
+from perdure.storage.keys import KeyRow, name_of_run, name_of_subject
 from perdure.storage.protocol import Store
 from perdure.storage.records import NewRun
 from perdure.storage.sealing.index import wrapped
@@ -18,16 +18,6 @@ from perdure.storage.sealing.vault import Vault, peeked
 
 #: Of so many runs it is remembered.
 _RUNS_MAX = 20_000
-
-
-def subject_name(subject: str) -> str:
-    """How the key of a subject is found."""
-    return f"subject:{subject}"
-
-
-def run_name(id: str) -> str:
-    """How the key of a single run is found."""
-    return f"run:{id}"
 
 
 class Subjects:
@@ -48,7 +38,7 @@ class Subjects:
             if encryption is None:
                 msg = f"subject={run.subject!r}: only perdure.Encryption has keys of subjects: Engine(codec=...)"
                 raise ConfigurationError(msg)
-            return await self._obtained(subject_name(run.subject), run.created_at)
+            return await self._obtained(name_of_subject(run.subject), run.created_at)
         if run.follows is not None:
             return await self.of(run.id)
         if encryption is None:
@@ -57,7 +47,7 @@ class Subjects:
         if donor is not None and donor.run:  # what it takes over is that subject's, too
             return await self.of(donor.run)
         if encryption.per_run and run.parent is None:
-            return await self._obtained(run_name(run.id), run.created_at)
+            return await self._obtained(name_of_run(run.id), run.created_at)
         return None
 
     async def of(self, id: str) -> DataKey | None:

@@ -1,0 +1,106 @@
+"""`perdure keys` and `perdure erase`; and what other commands show of what they have no key for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import perdure
+from perdure import Encryption, KeyRing
+
+CANARY = "canary-5d1c"
+
+
+@perdure.step
+async def keeps(what: str) -> str:
+    return what * 2
+
+
+@perdure.workflow
+async def kept(what: str) -> str:
+    return await keeps(what)
+
+
+@pytest.fixture
+def ring(tmp_path, monkeypatch):
+    """A file of keys with one key, which the environment names."""
+    path = tmp_path / "keys.txt"
+    monkeypatch.setenv("PERDURE_KEYS", f"@{path}")
+    return path
+
+
+def drive(cli, id, **options):
+    async def main() -> None:
+        async with perdure.Engine(cli.url) as worker:
+            await worker.run(kept(CANARY), id=id, **options)
+
+    asyncio.run(main())
+
+
+def test_keys_are_made_listed_and_rotated(cli, ring, monkeypatch):
+    assert "the newest key is first" in cli("keys", "new", "--id", "first", "--file", str(ring)).err
+    assert ring.stat().st_mode & 0o077 == 0
+    drive(cli, "r")
+    drive(cli, "s", subject="customer-42")
+    before = cli("keys", "list", "--json").json
+    assert (before["newest"], before["here"]) == ("first", ["first"])
+    assert before["keys"]["first"] > 0
+    cli("keys", "new", "--id", "second", "--file", str(ring))
+    assert "sealed anew with second" in cli("keys", "rotate").err
+    after = cli("keys", "list", "--json").json["keys"]
+    assert after["first"] == 0
+    assert after["second"] == before["keys"]["first"]
+    assert "newest" in cli("keys", "list").out
+    assert CANARY in cli("show", "r").out
+    monkeypatch.setenv("PERDURE_KEYS", KeyRing.from_file(ring).newest + ":" + "A" * 43)
+    told = cli("show", "r")
+    assert CANARY not in told.out
+    assert "second" in told.out
+    assert "run started" in told.out
+
+
+def test_without_keys_there_are_heads_only(cli, ring, monkeypatch):
+    cli("keys", "new", "--file", str(ring))
+    drive(cli, "r")
+    monkeypatch.delenv("PERDURE_KEYS")
+    shown = cli("show", "r").out
+    assert "step completed" in shown
+    assert CANARY not in shown
+    assert "kept" in cli("ls").out
+    events = cli("show", "r", "--json").json["history"]
+    assert [event["kind"] for event in events] == ["sealed"] * 3
+    assert [event["what"] for event in events] == ["run_started", "step_completed", "run_completed"]
+    assert cli("check").code == 0
+    assert "set PERDURE_KEYS" in cli("keys", "rotate").err
+
+
+def test_a_subject_is_erased(cli, ring):
+    cli("keys", "new", "--file", str(ring))
+    drive(cli, "r", subject="customer-42")
+    assert "is destroyed" in cli("erase", "--subject", "customer-42", "--yes").err
+    assert "erased before" in cli("erase", "--subject", "customer-42", "--yes").err
+    shown = cli("show", "r").out
+    assert CANARY not in shown
+    assert "destroyed" in shown
+    assert cli("check").code == 0
+
+
+def test_a_database_that_goes_over_to_encryption(cli, ring, monkeypatch):
+    """What was in the clear is sealed by a rotation."""
+    file, _ = ring, cli("keys", "new", "--id", "k", "--file", str(ring))
+    monkeypatch.delenv("PERDURE_KEYS")
+    drive(cli, "r")
+    monkeypatch.setenv("PERDURE_KEYS", f"@{file}")
+    monkeypatch.setenv("PERDURE_KEYS_STRICT", "0")
+    assert "sealed anew with k" in cli("keys", "rotate").err
+    monkeypatch.delenv("PERDURE_KEYS_STRICT")
+    assert set(cli("keys", "list", "--json").json["keys"]) == {"k"}
+    assert CANARY in cli("show", "r").out
+    assert cli("check").code == 0
+
+    async def again() -> str:
+        async with perdure.Engine(cli.url, codec=Encryption(KeyRing.from_file(file))) as engine:
+            return await engine.run(kept(CANARY), id="r")
+
+    assert asyncio.run(again()) == CANARY * 2
