@@ -211,6 +211,7 @@ def test_the_database_is_told_as_a_whole(place: Place) -> None:
             assert told("db_workers", state="alive") == 1
             assert told("db_worker_heartbeat_age_seconds") >= 0
             assert told("db_spent_today_usd") == 0
+            assert (told("db_size_bytes") > 0) == (place.url != "memory:")
 
     run(main)
 

@@ -5,10 +5,12 @@ Runs are counted as the overview counts them; see storage/survey.py for what tha
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from perdure.api.connection import Connection
 from perdure.api.limits import Limits
@@ -19,6 +21,11 @@ from perdure.api.watch import LIVE
 from perdure.api.workerinfo import worker_info
 from perdure.core.errands import step_of
 from perdure.runtime.metrics.registry import Labels
+from perdure.storage.disk import DiskUse
+
+#: What a database takes is asked for so often, since large ones are sampled for that.
+_ROOM_EVERY: Final = 60.0
+_room_of: WeakKeyDictionary[Connection, tuple[float, DiskUse]] = WeakKeyDictionary()
 
 _STATES: Final = ("alive", "late", "stopping", "gone")
 
@@ -33,6 +40,8 @@ async def gauges(connection: Connection) -> AsyncIterator[tuple[str, Labels, flo
     async for each in _workers(connection, now):
         yield each
     async for each in _money(connection, now):
+        yield each
+    async for each in _room(connection):
         yield each
 
 
@@ -78,3 +87,13 @@ async def _money(connection: Connection, now: float) -> AsyncIterator[tuple[str,
         yield "perdure_db_budget_waiting", name, budget.waiting
     (today,) = await report(connection, None, since=midnight)
     yield "perdure_db_spent_today_usd", (), float(today.usage.cost)
+
+
+async def _room(connection: Connection) -> AsyncIterator[tuple[str, Labels, float]]:
+    at, use = _room_of.get(connection, (0.0, None))
+    if use is None or time.monotonic() > at + _ROOM_EVERY:
+        use = await connection.store.disk.use()
+        _room_of[connection] = time.monotonic(), use
+    yield "perdure_db_size_bytes", (), use.bytes
+    yield "perdure_db_free_bytes", (), use.free
+    yield "perdure_db_log_bytes", (), use.log

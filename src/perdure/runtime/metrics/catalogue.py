@@ -258,6 +258,9 @@ _ALL = (
     _database(
         "perdure_db_spent_today_usd", "USD", "Money spent since midnight (UTC) by all runs, in US dollars."
     ),
+    _database("perdure_db_size_bytes", "By", "Room that the database takes in its files."),
+    _database("perdure_db_free_bytes", "By", "Room of these files that is free, and will be used again."),
+    _database("perdure_db_log_bytes", "By", "Room that the database's log takes beside them."),
     _database(
         "perdure_db_up", "1", "1 if the database answered when these numbers were wanted last, else 0."
     ),
