@@ -34,6 +34,12 @@ if os.environ.get("PERDURE_TEST_HICCUPS"):
     from helpers.hiccups import hiccups as hiccups
 
 
+if os.environ.get("PERDURE_CANARY") == "1":
+    from helpers import canary_plugin
+    from helpers.canary_plugin import canaries_are_silent as canaries_are_silent
+
+    canary_plugin.install()
+
 if (folder := folder_in_memory(4 << 30)) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)  # pytest's name for where `tmp_path` is
 
@@ -74,6 +80,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figures that tests have counted or measured (see tests/acceptance/conftest.py)."""
     if seed := os.environ.get("PERDURE_TEST_HICCUPS"):
         terminalreporter.write_line(f"on a machine that hiccups (repeat it with PERDURE_TEST_HICCUPS={seed})")
+    if os.environ.get("PERDURE_CANARY") == "1":
+        terminalreporter.write_line(
+            "PERDURE_CANARY=1: every step has used a secret; a hit is an error at teardown"
+        )
     counted: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:

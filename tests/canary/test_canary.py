@@ -192,6 +192,7 @@ def told_by_commands(url: str, folder: Path) -> list[tuple[str, bytes]]:
     return found
 
 
+@pytest.mark.leaks
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_no_value_of_a_secret_is_found_anywhere(
     kind: str, tmp_path: Path, secrets_folder: str, logged: io.StringIO

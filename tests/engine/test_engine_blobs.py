@@ -120,7 +120,7 @@ async def test_what_is_moved_or_archived_brings_its_events_along(memory: Place, 
         store = engine._store
         packages = [package for package in await store.moving.read(["r", "w"]) if package is not None]
         (bare, _) = await engine._blobs.below.moving.read(["r", "w"])  # type: ignore[union-attr]
-        with pytest.raises(perdure.errors.MovingError, match="give it those"):
+        with pytest.raises(perdure.errors.MovingError, match="give the engine those"):
             bare.lines()
     assert all(not package.damage() for package in packages)
     assert sum(len(line) for package in packages for line in package.lines()) > 10 * LARGE
@@ -310,6 +310,6 @@ async def test_a_worker_without_blobs_says_what_it_lacks(memory: Place, tmp_path
         async with asyncio.timeout(PATIENCE):
             while await handle.status() is not Status.BLOCKED:
                 await asyncio.sleep(0.01)
-        assert "give it those that the event was written with" in ((await handle.info()).reason or "")
+        assert "give the engine those that the event was written with" in ((await handle.info()).reason or "")
     async with engine_of(memory, folder) as engine:  # another version of the code: it goes on by itself
         assert await engine.get("r").result(timeout=PATIENCE) == LARGE

@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.parse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -29,6 +29,9 @@ from helpers.memory import folder_in_memory
 _numbers = itertools.count(1)
 _ports = itertools.cycle(range(20))
 _idle: list[str] = []  # databases that nobody uses, without rows
+
+#: Called with the url of each database that was lent, before its rows are deleted.
+before_emptied: list[Callable[[str], None]] = []
 
 #: Longest wait for connections to go once they were closed.
 _PATIENCE = 60.0
@@ -186,6 +189,8 @@ def lent_database() -> Iterator[str]:
         while left := connection.execute(_OTHERS).fetchall():
             assert time.monotonic() < deadline, f"connections were left open: {left}"
             time.sleep(0.01)
+        for look in before_emptied:
+            look(url)
         connection.execute(_EMPTY)
     _idle.append(url)
 

@@ -55,7 +55,7 @@ def test_a_reference_has_the_link_of_its_event_wherever_it_lies() -> None:
 def test_a_reference_says_what_it_is_to_whoever_decodes_it() -> None:
     reference = encode_ref(ref_to(b"x" * 5000, "ab/cd"))
     assert is_ref(reference)
-    with pytest.raises(UndecodableError, match=r"5,000 bytes is kept as blob ab/cd/.*give it those"):
+    with pytest.raises(UndecodableError, match=r"5,000 bytes is kept as blob ab/cd/.*give the engine those"):
         decode_event(reference)
     for damaged in (b"\xc7", reference[:20], b"\xc7" + bytes(60)):
         with pytest.raises(UndecodableError):

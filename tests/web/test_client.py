@@ -167,7 +167,7 @@ def test_streams_questions_and_callbacks() -> None:
 
 def test_it_has_what_an_engine_has_for_its_clients() -> None:
     """All but what is about one process: opening, closing and watching, and pages, which `runs` turns by itself."""
-    own = {"close", "runs_page", "entity", "watch"}
+    own = {"close", "collect_blobs", "runs_page", "entity", "watch"}
     for ours, theirs, left in (
         (HttpClient, perdure.Engine, own),
         (RemoteHandle, perdure.Handle, set[str]()),
