@@ -1,4 +1,4 @@
-"""Not a test of the suite: test_plugin.py runs it, to see that the search after each test finds a leak."""
+"""Not a test of the suite: test_canary_plugin.py runs it, to see that the search after each test finds a leak."""
 
 from __future__ import annotations
 
