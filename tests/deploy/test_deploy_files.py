@@ -105,6 +105,7 @@ READERS = [
     *((in_unit, path) for path in UNITS),
     *((in_manifest, path) for path in MANIFESTS if path.stem in ("worker", "dashboard")),
     *((in_readme, path) for path in sorted(DEPLOY.rglob("README.md"))),
+    *((in_readme, ROOT / "docs" / "guide" / name) for name in ("deploying.md", "backup.md")),
 ]
 
 
