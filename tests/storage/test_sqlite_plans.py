@@ -87,6 +87,7 @@ WALKS = {"find", "find_named", "stamps", "live_runs", "tallies"}
 #: So may an operator who wants to know how much there is of everything, and a queue that gets other limits.
 WALKS |= {"usage_report"}  # adds up all that was spent
 WALKS |= {"kinds_of_entities"}  # counts them in their index
+WALKS |= {"namespaces"}  # counts the runs of each in their index
 WALKS |= {"fence_runs"}  # all live runs of a database that is restored
 WALKS |= {"queue_counts", "slot_counts", "due_counts", "limit_queue", "rank_line"}
 

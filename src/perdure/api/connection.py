@@ -38,6 +38,8 @@ class Connection:
         self.max_payload = 2 * 1024 * 1024
         self.observer: Observer | None = None  #: set when the engine is entered
         self.listeners = Listeners()
+        self.within = ""  #: what the stored ids of its namespace begin with
+        self.nudge_base: Callable[[], None] | None = None  #: of the engine, if this is one of its namespaces
         self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
         self._asked: list[tuple[str, asyncio.Future[RunRow | None]]] = []
         self._lookup: asyncio.Task[None] | None = None
@@ -49,7 +51,9 @@ class Connection:
 
     def from_run(self, id: str, started: ev.RunStarted) -> TraceContext | None:
         """What a run keeps of one that it is made from."""
-        return None if self.observer is None else self.observer.carried((id, started), link=True)
+        return (
+            None if self.observer is None else self.observer.carried((self.within + id, started), link=True)
+        )
 
     async def row(self, id: str) -> RunRow:
         """A run's row. Raises UnknownRunError.
@@ -140,6 +144,9 @@ class Connection:
 
     def nudge(self) -> None:
         """What was just written may concern runs driven here."""
+        if self.nudge_base is not None:
+            self.nudge_base()
+            return
         if self.worker is not None:
             self.worker.changed()
         self.results.check_soon()

@@ -16,6 +16,7 @@ from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.erasing import Erasing
 from perdure.api.keeping import Keeping
+from perdure.api.namespacing import Namespaces, close_connection
 from perdure.api.overview import Outlook
 from perdure.api.redacting import redactions
 from perdure.api.sealing import with_codecs
@@ -25,6 +26,7 @@ from perdure.api.watch import Watching
 from perdure.codec.redaction import Redact, force, lift
 from perdure.codec.sealing.chain import Codec
 from perdure.core.bounds import PAYLOAD_MAX, Bounds
+from perdure.core.namespaces import check_namespace
 from perdure.core.retry import seconds
 from perdure.errors import ConfigurationError, EngineClosedError, UsageError
 from perdure.runtime.budgets import Budget, define_budgets, terms_of
@@ -50,7 +52,7 @@ _IN_WORKFLOW = (
 )
 
 
-class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
+class Engine(Doors, Erasing, Keeping, Namespaces, Outlook, Spending, Starter, Watching):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:
@@ -89,6 +91,8 @@ class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
             `perdure.Encryption`, or codecs of your own. By default encryption with the keys in the environment's
             PERDURE_KEYS, if that is set; `()` for none.
         bounds: how long the histories of runs may become that are driven here.
+        namespace: bind it to this namespace: it starts and sees runs of no other, see `Engine.namespace`. Its worker
+            drives the runs of all namespaces.
 
     Raises:
         ConfigurationError: the url or a number can't be used.
@@ -125,6 +129,7 @@ class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
         retention: Sequence[Retention] = (),
         codec: Codec | Sequence[Codec] | None = None,
         bounds: Bounds | None = None,
+        namespace: str | None = None,
     ) -> None:
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
@@ -160,6 +165,7 @@ class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
         self._redact = redactions(redact)
         self._blobs, below = with_blobs(store_for(chosen), blobs)
         self._store = with_codecs(below, codec)
+        self._bound = None if namespace is None else check_namespace(namespace)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._worker: Worker | None = None
@@ -182,7 +188,7 @@ class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
         connection.max_payload = self._settings.max_payload
         await self._store.open(self._changed)
         force(self._redact)
-        self._connection = connection
+        self._connection = self._base = connection
         self._observer = connection.observer = observer_of(self._watched(), self._settings.telemetry)
         try:
             await define_queues(self._store, self._settings.clock)
@@ -206,9 +212,11 @@ class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
             if self._drives and self._blobs is not None:
                 self._collecting = self._loop.create_task(keep_collecting(self._blobs))
             self._examiner = Examiner(self._store, self._loop, file=self.url.startswith("sqlite:"))
+            if self._bound is not None:
+                self._connection = self.namespace(self._bound)._open()
         except BaseException:
             lift(self._redact)
-            self._connection = None
+            self._connection = self._base = None
             if self._observer is not None:
                 await self._observer.close()
             await self._store.close()
@@ -225,7 +233,7 @@ class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
 
     async def close(self) -> None:
         """Let executing steps finish for up to `grace` seconds, hand every run back, disconnect."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._base = self._base, None, None
         if connection is None:
             return
         try:
@@ -236,10 +244,9 @@ class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
                 await self._worker.close(self._settings.grace)
         finally:
             error = EngineClosedError("the engine was closed; the run goes on when one is open")
-            connection.listeners.all_changed()
-            connection.results.close(error)
-            connection.inquiry.close(error)
-            await connection.travelling.close()
+            for view in self._views.values():
+                await close_connection(view._connection, error)
+            await close_connection(connection, error)
             if self._examiner is not None:
                 self._examiner.close()
             if self._observer is not None:
@@ -292,15 +299,15 @@ class Engine(Doors, Erasing, Keeping, Outlook, Spending, Starter, Watching):
         return self._store
 
     def _changed(self) -> None:
-        if self._connection is not None:
-            self._connection.nudge()
+        if self._base is not None:
+            self._base.nudge()
 
     async def _poll_results(self) -> None:
         """A client without a worker asks now and then, in case a hint was lost."""
-        while self._connection is not None:
+        while self._base is not None:
             await asyncio.sleep(1.0)
-            self._connection.results.check_soon()
-            self._connection.inquiry.check_soon()
+            self._base.results.check_soon()
+            self._base.inquiry.check_soon()
 
     def _check(self) -> None:
         if current_machine() is not None:

@@ -11,6 +11,7 @@ from perdure.api.call import StepCall, current_machine
 from perdure.api.connection import Connection
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import check_size
+from perdure.core.namespaces import prefix_of
 from perdure.core.retry import Retry
 from perdure.errors import EngineClosedError, StoreUnavailableError, UndecodableError, UsageError
 from perdure.runtime.definitions import StepDefinition, StepOptions
@@ -124,12 +125,13 @@ class EntityClass:
                 assert attempt is not None
                 assert info is not None
                 entities = attempt.run.host.entities
+                within = prefix_of(info.known_as)
                 if method in definition.reads:
-                    return await entities.read(definition, key, method, args, kwargs)
+                    return await entities.read(definition, key, method, args, kwargs, within=within)
                 data = self.arguments(method).encode(args, kwargs)
                 check_size(data, attempt.run.host.max_payload, f"input of {definition.name}.{method}")
                 once = info.idempotency_key()
-                answer = await entities.call(definition, key, method, data, call_key=once)
+                answer = await entities.call(definition, key, method, data, call_key=once, within=within)
                 return result_of(definition, method).decode(answer)
 
             name = f"{definition.name}.{method}"

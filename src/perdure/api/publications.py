@@ -15,6 +15,7 @@ from perdure.codec.explain import non_finite
 from perdure.codec.values import ValueCodec, cannot_carry, check_size
 from perdure.core.events import Published
 from perdure.core.finding import fingerprint
+from perdure.core.namespaces import prefix_of
 from perdure.core.retry import seconds
 from perdure.core.subscribing import check_event_name, checked_where
 from perdure.core.where import where_of
@@ -32,6 +33,7 @@ from perdure.storage.publications import (
     new_id,
     op_id,
 )
+from perdure.storage.scoping.records import publication_within
 
 T = TypeVar("T")
 
@@ -217,6 +219,9 @@ def publish_in(connection: Any, name: str, payload: Any = None, *, key: str | No
         ...     perdure.publish_in(connection, "order.paid", {"id": "o-7"}, key="o-7")
     """
     new = new_publication(name, payload, key, at=time.time(), max_payload=_MAX_PAYLOAD)
+    step = current_step.get()
+    if step is not None and (prefix := prefix_of(step.known_as)):
+        new = publication_within(new, prefix)
     values = {"id": new.id, "name": new.name, "key": new.key, "payload": new.payload, "at": new.at}
     return execute_on(connection, _INSERTS, values, "publish_in()")
 

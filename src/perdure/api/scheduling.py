@@ -10,6 +10,7 @@ import msgspec
 
 from perdure.api.call import Call, WorkflowCall
 from perdure.core import bounds
+from perdure.core.namespaces import is_reserved, refusal
 from perdure.core.retry import seconds
 from perdure.core.schedules import Overlap, Schedule, Timing
 from perdure.errors import UsageError
@@ -24,6 +25,8 @@ def check_name(name: str) -> None:
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX or not name.isprintable():
         msg = f"{name!r} can't name a schedule: a name has 1 to {NAME_MAX} printable characters"
         raise UsageError(msg)
+    if is_reserved(name):
+        raise UsageError(refusal(name, "the name of a schedule"))
 
 
 def make_timing(

@@ -15,6 +15,7 @@ from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.errors import RunConflictError, UsageError
 from perdure.storage.records import Created, Delivery, NewRun, RunRow, same_work
+from perdure.storage.scoping.records import row_within
 
 
 def workflow_call(call: Call[Any]) -> WorkflowCall[Any]:
@@ -73,7 +74,7 @@ async def _make(connection: Connection, items: Sequence[NewRun]) -> list[Created
             connection.nudge()
         if made.new and (worker := connection.worker) is not None:
             if made.row.owner is not None and made.row.owner == item.owner:
-                worker.adopt(made.row, item.first_event)
+                worker.adopt(row_within(made.row, connection.within), item.first_event)
             else:
                 worker.poke()
     return created

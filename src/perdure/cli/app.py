@@ -39,6 +39,7 @@ from perdure.cli.resolve import resolve
 from perdure.cli.restoring import restore
 from perdure.cli.run import run
 from perdure.cli.schedule import schedule
+from perdure.cli.scope import with_namespaces
 from perdure.cli.send import send
 from perdure.cli.serve import dev, mcp, serve
 from perdure.cli.show import show
@@ -74,7 +75,7 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Durable execution for Python. The database is given by --url or PERDURE_URL."""
+    """Durable execution for Python. The database is given by --url or PERDURE_URL, a namespace of it by --namespace."""
 
 
 COMMANDS = (
@@ -95,3 +96,4 @@ app.add_typer(token)
 app.add_typer(budget)
 app.add_typer(archive)
 app.add_typer(subscriptions)
+with_namespaces(app)

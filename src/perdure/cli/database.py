@@ -5,6 +5,7 @@ Looking must not create: a mistyped path is told, and leaves no file behind.
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 import typer
 
 from perdure.api.engine import Engine
+from perdure.cli.scope import VARIABLE, bound
 from perdure.cli.trouble import Trouble, did_you_mean
 from perdure.errors import UnknownRunError
 from perdure.storage.urls import url_of_environment
@@ -40,8 +42,12 @@ def chosen(url: str | None) -> str:
 
 
 def url_again(url: str) -> str:
-    """What a command that is to be typed again needs for the same database, with a space before."""
-    return "" if url_of_environment() == url else f" --url {shlex.quote(url)}"
+    """What a command that is to be typed again needs for the same part of the same database, with a space before."""
+    again = "" if url_of_environment() == url else f" --url {shlex.quote(url)}"
+    namespace = bound.get()
+    if namespace is None or os.environ.get(VARIABLE) == namespace:
+        return again
+    return f"{again} --namespace {namespace}"
 
 
 def reader(url: str | None) -> Engine:
@@ -65,7 +71,7 @@ def reader(url: str | None) -> Engine:
                 f"There is no database at {path.absolute()}. `perdure run` and `perdure worker` create one; "
                 f"this command only reads. Check --url and PERDURE_URL.{known}"
             )
-    return Engine(where, worker=False)
+    return Engine(where, worker=False, namespace=bound.get())
 
 
 async def unknown(engine: Engine, error: UnknownRunError) -> Trouble:

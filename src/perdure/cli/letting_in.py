@@ -56,6 +56,15 @@ ProxyRoleOption = Annotated[
         show_default=False,
     ),
 ]
+ProxyNamespaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy-namespace",
+        metavar="NAME",
+        help="The header in which the proxy says which namespace they see, or * for all.",
+        show_default=False,
+    ),
+]
 AuditOption = Annotated[
     Path | None,
     typer.Option(
@@ -73,6 +82,7 @@ def access(
     proxy_header: str | None,
     proxy_from: Sequence[str] | None,
     proxy_roles: Sequence[str] | None,
+    proxy_namespace: str | None = None,
 ) -> Any:
     """Who is let in, by the command line's options."""
     web = web_package()
@@ -85,8 +95,8 @@ def access(
                 "--proxy-role '*=viewer'"
             )
         networks = {"networks": tuple(proxy_from)} if proxy_from else {}
-        proxy = web.Proxy(proxy_header, roles, **networks)
-    elif proxy_from or proxy_roles:
+        proxy = web.Proxy(proxy_header, roles, **networks, namespace_header=proxy_namespace)
+    elif proxy_from or proxy_roles or proxy_namespace:
         raise Trouble("Options about a proxy need --proxy-header, the header in which it says who asks.")
     return web.Access(
         tokens=None if tokens is None else web.Tokens.load(tokens), proxy=proxy, hosts=tuple(host_names or ())
@@ -139,22 +149,29 @@ def new_token(
     role: Annotated[
         str, typer.Option("--role", metavar="viewer|operator|admin", help="What it lets one do.")
     ] = "viewer",
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace", "-n", help="The namespace it leads to, and to nothing else.", show_default=False
+        ),
+    ] = None,
     file: FileArgument = Path("perdure-tokens.json"),
 ) -> None:
     """Make a token and print it, this once: only its digest is kept."""
     web = web_package()
     found = web.Tokens.load(file) if file.exists() else web.Tokens()
-    made = found.issue(name, web.Role.named(role))
+    made = found.issue(name, web.Role.named(role), namespace=namespace)
     found.save(file)
     typer.echo(made)
-    tell(f"{name} is {role}. A server with --tokens {file} knows it from now on.")
+    within = "" if namespace is None else f" of the namespace {namespace}"
+    tell(f"{name} is {role}{within}. A server with --tokens {file} knows it from now on.")
 
 
 @token.command("ls")
 def list_tokens(file: FileArgument = Path("perdure-tokens.json")) -> None:
     """Whose tokens there are."""
-    for name, (_, role) in sorted(web_package().Tokens.load(file).by_name.items()):
-        typer.echo(f"{name}\t{role.name.lower()}")
+    for name, known in sorted(web_package().Tokens.load(file).by_name.items()):
+        typer.echo("\t".join([name, known.role.name.lower(), *filter(None, [known.namespace])]))
 
 
 @token.command("rm")

@@ -23,6 +23,7 @@ from perdure.cli.database import UrlOption, chosen, url_again
 from perdure.cli.inputs import call_with
 from perdure.cli.loading import load_workflow
 from perdure.cli.output import complain, log_to_stderr, tell
+from perdure.cli.scope import bound
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import RUN_FAILED, Trouble
 from perdure.core.status import Status
@@ -92,7 +93,7 @@ async def _drive(
     stop = StopRequest(
         lambda: tell("Handing the run back; steps may finish first. Once more, and it ends at once.")
     )
-    async with Engine(url) as engine:
+    async with Engine(url, namespace=bound.get()) as engine:
         handle = await engine.start(call, id=id, timeout=timeout)
         ended = asyncio.create_task(handle.result())
         blocked = asyncio.create_task(_blocked(handle))

@@ -19,6 +19,7 @@ from perdure.cli.inputs import call_with
 from perdure.cli.lengths import length, moment_of
 from perdure.cli.loading import load_workflow
 from perdure.cli.output import ago, clock_time, duration, out, print_json, printable, tell
+from perdure.cli.scope import bound
 from perdure.cli.trouble import Commands, Trouble, did_you_mean
 from perdure.core.schedules import Overlap
 from perdure.errors import UnknownScheduleError
@@ -98,7 +99,7 @@ def create(
     call = call_with(load_workflow(target), input)
 
     async def make() -> ScheduleInfo:
-        async with Engine(where, worker=False) as engine:
+        async with Engine(where, worker=False, namespace=bound.get()) as engine:
             made = await engine.schedules.create(
                 name,
                 call,

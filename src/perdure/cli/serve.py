@@ -21,6 +21,7 @@ from perdure.cli.letting_in import (
     NameOption,
     PortOption,
     ProxyFromOption,
+    ProxyNamespaceOption,
     ProxyOption,
     ProxyRoleOption,
     TokensOption,
@@ -32,6 +33,7 @@ from perdure.cli.loading import load_module
 from perdure.cli.notifying import supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.reloading import is_child, run_and_reload, stop_with_parent
+from perdure.cli.scope import bound
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.storage.urls import shown_url
@@ -45,6 +47,7 @@ def serve(
     proxy_header: ProxyOption = None,
     proxy_from: ProxyFromOption = None,
     proxy_roles: ProxyRoleOption = None,
+    proxy_namespace: ProxyNamespaceOption = None,
     audit_log: AuditOption = None,
     modules: Annotated[
         list[str] | None,
@@ -60,7 +63,7 @@ def serve(
     """Serve the dashboard and the HTTP API of a database. It drives no runs; workers do."""
     for module in modules or ():
         load_module(module)
-    let_in = access(tokens, host_names, proxy_header, proxy_from, proxy_roles)
+    let_in = access(tokens, host_names, proxy_header, proxy_from, proxy_roles, proxy_namespace)
     _run(reader(url), let_in, host, port, audit_log)
 
 
@@ -73,6 +76,7 @@ def dev(
     proxy_header: ProxyOption = None,
     proxy_from: ProxyFromOption = None,
     proxy_roles: ProxyRoleOption = None,
+    proxy_namespace: ProxyNamespaceOption = None,
     audit_log: AuditOption = None,
     queues: Annotated[str, typer.Option("--queues", metavar="A,B", help="The queues to serve.")] = "default",
     reload: Annotated[
@@ -88,8 +92,9 @@ def dev(
     for module in modules:
         load_module(module)
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    let_in = access(tokens, host_names, proxy_header, proxy_from, proxy_roles)
-    _run(Engine(chosen(url), queues=names or ["default"]), let_in, host, port, audit_log, keep_logs=True)
+    let_in = access(tokens, host_names, proxy_header, proxy_from, proxy_roles, proxy_namespace)
+    engine = Engine(chosen(url), queues=names or ["default"], namespace=bound.get())
+    _run(engine, let_in, host, port, audit_log, keep_logs=True)
 
 
 def _run(

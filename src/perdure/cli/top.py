@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -63,9 +62,6 @@ def top(
                 seen = await watch.look()
                 console.print(screen(seen, showing, console.width, 1000, seen.at))
             else:
-                logging.getLogger().addHandler(
-                    logging.NullHandler()
-                )  # warnings would be written into the picture
                 await _live(watch, showing)
 
     with contextlib.suppress(KeyboardInterrupt):
@@ -158,7 +154,7 @@ def _type(showing: Showing, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _keys(pressed: Callable[[str], None]) -> Generator[None, None, None]:
+def _keys(pressed: Callable[[str], None]) -> Iterator[None]:
     """Call for each key while this lasts, without waiting for Enter. Where that can't be done, Ctrl-C leaves."""
     try:
         import termios

@@ -40,7 +40,7 @@ def screen(look: Look | None, showing: Showing, width: int, height: int, now: da
     if look is None:
         return Lines(*head, foot)
     room = max(1, height - len(head) - 1)
-    sections = sections_of(look, showing, now)
+    sections = [each for each in sections_of(look, showing, now) if each is not None]
     if width >= WIDE and showing.alone is None:
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(ratio=1)

@@ -26,6 +26,7 @@ from perdure.core.events import Record
 from perdure.core.handles import TimerHandle
 from perdure.core.loop import WorkflowLoop
 from perdure.core.mailbox import Doubt
+from perdure.core.namespaces import short
 from perdure.core.unwinding import Suspended
 from perdure.errors import TooManyPendingError, UsageError
 
@@ -41,18 +42,29 @@ class Opening:
 
     Attributes:
         operations: the open operations by op id.
+        known_as: the run's id as it is stored.
         inert: the run is leaving memory; durable calls unwind instead of doing anything.
         replaying: events being fed are history; the code's log and error reports are silent.
     """
 
     __slots__ = (
-        "_commands", "_doubt", "_dropped", "_fresh", "_keyed", "_records", "_resisted", "inert", "loop", "operations",
-        "replaying", "run_id",
+        "_commands",
+        "_doubt",
+        "_dropped",
+        "_fresh",
+        "_keyed",
+        "_records",
+        "_resisted",
+        "inert",
+        "known_as",
+        "loop",
+        "operations",
+        "replaying",
     )  # fmt: skip
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-        self.loop = WorkflowLoop(run_id, self)
+    def __init__(self, known_as: str) -> None:
+        self.known_as = known_as
+        self.loop = WorkflowLoop(short(known_as), self)
         self.operations: dict[str, OpenOperation] = {}
         self.inert = False
         self.replaying = False
@@ -65,6 +77,11 @@ class Opening:
         self._keyed: set[str] | None = None  # ids made of the user's own keys, which mustn't come twice
         self._resisted = 0
         self._doubt: Doubt | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id as its code knows it."""
+        return short(self.known_as)
 
     # -- commands out -------------------------------------------------------------------------------
 

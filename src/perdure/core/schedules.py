@@ -18,6 +18,8 @@ from hashlib import blake2b
 
 import msgspec
 
+from perdure.core.namespaces import short
+
 #: Slots that wait for a run to end, at most; what comes on top is skipped.
 BUFFER_MAX = 1000
 
@@ -234,7 +236,8 @@ def fires_at(schedule: Schedule, slot: float) -> float:
     """When a slot's run starts: at the slot, or later by its own part of the jitter, the same for everybody."""
     if not schedule.timing.jitter:
         return slot
-    digest = blake2b(f"{schedule.name}\0{slot!r}".encode(), digest_size=8).digest()
+    seed = f"{short(schedule.name)}\0{schedule.created_at!r}\0{slot!r}"  # the same wherever it is seen from
+    digest = blake2b(seed.encode(), digest_size=8).digest()
     return slot + schedule.timing.jitter * (int.from_bytes(digest) / 2**64)
 
 

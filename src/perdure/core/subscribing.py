@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from perdure.core import bounds
+from perdure.core.namespaces import is_reserved, refusal
 from perdure.core.retry import seconds
 from perdure.core.where import Scalar, where_text
 from perdure.errors import ConfigurationError
@@ -91,6 +92,8 @@ def check_event_name(name: object, what: str = "name") -> None:
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX or not name.isprintable():
         msg = f"{name!r} can't be an event's {what}: that is a string of 1 to {NAME_MAX} printable characters"
         raise ConfigurationError(msg)
+    if what == "name" and is_reserved(name):
+        raise ConfigurationError(refusal(name, "an event's name"))
 
 
 def checked_where(where: Mapping[str, Any] | None) -> str:

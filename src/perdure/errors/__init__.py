@@ -5,7 +5,8 @@
     │   └── DuplicateNameError        two definitions share one durable name
     ├── UsageError                    a durable call was made in the wrong place
     │   ├── ForbiddenInWorkflowError  I/O, threads or sockets inside workflow code
-    │   └── DurableCallInStepError    a workflow or step was awaited inside a step
+    │   ├── DurableCallInStepError    a workflow or step was awaited inside a step
+    │   └── NamespaceError            it concerns the whole database, and a namespace was to do it
     ├── NotSerializableError          a value can't be carried by its declared type
     │   └── PayloadTooLargeError      a value is larger than the engine's limit
     ├── LimitExceededError            a run, or who sends to it, has come to a limit
@@ -151,6 +152,7 @@ from perdure.errors.usage import (
     DurableCallInStepError,
     EngineClosedError,
     ForbiddenInWorkflowError,
+    NamespaceError,
     UsageError,
 )
 from perdure.errors.values import (
@@ -188,6 +190,7 @@ __all__ = [
     "LimitExceededError",
     "MapFailed",
     "MovingError",
+    "NamespaceError",
     "NewerSchemaError",
     "NoCodeError",
     "NonDeterminismError",

@@ -24,6 +24,10 @@ class ForbiddenInWorkflowError(UsageError):
     """
 
 
+class NamespaceError(UsageError):
+    """What was asked concerns the whole database, and whoever asked sees one namespace of it."""
+
+
 class DurableCallInStepError(UsageError):
     """A step awaited a workflow, another step, or a durable wait. Steps are leaves: they do I/O only."""
 

@@ -26,6 +26,7 @@ from perdure.core.commands import (
 )
 from perdure.core.finding import fingerprint
 from perdure.core.machine import Machine
+from perdure.core.namespaces import short
 from perdure.runtime.announcing import announcement
 from perdure.runtime.definitions import RECORD_INPUTS_MAX, WorkflowDefinition
 from perdure.runtime.endings import Last, last_event
@@ -182,7 +183,7 @@ def _cancel(run: Run, command: CancelOperation) -> None:
     if isinstance(operation, RunStep) and operation.sent is not None:
         run.work.give_up(operation)
     elif isinstance(operation, StartChild):
-        run.host.cancel_run(operation, f"run {run.id!r} gave up waiting for it")
+        run.host.cancel_run(run, operation, f"run {short(run.id)!r} gave up waiting for it")
     else:
         if isinstance(operation, RunStep) and operation.call.options.on_cancel == "abandon":
             run.work.abandon(operation)

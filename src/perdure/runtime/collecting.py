@@ -10,11 +10,13 @@ import msgspec
 from perdure.core import events as ev
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
+from perdure.core.namespaces import prefix_of
 from perdure.runtime.attempt import Reporter
 from perdure.runtime.host import Host, appended
 from perdure.runtime.withholding import counterfactual
 from perdure.storage.effects import Effect
 from perdure.storage.records import Append, NewRun
+from perdure.storage.scoping.records import effects_within
 
 #: Events of one append, with their decoded values.
 Batch = list[tuple[ev.Event, Any]]
@@ -27,6 +29,7 @@ class Collecting:
     """The part of a driver that collects.
 
     Attributes:
+        id: the run's stored id; its code knows the short one.
         has_children: child runs have been started, which may have to be told of the run's end.
     """
 
@@ -143,4 +146,6 @@ class Collecting:
         consumed, self._consumed = self._consumed or (), None
         children, self._children = self._children or (), None
         effects, self._effects = self._effects or (), None
+        if effects and (prefix := prefix_of(self.id)):
+            effects = effects_within(effects, prefix)
         return msgspec.structs.replace(append, consumed=consumed, children=children, effects=effects)

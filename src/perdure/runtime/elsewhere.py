@@ -23,6 +23,7 @@ from perdure.core.commands import RunStep
 from perdure.core.errands import errand_workflow
 from perdure.core.finding import UNSET, fingerprint
 from perdure.core.machine import Machine
+from perdure.core.namespaces import prefix_of, short
 from perdure.core.status import Status
 from perdure.errors import RunCancelled, RunTerminated
 from perdure.runtime.attempt import OpenWork
@@ -37,6 +38,7 @@ from perdure.storage.chance import chance
 from perdure.storage.effects import Effect
 from perdure.storage.errands import StopErrand
 from perdure.storage.records import NewRun
+from perdure.storage.scoping.records import run_within
 
 #: What comes by mail for a step that was sent.
 REPORTS = frozenset({ev.ErrandEnded, ev.ChildEnded})
@@ -103,12 +105,12 @@ def send(run: Run, operation: RunStep) -> None:
     # never the id of an earlier one: ids of steps come again when a person has an attempt made anew
     name = f"{operation.id}@{chance.token_hex(4)}"
     new = new_run(
-        id=child_run_id(run.id, name, run.machine.started.generation),
+        id=child_run_id(short(run.id), name, run.machine.started.generation),
         workflow=workflow,
         input=encode_errand(errand),
         queue=options.queue,
         now=run.host.clock(),
-        parent_id=run.id,
+        parent_id=short(run.id),
         parent=run.run,
         parent_op=operation.id,
         on_parent_close="abandon" if options.on_cancel == "abandon" else "cancel",
@@ -121,7 +123,7 @@ def send(run: Run, operation: RunStep) -> None:
         run=new.id,
         fingerprint=fingerprint(operation.input),
     )
-    run.write_down(operation.sent, child=new)
+    run.write_down(operation.sent, child=run_within(new, prefix_of(run.id)))
     run.host.watch(run, operation)
 
 
@@ -142,13 +144,13 @@ def give_up(run: Run, operation: RunStep) -> None:
     """The code doesn't wait any more for a step that was sent."""
     event = ev.OperationDropped(run.now(), operation.id)
     abandoned = operation.call.options.on_cancel == "abandon"
-    why = f"run {run.id!r} gave up waiting for its step {operation.id!r}"
+    why = f"run {short(run.id)!r} gave up waiting for its step {operation.id!r}"
     run.write_down(event, [_stop(run, operation, why, request=not abandoned)])
 
 
 def conclude(run: Run, operation: RunStep) -> None:
     """The code was cancelled and waits for a step that was sent: it goes on if it has begun."""
-    why = f"run {run.id!r} was cancelled before its step {operation.id!r} began"
+    why = f"run {short(run.id)!r} was cancelled before its step {operation.id!r} began"
     run.add_effect(_stop(run, operation, why, tell=True))
 
 

@@ -20,6 +20,7 @@ from perdure.runtime.settings import Settings
 from perdure.runtime.soundness import refuse_damaged
 from perdure.runtime.updatecalls import UpdateCalls
 from perdure.storage.protocol import Store
+from perdure.storage.scoping.records import run_within
 
 
 class EntityCalls:
@@ -43,13 +44,17 @@ class EntityCalls:
         *,
         call_key: str | None = None,
         timeout: float | None = None,
+        within: str = "",
     ) -> bytes:
         """Call a method that may change the state, and wait for its end. Returns the encoded result.
+
+        Args:
+            within: what the stored ids begin with in the namespace of the entity.
 
         Raises:
             Exception: what the method raised; and as UpdateCalls.call.
         """
-        run_id = definition.run_id(key)
+        run_id = within + definition.run_id(key)
         try:
             return await self._updates.call(run_id, method, input, key=call_key, timeout=timeout)
         except UnknownRunError as error:
@@ -57,13 +62,13 @@ class EntityCalls:
                 raise
         no_keywords: dict[str, Any] = {}
         run = new_run(
-            id=run_id,
+            id=definition.run_id(key),
             workflow=definition.name,
             input=encode_canonical(((key,), no_keywords)),
             queue=self._settings.queues[0],
             now=self._settings.clock(),
         )
-        await self._store.create([run])
+        await self._store.create([run_within(run, within)])
         return await self._updates.call(run_id, method, input, key=call_key, timeout=timeout)
 
     async def read(
@@ -73,6 +78,8 @@ class EntityCalls:
         method: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        within: str = "",
     ) -> Any:
         """Call a method that only looks, on the newest state that is written down.
 
@@ -81,7 +88,7 @@ class EntityCalls:
             RunEndedError: the entity was cancelled or terminated.
             Exception: what it raised.
         """
-        entity = definition.instance(key, await self._state(definition, key))
+        entity = definition.instance(key, await self._state(definition, key, within))
         function = definition.reads[method].__get__(entity)
         value = function(*args, **kwargs)
         if inspect.isawaitable(value):
@@ -94,8 +101,8 @@ class EntityCalls:
             raise ReadOnlyError(msg)
         return result_of(definition, method).record(value)[1]
 
-    async def _state(self, definition: EntityDefinition, key: str) -> bytes:
-        run_id = definition.run_id(key)
+    async def _state(self, definition: EntityDefinition, key: str, within: str) -> bytes:
+        run_id = within + definition.run_id(key)
         (row,) = await self._store.get([run_id])
         if row is None:
             return definition.fresh()

@@ -25,7 +25,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt of a step that is to be executed elsewhere.
 
     Attributes:
-        run, step: the run whose step it is, and the step's id there.
+        run, step: the stored id of the run whose step it is, and the step's id there.
         keys: that run's generation by which idempotency keys are made.
         input: the step's encoded arguments.
         timeout, heartbeat_timeout: of the attempt, in seconds.

@@ -26,6 +26,7 @@ from perdure.core.errands import PREFIX, errand_workflow, step_of
 from perdure.core.finding import UNSET
 from perdure.core.loop import WorkflowLoop
 from perdure.core.machine import Machine
+from perdure.core.namespaces import short
 from perdure.core.status import Status
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.definitions import (
@@ -217,7 +218,7 @@ class ErrandDriver(Driver):
         return ev.ErrandEnded(
             at=self.now(),
             step=errand.step,
-            run=self.id,
+            run=short(self.id),
             attempt=attempt,
             started_at=started_at,
             emitted=self._emitted or (body is not None and body.outlet is not None),

@@ -13,6 +13,7 @@ from perdure.core import events as ev
 from perdure.core.bounds import INBOX_MAX
 from perdure.core.commands import RunStep, SendMessage, StartChild
 from perdure.core.finding import fingerprint
+from perdure.core.namespaces import prefix_of, short
 from perdure.core.status import Status
 from perdure.errors import RunConflictError, StoreError
 from perdure.runtime import elsewhere
@@ -25,6 +26,7 @@ from perdure.storage.chain import first_link
 from perdure.storage.effects import DeliverMessage
 from perdure.storage.protocol import Store
 from perdure.storage.records import NewRun, RunRow
+from perdure.storage.scoping.records import run_within
 
 logger = logging.getLogger("perdure.family")
 
@@ -60,7 +62,7 @@ class Family:
             queue=queue,
             now=self._clock(),
             owner=owner(operation.workflow, queue),
-            parent_id=parent.id,
+            parent_id=short(parent.id),
             parent=parent.run,
             parent_op=operation.id,
             on_parent_close=operation.on_parent_close,
@@ -68,17 +70,20 @@ class Family:
             priority=operation.call.priority,
             trace=None if observer is None or started is None else observer.carried((parent.id, started)),
         )
-        if started is None or started.donor is None:
-            return new
-        origin = None if parent.donor is None else origin_for(parent.donor, operation)
-        return with_donor(new, started, origin, self._clock())
+        if started is not None and started.donor is not None:
+            origin = None if parent.donor is None else origin_for(parent.donor, operation)
+            new = with_donor(new, started, origin, self._clock())
+        return run_within(new, prefix_of(parent.id))
 
     def check(self, parent: Driver, children: Sequence[StartChild]) -> None:
         """Fail children whose run id turned out to belong to somebody else's run."""
         self._aside(self._check(parent, children))
 
     async def _check(self, parent: Driver, children: Sequence[StartChild]) -> None:
-        rows = await self._persistently(lambda: self._store.get([child.run_id for child in children]))
+        within = prefix_of(parent.id)
+        rows = await self._persistently(
+            lambda: self._store.get([within + child.run_id for child in children])
+        )
         for child, row in zip(children, rows, strict=True):
             if row is None:
                 error = RunConflictError(
@@ -101,20 +106,21 @@ class Family:
 
     async def _check_errands(self, sender: Driver, steps: Sequence[RunStep]) -> None:
         sent = [(step, step.sent) for step in steps if step.sent is not None]
-        rows = await self._persistently(lambda: self._store.get([event.run for _, event in sent]))
+        within = prefix_of(sender.id)
+        rows = await self._persistently(lambda: self._store.get([within + event.run for _, event in sent]))
         for (step, event), row in zip(sent, rows, strict=True):
             if row is None and step.sent is event and sender.machine.operations.get(step.id) is step:
                 elsewhere.miss(sender, step)
         sender.flush()
 
-    def cancel(self, operation: StartChild, reason: str, told: Callable[[], None]) -> None:
+    def cancel(self, parent: Driver, operation: StartChild, reason: str, told: Callable[[], None]) -> None:
         """Ask a child to cancel, and say when it has been `told`. Until then its parent stays in memory."""
         operation.called_off = True
-        self._aside(self._cancel(operation, reason, told))
+        self._aside(self._cancel(prefix_of(parent.id) + operation.run_id, operation, reason, told))
 
-    async def _cancel(self, operation: StartChild, reason: str, told: Callable[[], None]) -> None:
+    async def _cancel(self, id: str, operation: StartChild, reason: str, told: Callable[[], None]) -> None:
         event = encode_event(ev.CancelRequested(at=self._clock(), reason=reason))
-        await self._persistently(lambda: self._store.send(operation.run_id, event, now=self._clock()))
+        await self._persistently(lambda: self._store.send(id, event, now=self._clock()))
         operation.called_off = False
         told()
 
@@ -125,7 +131,8 @@ class Family:
     async def _send(self, sender: Driver, message: SendMessage) -> None:
         # The receiver is looked at first, so that the code can be told. If it ends after that look, the message
         # is kept with it as undelivered.
-        (row,) = await self._persistently(lambda: self._store.get([message.to]))
+        to = prefix_of(sender.id) + message.to
+        (row,) = await self._persistently(lambda: self._store.get([to]))
         if sender.gone or sender.machine.operations.get(message.id) is not message:
             return  # given up meanwhile
         now = sender.now()
@@ -139,7 +146,9 @@ class Family:
             )
             return
         event = sent_message(now, message)
-        received = ev.MessageReceived(now, name=message.name, payload=message.payload, sender=sender.id)
+        received = ev.MessageReceived(
+            now, name=message.name, payload=message.payload, sender=short(sender.id)
+        )
         sender.write_down(event, [DeliverMessage(message.to, encode_event(received))])
         sender.flush()
 

@@ -19,6 +19,7 @@ from perdure.storage.records import MailKind, NewMail, NewRun, Successor
 class Run(Protocol):
     """The driver of the run that goes on."""
 
+    id: str
     machine: Machine
     queue: str
     parent_op: str | None
@@ -44,11 +45,11 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         generation=generation,
         keys=generation,
         donor=donor,
-        trace=None if observer is None else observer.carried((machine.run_id, started), link=True),
+        trace=None if observer is None else observer.carried((run.id, started), link=True),
         heard=started.heard if machine.listening is None else machine.listening.heard(),
     )
     new = NewRun(
-        id=machine.run_id,
+        id=run.id,
         workflow=last.workflow,
         fingerprint=run_fingerprint(last.workflow, last.input),
         first_event=encode_event(first),

@@ -98,8 +98,8 @@ class Hosting:
         """Something was published, or a run waits for it."""
         self.distributor.poke()
 
-    def cancel_run(self, operation: StartChild, reason: str) -> None:
-        self._family.cancel(operation, reason, self.changed)
+    def cancel_run(self, driver: Driver, operation: StartChild, reason: str) -> None:
+        self._family.cancel(driver, operation, reason, self.changed)
 
     def streams_grew(self, driver: Driver) -> None:
         self._listeners.changed(driver.id)

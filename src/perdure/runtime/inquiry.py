@@ -65,12 +65,20 @@ class Drives(Protocol):
 class Inquiry:
     """All that goes to handlers of runs, from this process or through it.
 
+    Args:
+        within: what the stored ids begin with in the namespace that `store` shows.
+
     Attributes:
         updates: calls of update handlers.
     """
 
     def __init__(
-        self, store: Store, loop: asyncio.AbstractEventLoop, settings: Settings, nudge: Callable[[], None]
+        self,
+        store: Store,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        nudge: Callable[[], None],
+        within: str = "",
     ) -> None:
         self._store = store
         self._loop = loop
@@ -83,13 +91,19 @@ class Inquiry:
         self._background: set[asyncio.Task[None]] = set()
         self._looking = False
         self._again = False
-        self.updates = UpdateCalls(store, loop, settings.clock, nudge)
+        self.updates = UpdateCalls(store, loop, settings.clock, nudge, within)
         self.entities = EntityCalls(store, self.updates, settings)
 
     def serve(self, worker: Drives) -> None:
         """From now on, answer for the runs that are driven here, and inquiries that come through the store."""
         self._worker = worker
         self.look_soon()
+
+    def lend(self, other: Inquiry) -> None:
+        """Let somebody who sees a namespace of the same store ask the runs that are driven here."""
+        other._worker = self._worker
+        self.updates.lend(other.updates)
+        self._replies.others.append(other._replies)
 
     def check_soon(self) -> None:
         """Somebody has committed something."""

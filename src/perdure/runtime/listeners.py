@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
+from perdure.core.namespaces import prefix_of, short
+
 #: Seconds after which a reader looks without having been told.
 POLL_EVERY = 1.0
 
@@ -17,6 +19,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self.others: dict[str, Listeners] = {}  #: of those who see a namespace, by its prefix
 
     def expect(self, id: str) -> asyncio.Future[None]:
         """A future for more of this run's. Take it before looking, so that nothing is missed; then `wait`."""
@@ -44,8 +47,12 @@ class Listeners:
         for future in self._waiting.pop(id, ()):
             if not future.done():
                 future.set_result(None)
+        if self.others and (other := self.others.get(prefix_of(id))) is not None:
+            other.changed(short(id))
 
     def all_changed(self) -> None:
         """There may be more of any run: somebody else has committed something, or the engine closes."""
         for id in list(self._waiting):
             self.changed(id)
+        for other in self.others.values():
+            other.all_changed()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from perdure.errors import StoreError
 
@@ -34,6 +34,7 @@ class Lookout(Generic[K, V]):
         self._waiters: dict[K, list[asyncio.Future[V]]] = {}
         self._check: asyncio.Task[None] | None = None
         self._again = False
+        self.others: list[Lookout[Any, Any]] = []  #: of those who see a namespace of the same store
 
     def wait(self, key: K) -> asyncio.Future[V]:
         """A future for the value. `forget` it when it isn't needed any more."""
@@ -57,6 +58,8 @@ class Lookout(Generic[K, V]):
 
     def check_soon(self) -> None:
         """Ask the store for everything that is waited for."""
+        for other in self.others:
+            other.check_soon()
         if not self._waiters:
             return
         if self._check is None:
@@ -83,6 +86,8 @@ class Lookout(Generic[K, V]):
         """Nobody will be told any more: every waiter gets `error`."""
         if self._check is not None:
             self._check.cancel()
+        for other in self.others:
+            other.close(error)
         for waiting in list(self._waiters.values()):
             for future in list(waiting):
                 if not future.done():

@@ -93,7 +93,7 @@ class Outlet:
             self.publications = []
         if not self.closed:
             op = f"{self.info.step_id}/publish:{len(self.publications) + 1}"
-            id = op_id(self.info.run_id, self.info.keys, op) if key is None else keyed_id(name, key)
+            id = op_id(self.info.known_as, self.info.keys, op) if key is None else keyed_id(name, key)
             self.publications.append(Publication(id, name, key, data, 0.0))
 
     async def see_through(self) -> None:
@@ -195,7 +195,7 @@ class Outbox:
         answers = await self._persistently(items)
         for (outlet, _, data), taken in zip(groups, answers, strict=True):
             outlet.settled(len(data), taken)
-            self._listeners.changed(outlet.info.run_id)
+            self._listeners.changed(outlet.info.known_as)
 
     async def _persistently(self, items: Sequence[StepItems]) -> list[bool]:
         pause = RETRY_FIRST

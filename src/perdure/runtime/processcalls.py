@@ -98,7 +98,7 @@ class ProcessCalls:
             module=definition.function.__module__,
             step=definition.name,
             input=operation.input,
-            run_id=info.run_id,
+            run_id=info.known_as,
             step_id=info.step_id,
             attempt=info.attempt,
             keys=info.keys,

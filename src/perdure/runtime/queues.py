@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from perdure.core import bounds
+from perdure.core.namespaces import is_reserved, refusal
 from perdure.core.queues import PRIORITY_MAX, QueueSettings
 from perdure.core.rates import Rate
 from perdure.errors import ConfigurationError, DuplicateNameError, UsageError
@@ -162,6 +163,8 @@ def checked_key(key: str | None, name: str) -> str | None:
     if not isinstance(key, str) or not 0 < len(key) <= NAME_MAX or not key.isprintable():
         msg = f"{name}={key!r} must be a string of 1 to {NAME_MAX} printable characters"
         raise UsageError(msg)
+    if is_reserved(key):
+        raise UsageError(refusal(key, f"a {name}"))
     return key
 
 

@@ -38,7 +38,7 @@ def renew(run: Run, checkpoint: ev.Checkpointed) -> None:
     run.work.drop()
     let_go(old, run.host.turns)
     run.machine = Machine(
-        old.run_id, old.workflow, run.definition.begin, step_exception, child_error, old.max_payload
+        old.known_as, old.workflow, run.definition.begin, step_exception, child_error, old.max_payload
     )
     run.machine.supervisor = run
     feed(run, begun_again(old.started, checkpoint), old.started.at)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from perdure.codec.events import decode_event
 from perdure.core import events as ev
+from perdure.core.namespaces import short
 from perdure.core.status import Status
 from perdure.errors import PerdureError, UndecodableError
 from perdure.runtime.lookout import Lookout
@@ -23,15 +24,25 @@ Ended = tuple[Status, ev.Event | PerdureError]
 
 
 class Results(Lookout[str, Ended]):
-    """The futures of everyone who waits for a run's end, by run id."""
+    """The futures of everyone who waits for a run's end, by run id.
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        within: what the stored ids begin with in the namespace that `store` shows.
+    """
+
+    others: list[Results]  # type: ignore[assignment]
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, within: str = "") -> None:
         super().__init__(loop, self._ended_runs)
         self._store = store
+        self._within = within
 
     def ended(self, id: str, status: Status, event: ev.Event) -> None:
         """A run has ended, and that is durable."""
         self.found(id, (status, event))
+        for other in self.others:
+            if id.startswith(other._within):
+                other.ended(short(id), status, event)
 
     async def _ended_runs(self, ids: list[str]) -> Sequence[Ended | None]:
         """How these runs ended, None for those that haven't."""

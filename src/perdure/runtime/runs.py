@@ -9,6 +9,7 @@ from perdure.core import bounds
 from perdure.core import events as ev
 from perdure.core.attributes import Attribute, attributes_json
 from perdure.core.finding import fingerprint
+from perdure.core.namespaces import is_reserved, refusal
 from perdure.core.tracing import TraceContext
 from perdure.errors import UsageError
 from perdure.runtime.definitions import is_singleton, stays_pinned
@@ -131,3 +132,5 @@ def check_run_id(id: str) -> None:
     if not isinstance(id, str) or not 0 < len(id) <= RUN_ID_MAX or not id.isprintable():
         msg = f"{id!r} can't be a run id: an id is a string of 1 to {RUN_ID_MAX} printable characters"
         raise UsageError(msg)
+    if is_reserved(id):
+        raise UsageError(refusal(id, "a run id"))

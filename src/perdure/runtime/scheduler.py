@@ -16,6 +16,7 @@ import msgspec
 
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
+from perdure.core.namespaces import is_reserved, prefix_of, short
 from perdure.core.schedules import Schedule, due_at, settle, waits_for_an_end
 from perdure.core.status import Status
 from perdure.errors import ConfigurationError, StoreError, UndecodableError
@@ -26,6 +27,7 @@ from perdure.runtime.watching import Watch
 from perdure.storage.protocol import Store
 from perdure.storage.records import NewRun
 from perdure.storage.schedules import ScheduleRow
+from perdure.storage.scoping.records import run_within
 
 logger = logging.getLogger("perdure.scheduler")
 
@@ -44,34 +46,49 @@ def row_of(schedule: Schedule, version: int) -> ScheduleRow:
         due_at=due_at(schedule),
         waiting=waits_for_an_end(schedule),
         running=schedule.running,
-        data=_encode(schedule),
+        data=_encode(_renamed(schedule, short)),
+    )
+
+
+def _renamed(schedule: Schedule, name: Callable[[str], str]) -> Schedule:
+    """The same, with other names: what a store keeps has short ones, whoever has written it."""
+    if not is_reserved(schedule.name) and name is short:
+        return schedule
+    return msgspec.structs.replace(
+        schedule,
+        name=name(schedule.name),
+        running=tuple(map(name, schedule.running)),
+        recent=tuple(msgspec.structs.replace(fired, run=name(fired.run)) for fired in schedule.recent),
     )
 
 
 def schedule_in(row: ScheduleRow) -> Schedule:
-    """The schedule that a store's row holds.
+    """The schedule that a store's row holds. Its name is the row's, and so are the namespaces of its runs.
 
     Raises:
         UndecodableError: another version of Perdure has written it.
     """
     try:
-        return _decoder.decode(row.data)
+        schedule = _decoder.decode(row.data)
     except (msgspec.DecodeError, RecursionError) as error:
         msg = f"schedule {row.name!r} can't be read: {error}. Was it written by a newer version of Perdure?"
         raise UndecodableError(msg) from error
+    prefix = prefix_of(row.name)
+    return _renamed(schedule, lambda name: prefix + name) if prefix else schedule
 
 
 def scheduled_run(schedule: Schedule, id: str, slot: float | None, now: float) -> NewRun:
     """The run that a schedule starts."""
-    return new_run(
-        id=id,
+    new = new_run(
+        id=short(id),
         workflow=schedule.workflow,
         input=schedule.input,
         queue=schedule.queue,
         now=now,
-        schedule=schedule.name,
+        schedule=short(schedule.name),
         slot=slot,
     )
+    return run_within(new, prefix_of(id))
 
 
 class Scheduler(Watch):
@@ -135,7 +152,7 @@ class Scheduler(Watch):
         )
         runs = [scheduled_run(schedule, id, slot, now) for id, slot in settled.start]
         cancel = encode_event(
-            ev.CancelRequested(at=now, reason=f"the next slot of schedule {schedule.name!r} has come")
+            ev.CancelRequested(at=now, reason=f"the next slot of schedule {short(schedule.name)!r} has come")
         )
         done = await self._store.schedules.change(
             row_of(settled.schedule, row.version),

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from perdure.core.namespaces import short
 from perdure.core.usage import Used
 from perdure.errors import UsageError
 
@@ -54,7 +55,7 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
     """The attempt that is executing, from `step_info()`.
 
     Attributes:
-        run_id: the run this step belongs to.
+        known_as: the stored id of the run this step belongs to, its namespace included.
         step_id: the step's id within its run, the same for every attempt.
         name: the step's durable name.
         attempt: number of this attempt, from 1.
@@ -65,7 +66,7 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
         keys: the run's generation by which idempotency keys are made.
     """
 
-    run_id: str
+    known_as: str
     step_id: str
     name: str
     attempt: int
@@ -81,6 +82,11 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
     def __repr__(self) -> str:
         return f"StepInfo(run_id={self.run_id!r}, step_id={self.step_id!r}, attempt={self.attempt})"
 
+    @property
+    def run_id(self) -> str:
+        """The run this step belongs to."""
+        return short(self.known_as)
+
     def heartbeat(self, detail: Any = None) -> None:
         """See `perdure.heartbeat`."""
         if self.cancelled:
@@ -91,7 +97,7 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
 
     def idempotency_key(self) -> str:
         """32 hexadecimal digits, the same for every attempt of this step and different for every other."""
-        text = f"{self.run_id}\n{self.step_id}"
+        text = f"{self.known_as}\n{self.step_id}"
         if self.keys > 1:
             text += f"\n{self.keys}"
         return blake2b(text.encode(), digest_size=16).hexdigest()

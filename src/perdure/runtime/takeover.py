@@ -15,6 +15,7 @@ from perdure.core.commands import Command, StartChild
 from perdure.core.donor import NOTHING
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
+from perdure.core.namespaces import prefix_of, short
 from perdure.core.reuse import Reuse
 from perdure.core.status import Status
 from perdure.errors import PerdureError, StoreError
@@ -106,11 +107,12 @@ def _feed(run: Run, event: ev.Event, value: Any) -> bool:
     return not run.gone
 
 
-async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reuse | None:
+async def load_donor(store: Store, started: ev.RunStarted, own: History, within: str = "") -> Reuse | None:
     """What a run may take over; None if its donor has nothing more.
 
     Args:
         own: the run's own history so far.
+        within: what the stored ids of its namespace begin with.
 
     Raises:
         PerdureError: the donor isn't there.
@@ -125,7 +127,7 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
     again = donor.generation < started.generation
     while True:
         try:
-            row = await store.generation(donor.run, donor.generation)
+            row = await store.generation(within + donor.run, donor.generation)
             if row is None:
                 msg = (
                     f"the run goes on from generation {donor.generation} of run {donor.run!r}, which isn't in this "
@@ -143,12 +145,16 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History) -> Reus
         except StoreError as error:
             logger.warning("couldn't read a donor's history, will try again: %s", error)
             await asyncio.sleep(RETRY_EVERY)
-    unsaid = None if started.parent is None else row.parent_id
+    unsaid = None if started.parent is None else _short_or_none(row.parent_id)
     reuse = Reuse(theirs, donor, had=mine, unsaid=unsaid, own=again)
     begun = {event.child: event for event in mine if isinstance(event, ev.ChildStarted)}
     reuse.children += [event.run for event in begun.values() if event.reused]
     reuse.origins = {op: origin for op, origin in origins.items() if op not in begun}
     return None if reuse.exhausted else reuse
+
+
+def _short_or_none(id: str | None) -> str | None:
+    return None if id is None else short(id)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -183,7 +189,7 @@ async def origins_of(
                 pass
     found: dict[str, Origin] = {}
     for page in (ended[start : start + PAGE] for start in range(0, len(ended), PAGE)):
-        rows = await store.get([ids[op] for op in page])
+        rows = await store.get([prefix_of(parent.id) + ids[op] for op in page])
         for op, row in zip(page, rows, strict=True):
             if row is None or (
                 again and (row.parent, row.parent_op, row.status) != (parent.run, op, Status.FAILED)
@@ -228,10 +234,10 @@ def with_donor(new: NewRun, parent: ev.RunStarted | None, origin: Origin | None,
         began = first_moment(before, row.started_at or row.created_at)
         first = msgspec.structs.replace(first, seed=before.seed)
         if donor is None:
-            donor = ev.Donor(row.id, row.generation, began)
+            donor = ev.Donor(short(row.id), row.generation, began)
         else:
             donor = msgspec.structs.replace(
-                donor, run=row.id, generation=row.generation, began=began, upto=None
+                donor, run=short(row.id), generation=row.generation, began=began, upto=None
             )
     if donor is None:
         return new

@@ -10,6 +10,7 @@ from perdure.core import bounds
 from perdure.core import events as ev
 from perdure.core.bounds import INBOX_MAX
 from perdure.core.finding import fingerprint
+from perdure.core.namespaces import short
 from perdure.core.scope import keyed_operation
 from perdure.errors import InboxFullError, RunConflictError, RunEndedError, UnknownRunError, UsageError
 from perdure.runtime.handlers import decode_failure, handler_exception
@@ -31,6 +32,7 @@ class UpdateCalls:
     Args:
         clock: wall-clock seconds.
         nudge: called when something was written that runs driven here may have to hear of.
+        within: what the stored ids begin with in the namespace that `store` shows.
     """
 
     def __init__(
@@ -39,8 +41,11 @@ class UpdateCalls:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
         nudge: Callable[[], None],
+        within: str = "",
     ) -> None:
         self._store = store
+        self._within = within
+        self._others: list[UpdateCalls] = []
         self._clock = clock
         self._nudge = nudge
         self.answers: Lookout[_Key, UpdateRow] = Lookout(loop, self._look)
@@ -54,6 +59,14 @@ class UpdateCalls:
         for item in answers:
             row = UpdateRow(run_id, item.update, item.state, item.answer, ended=False)
             self.answers.found((run_id, item.update), row)
+        for other in self._others:
+            if run_id.startswith(other._within):
+                other.answered(short(run_id), answers)
+
+    def lend(self, other: UpdateCalls) -> None:
+        """Tell those, too, who see a namespace of the same store."""
+        self._others.append(other)
+        self.answers.others.append(other.answers)
 
     async def call(
         self, run_id: str, name: str, input: bytes, *, key: str | None = None, timeout: float | None = None

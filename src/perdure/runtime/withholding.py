@@ -27,6 +27,7 @@ from perdure.core.donor import Counterfactual
 from perdure.core.edits import first_named
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
+from perdure.core.namespaces import short
 from perdure.core.reuse import Reuse
 from perdure.errors import EffectRefused, UndecodableError
 from perdure.runtime.attempt import recorded_input
@@ -140,8 +141,8 @@ def _stand_in(run: Run, operation: RunStep, result: bytes, value: Any = UNSET) -
 
 def _refuse(run: Run, operation: RunStep, misfit: str, *, fails: bool) -> None:
     told = (
-        f"step {operation.id!r} would have an effect outside, and run {run.id!r} is a counterfactual fork, which "
-        f"has none: nothing was done{misfit}"
+        f"step {operation.id!r} would have an effect outside, and run {short(run.id)!r} is a counterfactual "
+        f"fork, which has none: nothing was done{misfit}"
     )
     error = EffectRefused(
         f'{told}. Fork it with stubs={{{operation.name!r}: ...}} or effects="stub", or declare the step as '
@@ -183,6 +184,6 @@ def message_reaches(run: Run, message: SendMessage, receiver: RunRow | None) -> 
         return True
     started = run.machine.started
     assert started is not None
-    return message.to in (run.id, started.parent) or (
+    return message.to in (short(run.id), started.parent) or (
         receiver is not None and receiver.parent is not None and receiver.parent_id == run.id
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from perdure.codec.events import decode_event
 from perdure.core.events import RunStarted
+from perdure.core.namespaces import prefix_of
 from perdure.errors import DamagedHistoryError, UndecodableError
 from perdure.runtime import collector, guard
 from perdure.runtime.capacity import Capacity
@@ -280,7 +281,7 @@ class Worker(Hosting):
             return
         started = driver.machine.started
         if started is not None and started.donor is not None and not driver.machine.ended:
-            donor = await load_donor(self._store, started, history)
+            donor = await load_donor(self._store, started, history, prefix_of(row.id))
             if donor is not None:
                 driver.go_on_from(donor)
             if driver.gone:

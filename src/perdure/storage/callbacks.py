@@ -130,6 +130,7 @@ class QuestionFilter(msgspec.Struct, frozen=True, gc=False):
         run_id: only those of this run.
         since: only those asked at this moment or later, wall-clock seconds.
         after: only those behind this one: its `opened_at` and hash.
+        within: only those of the namespace whose ids begin with this.
     """
 
     now: float
@@ -138,6 +139,7 @@ class QuestionFilter(msgspec.Struct, frozen=True, gc=False):
     since: float = 0.0
     after: tuple[float, bytes] = (0.0, b"")
     limit: int = 100
+    within: str | None = None
 
 
 class CallbackStore(Protocol):

@@ -12,6 +12,9 @@ statements (conversation.py has what is asked), and all of it is one transaction
 
 A wait that isn't new any more has seen everything that is numbered; and a publication is settled under the same lock.
 So no wait and publication can miss each other, whichever comes first.
+
+Subscriptions are code's, and hold in every namespace: what is published in one starts runs there. Names of publications
+and of waits, and groups of gatherings, begin with their namespace; so nothing gets from one into another.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import msgspec
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.finding import fingerprint
+from perdure.core.namespaces import prefix_of, short
 from perdure.core.where import fits, group_of, match_of_payload, match_of_where, where_of
 from perdure.storage.chance import chance
 from perdure.storage.conversation import (
@@ -198,7 +202,7 @@ def _arrival(wait: Waiting, publication: Publication, now: float) -> tuple[int, 
     event = ev.PublicationArrived(
         at=now,
         wait=wait.op,
-        name=publication.name,
+        name=short(publication.name),
         number=publication.number,
         published_at=publication.at,
         payload=publication.payload,
@@ -235,14 +239,15 @@ def _settle(
             whole = yield from _tell(publication, payload, shapes[publication.name], mail, now)
             if not whole:
                 break
-        for subscription in wanted.get(publication.name, ()):
+        within = prefix_of(publication.name)
+        for subscription in wanted.get(short(publication.name), ()):
             assert publication.number is not None
             if publication.number > subscription.begins and fits(where_of(subscription.where), payload):
                 item = Gathered(publication.number, publication.at, publication.payload)
                 if subscription.debounce is None and subscription.batch is None:
-                    runs.append(_run(subscription, [item], now))
+                    runs.append(_run(subscription, [item], now, within))
                 else:
-                    place = subscription.workflow, group_of(subscription.by, payload)
+                    place = subscription.workflow, within + group_of(subscription.by, payload)
                     gathered.setdefault(place, []).append(item)
         settled.append(publication.id)
     known = {subscription.workflow: subscription for subscription in subscriptions}
@@ -306,7 +311,7 @@ def _fire(subscriptions: Sequence[Subscription], runs: list[NewRun], now: float)
     known = {subscription.workflow: subscription for subscription in subscriptions}
     more = len(due) == GATHERINGS_MAX
     for gathering in due:
-        subscription = known.get(gathering.workflow)
+        subscription, within = known.get(gathering.workflow), prefix_of(gathering.group)
         size = gathering.count if subscription is None or not subscription.batch else subscription.batch
         items: list[Gathered] = yield Content(gathering.workflow, gathering.group, min(size, 10_000))
         if not items:
@@ -314,11 +319,11 @@ def _fire(subscriptions: Sequence[Subscription], runs: list[NewRun], now: float)
             continue
         if subscription is not None and subscription.batch:
             items = _not_too_large(items)
-            runs.append(_run(subscription, items, now, whole=True))
+            runs.append(_run(subscription, items, now, within, whole=True))
         elif subscription is not None and subscription.debounce is not None:
-            runs.append(_run(subscription, items[-1:], now))
+            runs.append(_run(subscription, items[-1:], now, within))
         elif subscription is not None:  # it doesn't gather any more
-            runs += [_run(subscription, [item], now) for item in items]
+            runs += [_run(subscription, [item], now, within) for item in items]
         left = gathering.count - len(items)
         due_at = 0.0
         if left and subscription is not None and subscription.batch and left < subscription.batch:
@@ -339,8 +344,14 @@ def _not_too_large(items: Sequence[Gathered]) -> list[Gathered]:
     return taken
 
 
-def _run(subscription: Subscription, items: Sequence[Gathered], now: float, *, whole: bool = False) -> NewRun:
-    """The run that a subscription starts, with one payload or a list of them as its argument."""
+def _run(
+    subscription: Subscription, items: Sequence[Gathered], now: float, within: str, *, whole: bool = False
+) -> NewRun:
+    """The run that a subscription starts, with one payload or a list of them as its argument.
+
+    Args:
+        within: the prefix of the namespace where it was published.
+    """
     joined = b",".join(item.payload for item in items)
     input = b"[[[" + joined + b"]],{}]" if whole else b"[[" + joined + b"],{}]"
     started = ev.RunStarted(
@@ -351,7 +362,7 @@ def _run(subscription: Subscription, items: Sequence[Gathered], now: float, *, w
         heard=ev.Heard(now, event=subscription.event),
     )
     return NewRun(
-        id=f"{subscription.workflow}:{items[-1].number}",
+        id=f"{within}{subscription.workflow}:{items[-1].number}",
         workflow=subscription.workflow,
         fingerprint=fingerprint(subscription.workflow.encode() + b"\0" + input),
         first_event=encode_event(started),

@@ -113,6 +113,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
         by: None for one sum.
         run: id of a run; all that belongs to it.
         since, until: wall-clock seconds; an entry at `until` isn't in it.
+        within: only runs of the namespace whose ids begin with this.
     """
 
     by: Share | None = None
@@ -121,6 +122,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
     since: float | None = None
     until: float | None = None
+    within: str | None = None
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from perdure.storage.memory_keys import MemoryKeys
 from perdure.storage.memory_ledger import MemoryLedger
 from perdure.storage.memory_limits import MemoryLimits
 from perdure.storage.memory_moving import MemoryMoving
+from perdure.storage.memory_namespaces import MemoryNamespaces
 from perdure.storage.memory_pauses import MemoryPauses
 from perdure.storage.memory_publications import MemoryPublications
 from perdure.storage.memory_queues import MemoryQueues, with_dedup
@@ -84,6 +85,7 @@ class MemoryStore(MemoryWorkers):
         self.publications = MemoryPublications(self._open_database, self._changed)
         self.pauses = MemoryPauses(self._open_database, self._changed)
         self.moving = MemoryMoving(self._open_database, self._changed)
+        self.namespaces = MemoryNamespaces(self._open_database)
         self.entities = MemoryEntities(self._open_database)
         self.unbegun = MemoryUnbegun(self._open_database, self._changed)
         self.queues = MemoryQueues(self._open_database, self._changed)
@@ -275,7 +277,12 @@ def _matches(filter: RunFilter, run: Run) -> bool:
         and (filter.parent is None or run.parent == filter.parent)
         and (filter.floor is None or run.run > filter.floor)
         and (filter.among is None or run.run in filter.among)
-        and (filter.text is None or filter.text in run.id or filter.text in (run.reason or ""))
+        and (filter.within is None or run.id.startswith(filter.within))
+        and (
+            filter.text is None
+            or filter.text in run.id[len(filter.within or "") :]
+            or filter.text in (run.reason or "")
+        )
         and (filter.since is None or run.created_at >= filter.since)
         and (filter.until is None or run.created_at < filter.until)
         and (filter.errands or step_of(run.workflow) is None)

@@ -154,6 +154,7 @@ def _wanted(filter: QuestionFilter, token_hash: bytes, row: CallbackRow) -> bool
         return False
     return (
         (filter.run_id is None or row.run_id == filter.run_id)
+        and (filter.within is None or row.run_id.startswith(filter.within))
         and row.opened_at >= filter.since
         and (row.opened_at, token_hash) > filter.after
     )

@@ -221,6 +221,8 @@ def _groups(db: Db, query: Query) -> list[Group]:
         runs = _family(db, [] if key is None else [key], ended=False)
     groups: dict[tuple[str | None, str], list[int]] = defaultdict(lambda: [0] * len(FIGURES))
     for run in runs:
+        if query.within is not None and not db.runs[run].id.startswith(query.within):
+            continue
         for row in db.usage.get(run, {}).values():
             if (
                 (query.workflow is None or row.workflow == query.workflow)

@@ -170,12 +170,21 @@ class MemoryPublications:
             answer = _WAYS[type(ask)](self._database(), ask)
 
     async def find(
-        self, *, name: str | None = None, before: int | None = None, limit: int
+        self,
+        *,
+        name: str | None = None,
+        within: str | None = None,
+        before: int | None = None,
+        limit: int,
     ) -> list[Publication]:
         kept = self._kept
-        found = [] if before is not None else kept.new()[:limit][::-1]
-        found += [one for number, one in reversed(kept.numbered()) if before is None or number < before]
-        return [one for one in found if name in (None, one.name)][:limit]
+
+        def wanted(one: Publication) -> bool:
+            return name == one.name or (name is None and one.name.startswith(within or ""))
+
+        found = [] if before is not None else [*filter(wanted, kept.new())][:limit][::-1]
+        older = [one for number, one in reversed(kept.numbered()) if before is None or number < before]
+        return [*found, *filter(wanted, older)][:limit]
 
     async def forget(self, *, before: int, limit: int) -> int:
         kept = self._kept

@@ -28,6 +28,7 @@ from perdure.storage.keys import KeyStore
 from perdure.storage.ledger import LedgerStore
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
+from perdure.storage.namespaces import Namespaces
 from perdure.storage.pauses import Pauses
 from perdure.storage.publications import PublicationStore
 from perdure.storage.queues import QueueStore
@@ -116,6 +117,11 @@ class Store(Protocol):
     @property
     def survey(self) -> Survey:
         """Looking at very many runs in bounded work."""
+        ...
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """Looking at one namespace."""
         ...
 
     @property

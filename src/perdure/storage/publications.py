@@ -245,9 +245,18 @@ class PublicationStore(Protocol):
         ...
 
     async def find(
-        self, *, name: str | None = None, before: int | None = None, limit: int
+        self,
+        *,
+        name: str | None = None,
+        within: str | None = None,
+        before: int | None = None,
+        limit: int,
     ) -> list[Publication]:
-        """Publications, newest first; with `before` those with lower numbers."""
+        """Publications, newest first; with `before` those with lower numbers.
+
+        Args:
+            within: if no name is given, only those of the namespace whose names begin with this.
+        """
         ...
 
     async def forget(self, *, before: int, limit: int) -> int:

@@ -353,6 +353,7 @@ class RunFilter(msgspec.Struct, frozen=True, gc=False):
         attributes: what must hold, all of it.
         unpatched: live, and didn't take the new branch of this change of code.
         errands: also the runs that carry out steps of others.
+        within: only those of the namespace whose ids begin with this; `text` is part of what follows it.
     """
 
     statuses: Sequence[str] = ()
@@ -368,3 +369,4 @@ class RunFilter(msgspec.Struct, frozen=True, gc=False):
     attributes: Sequence[Condition] = ()
     unpatched: str | None = None
     errands: bool = True
+    within: str | None = None

@@ -182,14 +182,15 @@ async def crash(engine: Engine) -> None:
     """Drop an engine as a killed process drops it: nothing more is written, nothing handed back."""
     worker = engine._worker
     assert worker is not None
-    assert engine._connection is not None
+    assert engine._base is not None
+    connections = [engine._base, *(view._connection for view in engine._views.values())]
     tasks = [
         *worker._tasks,
         *worker._background,
-        engine._connection._lookup,
-        engine._connection.results._check,
+        *(connection._lookup for connection in connections),
+        *(connection.results._check for connection in connections),
     ]
-    engine._connection = None
+    engine._connection = engine._base = None
     worker._closing = True
     for task in tasks:
         if task is not None:

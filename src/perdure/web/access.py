@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from perdure.errors import ConfigurationError
+from perdure.core.namespaces import check_namespace
+from perdure.errors import ConfigurationError, UsageError
 
 logger = logging.getLogger("perdure.web")
 
@@ -56,11 +58,21 @@ class Who:
     Attributes:
         name: for the audit log.
         browser: known by a cookie, which browsers send by themselves: their requests must come from our pages.
+        namespace: what they see of the database; None = all of it.
     """
 
     name: str
     role: Role
     browser: bool = False
+    namespace: str | None = None
+
+
+class Known(NamedTuple):
+    """What is kept of a token."""
+
+    digest: str
+    role: Role
+    namespace: str | None = None
 
 
 @dataclass
@@ -71,10 +83,10 @@ class Tokens:
         >>> tokens = Tokens()
         >>> token = tokens.issue("ci", Role.OPERATOR)
         >>> tokens.who(token)
-        Who(name='ci', role=<Role.OPERATOR: 2>, browser=False)
+        Who(name='ci', role=<Role.OPERATOR: 2>, browser=False, namespace=None)
     """
 
-    by_name: dict[str, tuple[str, Role]] = field(default_factory=dict[str, tuple[str, Role]])
+    by_name: dict[str, Known] = field(default_factory=dict[str, Known])
     _file: Path | None = field(default=None, repr=False, compare=False)
     _state: tuple[int, ...] | None = field(default=None, repr=False, compare=False)
 
@@ -88,8 +100,8 @@ class Tokens:
         """
         return cls(_read(path), path, _state_of(path))
 
-    def known(self) -> Mapping[str, tuple[str, Role]]:
-        """By name, digest and role, as of now. If the file can't be read any more there are none: a server that
+    def known(self) -> Mapping[str, Known]:
+        """By name, as of now. If the file can't be read any more there are none: a server that
         can't tell who may come in lets nobody in."""
         if self._file is not None and (now := _state_of(self._file)) != self._state:
             self._state = now
@@ -104,8 +116,9 @@ class Tokens:
         """Write them to a file that only this user can read."""
         text = json.dumps(
             {
-                name: {"sha256": digest, "role": role.name.lower()}
-                for name, (digest, role) in self.by_name.items()
+                name: {"sha256": known.digest, "role": known.role.name.lower()}
+                | ({} if known.namespace is None else {"namespace": known.namespace})
+                for name, known in self.by_name.items()
             },
             indent=2,
         )
@@ -115,36 +128,50 @@ class Tokens:
             file.write(text + "\n")
         new.replace(path)
 
-    def issue(self, name: str, role: Role) -> str:
+    def issue(self, name: str, role: Role, *, namespace: str | None = None) -> str:
         """Make a token. It is shown this once; an earlier one of the same name is void.
+
+        Args:
+            namespace: whoever has it sees this namespace of the database only; by default all of it.
 
         Raises:
             ConfigurationError: the name can't be one.
+            UsageError: that can't name a namespace.
         """
+        within = None if namespace is None else check_namespace(namespace)
         if not 0 < len(name) <= 100 or not name.isprintable():
             msg = f"{name!r} can't name a token: a name has 1 to 100 printable characters"
             raise ConfigurationError(msg)
         token = PREFIX + secrets.token_urlsafe(32)
-        self.by_name[name] = (_digest(token), role)
+        self.by_name[name] = Known(_digest(token), role, within)
         return token
 
     def who(self, token: str) -> Who | None:
         """Whose token it is."""
         digest = _digest(token)
         found = None
-        for name, (known, role) in self.known().items():  # all of them, so that time tells nothing
-            if hmac.compare_digest(known, digest):
-                found = Who(name, role)
+        for name, known in self.known().items():  # all of them, so that time tells nothing
+            if hmac.compare_digest(known.digest, digest):
+                found = Who(name, known.role, namespace=known.namespace)
         return found
 
 
-def _read(path: Path) -> dict[str, tuple[str, Role]]:
+def _read(path: Path) -> dict[str, Known]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {name: (str(entry["sha256"]), Role.named(entry["role"])) for name, entry in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return {name: _known(entry) for name, entry in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         msg = f"the file of tokens {path} can't be read ({error}): make one with `perdure token new`"
         raise ConfigurationError(msg) from error
+
+
+def _known(entry: Any) -> Known:
+    namespace = entry.get("namespace")
+    return Known(
+        str(entry["sha256"]),
+        Role.named(entry["role"]),
+        None if namespace is None else check_namespace(namespace),
+    )
 
 
 def _state_of(path: Path) -> tuple[int, ...] | None:
@@ -168,18 +195,28 @@ class Proxy:
         header: in which it says so.
         roles: by what it says; "*" is everybody else.
         networks: from where it connects.
+        namespace_header: in which it says which namespace they see, "*" for all of the database. If there is one,
+            nobody is let in for whom the proxy doesn't say it.
     """
 
     header: str
     roles: Mapping[str, Role]
     networks: tuple[str, ...] = ("127.0.0.1/32", "::1/128")
+    namespace_header: str | None = None
 
-    def who(self, said: str | None, peer: str | None) -> Who | None:
-        """Who somebody is, by the header's value and the address that it came from."""
+    def who(self, said: str | None, peer: str | None, namespace: str | None = None) -> Who | None:
+        """Who somebody is, by the headers' values and the address that they came from."""
         if said is None or peer is None or not any(_within(peer, network) for network in self.networks):
             return None
         role = self.roles.get(said, self.roles.get("*"))
-        return None if role is None else Who(said, role)
+        if role is None:
+            return None
+        if self.namespace_header is None or namespace == "*":
+            return Who(said, role)
+        try:
+            return Who(said, role, namespace=check_namespace(namespace or ""))
+        except UsageError:
+            return None
 
 
 def _within(peer: str, network: str) -> bool:
@@ -230,7 +267,7 @@ class Access:
         if who is None:
             return None
         session = secrets.token_urlsafe(32)
-        self._sessions[session] = Who(who.name, who.role, browser=True)
+        self._sessions[session] = Who(who.name, who.role, browser=True, namespace=who.namespace)
         return session
 
     def log_out(self, session: str) -> None:
@@ -240,9 +277,9 @@ class Access:
     def of_session(self, session: str | None) -> Who | None:
         """Whose session it is, as long as their token is there."""
         who = self._sessions.get(session) if session else None
-        if who is None or self.tokens is None or who.name not in self.tokens.known():
-            return None
-        return who
+        token = None if who is None or self.tokens is None else self.tokens.known().get(who.name)
+        # A new token of the same name may be for another namespace: that needs another session.
+        return who if who is not None and token is not None and token.namespace == who.namespace else None
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
@@ -193,9 +194,11 @@ class Gate:
             return access.tokens.who(given[7:].strip())
         if access.proxy is not None:
             peer = scope["client"][0] if scope.get("client") else None
-            who = access.proxy.who(headers.get(access.proxy.header), peer)
+            within = access.proxy.namespace_header
+            namespace = None if within is None else headers.get(within)
+            who = access.proxy.who(headers.get(access.proxy.header), peer, namespace)
             if who is not None:
-                return Who(who.name, who.role, browser=True)
+                return replace(who, browser=True)
         return access.of_session(session_of(headers))
 
     def _refusal(
@@ -230,6 +233,7 @@ class Gate:
             "at": round(time.time(), 3),
             "who": None if who is None else who.name,
             "role": None if who is None else who.role.name.lower(),
+            **({} if who is None or who.namespace is None else {"namespace": who.namespace}),
             "method": method,
             "path": path,
             "status": status,

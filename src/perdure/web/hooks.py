@@ -25,6 +25,7 @@ from perdure.api.durable import Step, Workflow
 from perdure.api.naming import named_call
 from perdure.codec.values import ValueCodec
 from perdure.core.attributes import AttributeValue
+from perdure.core.namespaces import check_namespace
 from perdure.errors import ConfigurationError, DuplicateNameError
 from perdure.web.signatures import SCHEMES, Scheme, keys_of
 
@@ -134,12 +135,23 @@ class Hook:
         secrets: these themselves, or a function that gives them, asked at each delivery.
         scheme: how it is signed: "standard" (standardwebhooks.com), "github" or "stripe".
         max_body: bytes; a larger delivery is refused.
+        namespace: where what it does is done; by default in none.
 
     Raises:
         ConfigurationError: it can't be so.
     """
 
-    __slots__ = ("_decode", "_env", "_secrets", "_with_delivery", "max_body", "name", "scheme", "to")
+    __slots__ = (
+        "_decode",
+        "_env",
+        "_secrets",
+        "_with_delivery",
+        "max_body",
+        "name",
+        "namespace",
+        "scheme",
+        "to",
+    )
 
     def __init__(
         self,
@@ -150,6 +162,7 @@ class Hook:
         secrets: Secrets | None = None,
         scheme: Scheme = "standard",
         max_body: int = MAX_BODY,
+        namespace: str | None = None,
     ) -> None:
         if not isinstance(name, str) or _NAME.fullmatch(name) is None:  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"{name!r} can't name a hook: that is up to 64 letters, digits, and _ . - between them"
@@ -167,6 +180,7 @@ class Hook:
         self.to = to
         self.scheme: Scheme = scheme
         self.max_body = max_body
+        self.namespace = None if namespace is None else check_namespace(namespace)
         self._env = env
         self._secrets = secrets
         self._with_delivery = False
@@ -255,6 +269,7 @@ def hook(
     secrets: Secrets | None = None,
     scheme: Scheme = "standard",
     max_body: int = MAX_BODY,
+    namespace: str | None = None,
 ) -> Callable[[F], F]:
     """Let a webhook start a workflow, or be decided about by a function. Arguments as for `Hook`.
 
@@ -272,7 +287,7 @@ def hook(
     """
 
     def declare(to: F) -> F:
-        made = Hook(name, to, env=env, secrets=secrets, scheme=scheme, max_body=max_body)
+        made = Hook(name, to, env=env, secrets=secrets, scheme=scheme, max_body=max_body, namespace=namespace)
         known = _declared.get(name)
         if known is not None and _place(known.to) != _place(to):
             msg = (

@@ -8,13 +8,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from perdure.api.metrics import Metrics, metrics_of
-from perdure.web.engines import EngineHere
+from perdure.web.engines import EngineOfAll
 
 router = APIRouter(tags=["server"])
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(engine: EngineHere, request: Request) -> Response:
+async def metrics(engine: EngineOfAll, request: Request) -> Response:
     """All metrics, in one of Prometheus' text formats."""
     state = request.app.state
     found: Metrics | None = metrics_of(engine) or getattr(state, "metrics", None)

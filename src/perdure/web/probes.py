@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from perdure.web.engines import EngineHere
+from perdure.web.engines import EngineServed
 
 router = APIRouter(tags=["server"])
 
@@ -29,14 +29,14 @@ _NOT_WELL: dict[int | str, dict[str, Any]] = {503: {"model": HealthOut, "descrip
 
 
 @router.get("/healthz", responses=_NOT_WELL)
-async def live(engine: EngineHere, response: Response) -> HealthOut:
+async def live(engine: EngineServed, response: Response) -> HealthOut:
     """Whether the server lives. If not, starting it again helps."""
     found = await engine.health()
     return _told(found.live, "live", found.reasons, response)
 
 
 @router.get("/readyz", responses=_NOT_WELL)
-async def ready(engine: EngineHere, response: Response) -> HealthOut:
+async def ready(engine: EngineServed, response: Response) -> HealthOut:
     """Whether the server can do its work now: its database answers, and it isn't about to stop."""
     found = await engine.health()
     return _told(found.ready, "ready", found.reasons, response)

@@ -38,6 +38,7 @@ _STATUSES: Sequence[tuple[type[BaseException], int]] = (
     (errors.UpdateRejected, 422),
     (errors.NotSerializableError, 422),
     (errors.LimitExceededError, 429),
+    (errors.NamespaceError, 403),
     (errors.UsageError, 422),
     (errors.ConfigurationError, 422),
     (errors.ReadOnlyError, 422),

@@ -23,7 +23,7 @@ from perdure.api.engine import Engine
 from perdure.api.messages import Message
 from perdure.errors import ConfigurationError, RunConflictError, RunEndedError, UndecodableError
 from perdure.web.access import Role, Who
-from perdure.web.engines import EngineHere
+from perdure.web.engines import EngineHere, engine_within
 from perdure.web.hooks import MAX_BODY, Action, Delivery, Hook, Publish, Start
 from perdure.web.problems import problem
 from perdure.web.signatures import BadSignature, Proof, Scheme, Untimely, prove
@@ -122,7 +122,8 @@ def _refused(kind: str, told: str) -> JSONResponse:
 
 
 async def _take(engine: Engine, request: Request, hook: Hook, proof: Proof, body: bytes) -> JSONResponse:
-    request.state.who = Who(f"hook {hook.name}", Role.OPERATOR)
+    request.state.who = Who(f"hook {hook.name}", Role.OPERATOR, namespace=hook.namespace)
+    engine = engine_within(engine, hook.namespace)
     told: dict[str, Any] = {"delivery": proof.id}
     request.state.told = told
     if len(body) > hook.max_body:

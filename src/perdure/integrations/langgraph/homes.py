@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from perdure.api.engine import Engine
+from perdure.core.namespaces import namespace_of
 from perdure.errors import EngineClosedError, UsageError
-from perdure.runtime.stepcontext import current_store
+from perdure.runtime.stepcontext import current_step, current_store
 from perdure.storage.checkpoints import CheckpointStore
 from perdure.storage.protocol import Store
+from perdure.storage.scoping import ScopedStore
 from perdure.storage.urls import store_for, url_of_environment
 
 R = TypeVar("R")
@@ -53,7 +55,7 @@ class Borrowed:
         if loop is None or self._engine._connection is None:
             msg = "the saver's engine isn't entered, or was closed: use the saver within `async with engine:`"
             raise EngineClosedError(msg)
-        return loop, self._engine._store
+        return loop, self._engine._connection.store
 
     def close(self) -> None:
         pass
@@ -135,6 +137,10 @@ class OfTheRun:
                 'it an engine or a url, as in PerdureSaver("sqlite:///agents.db"), or set PERDURE_URL'
             )
             raise UsageError(msg)
+        step = current_step.get()
+        namespace = None if step is None else namespace_of(step.known_as)
+        if namespace is not None:
+            store = ScopedStore(store, namespace)
         return asyncio.get_running_loop(), store
 
     def close(self) -> None:

@@ -47,9 +47,9 @@ _END: Final = b"\n"  # what a chain has behind each event
 
 #: Parts of a store that hold no events of histories.
 PARTS: Final = (
-    "attributes", "budgets", "callbacks", "checkpoints", "disk", "entities", "inquiries", "keys", "ledger", "limits",
-    "pauses", "publications", "queues", "resealing", "retention", "schedules", "streams", "survey", "unbegun",
-    "updates",
+    "attributes", "budgets", "callbacks", "checkpoints", "disk", "entities", "inquiries", "keys", "ledger",
+    "limits", "namespaces", "pauses", "publications", "queues", "resealing", "retention", "schedules", "streams",
+    "survey", "unbegun", "updates",
 )  # fmt: skip
 
 
@@ -74,6 +74,7 @@ class BlobStore:
     pauses: Any
     survey: Any
     entities: Any
+    namespaces: Any
     unbegun: Any
     inquiries: Any
     queues: Any

@@ -88,7 +88,13 @@ async def find_keys(db: Database, filter: RunFilter, bindings: Mapping[str, Any]
         "conditions": json.dumps([_plain(condition) for condition in conditions]),
     }
     if filter.among is not None:
-        return [run for (run,) in await db.rows("find_among", **given, among=list(filter.among))]
+        return [
+            run
+            for (run,) in await db.rows("find_among", **given, within=filter.within, among=list(filter.among))
+        ]
+    if filter.within is not None:
+        mark = filter.within.removesuffix("/")
+        return [run for (run,) in await db.rows("find_within", **given, mark=mark)]
     if filter.floor is not None:  # the runs that are looked at are few enough; an index may know many more
         conditions = []
     equal = next((condition for condition in conditions if condition.operator == "="), None)

@@ -137,6 +137,8 @@ async def _questions(db: Database, filter: QuestionFilter) -> list[tuple[bytes, 
     given = {"since": float(filter.since), "after_at": float(at), "after_hash": behind}
     given |= {"limit": filter.limit}
     now = float(filter.now)
+    if filter.run_id is None:
+        given["within"] = filter.within
     if filter.run_id is not None:
         of = {"id": filter.run_id, "open": filter.open}
         found = await db.rows("questions_of_run", now=now, **of, **given)

@@ -131,6 +131,7 @@ async def _report(db: Database, query: Query) -> list[Line]:
         key=query.key,
         since=query.since,
         until=query.until,
+        within=query.within,
     )
     return lines_of(groups, query)
 

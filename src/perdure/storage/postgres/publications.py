@@ -66,9 +66,14 @@ class PostgresPublications:
         return done
 
     async def find(
-        self, *, name: str | None = None, before: int | None = None, limit: int
+        self,
+        *,
+        name: str | None = None,
+        within: str | None = None,
+        before: int | None = None,
+        limit: int,
     ) -> list[Publication]:
-        return await self._ways.read(_find, name, before, limit)
+        return await self._ways.read(_find, name, within, before, limit)
 
     async def forget(self, *, before: int, limit: int) -> int:
         return await self._ways.apart(_forget, before, limit)
@@ -156,10 +161,17 @@ async def _pending(db: Database, now: float) -> Pending:
     return Pending(waits or (next_at is not None and next_at <= now), next_at)
 
 
-async def _find(db: Database, name: str | None, before: int | None, limit: int) -> list[Publication]:
+async def _find(
+    db: Database, name: str | None, within: str | None, before: int | None, limit: int
+) -> list[Publication]:
     new: list[Row] = []
     upto = _ALL if before is None else before
-    if name is None:
+    if name is None and within is not None:
+        mark = within.removesuffix("/")
+        if before is None:
+            new = await db.rows("publications_new_within", mark=mark, limit=limit)
+        numbered = await db.rows("publications_within", mark=mark, before=upto, limit=limit)
+    elif name is None:
         if before is None:
             new = await db.rows("publications_new", limit=limit)
         numbered = await db.rows("publications_numbered", before=upto, limit=limit)

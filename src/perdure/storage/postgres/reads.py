@@ -45,7 +45,7 @@ def bindings_of(filter: RunFilter) -> dict[str, Any]:
 
 async def find(db: Database, filter: RunFilter) -> list[RunRow]:
     given = bindings_of(filter)
-    bounds = (filter.unpatched, filter.until, filter.floor, filter.among)
+    bounds = (filter.unpatched, filter.until, filter.floor, filter.among, filter.within)
     if filter.attributes or any(bound is not None for bound in bounds):
         keys = await find_keys(db, filter, given)
         return run_rows(await db.rows("rows_by_key", runs=keys)) if keys else []

@@ -31,6 +31,7 @@ from perdure.storage.postgres.lane import Lane
 from perdure.storage.postgres.ledger import PostgresLedger
 from perdure.storage.postgres.limits import PostgresLimits
 from perdure.storage.postgres.moving import PostgresMoving
+from perdure.storage.postgres.namespaces import PostgresNamespaces
 from perdure.storage.postgres.pauses import PostgresPauses
 from perdure.storage.postgres.publications import PostgresPublications
 from perdure.storage.postgres.queues import PostgresQueues
@@ -91,6 +92,7 @@ class PostgresStore:
         self.streams: Final = PostgresStreams(self)
         self.pauses: Final = PostgresPauses(self)
         self.moving: Final = PostgresMoving(self)
+        self.namespaces: Final = PostgresNamespaces(self)
         self.entities: Final = PostgresEntities(self)
         self.unbegun: Final = PostgresUnbegun(self)
         self.callbacks: Final = PostgresCallbacks(self)

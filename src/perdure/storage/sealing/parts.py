@@ -163,9 +163,15 @@ class SealedPublications(Part):
         return await self._store.below.publications.distribute(now=now)
 
     async def find(
-        self, *, name: str | None = None, before: int | None = None, limit: int
+        self,
+        *,
+        name: str | None = None,
+        within: str | None = None,
+        before: int | None = None,
+        limit: int,
     ) -> list[Publication]:
-        found = await self._store.below.publications.find(name=name, before=before, limit=limit)
+        publications = self._store.below.publications
+        found = await publications.find(name=name, within=within, before=before, limit=limit)
         return [_change(one, payload=self._vault.needed(one.payload, "publication", one.id)) for one in found]
 
     async def forget(self, *, before: int, limit: int) -> int:

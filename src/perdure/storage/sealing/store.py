@@ -24,6 +24,7 @@ from perdure.storage.keys import KeyStore
 from perdure.storage.ledger import LedgerStore
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
+from perdure.storage.namespaces import Namespaces
 from perdure.storage.protocol import Store
 from perdure.storage.queues import QueueStore
 from perdure.storage.records import (
@@ -76,6 +77,7 @@ class SealedStore:
         self.ledger: LedgerStore = below.ledger
         self.budgets: BudgetStore = below.budgets
         self.entities: Entities = below.entities
+        self.namespaces: Namespaces = below.namespaces
         self.queues: QueueStore = below.queues
         self.resealing: Resealing = below.resealing  # who rotates keys opens and seals by itself
         self.retention: Retaining = below.retention

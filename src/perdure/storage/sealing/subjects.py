@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from perdure.codec.sealing.chain import CannotOpen, DataKey
+from perdure.core.namespaces import prefix_of
 from perdure.errors import ConfigurationError, SealedError
 from perdure.storage.keys import KeyRow, name_of_run, name_of_subject
 from perdure.storage.protocol import Store
@@ -45,7 +46,7 @@ class Subjects:
             return None
         donor = peeked(run.first_event).donor
         if donor is not None and donor.run:  # what it takes over is that subject's, too
-            return await self.of(donor.run)
+            return await self.of(prefix_of(run.id) + donor.run)
         if encryption.per_run and run.parent is None:
             return await self._obtained(name_of_run(run.id), run.created_at)
         return None

@@ -95,8 +95,12 @@ def find_keys(db: Database, filter: RunFilter, bindings: Mapping[str, Value]) ->
         "unpatched": filter.unpatched,
         "conditions": as_json([_plain(condition) for condition in conditions if condition is not equal]),
     }
+    given["within"] = filter.within
     if filter.among is not None:
         return [run for (run,) in db.rows("find_among", {**given, "among": as_json(filter.among)})]
+    if filter.within is not None:
+        given["conditions"] = as_json([_plain(condition) for condition in conditions])
+        return [run for (run,) in db.rows("find_within", given)]
     given["name"] = None if first is None else first.name
     if equal is not None:
         return [run for (run,) in db.rows("find_with", {**given, "choices": as_json(equal.choices)})]

@@ -156,6 +156,7 @@ def _questions(db: Database, filter: QuestionFilter) -> list[tuple[bytes, Callba
     given: dict[str, Value] = {
         "now": filter.now,
         "since": filter.since,
+        "within": filter.within,
         "after_at": at,
         "after_hash": behind,
         "limit": filter.limit,

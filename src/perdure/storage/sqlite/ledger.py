@@ -127,6 +127,7 @@ def _report(db: Database, query: Query) -> list[Line]:
         "key": query.key,
         "since": query.since,
         "until": query.until,
+        "within": query.within,
     }
     if query.run is not None:
         keys = [key for key, *_ in db.rows("key_of", {"id": query.run})]

@@ -68,9 +68,14 @@ class SqlitePublications:
         return done
 
     async def find(
-        self, *, name: str | None = None, before: int | None = None, limit: int
+        self,
+        *,
+        name: str | None = None,
+        within: str | None = None,
+        before: int | None = None,
+        limit: int,
     ) -> list[Publication]:
-        found: list[Publication] = await self._read(_find, name, before, limit)
+        found: list[Publication] = await self._read(_find, name, within, before, limit)
         return found
 
     async def forget(self, *, before: int, limit: int) -> int:
@@ -161,13 +166,17 @@ def _pending(db: Database, now: float) -> Pending:
     return Pending(bool(waits) or (next_at is not None and next_at <= now), next_at)
 
 
-def _find(db: Database, name: str | None, before: int | None, limit: int) -> list[Publication]:
-    bindings: dict[str, Value] = {"limit": limit} if name is None else {"limit": limit, "name": name}
-    new: list[Row] = []
-    if before is None:
-        new = db.rows("publications_new" if name is None else "publications_new_named", bindings)
-    query = "publications_numbered" if name is None else "publications_named"
-    numbered = db.rows(query, {**bindings, "before": _ALL if before is None else before})
+def _find(
+    db: Database, name: str | None, within: str | None, before: int | None, limit: int
+) -> list[Publication]:
+    bindings: dict[str, Value] = {"limit": limit, "name": name, "within": within, "before": _ALL}
+    fresh, older = "publications_new", "publications_numbered"
+    if name is not None:
+        fresh, older = "publications_new_named", "publications_named"
+    elif within is not None:
+        fresh, older = "publications_new_within", "publications_within"
+    new: list[Row] = db.rows(fresh, bindings) if before is None else []
+    numbered = db.rows(older, bindings if before is None else {**bindings, "before": before})
     return newest_first([*map(publication_row, new)], [*map(publication_row, numbered)], limit)
 
 

@@ -47,7 +47,7 @@ def bindings_of(filter: RunFilter) -> dict[str, Value]:
 
 def find(db: Database, filter: RunFilter) -> list[RunRow]:
     bindings = bindings_of(filter)
-    bounds = (filter.unpatched, filter.until, filter.floor, filter.among)
+    bounds = (filter.unpatched, filter.until, filter.floor, filter.among, filter.within)
     if filter.attributes or any(bound is not None for bound in bounds):
         db.begin("BEGIN")
         keys = find_keys(db, filter, bindings)

@@ -47,6 +47,7 @@ from perdure.storage.sqlite.keys import SqliteKeys
 from perdure.storage.sqlite.ledger import SqliteLedger
 from perdure.storage.sqlite.limits import SqliteLimits
 from perdure.storage.sqlite.moving import SqliteMoving
+from perdure.storage.sqlite.namespaces import SqliteNamespaces
 from perdure.storage.sqlite.pauses import SqlitePauses
 from perdure.storage.sqlite.publications import SqlitePublications
 from perdure.storage.sqlite.queues import SqliteQueues
@@ -105,6 +106,7 @@ class SqliteStore:
         self.pauses = SqlitePauses(self._write)
         self.moving: Final = SqliteMoving(self._write, self._read)
         self.unbegun = SqliteUnbegun(self._write, self._read)
+        self.namespaces: Final = SqliteNamespaces(self._read)
         self.entities: Final = SqliteEntities(self._read)
         self.queues: Final = SqliteQueues(self._write, self._read)
         self.streams: Final = SqliteStreams(self._write, self._read)

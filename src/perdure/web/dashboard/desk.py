@@ -21,6 +21,7 @@ from starlette.types import Scope
 from perdure.api.engine import Engine
 from perdure.web.access import Role, Who
 from perdure.web.dashboard.looking import to_look_at
+from perdure.web.engines import engine_within
 
 #: Where a request's scope keeps the office that it is for.
 HELD: Final = "perdure.office"
@@ -70,7 +71,7 @@ class Desk:
     """
 
     def __init__(self, office: Office, who: Who, client: Client) -> None:
-        self.engine = to_look_at(office.engine)
+        self.engine = to_look_at(engine_within(office.engine, who.namespace))
         self.who = who
         self._gate = office.gate
         self._client = client
@@ -191,7 +192,9 @@ class Desk:
         if scope is None:
             return None
         who = self._gate.who(scope)
-        return who if who is not None and who.name == self.who.name else None
+        if who is None or (who.name, who.namespace) != (self.who.name, self.who.namespace):
+            return None
+        return who
 
 
 def run_path(id: str, *more: str) -> str:

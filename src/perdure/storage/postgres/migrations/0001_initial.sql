@@ -98,6 +98,9 @@ CREATE INDEX runs_stranded ON perdure.runs (queue, workflow) WHERE block_code = 
 -- Of those the ones that were never driven and have mail, which may ask them to end.
 CREATE INDEX runs_unbegun ON perdure.runs (block_code) WHERE block_code = 'code' AND started_at IS NULL AND mail > 0;
 
+-- Runs of namespaces, by what their ids begin with. Other runs aren't in it, and no change of a run touches it.
+CREATE INDEX runs_of_namespace ON perdure.runs (split_part(id, '/', 1), run) WHERE left(id, 1) = ':';
+
 -- Entities, by their kind.
 CREATE INDEX runs_entities ON perdure.runs (workflow, run) WHERE checkpoint IS NOT NULL AND next IS NULL;
 

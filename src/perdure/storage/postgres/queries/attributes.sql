@@ -73,7 +73,9 @@ WHERE r.next IS NULL AND r.run < %(before)s::bigint AND r.run > %(floor)s::bigin
   AND (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s::text
        OR (strpos(%(workflow)s::text, '.') = 0
            AND right(r.workflow, length(%(workflow)s::text) + 1) = '.' || %(workflow)s::text))
-  AND (%(text)s::text IS NULL OR strpos(r.id, %(text)s::text) > 0 OR strpos(r.reason, %(text)s::text) > 0)
+  AND (%(text)s::text IS NULL OR strpos(substr(r.id, length(coalesce(%(within)s::text, '')) + 1), %(text)s::text) > 0
+       OR strpos(r.reason, %(text)s::text) > 0)
+  AND (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(within)s::text)
   AND (%(since)s::double precision IS NULL OR r.created_at >= %(since)s::double precision)
   AND (%(until)s::double precision IS NULL OR r.created_at < %(until)s::double precision)
   AND (%(errands)s::boolean OR left(r.workflow, 5) <> 'step/')

@@ -47,6 +47,7 @@ SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.hear
 FROM perdure.callbacks AS c JOIN perdure.runs AS r ON r.run = c.run
 WHERE c.question IS NOT NULL AND c.state = 'open' AND r.ended_at IS NULL
   AND (c.expires_at IS NULL OR c.expires_at > %(now)s::double precision)
+  AND (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(within)s::text)
   AND c.opened_at >= %(since)s::double precision
   AND (c.opened_at, c.token_hash) > (%(after_at)s::double precision, %(after_hash)s::bytea)
 ORDER BY c.opened_at, c.token_hash LIMIT %(limit)s::bigint;
@@ -56,6 +57,7 @@ SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.hear
        c.answer, r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
 FROM perdure.callbacks AS c JOIN perdure.runs AS r ON r.run = c.run
 WHERE c.question IS NOT NULL
+  AND (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(within)s::text)
   AND c.opened_at >= %(since)s::double precision
   AND (c.opened_at, c.token_hash) > (%(after_at)s::double precision, %(after_hash)s::bytea)
 ORDER BY c.opened_at, c.token_hash LIMIT %(limit)s::bigint;

@@ -74,7 +74,8 @@ FROM perdure.usage AS u
      LEFT JOIN perdure.runs AS r ON r.run = u.run
      LEFT JOIN perdure.ids AS i ON u.errand <> '' AND i.id = u.errand
      LEFT JOIN perdure.runs AS e ON e.run = i.run
-WHERE (%(workflow)s::text IS NULL OR u.workflow = %(workflow)s::text)
+WHERE (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(within)s::text)
+      AND (%(workflow)s::text IS NULL OR u.workflow = %(workflow)s::text)
       AND (%(key)s::text IS NULL OR u.key = %(key)s::text)
       AND (%(since)s::double precision IS NULL OR u.at >= %(since)s::double precision)
       AND (%(until)s::double precision IS NULL OR u.at < %(until)s::double precision)

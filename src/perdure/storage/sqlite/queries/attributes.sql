@@ -86,7 +86,8 @@ WHERE r.next IS NULL AND r.run < :before AND r.run > :floor
   AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
   AND (:workflow IS NULL OR r.workflow = :workflow
        OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
-  AND (:text IS NULL OR instr(r.id, :text) > 0 OR instr(r.reason, :text) > 0)
+  AND (:text IS NULL OR instr(substr(r.id, length(ifnull(:within, '')) + 1), :text) > 0 OR instr(r.reason, :text) > 0)
+  AND (:within IS NULL OR substr(r.id, 1, length(:within)) = :within)
   AND (:since IS NULL OR r.created_at >= :since)
   AND (:until IS NULL OR r.created_at < :until)
   AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')

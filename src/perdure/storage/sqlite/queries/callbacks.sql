@@ -36,6 +36,7 @@ SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.hear
 FROM callbacks AS c INDEXED BY questions_open CROSS JOIN runs AS r ON r.run = c.run
 WHERE c.question IS NOT NULL AND c.state = 'open' AND r.ended_at IS NULL
   AND (c.expires_at IS NULL OR c.expires_at > :now)
+  AND (:within IS NULL OR substr(r.id, 1, length(:within)) = :within)
   AND c.opened_at >= :since AND (c.opened_at, c.token_hash) > (:after_at, :after_hash)
 ORDER BY c.opened_at, c.token_hash LIMIT :limit;
 
@@ -44,6 +45,7 @@ SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.hear
        c.answer, r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
 FROM callbacks AS c INDEXED BY questions_asked CROSS JOIN runs AS r ON r.run = c.run
 WHERE c.question IS NOT NULL
+  AND (:within IS NULL OR substr(r.id, 1, length(:within)) = :within)
   AND c.opened_at >= :since AND (c.opened_at, c.token_hash) > (:after_at, :after_hash)
 ORDER BY c.opened_at, c.token_hash LIMIT :limit;
 

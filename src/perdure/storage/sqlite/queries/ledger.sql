@@ -69,7 +69,8 @@ SELECT CASE :by WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'mo
 FROM usage AS u
      LEFT JOIN runs AS r ON r.run = u.run
      LEFT JOIN runs AS e ON u.errand <> '' AND e.id = u.errand AND e.next IS NULL
-WHERE (:workflow IS NULL OR u.workflow = :workflow) AND (:key IS NULL OR u.key = :key)
+WHERE (:within IS NULL OR substr(r.id, 1, length(:within)) = :within)
+      AND (:workflow IS NULL OR u.workflow = :workflow) AND (:key IS NULL OR u.key = :key)
       AND (:since IS NULL OR u.at >= :since) AND (:until IS NULL OR u.at < :until)
 GROUP BY 1, 2;
 
@@ -86,7 +87,8 @@ SELECT CASE :by WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'mo
 FROM json_each(:runs) AS k CROSS JOIN usage AS u ON u.run = k.value
      LEFT JOIN runs AS r ON r.run = u.run
      LEFT JOIN runs AS e ON u.errand <> '' AND e.id = u.errand AND e.next IS NULL
-WHERE (:workflow IS NULL OR u.workflow = :workflow) AND (:key IS NULL OR u.key = :key)
+WHERE (:within IS NULL OR substr(r.id, 1, length(:within)) = :within)
+      AND (:workflow IS NULL OR u.workflow = :workflow) AND (:key IS NULL OR u.key = :key)
       AND (:since IS NULL OR u.at >= :since) AND (:until IS NULL OR u.at < :until)
 GROUP BY 1, 2;
 
