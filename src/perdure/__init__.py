@@ -37,6 +37,7 @@ from perdure.api.handle import Handle
 from perdure.api.handlers import on_query, on_update
 from perdure.api.insidestep import heartbeat, idempotency_key, step_info
 from perdure.api.interface import RunInterface
+from perdure.api.keeping import DiskUsage, Pruned, RetentionState
 from perdure.api.limits import LimitInfo, UnitInfo, settle
 from perdure.api.mapping import ItemStatus, MapResult, map
 from perdure.api.messages import Message, receive, send, until
@@ -161,6 +162,7 @@ __all__ = [
     "CompensationFailed",
     "Compression",
     "Difference",
+    "DiskUsage",
     "Done",
     "EffectRefused",
     "Encryption",
@@ -190,6 +192,7 @@ __all__ = [
     "PerdureError",
     "Permanent",
     "Place",
+    "Pruned",
     "PublicationInfo",
     "QuestionAnsweredError",
     "QuestionClosedError",
@@ -202,6 +205,7 @@ __all__ = [
     "RateLimited",
     "ReadOnlyError",
     "Retention",
+    "RetentionState",
     "Retry",
     "Retryable",
     "RunCancelled",

@@ -14,7 +14,7 @@ import io
 import os
 import secrets
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -280,7 +280,8 @@ def _kind(data: bytes) -> str | None:
 def _read_parquet(data: bytes) -> list[Package]:
     parquet = _needed("pyarrow.parquet", "archive")
     table = parquet.read_table(io.BytesIO(data))
-    told = (table.schema.metadata or {}).get(b"perdure_digest", b"").decode()
+    metadata: dict[bytes, bytes] = table.schema.metadata or {}
+    told = metadata.get(b"perdure_digest", b"").decode()
     ids, lines = table.column("id").to_pylist(), [line.encode() for line in table.column("line").to_pylist()]
     if told != _digest(lines):
         raise ValueError("its digest doesn't fit")
@@ -329,7 +330,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
+def _told(url: str) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:

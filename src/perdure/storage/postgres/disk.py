@@ -93,7 +93,7 @@ async def _use(db: Database) -> DiskUse:
         runs=runs,
         oldest=await db.value("oldest_run"),
         tables=tables,
-        workflows=estimated([(name, *map(int, rest)) for name, *rest in sampled], runs),
+        workflows=estimated([(name, int(n), int(seen), int(size)) for name, n, seen, size in sampled], runs),
         remainders=await db.value("count_remainders"),
     )
 
