@@ -91,7 +91,8 @@ def _shrink(db: Database, most: int) -> int:
     page, before = int(db.pragma("page_size")), int(db.pragma("freelist_count"))
     pages = min(max(1, most // page), _spare(db))
     if pages > 0:
-        db.script(f"PRAGMA incremental_vacuum({pages})")
+        connection: Any = db.connection
+        connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()  # it frees a page at each step
     return page * (before - int(db.pragma("freelist_count")))
 
 
