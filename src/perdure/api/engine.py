@@ -189,8 +189,8 @@ class Engine(Doors, Erasing, Keeping, Namespaces, Outlook, Spending, Starter, Wa
         await self._store.open(self._changed)
         force(self._redact)
         self._connection = self._base = connection
-        self._observer = connection.observer = observer_of(self._watched(), self._settings.telemetry)
         try:
+            self._observer = connection.observer = observer_of(self._watched(), self._settings.telemetry)
             await define_queues(self._store, self._settings.clock)
             of_workflows = [terms for workflow in defined_workflows() for terms in workflow.budgets]
             await define_budgets(self._store, [*self._budgets, *of_workflows], self._settings.clock)

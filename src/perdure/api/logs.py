@@ -74,7 +74,7 @@ class ContextFilter(logging.Filter):
         self._replays = replays
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not self._replays and not record.name.startswith("perdure") and _silent(current_machine()):
+        if not self._replays and not f"{record.name}.".startswith("perdure.") and _silent(current_machine()):
             return False
         stamp(record)
         return True

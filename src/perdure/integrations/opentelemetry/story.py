@@ -11,7 +11,6 @@ tells the same spans.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -71,7 +70,7 @@ class Story:
     Attributes:
         started: its first event.
         last_at: time of its newest event.
-        moments: what its own span is going to show.
+        moments: what its own span is going to show, if there is anything.
         left_out: how many of them there were before those.
     """
 
@@ -81,16 +80,14 @@ class Story:
         self.id = id
         self.started = started
         self.last_at = started.at
-        self.moments: deque[Moment] = deque(maxlen=EVENTS_MAX)
+        self.moments: list[Moment] | None = None  # made when needed: there may be many thousands of stories
         self.left_out = 0
-        self._rounds: dict[
-            str, int
-        ] = {}  # how often people have had a step attempted from its first attempt on
-        self._told: dict[str, int] = {}  # of open steps the newest attempt that was told
+        self._rounds: dict[str, int] | None = None  # how often people have had a step begin anew
+        self._told: dict[str, int] | None = None  # of open steps the newest attempt that was told
 
     def place(self, step: str, attempt: int) -> tuple[str, int, int]:
         """What the id of an attempt's span is made of."""
-        return step, self._rounds.get(step, 0), attempt
+        return step, 0 if self._rounds is None else self._rounds.get(step, 0), attempt
 
     def feed(self, event: ev.Event) -> Span | None:
         """What is to be told now that this has happened."""
@@ -114,8 +111,11 @@ class Story:
         return None
 
     def _show(self, name: str, at: float, **attributes: Value | None) -> None:
-        if len(self.moments) == EVENTS_MAX:
+        if self.moments is None:
+            self.moments = []
+        elif len(self.moments) == EVENTS_MAX:
             self.left_out += 1
+            del self.moments[0]
         named = {f"perdure.{key}": value for key, value in attributes.items() if value is not None}
         self.moments.append(Moment(f"perdure.{name}", at, named))
 
@@ -126,9 +126,11 @@ class Story:
     ) -> Span | None:
         """The span of an attempt, unless there was none since the last that was told."""
         step: str = event.step
-        if number <= self._told.get(step, 0):
+        if number <= (0 if self._told is None else self._told.get(step, 0)):
             return None
-        self._told[step] = number
+        if failed:
+            self._told = self._told or {}
+            self._told[step] = number
         name = operation_name(step)
         attributes: dict[str, Value] = {
             "perdure.step.id": step,
@@ -163,7 +165,8 @@ class Story:
         return span
 
     def _over(self, step: str) -> None:
-        self._told.pop(step, None)
+        if self._told:
+            self._told.pop(step, None)
 
     def _parked(self, event: ev.StepParked) -> Span | None:
         self._show("step.parked", event.at, **{"step.id": event.step, "why": event.why})
@@ -176,6 +179,7 @@ class Story:
         by = None if event.decision is None else event.decision.by
         self._show("step.decided", event.at, **{"step.id": event.step, "by": by, "again": True})
         if not event.raised:
+            self._rounds = self._rounds or {}
             self._rounds[event.step] = self._rounds.get(event.step, 0) + 1
             self._over(event.step)
 
@@ -206,7 +210,7 @@ class Story:
             attributes,
             failure,
             isinstance(event, ev.RunFailed) or failure is not None,
-            tuple(self.moments),
+            tuple(self.moments or ()),
         )
 
 

@@ -38,21 +38,15 @@ FLUSH_LIMIT = 5.0  #: seconds that exporting may take when an engine closes
 
 
 class Told(msgspec.Struct):
-    """A run that is told.
+    """A run that is told. There may be many thousands: what can be made when it is needed isn't kept.
 
     Attributes:
         place: of its own span.
-        parent: the context of whoever asked for it.
-        inside: the context of what belongs to it.
-        links: where it comes from without being a part of it.
     """
 
     story: Story
     place: Place
-    parent: Context
-    inside: Context
-    links: Sequence[Link]
-    attributes: dict[str, Value]
+    queue: str
 
     @property
     def sampled(self) -> bool:
@@ -83,17 +77,20 @@ class Tracer(Observer):
 
     def told(self, id: str, started: RunStarted, queue: str) -> Told:
         """What is told of a run, so far nothing."""
-        place, parent, links = self._standing(id, started)
+        return Told(Story(id, started), self._standing(id, started)[0], queue)
+
+    def _attributes(self, told: Told) -> dict[str, Value]:
+        started = told.story.started
         attributes: dict[str, Value] = {
-            "perdure.run.id": id,
+            "perdure.run.id": told.story.id,
             "perdure.run.generation": started.generation,
             "perdure.workflow.name": started.workflow,
-            "perdure.queue": queue,
+            "perdure.queue": told.queue,
             "perdure.worker": self._engine.name,
         }
         if self._engine.version:
             attributes["perdure.worker.version"] = self._engine.version
-        return Told(Story(id, started), place, parent, context_of(place), links, attributes)
+        return attributes
 
     def _standing(self, id: str, started: RunStarted) -> tuple[Place, Context, Sequence[Link]]:
         parent, links, number, state = Context(), [], own_trace(id, started), ""
@@ -195,16 +192,17 @@ class Tracer(Observer):
                 return None if told is None else (number, told.place.trace)
 
     def _tell(self, told: Told, span: Span, spent: Spent | None = None) -> None:
-        own = not span.place
-        place = told.place
+        place, story = told.place, told.story
+        links: Sequence[Link] = ()
         if span.place:
             step, _, attempt = span.place
             if spent and (used := spent.get((step, attempt))):
                 span.attributes.update(usage_attributes(used))
-            id, started = told.story.id, told.story.started
-            place = Place(place.trace, span_of(id, started, span.place), place.flags, place.state)
-        context, links = (told.parent, told.links) if own else (told.inside, ())
-        self._teller.tell(span, place, context, told.attributes, links)
+            context = context_of(place)
+            place = place._replace(span=span_of(story.id, story.started, span.place))
+        else:
+            _, context, links = self._standing(story.id, story.started)
+        self._teller.tell(span, place, context, self._attributes(told), links)
 
     # -- steps -----------------------------------------------------------------------------------------
 
