@@ -135,6 +135,18 @@ def test_what_matters_is_told() -> None:
     assert team.split() == ["team", "████████░░", "$8.50", "$10.00", "1"]
 
 
+def test_what_is_stuck_is_told_in_full_when_alone() -> None:
+    what = "the step charge may or may not have happened, and nobody knows " * 3
+    group = Group("decision", "A step waits", what, 7, todo="perdure resolve r-1 charge#1 --rerun", since=0.0)
+    for width in (40, 80):
+        lines = drawn(a_look(stuck=[group]), width, 40, alone="stuck")
+        assert what.split() == " ".join(lines[4:-2]).split()[: len(what.split())]
+        assert "resolve r-1" in " ".join(lines)
+        assert len(drawn(a_look(stuck=[group] * 30), width, 24, alone="stuck")) <= 24
+    assert "nothing is stuck" in "\n".join(drawn(a_look(stuck=[]), alone="stuck"))
+    assert "nothing is stuck" in "\n".join(drawn(a_look(stuck=[group]), alone="stuck", filter="other"))
+
+
 def test_sections_are_sorted_and_filtered() -> None:
     def names(start: str, **chosen: Any) -> list[str]:
         return [line.split()[0] for line in drawn(a_look(), **chosen) if line.startswith(start)]

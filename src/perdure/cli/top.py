@@ -104,7 +104,8 @@ async def _live(watch: Watch, showing: Showing) -> None:
             live.update(screen(seen, showing, size.width, size.height, datetime.now(UTC)), refresh=True)
             touched.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(touched.wait(), min(1.0, max(0.05, due - clock())))
+                idle = showing.paused or looking is not None  # which is over when somebody touches it
+                await asyncio.wait_for(touched.wait(), 1.0 if idle else min(1.0, max(0.0, due - clock())))
     if looking is not None:
         looking.cancel()
         await asyncio.wait([looking])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from textwrap import wrap
 from typing import Final, NamedTuple
 
 from rich.text import Text
@@ -93,6 +94,24 @@ def _stuck(look: Look, now: datetime) -> Section:
         names = " ".join(held.workflow for held in group.runs)
         section.rows.append(Row((count, title, since, told), f"{group.title} {group.what} {names}"))
     return section
+
+
+def stuck_in_full(look: Look, showing: Showing, width: int, now: datetime) -> list[Text]:
+    """What is stuck, with all that is known of it, as lines."""
+    lines: list[Text] = []
+    inner = max(20, width - 7)
+    for group, row in zip(look.stuck, _stuck(look, now).rows, strict=True):
+        if showing.filter and showing.filter.casefold() not in row.name.casefold():
+            continue
+        count, title, since, _ = row.cells
+        head = Text(f"{count:>6} ").append(str(title), style="bold yellow")
+        lines.append(head.append(f", for {since}" if since else "", style="dim"))
+        lines += [Text(f"       {part}") for part in wrap(one_line(group.what, 1000), inner)]
+        lines += [Text(f"       {part}", style="cyan") for part in wrap(one_line(group.todo, 1000), inner)]
+        ids = ", ".join(one_line(held.id, 40) for held in group.runs[:5])
+        if ids:
+            lines.append(Text(f"       {ids}{', ...' if group.count > 5 else ''}", style="dim"))
+    return lines or [Text("nothing is stuck", style="dim")]
 
 
 def _workflows(look: Look, sort: str) -> Section:

@@ -19,7 +19,7 @@ from rich.text import Text
 from perdure.api.watch import LIVE, Look
 from perdure.api.wording import duration, one_line
 from perdure.cli.output import STATUS_STYLES
-from perdure.cli.topsections import Section, Showing, rate, sections_of
+from perdure.cli.topsections import Section, Showing, rate, sections_of, stuck_in_full
 from perdure.core.status import Status
 
 WIDE: Final = 132  #: columns from which on there are two stacks of sections beside each other
@@ -40,7 +40,10 @@ def screen(look: Look | None, showing: Showing, width: int, height: int, now: da
     if look is None:
         return Lines(*head, foot)
     room = max(1, height - len(head) - 1)
-    sections = [each for each in sections_of(look, showing, now) if each is not None]
+    if showing.alone == "stuck":
+        lines = stuck_in_full(look, showing, width, now)[:room]
+        return Lines(*head, *(_fitted(line, width) for line in lines), foot)
+    sections = sections_of(look, showing, now)
     if width >= WIDE and showing.alone is None:
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(ratio=1)
