@@ -243,6 +243,35 @@ def test_a_database_that_does_not_answer_is_told() -> None:
     run(main)
 
 
+def test_whoever_asks_gets_an_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that says nothing keeps nobody waiting, and counts as away when it has said nothing for long."""
+    place, metrics = Place(), Metrics()
+    monkeypatch.setattr("perdure.api.metrics.PATIENCE", 0.01)
+
+    async def main() -> None:
+        async with place.engine(worker=False, telemetry=metrics) as engine:
+            await metrics.refresh(engine)
+            answered = asyncio.Event()
+
+            async def silent() -> Any:
+                await answered.wait()
+                return []
+
+            monkeypatch.setattr(engine._store, "workers", silent, raising=False)
+            metrics._due = 0
+            await metrics.refresh(engine)
+            assert Numbers(metrics)("db_up") == 1  # perhaps it is only slow
+            monkeypatch.setattr("perdure.api.metrics.SILENT_AFTER", 0.0)
+            await metrics.refresh(engine)
+            assert Numbers(metrics)("db_up") == 0
+            answered.set()
+            assert metrics._reading is not None
+            await metrics._reading
+            assert Numbers(metrics)("db_up") == 1
+
+    run(main)
+
+
 def test_it_is_read_again_only_after_a_while() -> None:
     place, metrics = Place(), Metrics()
 

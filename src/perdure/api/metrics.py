@@ -39,6 +39,8 @@ def _installed_version() -> str:
 #: The database is read again after so many seconds, and after so many times as long as that took.
 KEPT: Final = 5.0
 _AGAIN: Final = 20.0
+PATIENCE: Final = 2.0  #: seconds that whoever asks waits for the database
+SILENT_AFTER: Final = 10.0  #: a database that says nothing for so many seconds counts as away
 
 _VERSION: Final = _installed_version()
 
@@ -69,6 +71,7 @@ class Metrics:
         self._gauges: dict[tuple[str, Labels], float] = {}
         self._read_at: float | None = None
         self._due = 0.0
+        self._reading_since = 0.0
         self._reading: asyncio.Task[None] | None = None
         self._troubles = 0
 
@@ -128,7 +131,8 @@ class Metrics:
     async def refresh(self, engine: Engine) -> None:
         """Read the numbers of the database, unless that was done some seconds ago.
 
-        Raises nothing if the database can't be read: `perdure_db_up` tells.
+        Whoever asks gets an answer in time: after PATIENCE seconds it is what was read before. Raises nothing if the
+        database can't be read: `perdure_db_up` tells.
         """
         await self._refresh(engine._open())
 
@@ -136,8 +140,9 @@ class Metrics:
         if not self.database or time.monotonic() < self._due:
             return
         if self._reading is None or self._reading.done():
+            self._reading_since = time.monotonic()
             self._reading = asyncio.create_task(self._read(connection))
-        await asyncio.shield(self._reading)
+        await asyncio.wait([self._reading], timeout=PATIENCE)
 
     async def _keep_fresh(self, connection: Connection, every: float) -> None:
         while True:
@@ -167,10 +172,16 @@ class Metrics:
             yield "perdure_worker_info", labels, 1
 
     def _of_database(self) -> Iterator[tuple[str, Labels, float]]:
-        if self._read_at is not None:
-            for (name, labels), value in list(self._gauges.items()):
+        now = time.monotonic()
+        reading = self._reading is not None and not self._reading.done()
+        silent = reading and now > self._reading_since + SILENT_AFTER
+        if silent:
+            yield "perdure_db_up", (), 0
+        for (name, labels), value in list(self._gauges.items()):
+            if not (silent and name == "perdure_db_up"):
                 yield name, labels, value
-            yield "perdure_db_look_age_seconds", (), max(0.0, time.monotonic() - self._read_at)
+        if self._read_at is not None:
+            yield "perdure_db_look_age_seconds", (), max(0.0, now - self._read_at)
         if self._troubles:
             yield "perdure_store_errors_total", ("look",), self._troubles
 
@@ -186,7 +197,6 @@ class Metrics:
         except PerdureError:
             self._troubles += 1
             self._gauges["perdure_db_up", ()] = 0  # the other numbers stay, and tell their age
-            self._read_at = self._read_at if self._read_at is not None else begun
             self._due = time.monotonic() + 1.0
             return
         now = time.monotonic()

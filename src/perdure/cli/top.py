@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -62,6 +63,9 @@ def top(
                 seen = await watch.look()
                 console.print(screen(seen, showing, console.width, 1000, seen.at))
             else:
+                logging.getLogger().addHandler(
+                    logging.NullHandler()
+                )  # warnings would be written into the picture
                 await _live(watch, showing)
 
     with contextlib.suppress(KeyboardInterrupt):
@@ -155,7 +159,7 @@ def _type(showing: Showing, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _keys(pressed: Callable[[str], None]) -> Iterator[None]:
+def _keys(pressed: Callable[[str], None]) -> Generator[None, None, None]:
     """Call for each key while this lasts, without waiting for Enter. Where that can't be done, Ctrl-C leaves."""
     try:
         import termios

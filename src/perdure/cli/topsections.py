@@ -12,6 +12,7 @@ from rich.text import Text
 
 from perdure.api.watch import Look, QueuePace, WorkflowPace
 from perdure.api.wording import one_line
+from perdure.api.workerinfo import WorkerInfo
 from perdure.cli.output import STATUS_STYLES
 from perdure.core.status import Status
 
@@ -201,13 +202,17 @@ def _workers(look: Look, sort: str, now: datetime) -> Section:
     def heard(at: datetime) -> float:
         return max(0.0, (now - at).total_seconds())
 
-    order = {
-        "load": lambda worker: (-worker.runs - worker.steps, worker.name),
-        "rate": lambda worker: (-worker.steps, worker.name),
-        "trouble": lambda worker: (worker.state == "alive", -heard(worker.last_heartbeat)),
-        "name": lambda worker: worker.name,
-    }
-    for worker in sorted(look.workers, key=order[sort]):
+    def order(worker: WorkerInfo) -> tuple[float, float, str]:
+        silence, load = heard(worker.last_heartbeat), worker.runs + worker.steps
+        first, second = {
+            "load": (-load, 0.0),
+            "rate": (-worker.steps, 0.0),
+            "trouble": (float(worker.state == "alive"), -silence),
+            "name": (0.0, 0.0),
+        }[sort]
+        return first, second, worker.name
+
+    for worker in sorted(look.workers, key=order):
         cells = (
             one_line(worker.name, 40),
             Text(worker.state, style=_STATES[worker.state]),

@@ -1,0 +1,129 @@
+"""What real workers tell Prometheus: their sums are what happened, also when one of them is killed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("prometheus_client", reason="the metrics' extra isn't installed")
+
+pytestmark = pytest.mark.acceptance
+
+PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
+FLOWS = """
+import asyncio
+from perdure import step, workflow
+
+@step
+async def quick(n: int) -> int:
+    await asyncio.sleep(0.02)
+    return n
+
+@workflow
+async def several(n: int) -> int:
+    return sum([await quick(i) for i in range(n)])
+"""
+START = """
+import asyncio, perdure, counted, sys
+
+async def main():
+    async with perdure.Engine(sys.argv[1], worker=False) as engine:
+        handles = await engine.start_many([counted.several(10) for _ in range(40)])
+        for handle in handles:
+            await handle.result()
+
+asyncio.run(main())
+"""
+
+
+class Worker:
+    """A worker, and where it tells its metrics."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.process = subprocess.Popen(
+            [*PERDURE, "worker", "counted", "--metrics-port", "0", "--metrics-database", "--url", url],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        self.address = ""
+        for line in self.process.stderr:
+            if found := re.search(r"metrics +(http://\S+)", line):
+                self.address = found[1]
+            if "stops it in good order" in line:
+                break
+
+    def numbers(self) -> Counter[str]:
+        """Series by name and labels."""
+        with urllib.request.urlopen(self.address, timeout=30) as answer:
+            assert answer.headers["content-type"].startswith("text/plain")
+            lines = answer.read().decode().splitlines()
+        return Counter(
+            {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+        )
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "counted.py").write_text(FLOWS)
+    (tmp_path / "start.py").write_text(START)
+    return tmp_path
+
+
+COMPLETED = 'perdure_runs_ended_total{status="completed",workflow="counted.several"}'
+STEPS = 'perdure_steps_ended_total{outcome="completed",step="counted.quick"}'
+TAKEN = 'perdure_runs_taken_over_total{workflow="counted.several"}'
+WAITING = 'perdure_db_queue_depth{queue="default"}'
+ALIVE = 'perdure_db_workers{state="alive"}'
+
+
+def test_the_sums_over_workers_are_what_happened(folder: Path) -> None:
+    url = f"sqlite:///{folder / 'runs.db'}"
+    one, two = Worker(folder, url), Worker(folder, url)
+    start = [sys.executable, "start.py", url]
+    try:
+        subprocess.run(start, cwd=folder, check=True, timeout=120)
+        first, second = one.numbers(), two.numbers()
+        assert first[COMPLETED] + second[COMPLETED] == 40
+        assert first[STEPS] + second[STEPS] == 400
+        assert first[TAKEN] + second[TAKEN] == 0
+        assert first["perdure_db_up"] == second["perdure_db_up"] == 1
+
+        two.process.send_signal(signal.SIGSTOP)  # so that all are the first one's
+        client = subprocess.Popen(start, cwd=folder)
+        while one.numbers()[STEPS] < first[STEPS] + 5:
+            assert client.poll() is None, "all was done before the first one did anything"
+            time.sleep(0.02)
+        one.stop()
+        two.process.send_signal(signal.SIGCONT)
+        assert client.wait(120) == 0
+        until = time.monotonic() + 60
+        while (rest := two.numbers())[ALIVE] != 1 or rest[WAITING]:  # the database is read every few seconds
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert rest[TAKEN] > 0
+        assert rest[COMPLETED] <= second[COMPLETED] + 40
+        assert rest[STEPS] < second[STEPS] + 400  # what was done is not done again, and not counted again
+        top = subprocess.run(
+            [*PERDURE, "top", "--once", "--url", url], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+        assert "1 of 1 alive" in top
+        assert "counted.several" in top
+    finally:
+        one.stop()
+        two.stop()
