@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, overload
@@ -11,7 +11,9 @@ from typing import Any, TypeVar, overload
 from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.messages import Awaiting, reader
+from perdure.api.sealing import chosen_codecs
 from perdure.codec.explain import non_finite
+from perdure.codec.sealing.chain import Codec
 from perdure.codec.values import ValueCodec, cannot_carry, check_size
 from perdure.core.events import Published
 from perdure.core.finding import fingerprint
@@ -193,7 +195,14 @@ _INSERTS = {
 _MAX_PAYLOAD = 2 * 1024 * 1024
 
 
-def publish_in(connection: Any, name: str, payload: Any = None, *, key: str | None = None) -> Awaitable[None]:
+def publish_in(
+    connection: Any,
+    name: str,
+    payload: Any = None,
+    *,
+    key: str | None = None,
+    codec: Codec | Sequence[Codec] | None = None,
+) -> Awaitable[None]:
     """Publish an event within a transaction of your own: with its commit, or not at all.
 
     The connection leads to the engine's database. It is left as it is: what begins and ends its transaction is yours.
@@ -205,6 +214,7 @@ def publish_in(connection: Any, name: str, payload: Any = None, *, key: str | No
         name: the event's name.
         payload: plain data, or anything else that has a JSON form; 2 MB at most.
         key: a second event with this name and key is ignored for as long as the first is kept.
+        codec: as the engines on that database have it, see `Engine`.
 
     Returns:
         To be awaited if the connection is an async one. With any other it is done already.
@@ -222,6 +232,12 @@ def publish_in(connection: Any, name: str, payload: Any = None, *, key: str | No
     step = current_step.get()
     if step is not None and (prefix := prefix_of(step.known_as)):
         new = publication_within(new, prefix)
+    codecs = chosen_codecs(codec)
+    if codecs:
+        from perdure.storage.sealing.appends import published
+        from perdure.storage.sealing.vault import Vault
+
+        new = published(Vault(codecs), new)
     values = {"id": new.id, "name": new.name, "key": new.key, "payload": new.payload, "at": new.at}
     return execute_on(connection, _INSERTS, values, "publish_in()")
 

@@ -27,12 +27,19 @@ def with_codecs(store: Store, codec: Codec | Sequence[Codec] | None) -> Store:
     Raises:
         ConfigurationError: the codecs or keys can't be used.
     """
-    codecs = codecs_from_env() if codec is None else (codec,) if isinstance(codec, Codec) else tuple(codec)
+    codecs = chosen_codecs(codec)
     if not codecs:
         return store
     from perdure.storage.sealing import SealedStore  # few need it
 
     return SealedStore(store, codecs)
+
+
+def chosen_codecs(codec: Codec | Sequence[Codec] | None) -> tuple[Codec, ...]:
+    """The codecs that are meant; None = what the environment says."""
+    if codec is None:
+        return codecs_from_env()
+    return (codec,) if isinstance(codec, Codec) else tuple(codec)
 
 
 def codecs_from_env() -> tuple[Codec, ...]:
