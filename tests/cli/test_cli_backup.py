@@ -231,3 +231,34 @@ def test_a_damaged_file_gives_no_copy(cli: Cli, tmp_path: Path) -> None:
 def test_other_databases_have_their_own_means(cli: Cli, tmp_path: Path) -> None:
     said = cli.fails("backup", str(tmp_path / "x"), url="postgresql://localhost/nowhere")
     assert "docs/guide/backup.md" in said
+
+
+def test_sealed_runs_are_held_by_those_who_have_their_keys(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a restore writes into a run must be sealed as the rest is: else its workers would refuse to go on."""
+    pytest.importorskip("cryptography")
+    keys = cli("keys", "new").out.strip()
+
+    async def before() -> None:
+        async with Engine(cli.url) as engine:
+            await engine.start(order(1, 2), id="o")
+            await waits(engine, "o")
+
+    monkeypatch.setenv("PERDURE_KEYS", keys)
+    asyncio.run(before())
+    assert cli("backup", str(tmp_path / "copy.db")).code == 0
+    monkeypatch.delenv("PERDURE_KEYS")
+    url = f"sqlite:///{tmp_path / 'restored.db'}"
+    assert "set PERDURE_KEYS" in cli.fails("restore", str(tmp_path / "copy.db"), url=url)
+    assert not (tmp_path / "restored.db").exists()
+    monkeypatch.setenv("PERDURE_KEYS", keys)
+    assert cli("restore", str(tmp_path / "copy.db"), url=url).code == 0
+
+    async def after() -> None:
+        async with Engine(url) as engine:
+            await engine.get("o").resume()
+            await engine.get("o").send("go", True)
+            assert await engine.get("o").result(timeout=60) == 3
+
+    asyncio.run(after())

@@ -137,8 +137,8 @@ def test_released_migrations_stay_as_they_were(release: str, kind: str) -> None:
     kept = json.loads((record_release.RELEASED / release / "migrations.json").read_text())[kind]
     today = record_release.digests(kind)
     assert {name: today.get(name) for name in kept} == kept, (
-        "a migration that was released is edited: write the change as a new file. (If the release isn't out yet, record "
-        f"it anew: rm -r tests/storage/released/{release} && python tests/storage/record_release.py {release})"
+        "a migration that was released is edited: write the change as a new file. (If the release isn't out yet, "
+        f"record it anew: rm -r tests/storage/released/{release} && python tests/storage/record_release.py {release})"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -22,6 +22,7 @@ from perdure.cli.backup import path_of, proven, whole
 from perdure.cli.database import UrlOption, chosen, reader, url_again
 from perdure.cli.output import tell
 from perdure.cli.trouble import Trouble
+from perdure.codec.sealing.envelope import is_sealed
 from perdure.core.errands import step_of
 from perdure.core.status import Status
 from perdure.storage.sqlite.backup import copy_file
@@ -111,6 +112,7 @@ async def _held(where: str, reason: str, resume: bool) -> _Held:
     held = _Held()
     async with Engine(where, worker=False) as engine:
         live = [(run.id, run.workflow) async for run in engine.runs(status=_LIVE, errands=True)]
+        await _refuse_sealed(engine, [id for id, _ in live])
         for first in range(0, len(live), _AT_ONCE):
             some = live[first : first + _AT_ONCE]
             await _all(engine.get(id).pause(reason) for id, _ in some)
@@ -124,6 +126,23 @@ async def _held(where: str, reason: str, resume: bool) -> _Held:
                 held.schedules.append(schedule.name)
     logger.warning("%s: %d live runs; %s", shown_url(where), held.runs, reason)
     return held
+
+
+async def _refuse_sealed(engine: Engine, ids: Sequence[str]) -> None:
+    """What is written here to runs that are sealed must be sealed, too: workers that insist on it would refuse them.
+
+    Raises:
+        Trouble: this process hasn't got their keys.
+    """
+    store = engine._open().store
+    for first in range(0, len(ids), _AT_ONCE):
+        rows = await store.get(ids[first : first + _AT_ONCE])
+        for newest in await store.last_event([row.run for row in rows if row is not None]):
+            if isinstance(newest, bytes) and is_sealed(newest):
+                raise Trouble(
+                    "The runs in it are sealed, and nothing here opens them: set PERDURE_KEYS to the keys that the "
+                    "workers have, and say it again. No run was touched."
+                )
 
 
 async def _all(deeds: Iterable[Any]) -> None:
