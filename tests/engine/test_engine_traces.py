@@ -509,3 +509,29 @@ def test_a_provider_that_takes_no_ids_is_refused() -> None:
         ConfigurationError, match="tracer provider of OpenTelemetry's SDK, not NoOpTracerProvider"
     ):
         run(main)
+
+
+def test_a_namespaces_runs_are_told_under_their_own_names_and_with_one_id() -> None:
+    collected, again = Collected(), Collected()
+
+    async def main() -> None:
+        async with Place().engine(telemetry=collected.telemetry()) as engine:
+            acme = engine.namespace("acme")
+            await engine.run(three(), id="r")
+            await acme.run(three(), id="r")
+            handle = await acme.start(waiting(), id="w")
+            await until(lambda: len(collected.named("plain")) == 7)
+            await handle.terminate()
+            await until(lambda: collected.named("run test_engine_traces.waiting"))
+            await traces.tell(acme, "r", provider=again.provider)
+
+    run(main)
+    theirs, mine = [span.attributes or {} for span in collected.named("three")]
+    assert (mine["perdure.run.id"], mine["perdure.namespace"]) == ("r", "acme")
+    assert (theirs["perdure.run.id"], theirs.get("perdure.namespace")) == ("r", None)
+    of_acme = {
+        span.context.span_id for span in collected.spans if (span.attributes or {})["perdure.run.id"] == "r"
+    }
+    assert len(again.spans) == 4
+    assert set(ids_of(again)) <= of_acme
+    assert collected.one("waiting").attributes["perdure.namespace"] == "acme"  # type: ignore[index]

@@ -218,7 +218,7 @@ class Handle(Addressed, Travelled, Operated[R]):
         if self._connection.worker is not None:
             self._connection.worker.check_ownership_soon()
         if self._connection.observer is not None and not compensate:
-            self._connection.observer.ended_outside(self.id)
+            self._connection.observer.ended_outside(self._connection.within + self.id)
 
     async def resolve(
         self,

@@ -56,7 +56,7 @@ def stamp(record: logging.LogRecord) -> None:
 
 
 class ContextFilter(logging.Filter):
-    """Stamps records with `run_id`, `workflow`, `step_id`, `attempt`, `worker`, `trace_id`, `span_id`, as they apply.
+    """Stamps records with `run_id`, `workflow`, `step_id`, `attempt`, `worker`, `trace_id` and the like, as they apply.
 
     Add it to a handler, so that it sees the records of all loggers. A `QueueHandler` needs it, since the formatter
     of what comes behind is in another thread. Formatters of this module stamp what isn't stamped yet.

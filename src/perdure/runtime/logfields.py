@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from perdure.core.errands import step_of
 from perdure.core.machine import Machine
+from perdure.core.namespaces import namespace_of, short
 from perdure.core.tracing import TraceContext, current_trace
 from perdure.runtime.attempt import Attempt
 from perdure.runtime.definitions import WorkflowDefinition
@@ -13,7 +14,7 @@ from perdure.runtime.observing import Observer
 from perdure.runtime.stepcontext import StepInfo, current_attempt, current_step
 
 #: Their names, in the order in which they are shown.
-FIELDS = ("run_id", "workflow", "step_id", "attempt", "worker", "trace_id", "span_id")
+FIELDS = ("run_id", "namespace", "workflow", "step_id", "attempt", "worker", "trace_id", "span_id")
 
 
 class Host(Protocol):
@@ -39,7 +40,7 @@ class Driven(Protocol):
 def about_run(run: Driven) -> dict[str, Any]:
     """The fields of a line that the engine writes about a run it drives; for `extra=`."""
     host, started = run.host, run.machine.started
-    fields: dict[str, Any] = {"run_id": run.id, "workflow": run.definition.name, "worker": host.name}
+    fields = _run(run.id) | {"workflow": run.definition.name, "worker": host.name}
     if host.observer is not None and started is not None:
         fields |= _traced(host.observer.carried((run.id, started)))
     return fields
@@ -47,7 +48,7 @@ def about_run(run: Driven) -> dict[str, Any]:
 
 def about_step(info: StepInfo, attempt: Attempt | None) -> dict[str, Any]:
     """The fields of a line that the body of a step writes, or the engine about its attempt."""
-    fields: dict[str, Any] = {"run_id": info.run_id, "step_id": info.step_id, "attempt": info.attempt}
+    fields = _run(info.known_as) | {"step_id": info.step_id, "attempt": info.attempt}
     run: Any = None if attempt is None else attempt.run
     if (host := getattr(run, "host", None)) is not None:
         fields["worker"] = host.name
@@ -62,6 +63,11 @@ def about_here() -> dict[str, Any]:
     if info is not None:
         return about_step(info, current_attempt.get())
     return _traced(current_trace.get())
+
+
+def _run(stored: str) -> dict[str, Any]:
+    namespace = namespace_of(stored)
+    return {"run_id": short(stored)} if namespace is None else {"run_id": short(stored), "namespace": namespace}
 
 
 def _traced(where: TraceContext | None) -> dict[str, Any]:

@@ -18,13 +18,18 @@ except ImportError as error:
     msg = "perdure.integrations.opentelemetry needs OpenTelemetry: pip install 'perdure[otel]'"
     raise ImportError(msg) from error
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from perdure.api.engine import Engine
+from perdure.api.namespacing import Namespace
 from perdure.integrations.opentelemetry.setup import provider_here
 from perdure.integrations.opentelemetry.spans import Teller
 from perdure.integrations.opentelemetry.tracing import Tracer
+from perdure.runtime.liveness import worker_name
 from perdure.runtime.observing import Observer, Watched, install, uninstall
 
 __all__ = ["ToldTrace", "Tracing", "instrument", "tell", "uninstrument"]
@@ -110,7 +115,11 @@ class ToldTrace:
 
 
 async def tell(
-    engine: Engine, id: str, *, generation: int | None = None, provider: _sdk.TracerProvider | None = None
+    engine: Engine | Namespace,
+    id: str,
+    *,
+    generation: int | None = None,
+    provider: _sdk.TracerProvider | None = None,
 ) -> ToldTrace | None:
     """Tell a run once more from its history: all of its spans so far, under the ids that they have always had.
 
@@ -133,7 +142,18 @@ async def tell(
     """
     connection = engine._open()
     row = await connection.generation(id, generation)
-    watched = engine._watched()
+    row = msgspec.structs.replace(row, id=connection.within + row.id)  # by which its worker knows it
+    settings = engine._settings
+    watched = Watched(
+        store=connection.store,
+        loop=asyncio.get_running_loop(),
+        clock=settings.clock,
+        name=worker_name(settings.name),
+        version=settings.version,
+        queues=settings.queues,
+        drives=False,
+        load=lambda: (0, 0),
+    )
     teller = Teller(provider) if provider is not None else (_everywhere or Tracing()).teller()
     tracer = Tracer(watched, teller, 0.0)
     told = await tracer.tell_again(row)

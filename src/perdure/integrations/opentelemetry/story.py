@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from perdure.core import events as ev
+from perdure.core.namespaces import short
 from perdure.core.scope import operation_name
 
 #: What an attribute may be.
@@ -232,14 +233,20 @@ _MOMENTS: dict[type, Callable[[Any], _Said]] = {
         "step.delayed",
         {"step.id": e.step, "limit": e.limit, "seconds": max(0.0, e.until - e.at)},
     ),
-    ev.StepSent: lambda e: ("step.sent", {"step.id": e.step, "step.attempt": e.attempt, "queue": e.queue}),
+    ev.StepSent: lambda e: (
+        "step.sent",
+        {"step.id": e.step, "step.attempt": e.attempt, "queue": short(e.queue)},
+    ),
     ev.TimerStarted: lambda e: ("timer.started", {"timer.id": e.timer, "seconds": max(0.0, e.due - e.at)}),
     ev.TimerFired: lambda e: ("timer.fired", {"timer.id": e.timer}),
-    ev.ChildStarted: lambda e: ("child.started", {"child.run.id": e.run, "child.workflow": e.workflow}),
+    ev.ChildStarted: lambda e: (
+        "child.started",
+        {"child.run.id": short(e.run), "child.workflow": e.workflow},
+    ),
     ev.ChildEnded: lambda e: ("child.ended", {"child.id": e.child, "child.status": e.status}),
     ev.MessageAwaited: lambda e: ("message.awaited", {"message.name": e.name}),
     ev.MessageReceived: lambda e: ("message.received", {"message.name": e.name, "message.sender": e.sender}),
-    ev.MessageSent: lambda e: ("message.sent", {"message.name": e.name, "message.to": e.run}),
+    ev.MessageSent: lambda e: ("message.sent", {"message.name": e.name, "message.to": short(e.run)}),
     ev.UpdateAccepted: lambda e: ("update.accepted", {"update.name": e.name, "update.id": e.update}),
     ev.UpdateCompleted: lambda e: ("update.completed", {"update.id": e.op, "failed": e.failure is not None}),
     ev.CallbackOpened: lambda e: ("callback.opened", {"callback.id": e.op}),

@@ -20,6 +20,7 @@ from opentelemetry.trace import Link
 from perdure.codec.events import decode_event
 from perdure.core.errands import step_of
 from perdure.core.events import Event, RunStarted
+from perdure.core.namespaces import namespace_of, short
 from perdure.core.tracing import TraceContext, current_trace, trace_context
 from perdure.integrations.opentelemetry.ids import Place, own_trace, place_in, span_of
 from perdure.integrations.opentelemetry.spans import Teller, context_of, span_context
@@ -82,12 +83,14 @@ class Tracer(Observer):
     def _attributes(self, told: Told) -> dict[str, Value]:
         started = told.story.started
         attributes: dict[str, Value] = {
-            "perdure.run.id": told.story.id,
+            "perdure.run.id": short(told.story.id),
             "perdure.run.generation": started.generation,
             "perdure.workflow.name": started.workflow,
-            "perdure.queue": told.queue,
+            "perdure.queue": short(told.queue),
             "perdure.worker": self._engine.name,
         }
+        if (namespace := namespace_of(told.story.id)) is not None:
+            attributes["perdure.namespace"] = namespace
         if self._engine.version:
             attributes["perdure.worker.version"] = self._engine.version
         return attributes
