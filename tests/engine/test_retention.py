@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -355,6 +355,39 @@ def test_without_its_archive_no_run_goes(place: Place, tmp_path: Path) -> None:
             await sweep_once(sweeper(engine, Rule(0.0, archive=url)))
             assert await ids(engine) == set()
             assert len(archive_at(url).files()) == 1
+
+    asyncio.run(main())
+
+
+def test_a_run_that_cant_be_read_stays_and_the_others_go(place: Place, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/old"
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            for id in ("a", "b", "c"):
+                await engine.run(brief(1), id=id)
+            one = sweeper(engine, Rule(0.0, archive=url))
+            read = one._read
+
+            async def failing(ids: Sequence[str]) -> Any:
+                if "b" in ids:
+                    raise StoreUnavailableError("a blob is missing")
+                return await read(ids)
+
+            one._read = failing
+            await sweep_once(one)
+            assert await ids(engine) == {"b"}
+            with pytest.raises(StoreUnavailableError, match="a blob is missing"):
+                await sweep_once(one)
+            await engine.run(brief(1), id="later")
+            await sweep_once(one)
+            assert await ids(engine) == {"b"}, "it keeps nobody else"
+            archive = archive_at(url)
+            assert {found.id for name in archive.files() for found in archive.read(name)} == {
+                "a",
+                "c",
+                "later",
+            }
 
     asyncio.run(main())
 

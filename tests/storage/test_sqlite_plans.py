@@ -88,6 +88,8 @@ WALKS = {"find", "find_named", "stamps", "live_runs", "tallies"}
 WALKS |= {"usage_report"}  # adds up all that was spent
 WALKS |= {"kinds_of_entities"}  # counts them in their index
 WALKS |= {"namespaces"}  # counts the runs of each in their index
+WALKS |= {"oldest_run"}  # the first row
+WALKS |= {"table_sizes"}  # every page, of a small file
 WALKS |= {"fence_runs"}  # all live runs of a database that is restored
 WALKS |= {"queue_counts", "slot_counts", "due_counts", "limit_queue", "rank_line"}
 

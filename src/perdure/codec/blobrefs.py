@@ -88,7 +88,10 @@ def decode_ref(data: bytes) -> BlobRef:
 def refusal(data: bytes) -> UndecodableError:
     """The error for whoever wants to decode a reference as an event."""
     ref = decode_ref(data)
-    why = ref.why or "nothing here has its blobs: give the engine those that the event was written with, or set PERDURE_BLOBS"
+    why = (
+        ref.why
+        or "nothing here has its blobs: give the engine those that the event was written with, or set PERDURE_BLOBS"
+    )
     return UndecodableError(
         f"An event of {ref.size:,} bytes is kept as blob {ref.path}, which can't be read: {why}"
     )

@@ -27,10 +27,11 @@ from typing import Any
 import msgspec
 
 from perdure.core.retention import Rule, rule_for, soonest
-from perdure.errors import ConfigurationError, StoreError
+from perdure.errors import ConfigurationError, StoreError, StoreUnavailableError
 from perdure.runtime.timers import Timers
 from perdure.runtime.watching import Watch
 from perdure.storage.archives import archive_at, new_name
+from perdure.storage.moving import Package
 from perdure.storage.protocol import Store
 from perdure.storage.retention import EndedRun, Removal
 
@@ -172,6 +173,8 @@ class Sweeper:
             return False
         page = await self._store.ended(before=now - first, after=self._after, limit=PAGE)
         self.tally.looked += len(page)
+        if page:  # before anything that may fail again and again
+            self._after = (page[-1].ended_at, page[-1].run)
         going: dict[str, list[EndedRun]] = {}
         for run in page:
             rule = rule_for(self._rules, run.workflow, run.status) if _may_go(run) else None
@@ -185,8 +188,6 @@ class Sweeper:
         before = self.tally.runs
         for archive, runs in going.items():
             await self._remove(archive, [run for run in runs if run.run not in needed])
-        if page:
-            self._after = (page[-1].ended_at, page[-1].run)
         return len(page) == PAGE or self.tally.runs > before
 
     async def _needed(self, runs: Sequence[EndedRun]) -> dict[int, str]:
@@ -213,7 +214,7 @@ class Sweeper:
     async def _carry_out(self, plan: Plan, *, resumed: bool = False) -> None:
         archive = archive_at(plan.archive)
         if not (resumed and await asyncio.to_thread(archive.has, plan.name)):
-            found = await self._read([id for _, _, id in plan.runs])
+            plan, found = await self._packages(plan)
             seqs = {id: seq for _, seq, id in plan.runs}
             packages = [
                 package
@@ -225,6 +226,26 @@ class Sweeper:
                 self.tally.files += 1
         await self._drop([(run, seq) for run, seq, _ in plan.runs], plan.archive)
         await self._store.note(self._holder, None)
+
+    async def _packages(self, plan: Plan) -> tuple[Plan, Sequence[Package | None]]:
+        """The packages of a plan's runs. Runs that can't be read are left out of the plan, and stay."""
+        try:
+            return plan, await self._read([id for _, _, id in plan.runs])
+        except StoreUnavailableError as error:
+            failed = error
+        found: list[Package | None] = []
+        runs: list[tuple[int, int, str]] = []
+        for run in plan.runs:
+            try:
+                found += await self._read([run[2]])
+            except StoreUnavailableError as error:
+                logger.warning("run %s stays, since it can't be written to its archive: %s", run[2], error)
+            else:
+                runs.append(run)
+        less = Plan(plan.archive, plan.name, runs)
+        if not await self._store.note(self._holder, _encode(less) if runs else None) or not runs:
+            raise failed
+        return less, found
 
     async def _drop(self, runs: Sequence[tuple[int, int]], archive: str) -> None:
         left = list(runs)
