@@ -216,8 +216,7 @@ def test_nothing_runs_twice_silently(place: Place, figure: Callable[[str], None]
         async with world.client() as client:
             assert await statuses(client) == {"paused": ORDERS + FILMS + 1}, "nothing goes on by itself"
             assert [run.reason async for run in client.runs()] == [REASON[place.kind]] * (ORDERS + FILMS + 1)
-            why = world.perdure("why", "o1")
-            assert REASON[place.kind] in await asyncio.to_thread(why.output)
+            assert REASON[place.kind] in str(await client.get("o1").why())
             histories = {id: [e async for e in client.get(id).history()] for id in ids}
             stale.signal(signal.SIGCONT)
             await logged(stale, "was moved away" if place.kind == "sqlite" else "was declared dead")
@@ -268,37 +267,3 @@ def check_book(world: World, before: list[dict[str, Any]], figure: Callable[[str
     figure(
         f"{len(again)} orders, {len(repeated)} of them placed again after the restore, all known by their keys"
     )
-
-
-def test_those_who_say_so_go_on_at_once(tmp_path: Path) -> None:
-    """With --resume nothing waits for a person, and the histories tell that they were set back all the same."""
-    world = World(tmp_path / "world")
-    place = Place(world)
-
-    async def scenario() -> None:
-        pace = Pace(world, ["o", "f"])
-        first = await worker(world)
-        async with world.client() as client:
-            await client.start(drilled.orders(EACH), id="o")
-            await client.start(drilled.films(EACH), id="f")
-            await pace.more(3)
-            await place.copy()
-            await pace.more(AFTER)
-        first.kill()
-        told = await place.set_back("--resume")
-        assert "2 live runs" in told
-        assert "go on once workers are there" in told
-        assert "their histories tell of it" in told
-        pace.raise_to(EACH)
-        await worker(world)
-        async with world.client() as client:
-            assert await results([client.get("o"), client.get("f")]) == [sum(range(EACH))] * 2
-            for id in ("o", "f"):
-                kinds = [e async for e in client.get(id).history()]
-                (paused,) = [e for e in kinds if isinstance(e, events.RunPaused)]
-                assert paused.reason == REASON["sqlite"]
-
-    try:
-        asyncio.run(scenario())
-    finally:
-        world.close()

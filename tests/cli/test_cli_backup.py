@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from conftest import Cli
-from perdure import Engine, Status, idempotency_key, receive, step, step_info, workflow
+from perdure import Engine, Status, events, idempotency_key, receive, step, step_info, workflow
 
 BODIES: Counter[str] = Counter()
 KEYS: dict[str, set[str]] = {}
@@ -157,6 +157,49 @@ def test_workers_of_before_are_fenced(cli: Cli, tmp_path: Path) -> None:
     epochs = connection.execute("SELECT min(epoch) FROM runs").get
     assert epochs > 1_700_000_000_000
     connection.close()
+
+
+@step(queue="backup-elsewhere")
+async def far(amount: int) -> int:
+    return amount * 10
+
+
+@workflow
+async def sends(amount: int) -> int:
+    await receive("go")
+    return await far(amount)
+
+
+@pytest.mark.parametrize("options", [(), ("--resume",)])
+def test_attempts_in_other_queues_are_held_and_let_go_with_their_runs(
+    cli: Cli, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """With --resume nothing waits for a person; the histories tell all the same."""
+
+    async def before() -> None:
+        async with Engine(cli.url) as engine:
+            await engine.start(sends(1), id="s")
+            await engine.get("s").send("go", 1)
+            while not [run async for run in engine.runs(errands=True) if run.id != "s"]:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(before())
+    assert cli("backup", str(tmp_path / "copy.db")).code == 0
+    url = f"sqlite:///{tmp_path / 'restored.db'}"
+    outcome = cli("restore", str(tmp_path / "copy.db"), *options, url=url)
+    assert "1 attempts of their steps in other queues" in outcome.err
+    assert ("go on once workers are there" in outcome.err) is bool(options)
+
+    async def after() -> None:
+        async with Engine(url, queues=["default", "backup-elsewhere"]) as engine:
+            statuses = {run.status async for run in engine.runs(errands=True)}
+            assert options or statuses == {Status.PAUSED}
+            await engine.get("s").resume()
+            assert await engine.get("s").result(timeout=60) == 10
+            reasons = [e.reason async for e in engine.get("s").history() if isinstance(e, events.RunPaused)]
+            assert reasons == ["it was restored from copy.db"]
+
+    asyncio.run(after())
 
 
 def test_schedules_of_a_restored_database_wait_too(cli: Cli, tmp_path: Path) -> None:
