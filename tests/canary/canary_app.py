@@ -56,6 +56,7 @@ def tell_all(keys: Keys) -> str:
 @step
 async def pays(keys: Keys, order: Order) -> Keys:
     logger.debug("sending %s", tell_all(keys))
+    logger.info("with more", extra={"request": {"headers": [tell_all(keys)]}})
     logger.info("headers: %r", {"authorization": order.key.reveal()}, stack_info=True)
     perdure.heartbeat({"sent": [tell_all(keys)]})
     perdure.emit("progress", {"keys": "in use", "number": order.number})

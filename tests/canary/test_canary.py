@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -20,16 +21,32 @@ import httpx
 import nicegui
 import pytest
 from fastapi.routing import APIRoute
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import perdure
 from helpers.canaries import of_files, of_postgres, sung
 from helpers.postgres import lent_database
 from perdure import Engine, Queue, Status
 from perdure.codec.redaction import forget_all
+from perdure.integrations.opentelemetry import Tracing
 from perdure.web import create_app
 
 PATIENCE = 120.0
 AWAY = Queue("canary-away")
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
+#: What is looked at with `perdure`, the first three always.
+COMMANDS = (
+    ["show", "all", "--full"],
+    ["show", "failed", "--json"],
+    ["why", "stuck"],
+    ["show", "all", "--json", "--generation", "1"],
+    ["show", "stuck", "--full"],
+    ["ls", "--json"],
+    ["logs", "all"],
+    ["stream", "all", "failures"],
+)
 
 
 @pytest.fixture
@@ -43,17 +60,18 @@ def secrets_folder() -> Iterator[str]:
 def logged() -> Iterator[io.StringIO]:
     """Everything that anybody logs, at DEBUG."""
     out = io.StringIO()
-    handler = logging.StreamHandler(out)
+    handler, as_json = logging.StreamHandler(out), logging.StreamHandler(out)
     handler.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s"))
+    as_json.setFormatter(perdure.logs.JsonFormatter({"service": "canary"}))
     kept = perdure.StepLogHandler(logging.DEBUG)
     root, factory = logging.getLogger(), logging.getLogRecordFactory()
     level = root.level
-    root.addHandler(handler)
-    root.addHandler(kept)
+    for each in (handler, as_json, kept):
+        root.addHandler(each)
     root.setLevel(logging.DEBUG)
     yield out
-    root.removeHandler(handler)
-    root.removeHandler(kept)
+    for each in (handler, as_json, kept):
+        root.removeHandler(each)
     root.setLevel(level)
     logging.setLogRecordFactory(factory)
 
@@ -170,16 +188,7 @@ def query(place: str) -> dict[str, str]:
 def told_by_commands(url: str, folder: Path) -> list[tuple[str, bytes]]:
     """What the command line shows and writes, in another process that has revealed nothing."""
     found = []
-    for arguments in (
-        ["show", "all", "--full"],
-        ["show", "all", "--json", "--generation", "1"],
-        ["show", "failed", "--full"],
-        ["show", "stuck", "--full"],
-        ["why", "stuck"],
-        ["ls", "--json"],
-        ["logs", "all"],
-        ["stream", "all", "failures"],
-    ):
+    for arguments in COMMANDS if SOAK else COMMANDS[:3]:
         done = subprocess.run(
             [sys.executable, "-c", "from perdure.cli import main; main()", *arguments, "--url", url],
             capture_output=True,
@@ -199,11 +208,21 @@ def test_no_value_of_a_secret_is_found_anywhere(
 ) -> None:
     async def main(url: str) -> None:
         keys = app.prepare(secrets_folder)
-        async with Engine(url, queues=("default", AWAY)) as engine:
+        spans, metrics = InMemorySpanExporter(), perdure.Metrics()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(spans))
+        watching = [Tracing(provider), metrics]
+        blobs = perdure.Blobs(str(tmp_path / "blobs"), above=4096)
+        async with Engine(url, queues=("default", AWAY), telemetry=watching, blobs=blobs) as engine:
             await drive(engine, keys)
             shown = await pages(engine)
-            stored = list(of_files(tmp_path)) if kind == "sqlite" else list(of_postgres(url))
-            shown += await asyncio.to_thread(told_by_commands, url, tmp_path)
+            shown.append(("/metrics", (await metrics.text(engine))[1]))
+            traced = "".join(span.to_json() for span in spans.get_finished_spans()).encode()
+            shown.append(("spans", traced))
+            assert b"[secret env:CANARY_KEY]" in traced
+            stored = [*of_files(tmp_path), *(of_postgres(url) if kind == "postgres" else ())]
+            if kind == "sqlite" or SOAK:
+                shown += await asyncio.to_thread(told_by_commands, url, tmp_path)
             assert sung(app.ALL, shown) == []
             assert sung(app.ALL, stored) == []
             # the places that had to be masked were reached

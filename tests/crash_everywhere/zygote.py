@@ -25,8 +25,10 @@ import pydantic_ai.mcp  # noqa: F401 - some programs are agents of it, and it ta
 
 import perdure
 import perdure.cli.app  # imported before the forks, so that it is loaded once
+from perdure.codec.blobrefs import decode_ref, is_ref, ref_to
 from perdure.codec.events import decode_event
 from perdure.runtime.steps import Attempt, StepExecutor
+from perdure.storage.blobs.places import place_of
 from perdure.storage.sqlite.database import Database
 
 try:
@@ -144,6 +146,15 @@ def run(order: Order) -> dict[str, Any]:
     }
 
 
+def of_blob(folder: Path, reference: bytes) -> bytes:
+    """An event that is kept as a blob, which has to be there and be whole."""
+    ref = decode_ref(reference)
+    data = place_of(str(folder / "blobs")).get(ref.folder, ref.name)
+    assert data is not None
+    assert ref_to(data, ref.folder) == ref
+    return data
+
+
 def look(folder: Path) -> dict[str, Any]:
     """Everything about the runs in a folder's database: by run, its status, result and recorded steps."""
     found: dict[str, Any] = {}
@@ -159,7 +170,7 @@ def look(folder: Path) -> dict[str, Any]:
             ).fetchall()
             for key, id, workflow, status, generation in rows:
                 history = [
-                    decode_event(data)
+                    decode_event(of_blob(folder, data) if is_ref(data) else data)
                     for (data,) in connection.execute(
                         "SELECT data FROM events WHERE run = ? ORDER BY seq", (key,)
                     )
