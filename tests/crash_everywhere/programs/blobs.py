@@ -1,4 +1,4 @@
-"""Large events as blobs, with a secret: inputs, results, a child's, a message's, the next generation's. Then a collection."""
+"""Large events as blobs, with a secret: inputs, results, messages, the next generation's. Then a collection."""
 
 import asyncio
 import os

@@ -15,7 +15,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
@@ -319,7 +319,7 @@ class Remote:
                 return []
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self) -> Generator[None]:
         try:
             yield
         except FileNotFoundError:
