@@ -67,7 +67,9 @@ def about_here() -> dict[str, Any]:
 
 def _run(stored: str) -> dict[str, Any]:
     namespace = namespace_of(stored)
-    return {"run_id": short(stored)} if namespace is None else {"run_id": short(stored), "namespace": namespace}
+    return (
+        {"run_id": short(stored)} if namespace is None else {"run_id": short(stored), "namespace": namespace}
+    )
 
 
 def _traced(where: TraceContext | None) -> dict[str, Any]:
