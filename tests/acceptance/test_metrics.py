@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,12 +51,13 @@ asyncio.run(main())
 class Worker:
     """A worker, and where it tells its metrics."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *more: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [*PERDURE, "worker", "counted", "--metrics-port", "0", "--metrics-database", "--url", url],
+            [*PERDURE, "worker", "counted", "--metrics-port", "0", "--metrics-database", *more, "--url", url],
             cwd=folder,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, **environment},
         )
         assert self.process.stderr is not None
         self.address = ""
@@ -127,3 +132,45 @@ def test_the_sums_over_workers_are_what_happened(folder: Path) -> None:
     finally:
         one.stop()
         two.stop()
+
+
+def test_a_worker_tells_the_same_over_otlp(folder: Path) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the exporter isn't installed")
+    arrived: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            arrived.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    def metrics() -> bytes:
+        return b"".join(body for path, body in arrived if path == "/v1/metrics")
+
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"sqlite:///{folder / 'runs.db'}"
+    worker = Worker(
+        folder,
+        url,
+        "--otel",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{server.server_port}",
+        OTEL_EXPORTER_OTLP_COMPRESSION="none",
+        OTEL_METRIC_EXPORT_INTERVAL="300",
+        OTEL_TRACES_EXPORTER="none",
+    )
+    try:
+        subprocess.run([sys.executable, "start.py", url], cwd=folder, check=True, timeout=120)
+        until = time.monotonic() + 60
+        for wanted in (b"perdure.runs.ended", b"counted.several", b"perdure.step.duration", b"perdure.db.up"):
+            while wanted not in metrics():
+                assert time.monotonic() < until, wanted
+                time.sleep(0.1)
+    finally:
+        worker.stop()
+        server.shutdown()
+        server.server_close()

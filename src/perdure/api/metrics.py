@@ -8,10 +8,10 @@ both.
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from perdure.api.connection import Connection
@@ -28,21 +28,11 @@ from perdure.runtime.results import Results
 if TYPE_CHECKING:
     from perdure.api.engine import Engine
 
-
-def _installed_version() -> str:
-    try:
-        return importlib.metadata.version("perdure")
-    except importlib.metadata.PackageNotFoundError:  # run from a folder
-        return "unknown"
-
-
 #: The database is read again after so many seconds, and after so many times as long as that took.
 KEPT: Final = 5.0
 _AGAIN: Final = 20.0
 PATIENCE: Final = 2.0  #: seconds that whoever asks waits for the database
 SILENT_AFTER: Final = 10.0  #: a database that says nothing for so many seconds counts as away
-
-_VERSION: Final = _installed_version()
 
 
 class Metrics:
@@ -168,7 +158,7 @@ class Metrics:
         if loads:
             yield "perdure_resident_runs", (), sum(runs for runs, _ in loads)
             yield "perdure_executing_steps", (), sum(steps for _, steps in loads)
-        told = {(_VERSION, engine.version, ",".join(engine.queues)) for engine in engines if engine.drives}
+        told = {(_version(), engine.version, ",".join(engine.queues)) for engine in engines if engine.drives}
         for labels in sorted(told):
             yield "perdure_worker_info", labels, 1
 
@@ -211,6 +201,16 @@ def metrics_of(engine: Engine) -> Metrics | None:
     """What counts an engine's deeds, if anything does."""
     telemetry = (*engine._settings.telemetry, *observing.installed())
     return next((each for each in telemetry if isinstance(each, Metrics)), None)
+
+
+@cache
+def _version() -> str:
+    from importlib import metadata  # which costs more than all of this package does
+
+    try:
+        return metadata.version("perdure")
+    except metadata.PackageNotFoundError:  # run from a folder
+        return "unknown"
 
 
 def _process() -> Iterator[tuple[str, Labels, float]]:
