@@ -13,13 +13,14 @@ import pytest
 from engine_kit import PATIENCE, Place
 
 import perdure
-from perdure import Engine, Retention, workflow
+from perdure import Engine, Retention, step, workflow
 from perdure.core.retention import Rule, in_order, rule_for
 from perdure.errors import MovingError, PerdureError, StoreUnavailableError, UnknownRunError
 from perdure.runtime import definitions, sweeping
 from perdure.runtime.sweeping import Sweeper, sweep_once
 from perdure.storage.archives import Archive, archive_at
 from perdure.storage.moving import Package
+from perdure.storage.records import RunFilter
 from perdure.storage.retention import Swept
 
 
@@ -36,6 +37,18 @@ async def parent(count: int) -> int:
 @workflow(name="retained.waits")
 async def waits() -> str:
     return await perdure.receive("go", str)
+
+
+@step(name="retained.afar", queue="afar")
+async def afar(number: int) -> int:
+    return number
+
+
+@workflow(name="retained.sender")
+async def sender() -> int:
+    first = await afar(1)
+    await perdure.receive("go", str)
+    return first + await afar(2)
 
 
 @pytest.fixture
@@ -188,6 +201,31 @@ def test_one_worker_removes_at_a_time(place: Place) -> None:
             assert await second.step() is None
             await first.leave()
             assert await second.step() is False
+
+    asyncio.run(main())
+
+
+def test_a_step_in_a_queue_goes_before_its_sender_if_a_rule_says_so(place: Place) -> None:
+    """When the sender has taken its result; who drives the sender anew doesn't miss it."""
+
+    async def main() -> None:
+        async with place.engine(queues=["default", "afar"]) as engine:
+            handle = await engine.start(sender(), id="sender")
+
+            async def waits() -> bool:
+                return any(wait.kind == "message" for wait in (await handle.info()).waiting_for)
+
+            await until(waits)
+            await sweep_once(sweeper(engine, Rule(0.0, "retained.*")))
+            rows = [row.id for row in await engine._store.find(RunFilter(errands=True))]
+            assert len(rows) == 2
+            await sweep_once(sweeper(engine, Rule(0.0, "step/*")))
+            assert [row.id for row in await engine._store.find(RunFilter(errands=True))] == ["sender"]
+        async with place.engine(queues=["default", "afar"]) as engine:
+            await engine.get("sender").send("go", "on")
+            assert await engine.get("sender").result(timeout=PATIENCE) == 3
+            await sweep_once(sweeper(engine, Rule(0.0, "sender")))
+            assert await engine._store.find(RunFilter(errands=True)) == []
 
     asyncio.run(main())
 
