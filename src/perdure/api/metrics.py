@@ -8,6 +8,7 @@ both.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from perdure.runtime.results import Results
 
 if TYPE_CHECKING:
     from perdure.api.engine import Engine
+
+logger = logging.getLogger("perdure.telemetry")
 
 #: The database is read again after so many seconds, and after so many times as long as that took.
 KEPT: Final = 5.0
@@ -99,6 +102,8 @@ class Metrics:
         if self._keeping is not None and self._keeping[0] is counting:
             self._keeping[1].cancel()
             self._keeping = None
+            if self._reading is not None:
+                self._reading.cancel()
         self._counting.remove(counting)
         self._past.add(counting.registry)  # counters don't go back
 
@@ -185,7 +190,9 @@ class Metrics:
                 key = name, self._names.bounded(metric, labels)
                 before = found.get(key, 0.0)
                 found[key] = max(before, value) if metric.unit in ("s", "1") else before + value
-        except PerdureError:
+        except Exception as error:
+            if not isinstance(error, PerdureError):
+                logger.error("the numbers of the database couldn't be read", exc_info=error)
             self._troubles += 1
             self._gauges["perdure_db_up", ()] = 0  # the other numbers stay, and tell their age
             self._due = time.monotonic() + 1.0
