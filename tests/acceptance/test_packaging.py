@@ -32,6 +32,7 @@ EXTRAS = {
     "mcp": ["perdure.integrations.mcp"],
     "server": ["perdure.web", "perdure.web.app", "perdure.web.client", "perdure.web.dashboard"],
     "uvloop": ["uvloop"],
+    "otel": ["perdure.integrations.opentelemetry", "opentelemetry.exporter.otlp.proto.http.trace_exporter"],
     "bench": ["matplotlib"],
     "docs": ["mkdocs", "mkdocstrings"],
 }
