@@ -305,3 +305,33 @@ def test_sealed_runs_are_held_by_those_who_have_their_keys(
             assert await engine.get("o").result(timeout=60) == 3
 
     asyncio.run(after())
+
+
+def test_what_is_live_in_namespaces_is_held_too(cli: Cli, tmp_path: Path) -> None:
+    async def before() -> None:
+        async with Engine(cli.url) as engine:
+            acme = engine.namespace("acme")
+            await acme.start(order(1, 2), id="o")
+            await acme.schedules.create("hourly", ships(1), cron="0 * * * *")
+            async with asyncio.timeout(60):
+                while (await acme.get("o").info()).status != Status.WAITING:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(before())
+    assert cli("backup", str(tmp_path / "copy.db")).code == 0
+    url = f"sqlite:///{tmp_path / 'restored.db'}"
+    outcome = cli("restore", str(tmp_path / "copy.db"), url=url)
+    assert outcome.code == 0, outcome.err
+    assert "1 live runs are paused" in outcome.err
+    assert "hourly" in outcome.err
+
+    async def after() -> None:
+        async with Engine(url) as engine:
+            acme = engine.namespace("acme")
+            assert (await acme.get("o").info()).status == Status.PAUSED
+            assert (await acme.schedules.get("hourly").info()).paused
+            await acme.get("o").resume()
+            await acme.get("o").send("go", True)
+            assert await acme.get("o").result(timeout=60) == 3
+
+    asyncio.run(after())
