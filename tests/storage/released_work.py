@@ -272,6 +272,10 @@ async def prepare(engine: Engine) -> None:
     assert await engine.entity(Counting, "c").count("one") == 1
     await engine.publish("released-news", {"n": 1}, key="first")
     await engine.schedules.create("released-daily", done(3), cron="0 3 * * *", jitter=5.0, paused=True)
+    acme = engine.namespace("acme")
+    await acme.start(hears(200), id="hears", key="k")
+    await acme.schedules.create("nightly", done(5), cron="0 4 * * *", paused=True)
+    await _until(acme, "hears", "waiting")
     await engine.start(hears(7), id="paused")
     for id in ("hears", "parent", "calls", "asks", "listens", "pays", "renewed", "mapped", "paused", "line0"):
         await _until(engine, id, "waiting")
@@ -337,6 +341,11 @@ async def go_on(engine: Engine) -> dict[str, Any]:
                     break
                 await asyncio.sleep(0.02)
             found[name] = sorted([str(await engine.get(run.id).result()) for run in runs])
+        acme = engine.namespace("acme")
+        await acme.get("hears").send("early", "acme")
+        await acme.get("hears").send("go", 6)
+        found["acme"] = [await acme.get("hears").result(), [run.id async for run in acme.runs()]]
+        found["acme schedules"] = [schedule.name for schedule in await acme.schedules.list()]
         found["checkpoint"] = await kept_checkpoint(engine._store)
         schedule = await engine.schedules.get("released-daily").info()
         found["schedule"] = schedule.paused
@@ -373,14 +382,28 @@ EXPECTED: dict[str, Any] = {
     "items": [{"n": 51}],
     "released.each": ["1", "2", "3"],
     "released.together": ["[1, 2, 3]"],
+    "acme": [[201, "acme", 6, True], ["hears"]],
+    "acme schedules": ["nightly"],
     "checkpoint": [b"state", b"hello", b"more"],
     "schedule": True,
     "kinds": ["done", "fork", "later"],
 }
 
 #: Bodies whose outcome the release has recorded: nobody may execute them again.
-RECORDED = ("add 51 1", "add 2 1", "add 4 1", "add 5 1", "add 7 1", "add 30 1", "add 100 1", "add 1 0", "add 41 0",
-            "add 42 0", "add 43 0", "add 0 1", "paid a")  # fmt: skip
+RECORDED = (
+    *(
+        "add 51 1",
+        "add 2 1",
+        "add 4 1",
+        "add 5 1",
+        "add 7 1",
+        "add 200 1",
+        "add 30 1",
+        "add 100 1",
+        "add 1 0",
+    ),
+    *("add 41 0", "add 42 0", "add 43 0", "add 0 1", "paid a"),
+)
 
 
 async def die_in_the_middle(url: str) -> None:
