@@ -319,7 +319,7 @@ class Remote:
                 return []
 
     @contextlib.contextmanager
-    def _told(self) -> Generator[None]:
+    def _told(self) -> Generator[None, None, None]:
         try:
             yield
         except FileNotFoundError:
