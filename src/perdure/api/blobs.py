@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 
 from perdure.errors import PerdureError
 from perdure.storage.blobs import Blobs, BlobStore, collect
+from perdure.storage.blobs.fetching import named_by_environment
 from perdure.storage.chance import chance
 from perdure.storage.protocol import Store
 
 logger = logging.getLogger("perdure.blobs")
-
-_ENVIRONMENT = "PERDURE_BLOBS"
 
 
 def with_blobs(store: Store, blobs: Blobs | str | None) -> tuple[BlobStore | None, Store]:
@@ -22,7 +20,7 @@ def with_blobs(store: Store, blobs: Blobs | str | None) -> tuple[BlobStore | Non
     Raises:
         ConfigurationError: their place can't be used.
     """
-    given = blobs or os.environ.get(_ENVIRONMENT, "").strip() or None
+    given = blobs or named_by_environment()
     if given is None:
         return None, store
     made = BlobStore(store, given if isinstance(given, Blobs) else Blobs(given))

@@ -6,11 +6,13 @@ up to where the run's row stood is whole, whatever was appended meanwhile; what 
 
 from __future__ import annotations
 
+from perdure.codec.blobrefs import is_ref
 from perdure.errors import DamagedHistoryError, StoreError
 from perdure.runtime.definitions import is_entity
 from perdure.runtime.soundness import damaged as damage_error
 from perdure.runtime.verifying import Cause, Trial, Verdict, damaged, verdict
 from perdure.storage.auditing import Auditor, Replayable
+from perdure.storage.blobs.fetching import fetched_by_environment
 from perdure.storage.chain import Proof, first_of, is_sound, unreadable
 from perdure.storage.histories import VERSION, Header, Recorded
 
@@ -98,6 +100,7 @@ def read_run(auditor: Auditor, found: Replayable) -> Recorded:
             events = _whole(auditor, found)
     except StoreError as error:
         raise damage_error(found.id, unreadable(error)) from error
+    events = [fetched_by_environment(data) if is_ref(data) else data for data in events]
     return Recorded(header_of(found, len(events)), events)
 
 

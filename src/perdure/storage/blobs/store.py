@@ -13,14 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 
-from perdure.codec.blobrefs import BlobRef, chain_before, decode_ref, encode_ref, is_ref, linked, ref_to
-from perdure.errors import UndecodableError
+from perdure.codec.blobrefs import chain_before, decode_ref, encode_ref, is_ref, linked, ref_to
 from perdure.storage.blobs.config import Blobs
+from perdure.storage.blobs.fetching import fetched
 from perdure.storage.blobs.moving import BlobMoving
 from perdure.storage.blobs.places import file_of, folder_of, place_of
 from perdure.storage.chain import Damage, DamageKind, link, origin
@@ -186,16 +185,7 @@ class BlobStore:
 
     async def _fetched(self, reference: bytes) -> bytes:
         """The event; or, if it can't be had, a reference that says why."""
-        try:
-            ref = decode_ref(reference)
-        except UndecodableError as error:
-            return encode_ref(BlobRef(b"", 0, "", str(error)))
-        data: bytes | None = await asyncio.to_thread(self.place.get, ref.folder, ref.name)
-        if data is None:
-            return encode_ref(_change(ref, why=f"it isn't in {self.blobs.url}"))
-        if len(data) != ref.size or sha256(data).digest() != ref.digest:
-            return encode_ref(_change(ref, why=f"what is in {self.blobs.url} isn't what was written there"))
-        return data
+        return await asyncio.to_thread(fetched, self.place, self.blobs.url, reference)
 
     # -- what goes through as it is -----------------------------------------------------------------
 
