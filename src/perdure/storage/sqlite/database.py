@@ -18,6 +18,8 @@ Value: TypeAlias = int | float | bytes | str | None
 Bindings: TypeAlias = Sequence[Value] | Mapping[str, Value]
 Row: TypeAlias = tuple[Any, ...]
 
+_HAS_MOVED = apsw.SQLITE_FCNTL_HAS_MOVED
+
 
 class Database:
     """Runs named queries on one connection, on the thread that opened it.
@@ -34,6 +36,8 @@ class Database:
         self._changes = connection.changes
         self.patience = Patience()
         connection.set_busy_handler(self.patience)
+        self._moved = ctypes.c_int(0)
+        self._moved_at = ctypes.addressof(self._moved)
 
     def run(self, query: str, bindings: Bindings = ()) -> int:
         """Run a statement without rows; returns how many it changed."""
@@ -70,7 +74,8 @@ class Database:
 
     def moved(self) -> bool:
         """Whether the file's name doesn't lead to it any more. Takes a microsecond or two."""
-        return moved(self.connection)
+        self.connection.file_control("main", _HAS_MOVED, self._moved_at)
+        return self._moved.value != 0
 
     def roll_back(self) -> None:
         """End the open transaction, if there is one: after some errors SQLite has rolled back already."""
@@ -84,5 +89,5 @@ class Database:
 def moved(connection: apsw.Connection) -> bool:
     """Whether the name of a connection's file leads nowhere, or to another file: what is written to it nobody sees."""
     answer = ctypes.c_int(0)
-    connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(answer))
+    connection.file_control("main", _HAS_MOVED, ctypes.addressof(answer))
     return answer.value != 0
