@@ -294,9 +294,11 @@ def test_runs_are_in_the_archive_as_they_were(format: str, tmp_path: Path) -> No
     asyncio.run(main())
 
 
-def test_archives_can_be_anywhere() -> None:
-    pytest.importorskip("fsspec")
-    archive = archive_at("memory://retained/old")
+@pytest.mark.parametrize("remote", [False, True])
+def test_archives_can_be_anywhere(remote: bool, tmp_path: Path) -> None:
+    if remote:
+        pytest.importorskip("fsspec")
+    archive = archive_at("memory://retained/old" if remote else str(tmp_path / "old"))
     package = _package("a")
     archive.write("perdure-1", [package])
     archive.write("perdure-1", [_package("b")])  # it is there: whoever wrote it had the same plan

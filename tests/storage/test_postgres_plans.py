@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.postgres import Server
+from perdure.core.attributes import attributes_of
 from perdure.storage.postgres import PostgresStore
+from perdure.storage.records import MailKind
 from perdure.testing.conformance.bench import NOW, QUEUE, Bench
 
 ROUNDS, EACH, RUNS = 40, 5, 1_000
@@ -126,3 +128,40 @@ SELECT n, 'o' || n, workflow, owner, status, queue, fingerprint, seq, chain, epo
        on_parent_close
 FROM perdure.runs, generate_series(1, {RUNS}) AS n WHERE id = 'run1'
 """
+
+
+def test_removing_runs_looks_at_no_others(server: Server) -> None:
+    """Plans are made while tables are empty, as they are in a new database."""
+    database = server.new_database()
+
+    async def main() -> None:
+        bench = Bench(lambda: PostgresStore(server.socket_url(database)))
+        await bench.open()
+        owner, retention = await bench.worker(), bench.store.retention
+
+        async def fill(name: str, count: int) -> None:
+            new = [bench.new(f"{name}{n}", attributes=attributes_of({"n": n})) for n in range(count)]
+            await bench.store.create(new)
+            for n in range(0, count, 10):
+                await bench.store.send(f"{name}{n}", b"mail", now=NOW, kind=MailKind.MESSAGE, key="k")
+
+        async def remove(name: str) -> None:
+            for number in range(6):
+                row = await bench.make(f"{name}{number}", owner=owner, attributes=attributes_of({"n": 1}))
+                await bench.put(row, *[b"x"] * 5, status="completed", now=NOW - 5)
+                (ended,) = await retention.ended(before=NOW, limit=10)
+                assert await retention.needed([ended.run]) == {}
+                assert await retention.remove([(ended.run, ended.seq)], now=NOW, rows=100) == ["gone"]
+                assert await retention.orphans(limit=10) == []
+                while not (await retention.sweep(rows=500, bytes=1 << 20)).done:
+                    pass
+
+        await remove("few")  # plans are made now
+        await fill("other", 3 * RUNS)
+        await remove("many")
+        await bench.close()  # the server counts what is done when its connections are closed
+        for table in ("runs", "events", "attributes", "mail_keys", "inbox", "ids"):
+            looked_at = read(server, database, table)
+            assert looked_at < 9 * RUNS, (table, looked_at)  # to make the others takes a part of this
+
+    asyncio.run(main())
