@@ -54,6 +54,7 @@ from perdure.api.publications import (
 )
 from perdure.api.questions import QuestionInfo
 from perdure.api.queues import QueueInfo
+from perdure.api.quotas import QuotaInfo
 from perdure.api.runinfo import RunInfo, StrayMessage
 from perdure.api.saga import Saga
 from perdure.api.scheduleinfo import ScheduledRun, ScheduleInfo
@@ -71,6 +72,7 @@ from perdure.codec.secret import Secret
 from perdure.core import events
 from perdure.core.bounds import Bounds
 from perdure.core.doubt import Done
+from perdure.core.quotas import Quota
 from perdure.core.rates import Rate
 from perdure.core.retry import Retry
 from perdure.core.standing import Standing
@@ -101,6 +103,7 @@ from perdure.errors import (
     QuestionAnsweredError,
     QuestionClosedError,
     QuestionError,
+    QuotaExceededError,
     RateLimited,
     ReadOnlyError,
     Retryable,
@@ -200,6 +203,9 @@ __all__ = [
     "QuestionInfo",
     "Queue",
     "QueueInfo",
+    "Quota",
+    "QuotaExceededError",
+    "QuotaInfo",
     "Rate",
     "RateLimit",
     "RateLimited",

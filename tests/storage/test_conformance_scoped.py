@@ -25,6 +25,7 @@ EXCEPTIONS = {
     "budget_raises": "nobody raises a budget from within a namespace",
     "moving": "databases are moved as a whole",
     "namespaces": "no namespace looks at others",
+    "quotas": "nobody gives quotas from within a namespace",
     "retention": "old runs are removed by workers, and from everywhere",
     "the_ledger_is_in_a_package": "packages have stored ids",
     "the_chain_goes_on_with_each_append": "a chain begins with the stored id",

@@ -19,6 +19,7 @@ from perdure.storage.sealing.appends import WAYS
 AS_THEY_ARE = {
     "keys": {"obtain", "get", "of", "page", "rewrap", "erase"},
     "limits": {"turn", "all"},
+    "quotas": {"set", "all", "take", "live", "measure"},
     "ledger": {"book", "report", "entries"},
     "budgets": {"define", "reserve", "change", "definitions", "standings"},
     "entities": {"kinds", "find"},

@@ -90,6 +90,7 @@ WALKS = {"find", "find_named", "stamps", "live_runs", "tallies"}
 #: So may an operator who wants to know how much there is of everything, and a queue that gets other limits.
 WALKS |= {"usage_report"}  # adds up all that was spent
 WALKS |= {"kinds_of_entities"}  # counts them in their index
+WALKS |= {"spent_within"}  # the runs of one namespace, found by their ids
 WALKS |= {"namespaces"}  # counts the runs of each in their index
 WALKS |= {"oldest_run"}  # the first row
 WALKS |= {"table_sizes"}  # every page, of a small file

@@ -18,6 +18,7 @@ from perdure.api.erasing import Erasing
 from perdure.api.keeping import Keeping
 from perdure.api.namespacing import Namespaces, close_connection
 from perdure.api.overview import Outlook
+from perdure.api.quotas import Quoted
 from perdure.api.redacting import redactions
 from perdure.api.sealing import with_codecs
 from perdure.api.spending import Spending
@@ -52,7 +53,7 @@ _IN_WORKFLOW = (
 )
 
 
-class Engine(Doors, Erasing, Keeping, Namespaces, Outlook, Spending, Starter, Watching):
+class Engine(Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spending, Starter, Watching):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:

@@ -15,18 +15,20 @@ from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.erasing import Erasing
 from perdure.api.overview import Outlook
+from perdure.api.quotas import Quoted
 from perdure.api.spending import Spending
 from perdure.api.starter import Starter
 from perdure.api.watch import Watching
 from perdure.errors import NamespaceError
 from perdure.runtime.inquiry import Inquiry
+from perdure.runtime.quotas import Quotas
 from perdure.runtime.results import Results
 from perdure.runtime.settings import Settings
 from perdure.runtime.travelling import Travelling
 from perdure.storage.scoping import ScopedStore
 
 
-class Namespace(Doors, Erasing, Outlook, Spending, Starter, Watching):
+class Namespace(Doors, Erasing, Outlook, Quoted, Spending, Starter, Watching):
     """An engine as one of its namespaces sees it: the same verbs, and nothing of the others.
 
     Every id, name and key that is given here or comes from here is the namespace's own. What belongs to another one
@@ -120,7 +122,7 @@ def connection_within(
     check: Callable[[], None],
 ) -> Connection:
     """What a namespace's handles share, beside what an engine's do."""
-    store = ScopedStore(base.store, namespace)
+    store = ScopedStore(base.store, namespace, Quotas(base.store, base.clock))
     connection = Connection(store, Results(store, loop, store.prefix), base.clock)
     connection.within = store.prefix
     connection.check = check

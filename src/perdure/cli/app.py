@@ -35,6 +35,7 @@ from perdure.cli.prune import prune, retention
 from perdure.cli.publications import publications, publish, subscriptions
 from perdure.cli.questions import answer, questions
 from perdure.cli.queues import queues
+from perdure.cli.quotas import quotas
 from perdure.cli.resolve import resolve
 from perdure.cli.restoring import restore
 from perdure.cli.run import run
@@ -91,6 +92,7 @@ app.add_typer(callback)
 app.add_typer(queues)
 app.add_typer(schedule)
 app.add_typer(limits)
+app.add_typer(quotas)
 app.add_typer(keys)
 app.add_typer(token)
 app.add_typer(budget)

@@ -12,7 +12,8 @@
     ├── LimitExceededError            a run, or who sends to it, has come to a limit
     │   ├── HistoryFullError          its history takes nothing more (blocks the run)
     │   ├── TooManyPendingError       its code has too much open at once
-    │   └── InboxFullError            too many messages wait for it
+    │   ├── InboxFullError            too many messages wait for it
+    │   └── QuotaExceededError        a namespace may start nothing more
     ├── UnknownRunError               no run has this id
     ├── RunConflictError              this id belongs to other work
     │   └── RunEndedError             the run has ended, and takes nothing any more
@@ -84,6 +85,7 @@ from perdure.errors.limits import (
     HistoryFullError,
     InboxFullError,
     LimitExceededError,
+    QuotaExceededError,
     TooManyPendingError,
 )
 from perdure.errors.runs import (
@@ -205,6 +207,7 @@ __all__ = [
     "QuestionAnsweredError",
     "QuestionClosedError",
     "QuestionError",
+    "QuotaExceededError",
     "RateLimited",
     "ReadOnlyError",
     "Retryable",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from perdure.errors.base import PerdureError
 
 
@@ -19,3 +21,24 @@ class TooManyPendingError(LimitExceededError):
 
 class InboxFullError(LimitExceededError):
     """More messages and updates wait in a run's inbox than may. Nothing was sent."""
+
+
+class QuotaExceededError(LimitExceededError):
+    """A namespace has used up its quota. Nothing was started.
+
+    Attributes:
+        namespace: whose quota it is.
+        what: "runs", "starts", "storage" or "usd".
+        limit, used: how much of that it may have, and has.
+        again: when asking again may help; None if nobody knows.
+    """
+
+    def __init__(
+        self, message: str, *, namespace: str, what: str, limit: float, used: float, again: datetime | None
+    ) -> None:
+        super().__init__(message)
+        self.namespace = namespace
+        self.what = what
+        self.limit = limit
+        self.used = used
+        self.again = again

@@ -31,6 +31,7 @@ from perdure.storage.memory_namespaces import MemoryNamespaces
 from perdure.storage.memory_pauses import MemoryPauses
 from perdure.storage.memory_publications import MemoryPublications
 from perdure.storage.memory_queues import MemoryQueues, with_dedup
+from perdure.storage.memory_quotas import MemoryQuotas
 from perdure.storage.memory_resealing import MemoryResealing
 from perdure.storage.memory_retention import MemoryRetention
 from perdure.storage.memory_run import Run
@@ -76,6 +77,7 @@ class MemoryStore(MemoryWorkers):
         self._is_open = False
         self.schedules = MemorySchedules(self._open_database, self._changed)
         self.limits = MemoryLimits(self._open_database)
+        self.quotas = MemoryQuotas(self._open_database)
         self.checkpoints = MemoryCheckpoints(lambda: self._open_database().checkpoints)
         self.keys = MemoryKeys(self._open_database)
         self.resealing = MemoryResealing()

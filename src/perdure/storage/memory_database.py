@@ -9,6 +9,7 @@ from perdure.codec.events import encode_event
 from perdure.core.bounds import INBOX_MAX
 from perdure.core.events import SEMANTICS_VERSION, CancelRequested, ChildEnded, RunTerminated
 from perdure.core.permits import LimitState
+from perdure.core.quotas import QuotaState
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.chain import first_link
@@ -59,6 +60,7 @@ class MemoryDatabase:
         self.queues: dict[str, QueueRow] = {}
         self.schedules: dict[str, ScheduleRow] = {}
         self.limits: dict[str, LimitState] = {}
+        self.quotas: dict[str, QuotaState] = {}
         self.data_keys: dict[str, KeyRow] = {}
         self.last_worker = 0
         self.last_run = 0  #: keys are never given twice

@@ -32,6 +32,7 @@ from perdure.storage.namespaces import Namespaces
 from perdure.storage.pauses import Pauses
 from perdure.storage.publications import PublicationStore
 from perdure.storage.queues import QueueStore
+from perdure.storage.quotas import QuotaStore
 from perdure.storage.records import (
     Append,
     Appended,
@@ -87,6 +88,11 @@ class Store(Protocol):
     @property
     def resealing(self) -> Resealing:
         """Rotating the keys with which it is sealed."""
+        ...
+
+    @property
+    def quotas(self) -> QuotaStore:
+        """How much each namespace may have."""
         ...
 
     @property

@@ -36,6 +36,7 @@ from perdure.web.holdings import (
     RemoteEntities,
     RemoteLimits,
     RemoteQueues,
+    RemoteQuotas,
     RemoteSchedules,
 )
 from perdure.web.remote import RemoteHandle
@@ -254,6 +255,11 @@ class HttpClient(HttpWire):
     def limits(self) -> RemoteLimits:
         """The rate limits, as `engine.limits`."""
         return RemoteLimits(self, "/limits")
+
+    @property
+    def quotas(self) -> RemoteQuotas:
+        """How much each namespace may have, as `engine.quotas`."""
+        return RemoteQuotas(self, "/quotas")
 
     @property
     def schedules(self) -> RemoteSchedules:

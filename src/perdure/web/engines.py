@@ -11,14 +11,14 @@ from perdure.errors import NamespaceError
 from perdure.web.access import Who
 
 
-def engine_here(request: Request) -> Engine:
+async def engine_here(request: Request) -> Engine:
     """The engine of this application, as whoever asks may see it. Nothing that a request says can widen that."""
     engine: Engine = request.app.state.engine
     who: Who | None = getattr(request.state, "who", None)
     return engine_within(engine, None if who is None else who.namespace)
 
 
-def engine_of_all(request: Request) -> Engine:
+async def engine_of_all(request: Request) -> Engine:
     """The engine of this application, for what concerns the whole database.
 
     Raises:

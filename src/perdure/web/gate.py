@@ -42,6 +42,7 @@ _ADMIN: Final[Sequence[tuple[str | None, str]]] = (
     (None, "/api/v1/limits"),
     (None, "/api/v1/schedules"),
     (None, "/api/v1/budgets"),
+    (None, "/api/v1/quotas"),
     (None, "/api/v1/subscriptions"),
 )
 

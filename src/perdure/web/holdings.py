@@ -14,7 +14,9 @@ from perdure.api.budgets import BudgetInfo
 from perdure.api.entitylist import EntityKind, EntityPage
 from perdure.api.limits import LimitInfo
 from perdure.api.queues import QueueInfo
+from perdure.api.quotas import QuotaInfo
 from perdure.api.scheduleinfo import ScheduleInfo
+from perdure.core.quotas import Quota
 from perdure.core.retry import seconds
 from perdure.errors import UnknownScheduleError
 from perdure.web.remote import RemoteHandle, Wire
@@ -96,6 +98,26 @@ class RemoteLimits(_Held):
     async def reset(self, name: str) -> None:
         """As `engine.limits.reset`."""
         await self._ask("POST", name, "reset")
+
+
+class RemoteQuotas(_Held):
+    """As `engine.quotas`. Giving them takes an admin."""
+
+    async def list(self) -> list[QuotaInfo]:
+        """The quotas of all namespaces that have one, with what is used of them."""
+        return [typed(each, QuotaInfo) for each in await self._all()]
+
+    async def get(self, namespace: str) -> QuotaInfo | None:
+        """One namespace's quota; None if it has none."""
+        return next((info for info in await self.list() if info.namespace == namespace), None)
+
+    async def set(self, namespace: str, quota: Quota) -> None:
+        """Give a namespace a quota, in place of the one it has. As `engine.quotas.set`."""
+        await self._ask("PUT", namespace, json=msgspec.to_builtins(quota))
+
+    async def remove(self, namespace: str) -> None:
+        """Let a namespace have as much as it likes."""
+        await self._ask("DELETE", namespace)
 
 
 class RemoteSchedule:

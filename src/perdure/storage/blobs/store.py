@@ -47,8 +47,8 @@ _END: Final = b"\n"  # what a chain has behind each event
 #: Parts of a store that hold no events of histories.
 PARTS: Final = (
     "attributes", "budgets", "callbacks", "checkpoints", "disk", "entities", "inquiries", "keys", "ledger",
-    "limits", "namespaces", "pauses", "publications", "queues", "resealing", "retention", "schedules", "streams",
-    "survey", "unbegun", "updates",
+    "limits", "namespaces", "pauses", "publications", "queues", "quotas", "resealing", "retention", "schedules",
+    "streams", "survey", "unbegun", "updates",
 )  # fmt: skip
 
 
@@ -64,6 +64,7 @@ class BlobStore:
     publications: Any
     schedules: Any
     limits: Any
+    quotas: Any
     keys: Any
     ledger: Any
     checkpoints: Any

@@ -35,6 +35,7 @@ from perdure.storage.postgres.namespaces import PostgresNamespaces
 from perdure.storage.postgres.pauses import PostgresPauses
 from perdure.storage.postgres.publications import PostgresPublications
 from perdure.storage.postgres.queues import PostgresQueues
+from perdure.storage.postgres.quotas import PostgresQuotas
 from perdure.storage.postgres.resealing import PostgresResealing
 from perdure.storage.postgres.retention import PostgresRetention
 from perdure.storage.postgres.schedules import PostgresSchedules
@@ -99,6 +100,7 @@ class PostgresStore:
         self.publications: Final = PostgresPublications(self)
         self.schedules: Final = PostgresSchedules(self)
         self.limits: Final = PostgresLimits(self)
+        self.quotas: Final = PostgresQuotas(self)
         self.checkpoints: Final = PostgresCheckpoints(self)
         self.keys: Final = PostgresKeys(self)
         self.resealing: Final = PostgresResealing(self)

@@ -13,10 +13,12 @@ import msgspec
 
 from perdure.core.namespaces import short
 from perdure.core.queues import QueueSettings
+from perdure.core.quotas import Measured, Quota, QuotaState, Refusal
 from perdure.storage.disk import DiskUse, Tended
 from perdure.storage.keys import KeyRow, KeyStore
 from perdure.storage.moving import Mark, Moving, Package, Stamp
 from perdure.storage.queues import QueueCounts, QueueRow, QueueStore, Standing
+from perdure.storage.quotas import QuotaStore
 from perdure.storage.records import Mail
 from perdure.storage.resealing import Key, Piece
 from perdure.storage.retention import EndedRun, Orphan, Removal, Sweeping, Swept, Turn
@@ -219,3 +221,33 @@ class ScopedMoving:
 
     async def drop(self, token: str) -> int:
         of_operators("Moving runs")
+
+
+class ScopedQuotas:
+    """See QuotaStore. A namespace sees its own quota; giving one is its operators'."""
+
+    def __init__(self, inner: QuotaStore, namespace: str) -> None:
+        self._inner = inner
+        self._namespace = namespace
+
+    async def set(self, namespace: str, quota: Quota | None) -> None:
+        of_operators("Giving quotas")
+
+    async def all(self) -> Mapping[str, QuotaState]:
+        return {name: state for name, state in (await self._inner.all()).items() if name == self._namespace}
+
+    async def take(
+        self, namespace: str, ids: Sequence[str], *, now: float, measured: Measured | None = None
+    ) -> Refusal | None:
+        of_workers()
+
+    async def live(self, namespace: str) -> int:
+        return await self._inner.live(self._mine(namespace))
+
+    async def measure(self, namespace: str, *, since: float) -> tuple[int, int]:
+        return await self._inner.measure(self._mine(namespace), since=since)
+
+    def _mine(self, namespace: str) -> str:
+        if namespace != self._namespace:
+            of_operators("Another namespace's quota")
+        return namespace

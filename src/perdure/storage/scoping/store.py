@@ -43,6 +43,7 @@ from perdure.storage.scoping.shared import (
     ScopedKeys,
     ScopedMoving,
     ScopedQueues,
+    ScopedQuotas,
     ScopedResealing,
     ScopedRetention,
     ScopedUnbegun,
@@ -98,6 +99,7 @@ class ScopedStore:
         self.resealing = ScopedResealing()
         self.retention = ScopedRetention()
         self.keys = ScopedKeys(inner.keys, prefix)
+        self.quotas = ScopedQuotas(inner.quotas, self.namespace)
         self.moving = ScopedMoving(inner.moving)
         self.attributes = ScopedAttributes(inner.attributes, prefix, mine)
 

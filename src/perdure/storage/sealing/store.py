@@ -27,6 +27,7 @@ from perdure.storage.moving import Moving
 from perdure.storage.namespaces import Namespaces
 from perdure.storage.protocol import Store
 from perdure.storage.queues import QueueStore
+from perdure.storage.quotas import QuotaStore
 from perdure.storage.records import (
     Append,
     Appended,
@@ -74,6 +75,7 @@ class SealedStore:
         self.subjects = Subjects(self.vault, below)
         self.keys: KeyStore = below.keys
         self.limits: LimitStore = below.limits
+        self.quotas: QuotaStore = below.quotas
         self.ledger: LedgerStore = below.ledger
         self.budgets: BudgetStore = below.budgets
         self.entities: Entities = below.entities

@@ -51,6 +51,7 @@ from perdure.storage.sqlite.namespaces import SqliteNamespaces
 from perdure.storage.sqlite.pauses import SqlitePauses
 from perdure.storage.sqlite.publications import SqlitePublications
 from perdure.storage.sqlite.queues import SqliteQueues
+from perdure.storage.sqlite.quotas import SqliteQuotas
 from perdure.storage.sqlite.reader import Reader
 from perdure.storage.sqlite.resealing import SqliteResealing
 from perdure.storage.sqlite.retention import SqliteRetention
@@ -93,6 +94,7 @@ class SqliteStore:
         self._pending: list[Job] = []
         self.schedules = SqliteSchedules(self._write, self._read)
         self.limits: Final = SqliteLimits(self._write, self._read)
+        self.quotas: Final = SqliteQuotas(self._write, self._read)
         self.checkpoints: Final = SqliteCheckpoints(self._write, self._read)
         self.keys: Final = SqliteKeys(self._write, self._read)
         self.resealing: Final = SqliteResealing(self._write, self._read)

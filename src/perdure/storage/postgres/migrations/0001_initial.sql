@@ -104,6 +104,10 @@ CREATE INDEX runs_of_namespace ON perdure.runs (split_part(id, '/', 1), run) WHE
 -- Entities, by their kind.
 CREATE INDEX runs_entities ON perdure.runs (workflow, run) WHERE checkpoint IS NOT NULL AND next IS NULL;
 
+-- Live runs of namespaces, for their quotas. Runs of none aren't in it.
+CREATE INDEX runs_within ON perdure.runs (id COLLATE "C", run)
+WHERE ended_at IS NULL AND id COLLATE "C" >= ':' AND id COLLATE "C" < ';';
+
 CREATE TABLE perdure.events (
     run  bigint NOT NULL,
     seq  bigint NOT NULL,
@@ -322,6 +326,12 @@ CREATE TABLE perdure.patches (
 CREATE TABLE perdure.limits (
     name text  PRIMARY KEY,
     data bytea NOT NULL
+);
+
+-- How much namespaces may have, with what was admitted; see core/quotas.py.
+CREATE TABLE perdure.quotas (
+    namespace text  PRIMARY KEY,
+    data      bytea NOT NULL
 );
 
 -- At most one row: where the runs of this database are moved to. No worker claims any while it is there.

@@ -112,6 +112,9 @@ CREATE INDEX runs_of_namespace ON runs (substr(id, 1, instr(id, '/')), run) WHER
 -- Entities, by their kind.
 CREATE INDEX runs_entities ON runs (workflow, run) WHERE checkpoint IS NOT NULL AND next IS NULL;
 
+-- Live runs of namespaces, for their quotas. Runs of none aren't in it.
+CREATE INDEX runs_within ON runs (id) WHERE ended_at IS NULL AND id >= ':' AND id < ';';
+
 CREATE TABLE events (
     run  INTEGER NOT NULL,
     seq  INTEGER NOT NULL CHECK (seq >= 1),
@@ -292,6 +295,12 @@ CREATE INDEX schedules_waiting ON schedules (name) WHERE waiting = 1;
 CREATE TABLE limits (
     name TEXT PRIMARY KEY NOT NULL,
     data BLOB NOT NULL
+) STRICT;
+
+-- How much namespaces may have, with what was admitted; see core/quotas.py.
+CREATE TABLE quotas (
+    namespace TEXT PRIMARY KEY NOT NULL,
+    data      BLOB NOT NULL
 ) STRICT;
 
 -- Updates by their ids, with what their callers get. They outlive the run, so that a repeat finds its answer.
