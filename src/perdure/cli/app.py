@@ -9,6 +9,7 @@ import typer
 import perdure
 from perdure.cli.archive import archive
 from perdure.cli.backup import backup
+from perdure.cli.blobs import blobs
 from perdure.cli.budget import budget
 from perdure.cli.callback import callback
 from perdure.cli.calling import query, update
@@ -82,7 +83,7 @@ def root(
 COMMANDS = (
     run, worker, serve, dev, mcp, health, workers, top, ls, show, why, trace, stream, logs, send, publish,
     publications, query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions,
-    answer, cost, prune, retention, disk, vacuum, partition,
+    answer, cost, prune, retention, blobs, disk, vacuum, partition,
     move, export, backup, restore, erase, migrate, check, verify, lint, init, demo, torture,
 )  # fmt: skip
 for command in COMMANDS:
