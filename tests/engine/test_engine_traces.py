@@ -405,6 +405,7 @@ ELSEWHERE = Queue("elsewhere")
 
 @step(queue=ELSEWHERE)
 async def sent() -> str:
+    perdure.record_usage(model="gpt-5", provider="openai", input_tokens=11, output_tokens=7, cost="0.5")
     return here()
 
 
@@ -428,6 +429,7 @@ def test_steps_in_processes_and_on_other_workers_stand_in_the_runs_trace() -> No
     assert seen == [
         f"{mine.one(name).context.span_id:016x}" for name in ("step test_engine_traces.sent", "in_process")
     ]
+    assert (mine.one("step test_engine_traces.sent").attributes or {})["gen_ai.usage.input_tokens"] == 11
     assert not theirs.spans  # an errand is a part of the step, not a run that anybody knows
 
 

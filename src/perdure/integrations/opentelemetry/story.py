@@ -53,6 +53,7 @@ class Span(msgspec.Struct):
         attributes: some of them; the run's own are added to each.
         failure: why it didn't succeed.
         failed: it didn't.
+        sent: the attempt was made in another queue.
     """
 
     place: tuple[str, int, int] | tuple[()]
@@ -62,6 +63,7 @@ class Span(msgspec.Struct):
     attributes: dict[str, Value]
     failure: ev.Failure | None = None
     failed: bool = False
+    sent: bool = False
     moments: Sequence[Moment] = ()
 
 
@@ -75,7 +77,7 @@ class Story:
         left_out: how many of them there were before those.
     """
 
-    __slots__ = ("_rounds", "_told", "id", "last_at", "left_out", "moments", "started")
+    __slots__ = ("_rounds", "_sent", "_told", "id", "last_at", "left_out", "moments", "started")
 
     def __init__(self, id: str, started: ev.RunStarted) -> None:
         self.id = id
@@ -84,6 +86,7 @@ class Story:
         self.moments: list[Moment] | None = None  # made when needed: there may be many thousands of stories
         self.left_out = 0
         self._rounds: dict[str, int] | None = None  # how often people have had a step begin anew
+        self._sent: set[str] | None = None  # steps that are in other queues
         self._told: dict[str, int] | None = None  # of open steps the newest attempt that was told
 
     def place(self, step: str, attempt: int) -> tuple[str, int, int]:
@@ -106,6 +109,8 @@ class Story:
             return self._parked(event)  # type: ignore[arg-type]
         if kind is ev.StepRerun:
             self._rerun(event)  # type: ignore[arg-type]
+        elif kind is ev.StepSent:
+            self._went(event)  # type: ignore[arg-type]
         elif (say := _MOMENTS.get(kind)) is not None:
             said: tuple[str, Mapping[str, Value | None]] = say(event)
             self._show(said[0], event.at, **said[1])
@@ -141,7 +146,18 @@ class Story:
         if isinstance(event, ev.StepAttemptFailed):
             attributes["perdure.step.retry_in"] = max(0.0, event.retry_at - event.at)
         start = min(event.started_at, event.at)
-        return Span(self.place(step, number), f"step {name}", start, event.at, attributes, failure, failed)
+        place, sent = self.place(step, number), False
+        if self._sent:
+            sent = step in self._sent
+            self._sent.discard(step)
+        return Span(place, f"step {name}", start, event.at, attributes, failure, failed, sent)
+
+    def _went(self, event: ev.StepSent) -> None:
+        self._sent = self._sent or set()
+        self._sent.add(event.step)
+        queue = short(event.queue)
+        about: dict[str, Value] = {"step.id": event.step, "step.attempt": event.attempt, "queue": queue}
+        self._show("step.sent", event.at, **about)
 
     def _completed(self, event: ev.StepCompleted) -> Span | None:
         step = event.step
@@ -211,6 +227,7 @@ class Story:
             attributes,
             failure,
             isinstance(event, ev.RunFailed) or failure is not None,
+            False,
             tuple(self.moments or ()),
         )
 
@@ -232,10 +249,6 @@ _MOMENTS: dict[type, Callable[[Any], _Said]] = {
     ev.StepDelayed: lambda e: (
         "step.delayed",
         {"step.id": e.step, "limit": e.limit, "seconds": max(0.0, e.until - e.at)},
-    ),
-    ev.StepSent: lambda e: (
-        "step.sent",
-        {"step.id": e.step, "step.attempt": e.attempt, "queue": short(e.queue)},
     ),
     ev.TimerStarted: lambda e: ("timer.started", {"timer.id": e.timer, "seconds": max(0.0, e.due - e.at)}),
     ev.TimerFired: lambda e: ("timer.fired", {"timer.id": e.timer}),

@@ -138,7 +138,9 @@ class Tracer(Observer):
         spent = spent_in(append.effects) if append.effects else None
         for event in events:
             span = told.story.feed(event)
-            if span is not None:
+            if span is not None and span.sent:  # what it has spent was booked by the other worker
+                self._aside(self._tell_recent(told, run.run, [span]), run.id)
+            elif span is not None:
                 self._tell(told, span, spent)
 
     def let_go(self, run: Driven) -> None:
