@@ -17,6 +17,7 @@ QUERIES = connection._QUERIES
 #: Which index must serve which query.
 EXPECTED = {
     "due": "runs_due",
+    "live_within": "runs_within",
     "next_at": "runs_due",
     "stranded": "runs_due",
     "unblock": "runs_stranded",
