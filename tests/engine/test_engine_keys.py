@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sealed_kit import BOTH, CANARY, OLD, codec, holds, much, waits
 import perdure
 from helpers.postgres import lent_database
 from perdure import Encryption, Engine, KeyRing, RunTerminated, events
+from perdure.runtime.moving import Mover
 from perdure.storage.sealing import SealedStore
 from perdure.storage.sealing.rotation import count_keys, rotate
 
@@ -228,3 +230,37 @@ def test_what_has_no_key_of_its_own_is_told(file: Place) -> None:
                 await plain.start(waits("x"), subject="c")
 
     run(main)
+
+
+def test_what_is_moved_can_be_read_there(tmp_path: Path) -> None:
+    """Its data keys go with it, and a repeated start is recognised; a target with keys of its own is refused."""
+    source, target, taken = (Place(tmp_path / f"{name}.db") for name in ("source", "target", "taken"))
+
+    async def main() -> None:
+        async with engine(source, OLD) as one:
+            await one.run(much_child("x"), id="done", subject="c")
+            await one.start(waits("y"), id="live", subject="c")
+            await reaches(one.get("live"), "waiting")
+        async with engine(taken, OLD) as one:
+            await one.run(much_child("x"), id="r")
+        await _moved(source, target)
+        async with engine(target, OLD) as there:
+            assert await there.run(much_child("x"), id="done") == "xx"
+            await there.get("live").send("word", "w")
+            assert await there.get("live").result(timeout=60) == "wyy"
+            assert (await there.erase(subject="c")).keys == 1
+        with pytest.raises(perdure.errors.MovingError, match="keys of its own"):
+            await _moved(target, taken)
+
+    run(main)
+
+
+async def _moved(source: Place, target: Place) -> None:
+    stores = source.store(), target.store()
+    for store in stores:
+        await store.open()
+    try:
+        await Mover(*stores, target.url).move()
+    finally:
+        for store in stores:
+            await store.close()

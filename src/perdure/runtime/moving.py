@@ -104,6 +104,7 @@ class Mover:
         self.report.resumed = mark is not None
         if mark is None:
             await self._check_target()
+            await self._copy_keys()
             mark = await self._source.moving.begin(Mark(chance.token_hex(8), self._where))
         self._check_mark(mark)
         if not mark.done:
@@ -154,6 +155,18 @@ class Mover:
         both = [stamp.id for stamp in await self._source.moving.stamps() if stamp.id in there]
         if both:
             raise MovingError(_taken(both))
+
+    async def _copy_keys(self) -> None:
+        """What is sealed goes over as it is, so its data keys have to be there. They are wrapped."""
+        after = ""
+        while page := await self._source.keys.page(after=after, limit=_RUNS_AT_ONCE):
+            for row in page:
+                if row.wrapped is not None and (await self._target.keys.obtain(row)).id != row.id:
+                    raise MovingError(
+                        f"The target has keys of its own for the same things ({row.subject!r}): something was "
+                        "encrypted there already. Give a new database."
+                    )
+            after = page[-1].id
 
     # -- before the switch --------------------------------------------------------------------------
 

@@ -305,16 +305,17 @@ def _head_in_the_clear(data: bytes) -> Head:
 
 
 def _is_bare(data: bytes) -> bool:
-    """Whether an event is one that stores write by themselves, and that carries no payload.
+    """Whether an event is one that stores, or who moves their runs, write by themselves, and that carries no payload.
 
-    Whoever can write to a database can end and cancel runs, or let their time pass; so nothing is lost by believing it.
+    Whoever can write to a database can end, cancel and pause runs, or let their time pass; so nothing is lost by
+    believing it.
     """
     try:
         event = decode_event(data)
     except UndecodableError:
         return False
     match event:
-        case ev.CancelRequested():
+        case ev.CancelRequested() | ev.RunPaused() | ev.RunResumed():
             return True
         case ev.RunTerminated():
             return event.failure is None
