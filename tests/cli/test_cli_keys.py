@@ -104,3 +104,23 @@ def test_a_database_that_goes_over_to_encryption(cli, ring, monkeypatch):
             return await engine.run(kept(CANARY), id="r")
 
     assert asyncio.run(again()) == CANARY * 2
+
+
+def test_verify_replays_what_is_encrypted(cli, ring, monkeypatch):
+    """With the keys; without them it says which are missing."""
+    import changing
+
+    cli("keys", "new", "--id", "k", "--file", str(ring))
+
+    async def main() -> None:
+        async with perdure.Engine(cli.url) as engine:
+            await engine.start(changing.parcel(["pen"]), id="p-1")
+            while await engine.get("p-1").status() != "waiting":
+                await asyncio.sleep(0.02)
+
+    asyncio.run(main())
+    assert cli("verify", "changing").code == 0
+    monkeypatch.delenv("PERDURE_KEYS")
+    told = cli("verify", "changing")
+    assert told.code != 0
+    assert "PERDURE_KEYS" in told.out + told.err

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from perdure.codec.sealing.chain import Codec
-from perdure.codec.sealing.keys import KEYS, KeyRing
+from perdure.codec.sealing.environment import codecs_from_env
 from perdure.errors import ConfigurationError, UsageError
 from perdure.storage.protocol import Store
 from perdure.storage.records import NewRun
@@ -40,20 +39,6 @@ def chosen_codecs(codec: Codec | Sequence[Codec] | None) -> tuple[Codec, ...]:
     if codec is None:
         return codecs_from_env()
     return (codec,) if isinstance(codec, Codec) else tuple(codec)
-
-
-def codecs_from_env() -> tuple[Codec, ...]:
-    """Encryption with the keys in PERDURE_KEYS, and compression; nothing without them.
-
-    PERDURE_KEYS_STRICT=0 accepts payloads that aren't encrypted yet.
-    """
-    if not os.environ.get(KEYS, "").strip():
-        return ()
-    from perdure.codec.sealing.compression import Compression
-    from perdure.codec.sealing.encryption import Encryption
-
-    strict = os.environ.get(f"{KEYS}_STRICT", "1") != "0"
-    return Compression(), Encryption(KeyRing.from_env(), strict=strict)
 
 
 def sealed_in(store: Store) -> SealedStore | None:

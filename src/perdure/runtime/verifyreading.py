@@ -7,6 +7,8 @@ up to where the run's row stood is whole, whatever was appended meanwhile; what 
 from __future__ import annotations
 
 from perdure.codec.blobrefs import is_ref
+from perdure.codec.sealing.envelope import is_sealed
+from perdure.codec.sealing.environment import codecs_from_env
 from perdure.errors import DamagedHistoryError, StoreError
 from perdure.runtime.definitions import is_entity
 from perdure.runtime.soundness import damaged as damage_error
@@ -15,6 +17,7 @@ from perdure.storage.auditing import Auditor, Replayable
 from perdure.storage.blobs.fetching import fetched_by_environment
 from perdure.storage.chain import Proof, first_of, is_sound, unreadable
 from perdure.storage.histories import VERSION, Header, Recorded
+from perdure.storage.records import History
 
 #: Looks at a run that keeps changing under a verdict.
 _LOOKS = 5
@@ -101,7 +104,21 @@ def read_run(auditor: Auditor, found: Replayable) -> Recorded:
     except StoreError as error:
         raise damage_error(found.id, unreadable(error)) from error
     events = [fetched_by_environment(data) if is_ref(data) else data for data in events]
+    events = _opened(found, events)
     return Recorded(header_of(found, len(events)), events)
+
+
+def _opened(found: Replayable, events: list[bytes]) -> list[bytes]:
+    """The same events, those that are sealed opened with the keys of the environment, as far as they go."""
+    if not any(map(is_sealed, events)) or not (codecs := codecs_from_env()):
+        return events
+    from perdure.storage.sealing.histories import opened  # few need it
+    from perdure.storage.sealing.vault import Vault
+
+    history = opened(Vault(codecs), History(0, events, ()), found.id, found.generation)
+    if history.damage is not None:
+        raise damage_error(found.id, history.damage)
+    return list(history.events)
 
 
 def _whole(auditor: Auditor, found: Replayable) -> list[bytes]:
