@@ -178,7 +178,14 @@ def test_looking_isnt_changing() -> None:
                 assert answer.status_code == 403, f"{method} {path}"
                 operator = {"Authorization": f"Bearer {given[Role.OPERATOR]}"}
                 answer = await client.request(method, path, headers=operator, json={})
-                for_all = path.split("/")[3] in ("queues", "limits", "schedules", "budgets", "quotas", "subscriptions")
+                for_all = path.split("/")[3] in (
+                    "queues",
+                    "limits",
+                    "schedules",
+                    "budgets",
+                    "quotas",
+                    "subscriptions",
+                )
                 assert (answer.status_code == 403) == for_all, f"{method} {path}"
 
     run(main)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from perdure.api.quotas import QuotaInfo
+from perdure.api.quotas import QuotaInfo, Quotas
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.output import out, print_json, tell
 from perdure.cli.trouble import Commands, Trouble
@@ -144,7 +145,7 @@ def _size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def _do(url: str | None, action: Any) -> Any:
+def _do(url: str | None, action: Callable[[Quotas], Awaitable[Any]]) -> Any:
     async def do() -> Any:
         async with reader(url) as engine:
             return await action(engine.quotas)
