@@ -15,7 +15,7 @@ import msgspec
 from perdure.codec.events import decode_event
 from perdure.codec.sealing.envelope import head_of, is_sealed
 from perdure.core import events as ev
-from perdure.errors import UndecodableError
+from perdure.errors import UndecodableError, UnknownRunError
 from perdure.storage.records import NewRun, ParentPolicy
 
 #: Answers to what one generation asked for, and decisions about its steps.
@@ -58,6 +58,14 @@ def following(run: NewRun, ties: Sequence[Sequence[Any]]) -> NewRun:
             dedup=dedup if run.dedup is None else run.dedup,
         )
     return run
+
+
+def gone(id: str) -> UnknownRunError:
+    """The run that another one was to follow was removed."""
+    return UnknownRunError(
+        f"Run {id!r} isn't there any more: it had been kept long enough, and was removed meanwhile. Start it anew.",
+        run_id=id,
+    )
 
 
 def succeeding(run: NewRun, key: int, ties: Sequence[Any]) -> NewRun:

@@ -14,7 +14,7 @@ from perdure.core.bounds import INBOX_MAX
 from perdure.core.errands import step_of
 from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.storage.chain import Damage
-from perdure.storage.generations import following
+from perdure.storage.generations import following, gone
 from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_budgets import MemoryBudgets
 from perdure.storage.memory_callbacks import MemoryCallbacks
@@ -258,6 +258,8 @@ def _meant(db: MemoryDatabase, new: NewRun) -> tuple[Run, bool]:
         meant is None or meant.run == new.follows
     ):  # perhaps nothing follows that since another run has the dedup
         meant = with_dedup(db, dedup) or meant
+    if meant is None and new.follows is not None:
+        raise gone(new.id)
     assert meant is not None, "it was made, or has the id or the dedup of another"
     return meant, dedup is not None and meant.dedup == dedup
 

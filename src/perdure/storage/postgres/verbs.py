@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from psycopg import errors
 
 from perdure.core.bounds import INBOX_MAX
-from perdure.storage.generations import following
+from perdure.storage.generations import following, gone
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.due import lock_due
 from perdure.storage.postgres.ledger import spare
@@ -30,19 +31,7 @@ from perdure.storage.workers import Heartbeat, WorkerRow
 _STRAND_LIMIT = 1000
 
 
-class _RemovedError(Exception):
-    """A run whose id was taken has just been removed."""
-
-
 async def create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
-    while True:
-        try:
-            return await _create(db, runs)
-        except _RemovedError:
-            continue
-
-
-async def _create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
     made = await create_runs(db, runs, [run.parent for run in runs])
     meant = await _rows_meant(db, runs)
     answers = [Delivery.DELIVERED] * len(runs)
@@ -51,7 +40,7 @@ async def _create(db: Database, runs: Sequence[NewRun]) -> list[Created]:
             if made[place] is None and run.attach and (same_work(run, row) or alike):
                 key = await lock_newest(db, row.id)
                 if key is None:
-                    raise _RemovedError
+                    raise _removed(row.id)
                 answers[place] = await _post_all(db, key, row, run)
         meant = await _rows_meant(db, runs)
     return [
@@ -73,11 +62,18 @@ async def _rows_meant(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow
         ):  # perhaps nothing follows that since another run has the dedup
             holder = await db.value("dedup_holder", dedup=dedup)
             row = next(iter(run_rows(await db.rows("rows_by_key", runs=[holder]))), row)
+        if row is None and run.follows is not None:
+            raise gone(run.id)
         if row is None:  # else it was made, or has the id or the dedup of another
-            raise _RemovedError
+            raise _removed(run.id)
         alike = dedup is not None and await db.value("dedup_of", run=row.run) == dedup
         meant.append((row, alike))
     return meant
+
+
+def _removed(id: str) -> errors.SerializationFailure:
+    """A run whose id was taken when this began was removed since: the whole transaction is to be done again."""
+    return errors.SerializationFailure(f"run {id!r} was removed meanwhile")
 
 
 async def _post_all(db: Database, key: int, row: RunRow, run: NewRun) -> Delivery:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from perdure.core.bounds import INBOX_MAX
-from perdure.storage.generations import following
+from perdure.storage.generations import following, gone
 from perdure.storage.reasons import no_worker_knows, took_workers_down
 from perdure.storage.records import Claimed, Created, Delivery, NewMail, NewRun, RunRow, same_work, worst_of
 from perdure.storage.sqlite.claimed import claimed_rows
@@ -58,6 +58,8 @@ def _rows_meant(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow, bool
         ):  # perhaps nothing follows that since another run has the dedup
             holder = db.value("dedup_holder", {"dedup": dedup})
             row = next(iter(run_rows(db.rows("rows_by_key", {"runs": as_json([holder])}))), row)
+        if row is None and run.follows is not None:
+            raise gone(run.id)
         assert row is not None, "it was made, or has the id or the dedup of another"
         alike = dedup is not None and db.value("dedup_of", {"run": row.run}) == dedup
         meant.append((row, alike))

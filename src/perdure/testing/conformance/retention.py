@@ -10,6 +10,7 @@ import msgspec
 from perdure.core.accounts import AccountKey, Terms
 from perdure.core.attributes import attributes_of
 from perdure.core.budgets import Want
+from perdure.errors import UnknownRunError
 from perdure.storage.attributes import MarkPatched, SetAttributes
 from perdure.storage.budgets import Ask
 from perdure.storage.callbacks import CallbackVerdict, OpenCallback
@@ -118,6 +119,20 @@ async def only_what_is_as_it_was_is_removed(bench: Bench) -> None:
     assert await remove(bench, done) == [Removal.GONE]
     assert await remove(bench, done) == [Removal.STAYS]
     assert {row.id for row in await bench.store.find(RunFilter())} == {"live", "again"}
+
+
+async def a_removed_run_cant_be_followed(bench: Bench) -> None:
+    """Whoever was about to retry it is told so, and nothing is made."""
+    row = await finish(bench, "a")
+    await remove(bench, row)
+    follower = bench.new("a", generation=2, follows=row.run, created_at=NOW + 5)
+    told = ""
+    try:
+        await bench.store.create([follower])
+    except UnknownRunError as error:
+        told = error.run_id
+    assert told == "a"
+    assert await bench.store.get(["a"]) == [None]
 
 
 async def all_generations_go(bench: Bench) -> None:
@@ -345,6 +360,7 @@ CHECKS: tuple[Check, ...] = (
     a_removed_run_is_gone_and_its_id_free,
     keys_are_never_given_again,
     only_what_is_as_it_was_is_removed,
+    a_removed_run_cant_be_followed,
     all_generations_go,
     everything_of_a_run_goes,
     a_step_removes_no_more_than_it_may,
