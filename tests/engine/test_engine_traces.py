@@ -502,6 +502,52 @@ def test_instrument_tells_of_all_engines_and_uninstrument_of_none() -> None:
     assert collected.tree() == [("run child", ["step plain"])]
 
 
+def test_two_that_tell_the_same_provider_tell_the_right_ids() -> None:
+    """A provider has one tracer for a scope: who asks for it later mustn't take it away from the first."""
+    collected = Collected()
+    first, second = collected.telemetry(), collected.telemetry()
+
+    async def main() -> None:
+        async with Place().engine(telemetry=first) as one, Place().engine(telemetry=second) as other:
+            await one.run(child(1), id="r")
+            await other.run(child(2), id="r")
+            await one.run(child(1), id="s")
+
+    run(main)
+    assert collected.tree() == [("run child", ["step plain"])] * 3
+    assert len({span.context.trace_id for span in collected.spans}) == 3
+
+
+def test_a_disabled_sdk_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    collected = Collected()
+
+    async def main() -> None:
+        async with Place().engine(telemetry=collected.telemetry()) as engine:
+            await engine.run(child(1), id="r")
+            assert await traces.tell(engine, "r", provider=collected.provider) is None
+
+    run(main)
+    assert not collected.spans
+
+
+def test_a_provider_that_holds_the_sdks_will_do() -> None:
+    collected = Collected()
+
+    class Holder(trace.TracerProvider):
+        provider = collected.provider
+
+        def get_tracer(self, *args: Any, **options: Any) -> trace.Tracer:
+            raise NotImplementedError
+
+    async def main() -> None:
+        async with Place().engine(telemetry=traces.Tracing(Holder())) as engine:  # type: ignore[arg-type]
+            await engine.run(child(1), id="r")
+
+    run(main)
+    assert collected.tree() == [("run child", ["step plain"])]
+
+
 def test_a_provider_that_takes_no_ids_is_refused() -> None:
     async def main() -> None:
         async with Place().engine(telemetry=traces.Tracing(trace.NoOpTracerProvider())):  # type: ignore[arg-type]

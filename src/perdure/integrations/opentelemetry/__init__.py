@@ -69,9 +69,10 @@ class Tracing:
             self._teller = Teller(provider)
         return self._teller
 
-    def watch(self, engine: Watched) -> Observer:
+    def watch(self, engine: Watched) -> Observer | None:
         """For engines: what observes one."""
-        return Tracer(engine, self.teller(), self.tell_again)
+        teller = self.teller()
+        return None if teller.disabled else Tracer(engine, teller, self.tell_again)
 
 
 _everywhere: Tracing | None = None
@@ -131,7 +132,7 @@ async def tell(
         provider: as for `Tracing`.
 
     Returns:
-        None if the run isn't told: the sampler says so, or it is a step that another run has sent.
+        None if the run isn't told: the sampler or OTEL_SDK_DISABLED says so, or it is a step that another run has sent.
 
     Raises:
         UnknownRunError: no run has this id, or this generation.
@@ -155,6 +156,8 @@ async def tell(
         load=lambda: (0, 0),
     )
     teller = Teller(provider) if provider is not None else (_everywhere or Tracing()).teller()
+    if teller.disabled:
+        return None
     tracer = Tracer(watched, teller, 0.0)
     told = await tracer.tell_again(row)
     await tracer.close()

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
+    NoOpTracer,
     SpanContext,
     SpanKind,
     Status,
@@ -51,20 +52,28 @@ class _Given(IdGenerator):
 class Teller:
     """Tells spans to a provider.
 
+    Attributes:
+        disabled: OTEL_SDK_DISABLED says that nothing is to be told.
+
     Raises:
         ConfigurationError: the provider isn't the SDK's, so ids can't be given.
     """
 
     def __init__(self, provider: Any) -> None:
+        if not isinstance(provider, TracerProvider):  # Logfire's, say, which holds one
+            provider = getattr(provider, "provider", provider)
         tracer: Any = provider.get_tracer(SCOPE, version("perdure"))
-        if not isinstance(provider, TracerProvider) or not hasattr(tracer, "id_generator"):
+        sdk = isinstance(provider, TracerProvider)
+        self.disabled = sdk and type(tracer) is NoOpTracer
+        if not self.disabled and not (sdk and hasattr(tracer, "id_generator")):
             msg = (
                 f"traces need a tracer provider of OpenTelemetry's SDK, not {type(provider).__qualname__}: their ids "
                 "are made of what is recorded, so that nothing is told twice. Give one, as in Tracing(provider)"
             )
             raise ConfigurationError(msg)
         self.provider = provider
-        self._ids = _Given()
+        known: Any = getattr(tracer, "id_generator", None)  # our tracer is the same, whoever asks for it
+        self._ids = known if isinstance(known, _Given) else _Given()
         tracer.id_generator = self._ids
         self._tracer = tracer
 
