@@ -215,7 +215,7 @@ def test_no_value_of_a_secret_is_found_anywhere(
         blobs = perdure.Blobs(str(tmp_path / "blobs"), above=4096)
         async with Engine(url, queues=("default", AWAY), telemetry=watching, blobs=blobs) as engine:
             await drive(engine, keys)
-            shown = await pages(engine)
+            shown = await pages(engine) if kind == "sqlite" or SOAK else []
             shown.append(("/metrics", (await metrics.text(engine))[1]))
             traced = "".join(span.to_json() for span in spans.get_finished_spans()).encode()
             shown.append(("spans", traced))
