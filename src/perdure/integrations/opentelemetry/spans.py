@@ -64,7 +64,7 @@ class Teller:
             provider = getattr(provider, "provider", provider)
         tracer: Any = provider.get_tracer(SCOPE, version("perdure"))
         sdk = isinstance(provider, TracerProvider)
-        self.disabled = sdk and type(tracer) is NoOpTracer
+        self.disabled = sdk and _tells_nothing(tracer)
         if not self.disabled and not (sdk and hasattr(tracer, "id_generator")):
             msg = (
                 f"traces need a tracer provider of OpenTelemetry's SDK, not {type(provider).__qualname__}: their ids "
@@ -111,6 +111,10 @@ class Teller:
         if span.failed:
             begun.set_status(Status(StatusCode.ERROR, None if failure is None else _summary(failure)))
         begun.end(end)
+
+
+def _tells_nothing(tracer: object) -> bool:
+    return isinstance(tracer, NoOpTracer)
 
 
 def context_of(place: Place, *, remote: bool = True) -> Context:
