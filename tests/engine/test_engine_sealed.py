@@ -153,6 +153,32 @@ def test_a_database_can_go_over_to_encryption(place: Place) -> None:
     run(main)
 
 
+def test_lists_show_that_something_is_sealed(file: Place) -> None:
+    """Without keys, and with others, instead of failing."""
+
+    async def main() -> None:
+        async with engine(file) as one:
+            handle = await one.start(much(CANARY), id="much")
+            await handle.send("word", CANARY)
+            await until(lambda: _questions(one))
+            await one.publish("nobody.hears", {"what": CANARY})
+            paused = await one.start(waits(CANARY), id="paused", delay=3600)
+            await paused.pause(CANARY)
+            assert (await paused.info()).reason == CANARY
+        for keys in ({}, OTHER):
+            async with engine(file, keys, worker=False) as looking:
+                (question,) = [asked async for asked in looking.questions()]
+                assert "k1" in question.text
+                (published,) = [one async for one in looking.publications("nobody.hears")]
+                assert "k1" in published.payload["sealed"]
+                info = await looking.get("paused").info()
+                assert "k1" in str(info.reason)
+                with pytest.raises(perdure.SealedError, match="k1"):
+                    _ = [item async for item in looking.get("much").stream("out")]
+
+    run(main)
+
+
 @pytest.mark.parametrize("how", ["swapped", "moved", "changed", "in the clear"])
 def test_rows_that_were_tampered_with_are_refused(file: Place, how: str) -> None:
     """Also if whoever did it has made the checksums right."""

@@ -14,6 +14,7 @@ from perdure.api.messages import Awaiting, reader
 from perdure.api.sealing import chosen_codecs
 from perdure.codec.explain import non_finite
 from perdure.codec.sealing.chain import Codec
+from perdure.codec.sealing.envelope import is_sealed, why_closed
 from perdure.codec.values import ValueCodec, cannot_carry, check_size
 from perdure.core.events import Published
 from perdure.core.finding import fingerprint
@@ -268,7 +269,11 @@ class PublicationInfo:
 
 def publication_info(row: Publication) -> PublicationInfo:
     """A row of the store, for people."""
-    payload = ValueCodec[Any](Any, _where(row.name)).decode(row.payload)
+    payload: Any
+    if is_sealed(row.payload):
+        payload = {"sealed": why_closed(row.payload)}
+    else:
+        payload = ValueCodec[Any](Any, _where(row.name)).decode(row.payload)
     at = datetime.fromtimestamp(row.at, UTC)
     return PublicationInfo(
         name=row.name, key=row.key, payload=payload, at=at, number=row.number, settled=row.settled

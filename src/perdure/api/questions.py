@@ -13,7 +13,7 @@ from perdure.api.connection import Connection
 from perdure.api.forms import Form, form_of
 from perdure.api.listing import earliest
 from perdure.api.runinfo import moment_of
-from perdure.codec.events import decode_event
+from perdure.codec.events import view_event
 from perdure.codec.explain import non_finite
 from perdure.codec.fitting import misfits
 from perdure.codec.forms import JsonSchema
@@ -198,7 +198,7 @@ def question_info(row: CallbackRow, now: float) -> QuestionInfo:
     verdict = standing(row)
     if verdict is CallbackVerdict.DONE and is_over(row, now):
         verdict = CallbackVerdict.EXPIRED
-    answered = None if row.answer is None else decode_event(row.answer)
+    answered = None if row.answer is None else view_event(row.answer)
     if not isinstance(answered, QuestionAnswered):
         answered = None
     return QuestionInfo(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from perdure.codec.sealing.envelope import shown_reason
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
 from perdure.core.attributes import Attribute, AttributeValue, value_of
@@ -136,7 +137,7 @@ def run_info(
         ended_at=None if row.ended_at is None else moment_of(row.ended_at),
         wake_at=None if row.wake_at is None else moment_of(row.wake_at),
         parent=row.parent_id,
-        reason=row.reason,
+        reason=shown_reason(row.reason),
         events=row.seq,
         recoveries=row.recoveries,
         generation=row.generation,

@@ -20,7 +20,8 @@ from perdure.codec.depth import check_depth
 from perdure.codec.explain import Problem, describe, difference, equal, non_finite, unwritable
 from perdure.codec.foreign import encode_json
 from perdure.codec.schema import Schema, build, resolve, show, unusable
-from perdure.errors import NotSerializableError, PayloadTooLargeError, UndecodableError
+from perdure.codec.sealing.envelope import is_sealed, why_closed
+from perdure.errors import NotSerializableError, PayloadTooLargeError, SealedError, UndecodableError
 
 __all__ = ["ValueCodec", "cannot_carry", "check_size"]
 
@@ -84,6 +85,8 @@ class ValueCodec(Generic[T]):
             raise UndecodableError(f"The recorded {self.where} can't be read. {error}") from error
         # Validators of models and __post_init__ of dataclasses are user code, and raise what they like.
         except Exception as error:
+            if is_sealed(data):
+                raise SealedError(f"The recorded {self.where} can't be read: {why_closed(data)}.") from None
             raise UndecodableError(
                 f"The recorded {self.where} can't be read as `{show(self._annotation)}`: {_told(error)}. The "
                 "type has changed since it was recorded, or the bytes are damaged. Let the type read the old "

@@ -15,11 +15,12 @@ from collections.abc import Callable
 import msgspec
 
 from perdure.codec.events import encode_event
+from perdure.codec.sealing.envelope import is_sealed, why_closed
 from perdure.core import events as ev
 from perdure.core.namespaces import is_reserved, prefix_of, short
 from perdure.core.schedules import Schedule, due_at, settle, waits_for_an_end
 from perdure.core.status import Status
-from perdure.errors import ConfigurationError, StoreError, UndecodableError
+from perdure.errors import ConfigurationError, SealedError, StoreError, UndecodableError
 from perdure.runtime.runs import new_run
 from perdure.runtime.slots import come
 from perdure.runtime.timers import Timers
@@ -71,6 +72,9 @@ def schedule_in(row: ScheduleRow) -> Schedule:
     try:
         schedule = _decoder.decode(row.data)
     except (msgspec.DecodeError, RecursionError) as error:
+        if is_sealed(row.data):
+            msg = f"schedule {row.name!r} can't be read: {why_closed(row.data)}"
+            raise SealedError(msg) from None
         msg = f"schedule {row.name!r} can't be read: {error}. Was it written by a newer version of Perdure?"
         raise UndecodableError(msg) from error
     prefix = prefix_of(row.name)

@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from perdure.codec.events import encode_event
-from perdure.codec.sealing.envelope import head_of, is_sealed
+from perdure.codec.sealing.envelope import head_of, is_sealed, why_closed
 from perdure.core.events import CallbackEnded, Failure, Question, QuestionAnswered
 from perdure.storage.effects import Effect
 from perdure.storage.reasons import callback_silent, callback_timed_out, question_timed_out
@@ -237,7 +237,9 @@ def pack_question(question: Question) -> bytes:
 
 
 def unpack_question(packed: bytes) -> Question:
-    """What was kept."""
+    """What was kept; of what is sealed, and can't be opened here, that it is."""
+    if is_sealed(packed):
+        return Question("", f"({why_closed(packed)})", b"{}")
     return msgspec.json.decode(packed, type=Question)
 
 

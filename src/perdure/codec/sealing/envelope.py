@@ -22,6 +22,9 @@ SEALED = 0xC5
 #: The first byte of what was sealed and couldn't be opened; such bytes are never kept.
 CLOSED = 0xC6
 
+#: What stands before the sealed reason of a run, which is a text.
+REASON = "sealed:"
+
 _PAD = b"\0\0\0\0"
 _FIRST = bytes([SEALED])
 
@@ -116,6 +119,16 @@ def refusal(data: bytes) -> SealedError:
     head = head_of(data)
     what = f"A {head.kind} event" if head.kind else "A payload"
     return SealedError(f"{what} can't be opened: {why_closed(data)}.", key=head.key)
+
+
+def shown_reason(text: str | None) -> str | None:
+    """Why a run is at what it is at, for people; of what is sealed that it is."""
+    if text is None or not text.startswith(REASON):
+        return text
+    try:
+        return f"({why_closed(bytes.fromhex(text.removeprefix(REASON)))})"
+    except (UndecodableError, ValueError):
+        return "(sealed)"
 
 
 def _closed(data: bytes) -> _Closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from perdure.codec.sealing.chain import CannotOpen
 from perdure.core import events as ev
 from perdure.core.attributes import Attribute
-from perdure.errors import UndecodableError
+from perdure.errors import SealedError, UndecodableError
 from perdure.storage.callbacks import (
     Answerer,
     CallbackAnswer,
@@ -28,15 +29,16 @@ from perdure.storage.publications import (
     Sealer,
     Subscription,
 )
-from perdure.storage.records import Delivery, Mail, NewRun, RunFilter, RunRow
+from perdure.storage.records import Delivery, Mail, NewRun
 from perdure.storage.schedules import Due, ScheduleRow
 from perdure.storage.sealing.appends import Appends, published
 from perdure.storage.sealing.around import Part
 from perdure.storage.sealing.index import hidden, shown
-from perdure.storage.sealing.vault import Vault
+from perdure.storage.sealing.vault import Vault, closing
 from perdure.storage.streams import StepItems, StreamPage, StreamRow
-from perdure.storage.survey import Ended, Finished, Tally
 from perdure.storage.updates import UpdateRow
+
+logger = logging.getLogger("perdure.sealing")
 
 _change = msgspec.structs.replace
 
@@ -172,7 +174,14 @@ class SealedPublications(Part):
     ) -> list[Publication]:
         publications = self._store.below.publications
         found = await publications.find(name=name, within=within, before=before, limit=limit)
-        return [_change(one, payload=self._vault.needed(one.payload, "publication", one.id)) for one in found]
+        opened: list[Publication] = []
+        for one in found:
+            try:
+                payload = self._vault.open_value(one.payload, "publication", one.id)
+            except (CannotOpen, UndecodableError) as error:
+                payload = closing(one.payload, error)  # whoever looks is told
+            opened.append(_change(one, payload=payload))
+        return opened
 
     async def forget(self, *, before: int, limit: int) -> int:
         return await self._store.below.publications.forget(before=before, limit=limit)
@@ -212,7 +221,13 @@ class SealedSchedules(Part):
 
     async def due(self, *, now: float, limit: int) -> Due:
         due = await self._store.below.schedules.due(now=now, limit=limit)
-        return Due([self._opened(row) for row in due.rows], due.next_at)
+        opened: list[ScheduleRow] = []
+        for row in due.rows:
+            try:
+                opened.append(self._opened(row))
+            except SealedError as error:  # the others' slots mustn't wait for its key
+                logger.error("%s", error)
+        return Due(opened, due.next_at)
 
     def _sealed(self, row: ScheduleRow) -> ScheduleRow:
         return _change(row, data=self._vault.value(row.data, "schedule", row.name))
@@ -353,43 +368,3 @@ class SealedInquiries(Part):
 
     async def forget(self, id: int) -> None:
         await self._store.below.inquiries.forget(id)
-
-
-class SealedSurvey(Part):
-    """See Survey."""
-
-    async def floor(self, before: int | None, *, depth: int) -> int | None:
-        return await self._store.below.survey.floor(before, depth=depth)
-
-    async def few(self, filter: RunFilter, *, cap: int) -> Sequence[int] | None:
-        return await self._store.below.survey.few(filter, cap=cap)
-
-    async def keys(self, filter: RunFilter) -> Sequence[int]:
-        return await self._store.below.survey.keys(filter)
-
-    async def rows(self, keys: Sequence[int]) -> Sequence[RunRow]:
-        return [self._store.shown(row) for row in await self._store.below.survey.rows(keys)]
-
-    async def workflows(self, *, depth: int) -> Sequence[str]:
-        return await self._store.below.survey.workflows(depth=depth)
-
-    async def tallies(self, statuses: Sequence[str] = ()) -> Sequence[Tally]:
-        return await self._store.below.survey.tallies(statuses)
-
-    async def blocked(self) -> Sequence[Tally]:
-        return await self._store.below.survey.blocked()
-
-    async def of_kind(self, status: str, workflow: str, *, skip: int, limit: int) -> Sequence[int]:
-        return await self._store.below.survey.of_kind(status, workflow, skip=skip, limit=limit)
-
-    async def finished(self, since: float, *, width: float, limit: int) -> Sequence[Finished]:
-        return await self._store.below.survey.finished(since, width=width, limit=limit)
-
-    async def ends(self, since: float, *, limit: int) -> Sequence[Ended]:
-        return await self._store.below.survey.ends(since, limit=limit)
-
-    async def took(self, *, limit: int) -> Sequence[tuple[str, float]]:
-        return await self._store.below.survey.took(limit=limit)
-
-    async def driven_since(self, before: float, *, limit: int) -> Sequence[int]:
-        return await self._store.below.survey.driven_since(before, limit=limit)

@@ -19,12 +19,12 @@ import msgspec
 from perdure.codec.blobrefs import is_ref
 from perdure.codec.sealing.chain import CannotOpen
 from perdure.codec.sealing.encryption import DATA_KEY
-from perdure.codec.sealing.envelope import head_of, is_sealed, padded
+from perdure.codec.sealing.envelope import REASON, head_of, is_sealed, padded
 from perdure.errors import ConfigurationError, UndecodableError
 from perdure.storage.chain import END, origin
 from perdure.storage.protocol import Store
 from perdure.storage.resealing import KINDS, Piece
-from perdure.storage.sealing.vault import REASON, Vault
+from perdure.storage.sealing.vault import Vault
 
 _PAGE = 200
 #: What counts in the place of a key for what lies in a blob store. It isn't sealed anew.

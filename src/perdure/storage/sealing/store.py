@@ -50,6 +50,7 @@ from perdure.storage.sealing.checkpoints import SealedCheckpoints
 from perdure.storage.sealing.histories import blobs, opened
 from perdure.storage.sealing.index import find_index, shown
 from perdure.storage.sealing.subjects import Subjects
+from perdure.storage.sealing.survey import SealedSurvey
 from perdure.storage.sealing.vault import Vault, closing
 from perdure.storage.workers import Heartbeat, WorkerRow
 
@@ -91,7 +92,7 @@ class SealedStore:
         self.checkpoints = SealedCheckpoints(self)
         self.updates = parts.SealedUpdates(self)
         self.pauses = parts.SealedPauses(self)
-        self.survey = parts.SealedSurvey(self)
+        self.survey = SealedSurvey(self)
         self.unbegun = parts.SealedUnbegun(self)
         self.inquiries = parts.SealedInquiries(self)
         self.streams = parts.SealedStreams(self)

@@ -26,12 +26,10 @@ import msgspec
 from perdure.codec.events import decode_event
 from perdure.codec.sealing.chain import CannotOpen, Chain, Codec, DataKey, Place
 from perdure.codec.sealing.encryption import DATA_KEY, Encryption
-from perdure.codec.sealing.envelope import Head, closed, head_of, is_sealed
+from perdure.codec.sealing.envelope import REASON, Head, closed, head_of, is_sealed
 from perdure.core import events as ev
 from perdure.errors import SealedError, UndecodableError
 
-#: What stands before the sealed reason of a run, which is a text.
-REASON = "sealed:"
 #: So many data keys are kept at hand.
 _KEYS_MAX = 10_000
 #: By these, a run that is ended from outside may end.
