@@ -101,18 +101,27 @@ def record(release: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "released.db"
         work(f"sqlite:///{path}")
-        (folder / "sqlite.sql").write_text(dump_sqlite(path))
+        (folder / "sqlite.sql").write_text(_anywhere(dump_sqlite(path)))
     server = Server()
     try:
         url = server.url(server.new_database())
         work(url)
-        (folder / "postgres.sql").write_text(dump_postgres(url))
+        (folder / "postgres.sql").write_text(_anywhere(dump_postgres(url)))
     finally:
         server.remove()
 
 
+def _anywhere(dump: str) -> str:
+    """Without the folder in which this happened."""
+    return dump.replace(str(HERE), "/srv/app")
+
+
 def work(url: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PERDURE_HOST": "released",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
     # Under its real name, as a program that has it as a module.
     code = "import asyncio, sys, released_work; asyncio.run(released_work.die_in_the_middle(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, url], env=environment, check=True)

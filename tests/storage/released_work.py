@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 import perdure
-from perdure import Budget, Engine, Event, Queue, Rate, RateLimit, Retry, Spend, step, workflow
+from perdure import Budget, Engine, Event, Queue, Quota, Rate, RateLimit, Retry, Spend, step, workflow
 from perdure.storage.checkpoints import ChannelValue, ChannelWrite, CheckpointRow
 
 LINE = Queue("released-line", concurrency=1, per_key=1)
@@ -273,6 +273,7 @@ async def prepare(engine: Engine) -> None:
     await engine.publish("released-news", {"n": 1}, key="first")
     await engine.schedules.create("released-daily", done(3), cron="0 3 * * *", jitter=5.0, paused=True)
     acme = engine.namespace("acme")
+    await engine.quotas.set("acme", Quota(runs=10))
     await acme.start(hears(200), id="hears", key="k")
     await acme.schedules.create("nightly", done(5), cron="0 4 * * *", paused=True)
     await _until(acme, "hears", "waiting")
@@ -297,6 +298,10 @@ async def prepare(engine: Engine) -> None:
         for id in ("careful", "lasting", "sleeps"):
             while not any([isinstance(event, _BEGUN) async for event in engine.get(id).history()]):
                 await asyncio.sleep(0.01)
+        (row,) = await engine._store.get(["lasting"])
+        assert row is not None
+        while not (await engine._store.load([row.run]))[0].details:  # what its heartbeat told
+            await asyncio.sleep(0.01)
 
 
 async def go_on(engine: Engine) -> dict[str, Any]:
@@ -345,6 +350,8 @@ async def go_on(engine: Engine) -> dict[str, Any]:
         await acme.get("hears").send("early", "acme")
         await acme.get("hears").send("go", 6)
         found["acme"] = [await acme.get("hears").result(), [run.id async for run in acme.runs()]]
+        quota = await engine.quotas.get("acme")
+        found["acme quota"] = None if quota is None else [quota.quota.runs, quota.runs]
         found["acme schedules"] = [schedule.name for schedule in await acme.schedules.list()]
         found["checkpoint"] = await kept_checkpoint(engine._store)
         schedule = await engine.schedules.get("released-daily").info()
@@ -383,6 +390,7 @@ EXPECTED: dict[str, Any] = {
     "released.each": ["1", "2", "3"],
     "released.together": ["[1, 2, 3]"],
     "acme": [[201, "acme", 6, True], ["hears"]],
+    "acme quota": [10, 0],
     "acme schedules": ["nightly"],
     "checkpoint": [b"state", b"hello", b"more"],
     "schedule": True,
