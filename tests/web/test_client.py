@@ -22,6 +22,7 @@ from perdure.api.callbacks import Callbacks
 from perdure.api.entitylist import EntityList
 from perdure.api.limits import Limits
 from perdure.api.queues import Queues
+from perdure.api.quotas import Quotas
 from perdure.api.schedules import ScheduleHandle, Schedules
 from perdure.web import Access, Role, Tokens, create_app
 from perdure.web.holdings import (
@@ -30,6 +31,7 @@ from perdure.web.holdings import (
     RemoteEntities,
     RemoteLimits,
     RemoteQueues,
+    RemoteQuotas,
     RemoteSchedule,
     RemoteSchedules,
 )
@@ -173,6 +175,7 @@ def test_it_has_what_an_engine_has_for_its_clients() -> None:
         (RemoteHandle, perdure.Handle, set[str]()),
         (RemoteQueues, Queues, set()),
         (RemoteLimits, Limits, set()),
+        (RemoteQuotas, Quotas, set()),
         (RemoteSchedules, Schedules, set()),
         (RemoteSchedule, ScheduleHandle, set()),
         (RemoteBudgets, Budgets, set()),
