@@ -32,7 +32,7 @@ async def engine_of_all(request: Request) -> Engine:
     return engine
 
 
-def engine_served(request: Request) -> Engine:
+async def engine_served(request: Request) -> Engine:
     """The engine of this application, to be asked how it is."""
     engine: Engine = request.app.state.engine
     return engine

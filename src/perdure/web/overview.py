@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from fastapi import APIRouter, Query
 
-from perdure.web.engines import EngineHere
+from perdure.web.engines import EngineHere, EngineOfAll
 from perdure.web.shapes_overview import DiskOut, OverviewOut, StuckOut
 
 router = APIRouter(tags=["overview"])
@@ -25,7 +25,7 @@ async def overview(
 
 
 @router.get("/disk")
-async def disk(engine: EngineHere) -> DiskOut:
+async def disk(engine: EngineOfAll) -> DiskOut:
     """How much room the database takes, by what, and what retention would free. Estimated, if it is large."""
     return DiskOut.model_validate(msgspec.to_builtins(await engine.disk()))
 
