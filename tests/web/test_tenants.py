@@ -242,7 +242,7 @@ def test_what_another_namespace_has_is_what_nobody_has() -> None:
             assert CANARY not in str(told)
             # beta made runs, a schedule and a publication under acme's names; acme's are as they were
             assert (await acme.schedules.get("theirs-name").info()).fired == 0
-            assert [one.payload async for one in acme.publications()] == [CANARY]
+            assert [one.payload async for one in acme.publications("theirs-name")] == [CANARY]
             await acme.get("theirs-run").send("go", "go")
             assert await acme.get("theirs-run").result() == CANARY
 

@@ -13,6 +13,7 @@ from perdure.api.forkplans import ForkPlan, plan
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.values import check_size
 from perdure.core import events as ev
+from perdure.core.namespaces import prefix_of, short
 from perdure.core.status import Status
 from perdure.core.tracing import TraceContext
 from perdure.errors import RunConflictError, UsageError
@@ -89,7 +90,7 @@ class Original:
     def retried(self, now: float) -> NewRun:
         """Its next generation, which goes on from where it failed."""
         generation = self.row.generation + 1
-        donor = ev.Donor(self.row.id, self.row.generation, self._began())
+        donor = ev.Donor(short(self.row.id), self.row.generation, self._began())
         if (before := self.started.donor) is not None:  # what it was forked with goes on to hold
             changed = {name: getattr(before, name) for name in _CHANGES}
             donor = msgspec.structs.replace(donor, **changed)
@@ -107,7 +108,7 @@ class Original:
         """
         edits = self.known.edits(wish.edits)
         donor = ev.Donor(
-            self.row.id,
+            short(self.row.id),
             self.row.generation,
             self._began(),
             self.cut(wish.at),
@@ -253,7 +254,7 @@ async def fork(
     if new_id is not None:
         check_run_id(new_id)
     source = await original(connection, id, wish.at)
-    chosen = new_id or f"{id}-fork-{chance.uuid4().hex[:8]}"
+    chosen = f"{id}-fork-{chance.uuid4().hex[:8]}" if new_id is None else prefix_of(id) + new_id
     new, first = source.forked(chosen, connection.clock(), wish, connection.max_payload)
     if dry_run:
         return await plan(connection, source.row, source.history, chosen, first)
