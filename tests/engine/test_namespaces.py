@@ -195,10 +195,10 @@ def test_a_run_of_a_namespace_survives_a_crash_at_each_append(place: Place) -> N
 #: Every public name of what a namespace hands out, and why it can't reach another: all of them go through its store.
 SURFACE: dict[type, set[str]] = {
     Namespace: {
-        "answer", "awaited", "bound_to", "budgets", "call_entity", "callbacks", "diff", "entities", "entity", "erase",
-        "get", "limits", "overview", "publications", "publish", "question", "questions", "queues", "run", "runs",
-        "runs_page", "schedules", "start", "start_many", "stuck", "subscriptions", "unsubscribe", "usage", "watch",
-        "workers", "workflows",
+        "answer", "awaited", "bound_to", "budgets", "call_entity", "callbacks", "diff", "disk", "entities",
+        "entity", "erase", "get", "limits", "overview", "partition", "prune", "publications", "publish", "question",
+        "questions", "queues", "quotas", "retention", "run", "runs", "runs_page", "schedules", "start",
+        "start_many", "stuck", "subscriptions", "unsubscribe", "usage", "vacuum", "watch", "workers", "workflows",
     },
     Handle: {
         "answer", "at", "cancel", "change_of", "fork", "history", "info", "interface", "pause", "query", "resolve",

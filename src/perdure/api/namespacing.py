@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.erasing import Erasing
+from perdure.api.keeping import Keeping
 from perdure.api.overview import Outlook
 from perdure.api.quotas import Quoted
 from perdure.api.spending import Spending
@@ -28,7 +29,7 @@ from perdure.runtime.travelling import Travelling
 from perdure.storage.scoping import ScopedStore
 
 
-class Namespace(Doors, Erasing, Outlook, Quoted, Spending, Starter, Watching):
+class Namespace(Doors, Erasing, Keeping, Outlook, Quoted, Spending, Starter, Watching):
     """An engine as one of its namespaces sees it: the same verbs, and nothing of the others.
 
     Every id, name and key that is given here or comes from here is the namespace's own. What belongs to another one
