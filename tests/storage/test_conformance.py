@@ -43,6 +43,7 @@ OTHERWISE = {
     "a_run_with_other_links_is_damaged": "the same",
     "a_copy_is_equal_to_the_last_part": "what is sealed is bound to the id of its run: no copy under another one",
     "a_step_removes_no_more_than_it_may": "what is sealed is larger",
+    "free_room_is_given_back_in_steps": "what packs well leaves little room",
     "the_switch_ends_everything_or_nothing": "one event for all runs isn't sealed; here it isn't even an event",
 }
 

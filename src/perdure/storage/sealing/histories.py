@@ -23,9 +23,9 @@ def opened(vault: Vault, history: History, id: str, generation: int) -> History:
     mail = [msgspec.structs.replace(item, data=vault.mail_or_closed(item.data, id)) for item in history.mail]
     details = _details(vault, history.details, id)
     if history.damage is not None:
-        events = [_or_closed(vault, data, id, generation) for data in history.events]
-        return History(history.run, events, mail, details, history.damage)
-    events = []
+        closed = [_or_closed(vault, data, id, generation) for data in history.events]
+        return History(history.run, closed, mail, details, history.damage)
+    events: list[bytes] = []
     for seq, data in zip(_places(history.events), history.events, strict=True):
         try:
             events.append(vault.open_event(data, id, generation, seq))

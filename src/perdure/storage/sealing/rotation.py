@@ -44,7 +44,7 @@ class Progress(msgspec.Struct):
     looked: int = 0
     sealed: int = 0
     wrapped: int = 0
-    closed: Counter[str] = msgspec.field(default_factory=Counter)
+    closed: Counter[str] = msgspec.field(default_factory=Counter[str])
 
 
 async def count_keys(below: Store) -> Counter[str]:
