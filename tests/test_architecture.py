@@ -193,13 +193,30 @@ def test_the_public_names_are_sorted_and_complete() -> None:
     assert public == sorted(public)
     for name in public:
         assert getattr(perdure, name) is not None
-    bound = {
-        alias.asname or alias.name
+    assert set(public) <= set(dir(perdure))
+    bound = {alias.name for node in imports_of_names(TREES[""].body) for alias in node.names}
+    assert bound - set(public) == set(), "imported by the package, and not public"
+    assert not hasattr(perdure, "nonsense")
+
+
+def test_what_is_imported_when_it_is_used_is_what_checkers_of_types_see() -> None:
+    """The package says it twice: in imports for them, in a table for programs."""
+    (block,) = (
+        node
         for node in TREES[""].body
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.If) and not node.orelse and "not" not in ast.unparse(node.test)
+    )
+    seen = {
+        alias.name: "" if node.module == "perdure" else (node.module or "").removeprefix("perdure.")
+        for node in imports_of_names(block.body)
         for alias in node.names
     }
-    assert bound - set(public) == set(), "imported by the package, and not public"
+    # That module says which package is missing.
+    assert perdure._MODULE_OF == {**seen, "HttpClient": "web"}
+
+
+def imports_of_names(body: list[ast.stmt]) -> Iterator[ast.ImportFrom]:
+    return (node for node in body if isinstance(node, ast.ImportFrom))
 
 
 def test_the_errors_docstring_draws_every_class_once() -> None:

@@ -18,8 +18,8 @@ from engine_kit import Mortal, Place, bury, crash
 import perdure
 from perdure import Blobs, Engine, Status, step, workflow
 from perdure.codec.blobrefs import is_ref
-from perdure.storage.blobs import BlobStore, collect
-from perdure.storage.blobs.collecting import Collected
+from perdure.storage.blobs.collecting import Collected, collect
+from perdure.storage.blobs.store import BlobStore
 from perdure.storage.protocol import Store
 
 LARGE = 50_000

@@ -15,8 +15,8 @@ import msgspec
 from perdure.core.namespaces import short
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, Claimed, Stale
-from perdure.storage.scoping import ScopedStore
 from perdure.storage.scoping import records as mapping
+from perdure.storage.scoping.store import ScopedStore
 
 NAMESPACE = "a.b-c_9"
 

@@ -22,10 +22,9 @@ from perdure.codec import blobrefs
 from perdure.codec.blobrefs import chain_before, decode_ref, encode_ref, is_ref, linked, ref_to
 from perdure.codec.events import decode_event
 from perdure.errors import ConfigurationError, StoreUnavailableError, UndecodableError
-from perdure.storage.blobs import BlobStore
 from perdure.storage.blobs.moving import BlobMoving
 from perdure.storage.blobs.places import Folder, Place, Remote, file_of, folder_of, place_of
-from perdure.storage.blobs.store import PARTS
+from perdure.storage.blobs.store import PARTS, BlobStore
 from perdure.storage.chain import link, links, origin
 from perdure.storage.memory import MemoryStore
 from perdure.storage.moving import Moving

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from perdure.errors import PerdureError
-from perdure.storage.blobs import Blobs, BlobStore, collect
-from perdure.storage.blobs.fetching import named_by_environment
+from perdure.storage.blobs.config import Blobs, named_by_environment
 from perdure.storage.chance import chance
 from perdure.storage.protocol import Store
+
+if TYPE_CHECKING:
+    from perdure.storage.blobs.store import BlobStore
 
 logger = logging.getLogger("perdure.blobs")
 
@@ -23,12 +26,16 @@ def with_blobs(store: Store, blobs: Blobs | str | None) -> tuple[BlobStore | Non
     given = blobs or named_by_environment()
     if given is None:
         return None, store
+    from perdure.storage.blobs.store import BlobStore  # few have some
+
     made = BlobStore(store, given if isinstance(given, Blobs) else Blobs(given))
     return made, made
 
 
 async def keep_collecting(store: BlobStore) -> None:
     """Collect for as long as the engine is open, at other moments than the other engines."""
+    from perdure.storage.blobs.collecting import collect
+
     every = store.blobs.collect_every
     while every is not None:
         await asyncio.sleep(every * (0.5 + chance.random()))

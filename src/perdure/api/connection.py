@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 from perdure.api.runinfo import StrayMessage, stray
 from perdure.codec.events import decode_event, unopened, view_event
@@ -17,10 +18,13 @@ from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.listeners import Listeners
 from perdure.runtime.observing import Observer
 from perdure.runtime.results import Results
-from perdure.runtime.travelling import Travelling
-from perdure.runtime.worker import Worker
+from perdure.runtime.settings import Settings
 from perdure.storage.protocol import Store
 from perdure.storage.records import BlockCode, MailKind, RunRow
+
+if TYPE_CHECKING:
+    from perdure.runtime.travelling import Travelling
+    from perdure.runtime.worker import Worker
 
 _PAGE = 1000  # events fetched at once
 
@@ -33,7 +37,7 @@ class Connection:
         self.results = results
         self.clock = clock
         self.inquiry: Inquiry  #: set when the engine is entered
-        self.travelling: Travelling  #: set with it
+        self.settings: Settings  #: set with it
         self.worker: Worker | None = None
         self.max_payload = 2 * 1024 * 1024
         self.observer: Observer | None = None  #: set when the engine is entered
@@ -43,6 +47,16 @@ class Connection:
         self.check: Callable[[], None] = lambda: None  #: raises if the engine can't be used here
         self._asked: list[tuple[str, asyncio.Future[RunRow | None]]] = []
         self._lookup: asyncio.Task[None] | None = None
+        self._travelling: Travelling | None = None
+
+    @property
+    def travelling(self) -> Travelling:
+        """What shows the past of runs. Few ask for it, so it is imported and made when somebody does."""
+        if self._travelling is None:
+            from perdure.runtime.travelling import Travelling
+
+            self._travelling = Travelling(self.store, asyncio.get_running_loop(), self.settings)
+        return self._travelling
 
     def here(self) -> TraceContext | None:
         """Where whoever asks something of the engine right now stands in a trace."""
@@ -141,6 +155,14 @@ class Connection:
                     if isinstance(event := decode_event(item.data), ev.CancelRequested):
                         return event
         return None
+
+    async def close(self, error: BaseException) -> None:
+        """Nobody will be told anything any more: everyone who waits gets `error`."""
+        self.listeners.all_changed()
+        self.results.close(error)
+        self.inquiry.close(error)
+        if self._travelling is not None:
+            await self._travelling.close()
 
     def nudge(self) -> None:
         """What was just written may concern runs driven here."""

@@ -1,46 +1,29 @@
-"""What an engine opens the door to: runs and workers, callbacks, schedules and entities."""
+"""What an engine opens the door to: its runs, their workers, and what they ask of people.
+
+besides.py has what an engine has besides runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from perdure.api.budgets import Budgets
-from perdure.api.callbacks import Callbacks
-from perdure.api.comparing import RunDiff, compare
 from perdure.api.connection import Connection
-from perdure.api.entities import Proxy, call_named, known_entity
-from perdure.api.entitylist import EntityList
 from perdure.api.handle import Handle
-from perdure.api.limits import Limits
-from perdure.api.listing import RunPage, earliest, known_workflows, list_runs, run_page
-from perdure.api.publications import (
-    PublicationInfo,
-    SubscriptionInfo,
-    WaitingInfo,
-    new_publication,
-    publication_info,
-    publish_at,
-    subscription_info,
-)
-from perdure.api.questions import QuestionInfo, answer_question, find_question, list_questions
-from perdure.api.queues import Queues
-from perdure.api.runinfo import RunInfo
-from perdure.api.schedules import Schedules
-from perdure.api.workerinfo import WorkerInfo, worker_info
 from perdure.core.attributes import AttributeFilter, conditions_of
 from perdure.core.bounds import mended, storable
-from perdure.core.retry import seconds
-from perdure.core.where import where_of
 from perdure.errors import UnknownRunError, UsageError
 from perdure.runtime.settings import Settings
-from perdure.storage.publications import number_at
 from perdure.storage.records import RunFilter
 
-E = TypeVar("E")
+if TYPE_CHECKING:
+    from perdure.api.comparing import RunDiff
+    from perdure.api.listing import RunPage
+    from perdure.api.questions import QuestionInfo
+    from perdure.api.runinfo import RunInfo
+    from perdure.api.workerinfo import WorkerInfo
 
-PAGE = 500  #: publications fetched at once
 SIZE_MAX = 1000  #: runs of a page
 
 
@@ -54,6 +37,8 @@ def _filter(
     unpatched: str | None = None,
     until: datetime | None = None,
 ) -> RunFilter:
+    from perdure.api.listing import earliest
+
     return RunFilter(
         statuses=tuple(map(mended, (status,) if isinstance(status, str) else status or ())),
         workflow=None if workflow is None else mended(workflow),
@@ -101,12 +86,9 @@ class Doors:
             >>> told = await engine.diff("r-1", "r-1-fork")  # doctest: +SKIP
             >>> [step.a.id for step in told.changed]  # doctest: +SKIP
         """
-        return await compare(self._open(), a, b, generations)
+        from perdure.api.comparing import compare
 
-    @property
-    def callbacks(self) -> Callbacks:
-        """What runs wait for from outside: complete it, fail it, or keep it alive, by its token."""
-        return Callbacks(self._open(), self._settings.max_payload)
+        return await compare(self._open(), a, b, generations)
 
     async def questions(
         self,
@@ -130,6 +112,8 @@ class Doors:
             >>> async for question in engine.questions(to="editors"):  # doctest: +SKIP
             ...     print(question.id, question.run, question.text)
         """
+        from perdure.api.questions import list_questions
+
         async for question in list_questions(
             self._open(), open=open, run=run, to=to, since=since, limit=limit
         ):
@@ -141,6 +125,8 @@ class Doors:
         Raises:
             UnknownQuestionError: no question has this id.
         """
+        from perdure.api.questions import find_question
+
         return await find_question(self._open(), id)
 
     async def answer(
@@ -176,6 +162,8 @@ class Doors:
         Example:
             >>> await engine.answer("q_7jq2...", {"approved": True}, by="ann")  # doctest: +SKIP
         """
+        from perdure.api.questions import answer_question
+
         return await answer_question(self._open(), id, value, by=by, via=via, digest=digest)
 
     async def runs(
@@ -205,6 +193,8 @@ class Doors:
             errands: also the runs by which steps are executed in other queues.
             limit: how many at most, None = all.
         """
+        from perdure.api.listing import list_runs
+
         connection = self._open()
         filter = _filter(status, workflow, since, text, attributes, errands, unpatched, until)
         async for run in list_runs(connection.store, filter, limit):
@@ -240,6 +230,8 @@ class Doors:
             >>> page = await engine.runs_page(status="failed")  # doctest: +SKIP
             >>> page = await engine.runs_page(status="failed", cursor=page.next)  # doctest: +SKIP
         """
+        from perdure.api.listing import run_page
+
         if not 1 <= size <= SIZE_MAX:
             msg = f"size={size}: a page has 1 to {SIZE_MAX} runs"
             raise UsageError(msg)
@@ -249,148 +241,14 @@ class Doors:
 
     async def workflows(self) -> list[str]:
         """The names of workflows that there are: those that workers have, and those of the newest 100,000 runs."""
+        from perdure.api.listing import known_workflows
+
         return await known_workflows(self._open().store)
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers that drive runs of this database, with the versions of their code."""
+        from perdure.api.workerinfo import worker_info
+
         connection = self._open()
         rows, now = await connection.store.workers(), connection.clock()
         return [worker_info(row, now) for row in rows]
-
-    @property
-    def limits(self) -> Limits:
-        """Rate limits: what they allow at the moment, and blocking them."""
-        return Limits(self._open())
-
-    @property
-    def budgets(self) -> Budgets:
-        """Budgets: how they stand, raising them, closing their breakers."""
-        return Budgets(self._open())
-
-    async def publish(self, name: str, payload: Any = None, *, key: str | None = None) -> bool:
-        """Publish an event: it starts or resumes every run that subscribed, each once. Durable when this returns.
-
-        Args:
-            name: the event's name.
-            payload: plain data, or anything else that has a JSON form.
-            key: a second event with this name and key is ignored for as long as the first is kept, see
-                `Engine(keep_publications=...)`.
-
-        Returns:
-            Whether it is new.
-
-        Raises:
-            ConfigurationError: the name or the key can't be one.
-            NotSerializableError, PayloadTooLargeError: the payload can't be recorded.
-
-        Example:
-            >>> await engine.publish("order.paid", {"id": "o-7"}, key="o-7")  # doctest: +SKIP
-        """
-        connection = self._open()
-        limit = self._settings.max_payload
-        new = new_publication(name, payload, key, at=connection.clock(), max_payload=limit)
-        return await publish_at(connection, new)
-
-    async def publications(
-        self, name: str | None = None, *, limit: int | None = 100
-    ) -> AsyncIterator[PublicationInfo]:
-        """Published events that are still kept, newest first.
-
-        Args:
-            name: only those with this name.
-            limit: how many at most, None = all.
-        """
-        connection = self._open()
-        store = connection.store.publications
-        before: int | None = None
-        left = limit
-        while left is None or left > 0:
-            size = PAGE if left is None else min(left, PAGE)
-            page = await store.find(name=name, before=before, limit=size)
-            for row in page:
-                yield publication_info(row)
-            if len(page) < size:
-                return
-            before = page[-1].number or number_at(connection.clock() + 1e9)
-            left = None if left is None else left - len(page)
-
-    async def subscriptions(self) -> list[SubscriptionInfo]:
-        """The workflows that are started by published events, by name."""
-        return [subscription_info(row) for row in await self._open().store.publications.subscriptions()]
-
-    async def awaited(self) -> list[WaitingInfo]:
-        """The events that runs wait for, and how many do; at most 1000 of these, by name."""
-        waiting = await self._open().store.publications.waiting()
-        return [WaitingInfo(event=name, where=where_of(where), runs=count) for name, where, count in waiting]
-
-    async def unsubscribe(self, workflow: str) -> bool:
-        """End the subscription of a workflow, and forget what is gathered for it. False: it has none.
-
-        A worker whose code still has the workflow subscribed begins it anew when it starts.
-        """
-        return await self._open().store.publications.unsubscribe(workflow)
-
-    @property
-    def queues(self) -> Queues:
-        """Queues: what they hold; pausing and draining them, and giving them other limits."""
-        return Queues(self._open())
-
-    @property
-    def schedules(self) -> Schedules:
-        """What starts runs by itself, by the clock."""
-        return Schedules(self._open(), self._settings.queues[0], self._settings.max_payload)
-
-    @property
-    def entities(self) -> EntityList:
-        """Which entities there are."""
-        return EntityList(self._open())
-
-    def entity(
-        self, cls: type[E], id: str, *, key: str | None = None, timeout: float | timedelta | None = None
-    ) -> E:
-        """The entity of a class with this id; its methods are awaited, also those that are plain functions.
-
-        It exists from its first call on. Calls come one at a time; one is over when its answer and the new state
-        are durable. What a method raises is raised here, and leaves the state as it was before the call.
-
-        Args:
-            id: which of the class's entities.
-            key: makes calls recognisable: a second one with it gets the answer of the first.
-            timeout: how long to wait for an answer, in seconds; the call goes on, whatever becomes of the wait.
-
-        Raises:
-            UsageError: the class is no entity.
-
-        Example:
-            >>> count = await engine.entity(Cart, "user-7").add("apple")  # doctest: +SKIP
-        """
-        limit = None if timeout is None else seconds(timeout, "timeout")
-        return cast("E", Proxy(known_entity(cls), id, self._open, key, limit))
-
-    async def call_entity(
-        self,
-        type: str,
-        id: str,
-        method: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        key: str | None = None,
-        timeout: float | timedelta | None = None,
-    ) -> Any:
-        """Call a method of an entity by names and plain data, where its class isn't at hand to write the call.
-
-        Args:
-            type: the entity's durable name.
-            id, key, timeout: as for `entity`.
-
-        Raises:
-            UsageError: this process hasn't loaded the class, it has no such method, or the arguments don't fit.
-
-        Example:
-            >>> await engine.call_entity("shop.Cart", "user-7", "add", ["apple"])  # doctest: +SKIP
-        """
-        limit = None if timeout is None else seconds(timeout, "timeout")
-        return await call_named(
-            self._open(), type, id, method, tuple(args), dict(kwargs or {}), call_key=key, timeout=limit
-        )

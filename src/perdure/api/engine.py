@@ -9,21 +9,22 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
+from typing import TYPE_CHECKING
 
+from perdure.api.besides import Besides
 from perdure.api.blobs import keep_collecting, with_blobs
 from perdure.api.call import current_machine
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.erasing import Erasing
 from perdure.api.keeping import Keeping
-from perdure.api.namespacing import Namespaces, close_connection
-from perdure.api.overview import Outlook
+from perdure.api.namespacing import Namespaces
+from perdure.api.outlook import Outlook
 from perdure.api.quotas import Quoted
 from perdure.api.redacting import redactions
 from perdure.api.sealing import with_codecs
 from perdure.api.spending import Spending
 from perdure.api.starter import Starter
-from perdure.api.watch import Watching
 from perdure.codec.redaction import Redact, force, lift
 from perdure.codec.sealing.chain import Codec
 from perdure.core.bounds import PAYLOAD_MAX, Bounds
@@ -41,11 +42,13 @@ from perdure.runtime.results import Results
 from perdure.runtime.retention import Retention, rules_given
 from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
-from perdure.runtime.travelling import Travelling
 from perdure.runtime.worker import Worker
-from perdure.storage.blobs import Blobs, Collected, collect
 from perdure.storage.protocol import Store
 from perdure.storage.urls import store_for, url_of_environment
+
+if TYPE_CHECKING:
+    from perdure.storage.blobs.collecting import Collected
+    from perdure.storage.blobs.config import Blobs
 
 _IN_WORKFLOW = (
     "an engine was used in workflow code, which can't be replayed. Await the call itself, or start it with "
@@ -53,7 +56,7 @@ _IN_WORKFLOW = (
 )
 
 
-class Engine(Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spending, Starter, Watching):
+class Engine(Besides, Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spending, Starter):
     """Durable execution on one database. An async context manager; entering it recovers interrupted runs.
 
     Args:
@@ -185,7 +188,7 @@ class Engine(Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spending, Sta
         connection = Connection(self._store, Results(self._store, self._loop), self._settings.clock)
         connection.check = self._check
         connection.inquiry = Inquiry(self._store, self._loop, self._settings, connection.nudge)
-        connection.travelling = Travelling(self._store, self._loop, self._settings)
+        connection.settings = self._settings
         connection.max_payload = self._settings.max_payload
         await self._store.open(self._changed)
         force(self._redact)
@@ -246,8 +249,8 @@ class Engine(Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spending, Sta
         finally:
             error = EngineClosedError("the engine was closed; the run goes on when one is open")
             for view in self._views.values():
-                await close_connection(view._connection, error)
-            await close_connection(connection, error)
+                await view._connection.close(error)
+            await connection.close(error)
             if self._examiner is not None:
                 self._examiner.close()
             if self._observer is not None:
@@ -268,6 +271,8 @@ class Engine(Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spending, Sta
         if self._blobs is None:
             msg = "the engine has no blobs: give it some, as in Engine(blobs=perdure.Blobs(...))"
             raise UsageError(msg)
+        from perdure.storage.blobs.collecting import collect
+
         return await collect(self._blobs, grace=grace)
 
     async def health(self) -> Health:

@@ -11,25 +11,23 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from perdure.api.besides import Besides
 from perdure.api.connection import Connection
 from perdure.api.doors import Doors
 from perdure.api.erasing import Erasing
 from perdure.api.keeping import Keeping
-from perdure.api.overview import Outlook
+from perdure.api.outlook import Outlook
 from perdure.api.quotas import Quoted
 from perdure.api.spending import Spending
 from perdure.api.starter import Starter
-from perdure.api.watch import Watching
 from perdure.errors import NamespaceError
 from perdure.runtime.inquiry import Inquiry
 from perdure.runtime.quotas import Quotas
 from perdure.runtime.results import Results
 from perdure.runtime.settings import Settings
-from perdure.runtime.travelling import Travelling
-from perdure.storage.scoping import ScopedStore
 
 
-class Namespace(Doors, Erasing, Keeping, Outlook, Quoted, Spending, Starter, Watching):
+class Namespace(Besides, Doors, Erasing, Keeping, Outlook, Quoted, Spending, Starter):
     """An engine as one of its namespaces sees it: the same verbs, and nothing of the others.
 
     Every id, name and key that is given here or comes from here is the namespace's own. What belongs to another one
@@ -123,6 +121,8 @@ def connection_within(
     check: Callable[[], None],
 ) -> Connection:
     """What a namespace's handles share, beside what an engine's do."""
+    from perdure.storage.scoping.store import ScopedStore
+
     store = ScopedStore(base.store, namespace, Quotas(base.store, base.clock))
     connection = Connection(store, Results(store, loop, store.prefix), base.clock)
     connection.within = store.prefix
@@ -132,16 +132,8 @@ def connection_within(
     connection.max_payload = base.max_payload
     connection.nudge_base = base.nudge
     connection.inquiry = Inquiry(store, loop, settings, connection.nudge, store.prefix)
-    connection.travelling = Travelling(store, loop, settings)
+    connection.settings = settings
     base.results.others.append(connection.results)
     base.inquiry.lend(connection.inquiry)
     base.listeners.others[store.prefix] = connection.listeners
     return connection
-
-
-async def close_connection(connection: Connection, error: BaseException) -> None:
-    """Nobody will be told anything any more: everyone who waits gets `error`."""
-    connection.listeners.all_changed()
-    connection.results.close(error)
-    connection.inquiry.close(error)
-    await connection.travelling.close()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from perdure.api.budgets import Budgets
@@ -19,7 +19,7 @@ from perdure.api.connection import Connection
 from perdure.api.limits import Limits
 from perdure.api.queues import Queues
 from perdure.api.spending import report
-from perdure.api.stuck import StuckPage, Usual, stuck, usual_lengths
+from perdure.api.stuck import Usual, usual_lengths
 from perdure.api.workerinfo import worker_info
 from perdure.core.errands import step_of
 from perdure.errors import UsageError
@@ -222,45 +222,3 @@ async def fullest_accounts(connection: Connection, today: str) -> list[BudgetLoa
         waiting = sum(each.waiting for each in accounts)
         found.append(BudgetLoad(budget.name, fullest.owner, fullest.usd, fullest.spent, waiting))
     return found
-
-
-class Outlook:
-    """The part of an engine that tells how everything is."""
-
-    if TYPE_CHECKING:
-
-        def _open(self) -> Connection: ...
-
-    async def overview(self, window: Window = "hour") -> Overview:
-        """How everything is: runs, what ended, how long it took, queues, workers, limits, money.
-
-        Args:
-            window: what the counts of ends look back at: "hour", "day" or "week".
-
-        Raises:
-            UsageError: the window is none of these.
-
-        Example:
-            >>> (await engine.overview()).runs  # doctest: +SKIP
-            {'completed': 1204, 'running': 17, 'blocked': 2}
-        """
-        return await overview(self._open(), window)
-
-    async def stuck(self, *, size: int = 200, cursor: str | None = None) -> StuckPage:
-        """Runs that don't go on, or are slow, grouped by cause, each with what helps.
-
-        Args:
-            size: how many blocked and paused runs to look at, 1 to 1,000: each means reading a history.
-            cursor: the `next` of the page before; the first page without it.
-
-        Raises:
-            UsageError: the size or the cursor can't be one.
-
-        Example:
-            >>> for group in (await engine.stuck()).groups:  # doctest: +SKIP
-            ...     print(group.count, group.title, group.todo)
-        """
-        if not 1 <= size <= 1000:
-            msg = f"size={size}: a page looks at 1 to 1000 runs"
-            raise UsageError(msg)
-        return await stuck(self._open(), size=size, cursor=cursor)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from perdure.api.connection import Connection
 from perdure.api.overview import BudgetLoad, counted, fullest_accounts, loads_of
@@ -205,23 +204,6 @@ class Watch:
             (today,) = await report(self._connection, None, since=midnight)
             self._spent = time.monotonic(), today.usage.cost, today.usage.calls
         return self._spent[1:]
-
-
-class Watching:
-    """The part of an engine that can be watched."""
-
-    if TYPE_CHECKING:
-
-        def _open(self) -> Connection: ...
-
-    def watch(self) -> Watch:
-        """What `perdure top` shows, for programs: each `look()` tells what goes on at that moment.
-
-        Example:
-            >>> (await engine.watch().look()).ended  # runs a second  # doctest: +SKIP
-            12.5
-        """
-        return Watch(self._open())
 
 
 def _count(ends: Sequence[Ended], name_of: Callable[[Ended], str]) -> Counter[str]:

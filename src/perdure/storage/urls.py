@@ -6,13 +6,16 @@ The one place that knows all kinds of stores; each is imported only when it is a
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from perdure.codec.redaction import common
 from perdure.errors import ConfigurationError
-from perdure.storage.auditing import Auditor
-from perdure.storage.migrate import SchemaState
 from perdure.storage.protocol import Store
+
+if TYPE_CHECKING:
+    from perdure.storage.auditing import Auditor
+    from perdure.storage.migrate import SchemaState
 
 FORMS = (
     "sqlite:///agents.db (a file beside the program), sqlite:////var/lib/agents.db (an absolute path), "

@@ -19,7 +19,7 @@ from perdure.errors import EngineClosedError, UsageError
 from perdure.runtime.stepcontext import current_step, current_store
 from perdure.storage.checkpoints import CheckpointStore
 from perdure.storage.protocol import Store
-from perdure.storage.scoping import ScopedStore
+from perdure.storage.scoping.store import ScopedStore
 from perdure.storage.urls import store_for, url_of_environment
 
 R = TypeVar("R")

@@ -3,9 +3,3 @@
 places.py writes and reads them, store.py is the store around a store that puts them there, collecting.py removes those
 that no event refers to.
 """
-
-from perdure.storage.blobs.collecting import Collected, collect
-from perdure.storage.blobs.config import Blobs
-from perdure.storage.blobs.store import BlobStore
-
-__all__ = ["BlobStore", "Blobs", "Collected", "collect"]

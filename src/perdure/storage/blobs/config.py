@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from perdure.errors import ConfigurationError
+
+#: Names a place for programs and commands that give none.
+ENVIRONMENT: Final = "PERDURE_BLOBS"
 
 _LEAST = 4096
 
@@ -55,3 +60,8 @@ class Blobs:
     def seconds(self) -> float:
         """The grace."""
         return self.grace.total_seconds() if isinstance(self.grace, timedelta) else self.grace
+
+
+def named_by_environment() -> str | None:
+    """The place that the environment names."""
+    return os.environ.get(ENVIRONMENT, "").strip() or None

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final
 
 import msgspec
 
 from perdure.codec.blobrefs import BlobRef, decode_ref, encode_ref
 from perdure.errors import UndecodableError
+from perdure.storage.blobs.config import named_by_environment
 from perdure.storage.blobs.places import Place, place_of
-
-#: Names a place for programs and commands that give none.
-ENVIRONMENT: Final = "PERDURE_BLOBS"
 
 _change = msgspec.structs.replace
 
@@ -35,11 +31,6 @@ def fetched(place: Place, url: str, reference: bytes) -> bytes:
     if len(data) != ref.size or sha256(data).digest() != ref.digest:
         return encode_ref(_change(ref, why=f"what is in {url} isn't what was written there"))
     return data
-
-
-def named_by_environment() -> str | None:
-    """The place that the environment names."""
-    return os.environ.get(ENVIRONMENT, "").strip() or None
 
 
 def fetched_by_environment(reference: bytes) -> bytes:
