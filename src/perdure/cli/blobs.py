@@ -12,8 +12,8 @@ from perdure.cli.database import UrlOption, reader
 from perdure.cli.lengths import length
 from perdure.cli.output import print_json, tell
 from perdure.cli.trouble import Trouble
-from perdure.storage.blobs import Collected
-from perdure.storage.blobs.fetching import ENVIRONMENT, named_by_environment
+from perdure.storage.blobs.collecting import Collected
+from perdure.storage.blobs.config import ENVIRONMENT, named_by_environment
 
 
 def blobs(
