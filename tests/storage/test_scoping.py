@@ -37,8 +37,8 @@ from perdure.storage.protocol import Store
 from perdure.storage.publications import Publication, keyed_id
 from perdure.storage.records import Append, NewMail, NewRun, RunFilter
 from perdure.storage.schedules import ScheduleRow
-from perdure.storage.scoping import ScopedStore
 from perdure.storage.scoping import records as mapping
+from perdure.storage.scoping.store import ScopedStore
 from perdure.storage.streams import Emit
 from perdure.storage.updates import UpdateRow
 from perdure.storage.workers import WorkerRow
