@@ -75,7 +75,7 @@ class Teller:
         known: Any = getattr(tracer, "id_generator", None)  # our tracer is the same, whoever asks for it
         self._ids = known if isinstance(known, _Given) else _Given()
         tracer.id_generator = self._ids
-        self._tracer = tracer
+        self._tracer: Any = tracer
 
     def sampled(self, parent: Context, trace: int, name: str, links: Sequence[Link]) -> bool:
         """Whether a run is told at all. Samplers decide by the caller or the trace's id, so all workers agree."""

@@ -134,8 +134,8 @@ async def _find(db: Database, token_hash: bytes, query: str = "callback") -> Cal
 
 async def _questions(db: Database, filter: QuestionFilter) -> list[tuple[bytes, CallbackRow]]:
     at, behind = filter.after
-    given = {"since": float(filter.since), "after_at": float(at), "after_hash": behind}
-    given |= {"limit": filter.limit}
+    given: dict[str, float | bytes | str | None] = {"since": float(filter.since), "after_at": float(at)}
+    given |= {"after_hash": behind, "limit": filter.limit}
     now = float(filter.now)
     if filter.run_id is None:
         given["within"] = filter.within
