@@ -180,7 +180,9 @@ def test_a_run_is_operated() -> None:
             await ok(client, "POST", "/runs/t/terminate", json={})
             assert (await ended(client, "t"))["error"]["type"] == "RunTerminated"
             await ok(client, "POST", "/runs/p/pause", json={"reason": "lunch"})
-            while (await ok(client, "GET", "/runs/p"))["status"] != "paused":  # once its driver has heard of it
+            while (await ok(client, "GET", "/runs/p"))[
+                "status"
+            ] != "paused":  # once its driver has heard of it
                 await asyncio.sleep(0.01)
             assert "lunch" in (await ok(client, "GET", "/runs/p/why"))["causes"][0]["what"]
             await ok(client, "POST", "/runs/p/resume")
