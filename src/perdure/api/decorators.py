@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
-from perdure.api.approving import Approves, approval_of
-from perdure.api.durable import OnCancel, Step, Workflow, checked_on_cancel, queue_of, time_limit
+from perdure.api.durable import (
+    OnCancel,
+    Step,
+    Workflow,
+    asked_before,
+    checked_on_cancel,
+    queue_of,
+    time_limit,
+)
 from perdure.core.retry import DEFAULT_RETRY, TRANSACTION_RETRY, Retry
 from perdure.core.subscribing import Event
 from perdure.errors import ConfigurationError
@@ -27,11 +34,13 @@ from perdure.runtime.definitions import (
     define_step,
     define_workflow,
 )
-from perdure.runtime.errands import offer
 from perdure.runtime.limits import Limits, limits_of
 from perdure.runtime.queues import Queue
 from perdure.runtime.retention import Kept
 from perdure.runtime.transactions import transactional
+
+if TYPE_CHECKING:
+    from perdure.api.approving import Approves
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +48,8 @@ R = TypeVar("R")
 
 def _step(definition: StepDefinition, options: StepOptions) -> Step[..., Any]:
     if options.queue is not None:
+        from perdure.runtime.errands import offer
+
         offer(definition, options.queue)
     return Step(definition, options)
 
@@ -234,7 +245,7 @@ def step(
         limits=limits_of(limit),
         spends=checked_spends(spends),
         effect=checked_effect(effect),
-        before=approval_of(approval) or None,
+        before=asked_before(approval),
     )
     if stub is not None and not callable(stub):
         msg = f"stub={stub!r}: give a function that is called in the step's place, with its arguments"

@@ -6,18 +6,19 @@ import dataclasses
 import functools
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, get_args
 
-from perdure.api.approving import Approves, approval_of
 from perdure.api.call import Call, StepCall, WorkflowCall
 from perdure.core.retry import Retry, seconds
 from perdure.core.scope import checked_key as checked_key
 from perdure.errors import ConfigurationError
 from perdure.runtime.checks import checked_effect, checked_spends
 from perdure.runtime.definitions import EffectClass, Spends, StepDefinition, StepOptions, WorkflowDefinition
-from perdure.runtime.errands import offer
 from perdure.runtime.limits import Limits, check_costs, limits_of
 from perdure.runtime.queues import Queue, checked_queue, queue_name
+
+if TYPE_CHECKING:
+    from perdure.api.approving import Approves, NeedsApproval
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,8 +107,10 @@ class Step(Generic[P, R]):
         check_costs(changes["limits"] or (), self.definition.run)
         given = {name: value for name, value in changes.items() if value is not None}
         if approval is not None:
-            given["before"] = approval_of(approval) or None
+            given["before"] = asked_before(approval)
         if queue is not None:
+            from perdure.runtime.errands import offer
+
             offer(self.definition, queue_name(queue))
         return Step(self.definition, dataclasses.replace(self.options, **given))
 
@@ -164,3 +167,12 @@ def checked_on_cancel(on_cancel: str) -> str:
         msg = f'on_cancel={on_cancel!r} must be "try", "wait" or "abandon"'
         raise ConfigurationError(msg)
     return on_cancel
+
+
+def asked_before(approval: Approves) -> NeedsApproval | None:
+    """What `approval=` means. Raises ConfigurationError if that is nothing."""
+    if approval is None or approval is False:
+        return None
+    from perdure.api.approving import approval_of
+
+    return approval_of(approval)

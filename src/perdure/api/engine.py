@@ -42,11 +42,11 @@ from perdure.runtime.results import Results
 from perdure.runtime.retention import Retention, rules_given
 from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
-from perdure.runtime.worker import Worker
 from perdure.storage.protocol import Store
 from perdure.storage.urls import store_for, url_of_environment
 
 if TYPE_CHECKING:
+    from perdure.runtime.worker import Worker
     from perdure.storage.blobs.collecting import Collected
     from perdure.storage.blobs.config import Blobs
 
@@ -199,6 +199,8 @@ class Engine(Besides, Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spen
             of_workflows = [terms for workflow in defined_workflows() for terms in workflow.budgets]
             await define_budgets(self._store, [*self._budgets, *of_workflows], self._settings.clock)
             if self._drives:
+                from perdure.runtime.worker import Worker  # clients don't need it, nor all that it brings
+
                 worker = Worker(
                     self._store,
                     self._loop,

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from perdure.api import following
 from perdure.api.connection import Connection
 from perdure.api.decisions import UNDECIDED, choice, decision
 from perdure.api.operating import Operated
@@ -17,7 +16,6 @@ from perdure.api.sent import with_errands
 from perdure.api.spending import Usage, report
 from perdure.api.talking import Addressed
 from perdure.api.travelled import Travelled
-from perdure.api.why import why
 from perdure.codec.events import encode_event
 from perdure.codec.values import ValueCodec, check_size
 from perdure.core import events as ev
@@ -26,13 +24,15 @@ from perdure.core.bounds import mended
 from perdure.core.retry import seconds
 from perdure.core.status import Status
 from perdure.core.timeline import waits, with_heartbeat
-from perdure.core.why import Why
 from perdure.errors import PerdureError, RunConflictError
 from perdure.runtime.definitions import workflow_named
 from perdure.runtime.outcomes import outcome
 from perdure.runtime.results import last_of
 from perdure.runtime.soundness import refuse_damaged
 from perdure.storage.records import Delivery
+
+if TYPE_CHECKING:
+    from perdure.core.why import Why
 
 R = TypeVar("R")
 
@@ -136,7 +136,9 @@ class Handle(Addressed, Travelled, Operated[R]):
         """
         connection = self._connection
         if follow:
-            async for _, event in following.follow(connection, self.id, generation=generation, after=after):
+            from perdure.api.following import follow as follow_up
+
+            async for _, event in follow_up(connection, self.id, generation=generation, after=after):
                 yield event
             return
         row = await connection.generation(self.id, generation)
@@ -149,6 +151,8 @@ class Handle(Addressed, Travelled, Operated[R]):
         Raises:
             UnknownRunError: no run has this id.
         """
+        from perdure.api.why import why
+
         return await why(self._connection, self.id)
 
     async def usage(self) -> Usage:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
-from perdure.api.call import Call
 from perdure.api.connection import Connection
-from perdure.api.editing import Args, Change
-from perdure.api.forking import Effects, Wish, fork, retry
-from perdure.api.forkplans import ForkPlan
 from perdure.codec.events import encode_event
 from perdure.core import events as ev
 from perdure.core.bounds import mended
@@ -17,6 +13,12 @@ from perdure.core.errands import step_of
 from perdure.core.status import Status
 from perdure.errors import RunConflictError, UnknownRunError
 from perdure.storage.records import Delivery, RunFilter
+
+if TYPE_CHECKING:
+    from perdure.api.call import Call
+    from perdure.api.editing import Args, Change
+    from perdure.api.forking import Effects
+    from perdure.api.forkplans import ForkPlan
 
 R = TypeVar("R")
 
@@ -101,6 +103,8 @@ class Operated(Generic[R]):
             >>> await handle.retry()  # doctest: +SKIP
             >>> await handle.result()  # doctest: +SKIP
         """
+        from perdure.api.forking import retry
+
         await retry(self._connection, self.id)
 
     @overload
@@ -182,9 +186,11 @@ class Operated(Generic[R]):
             >>> other = await handle.fork(edits={"ask": perdure.Change({"model": "gpt-5-mini"})})  # doctest: +SKIP
             >>> await other.result()  # doctest: +SKIP
         """
+        from perdure.api.forking import Wish, fork
+
         wish = Wish(at, edits, input, effects, stubs, refused)
         made = await fork(self._connection, self.id, wish, id, dry_run=dry_run)
-        return made if isinstance(made, ForkPlan) else self._sibling(made)
+        return self._sibling(made) if isinstance(made, str) else made
 
     def _sibling(self, id: str) -> Self:
         raise NotImplementedError

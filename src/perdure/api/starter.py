@@ -18,9 +18,11 @@ from perdure.errors import UsageError
 from perdure.runtime.queues import Queue, queue_name
 from perdure.runtime.runs import new_run
 from perdure.runtime.settings import Settings
-from perdure.runtime.worker import Worker
 from perdure.storage.chance import chance
 from perdure.storage.records import NewRun
+
+if TYPE_CHECKING:
+    from perdure.runtime.worker import Worker
 
 R = TypeVar("R")
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from perdure.api.connection import Connection
-from perdure.api.interface import RunInterface
 from perdure.api.messages import new_mail
-from perdure.api.questions import QuestionInfo, answer_question, question_of
-from perdure.api.steplogs import LogLine, read_lines
-from perdure.api.streams import StreamItem, read_stream
 from perdure.codec.values import check_size
 from perdure.core.bounds import INBOX_MAX
 from perdure.core.retry import seconds
 from perdure.errors import InboxFullError, RunEndedError, UnknownRunError
 from perdure.runtime.handlers import encode_call
-from perdure.runtime.interface import INTERFACE
 from perdure.storage.records import Delivery
+
+if TYPE_CHECKING:
+    from perdure.api.interface import RunInterface
+    from perdure.api.questions import QuestionInfo
+    from perdure.api.steplogs import LogLine
+    from perdure.api.streams import StreamItem
 
 T = TypeVar("T")
 
@@ -81,6 +82,8 @@ class Addressed:
         Example:
             >>> await engine.get("article-7").answer({"approved": True}, by="ann")  # doctest: +SKIP
         """
+        from perdure.api.questions import answer_question, question_of
+
         connection = self._connection
         id = question or (await question_of(connection, self.id)).id
         return await answer_question(connection, id, value, by=by, via=via, digest=None)
@@ -127,6 +130,8 @@ class Addressed:
             ...     print(item.value, end="")
         """
         self._connection.check()
+        from perdure.api.streams import read_stream
+
         return read_stream(
             self._connection,
             self.id,
@@ -167,6 +172,8 @@ class Addressed:
             ...     print(line.step, line.attempt, line.level, line.text)
         """
         self._connection.check()
+        from perdure.api.steplogs import read_lines
+
         return read_lines(self._connection, self.id, after=after or 0, follow=follow)
 
     async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -209,6 +216,9 @@ class Addressed:
             >>> (await handle.interface()).messages  # doctest: +SKIP
             {'approval': {'type': 'boolean'}}
         """
+        from perdure.api.interface import RunInterface
+        from perdure.runtime.interface import INTERFACE
+
         row = await self._connection.row(self.id)
         found = await self._connection.inquiry.query(row, INTERFACE, encode_call((), {}, "interface"))
         return RunInterface(**found)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from perdure.api.connection import Connection
-from perdure.core.standing import Standing
 from perdure.errors import UsageError
+
+if TYPE_CHECKING:
+    from perdure.core.standing import Standing
 
 
 class Travelled:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -21,7 +21,6 @@ from perdure.core.machine import Machine
 from perdure.errors import HandlerUnreachableError, PerdureError, StoreError, UnknownRunError
 from perdure.runtime import guard
 from perdure.runtime.definitions import WorkflowDefinition, workflow_named, workflow_names
-from perdure.runtime.driver import Driver
 from perdure.runtime.entitycalls import EntityCalls
 from perdure.runtime.handlers import PLAIN, handler_exception
 from perdure.runtime.looking import answer, look
@@ -33,6 +32,9 @@ from perdure.runtime.updatecalls import UpdateCalls
 from perdure.storage.inquiries import NewInquiry, TakenInquiry
 from perdure.storage.protocol import Store
 from perdure.storage.records import RunRow
+
+if TYPE_CHECKING:
+    from perdure.runtime.driver import Driver
 
 logger = logging.getLogger("perdure.inquiry")
 
