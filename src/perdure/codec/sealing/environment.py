@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 from perdure.codec.sealing.chain import Codec
-from perdure.codec.sealing.compression import Compression
-from perdure.codec.sealing.encryption import Encryption
 from perdure.codec.sealing.keys import KEYS, KeyRing
 
 
@@ -17,5 +15,8 @@ def codecs_from_env() -> tuple[Codec, ...]:
     """
     if not os.environ.get(KEYS, "").strip():
         return ()
+    from perdure.codec.sealing.compression import Compression
+    from perdure.codec.sealing.encryption import Encryption
+
     strict = os.environ.get(f"{KEYS}_STRICT", "1") != "0"
     return Compression(), Encryption(KeyRing.from_env(), strict=strict)
