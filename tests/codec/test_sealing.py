@@ -156,9 +156,11 @@ def test_a_ring_is_read_from_texts_files_and_the_environment(
         assert one.partition(":")[2] not in repr(ring)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "noid", "a:short", "a:!!!", "bad id:xyzzy", f"{new_key('a')} {new_key('a')}", "@/nowhere"]
-)
+#: Two keys under one id.
+TWICE = "a:" + "A" * 43 + " a:" + "B" * 42 + "A"
+
+
+@pytest.mark.parametrize("text", ["", "noid", "a:short", "a:!!!", "bad id:xyzzy", TWICE, "@/nowhere"])
 def test_what_is_no_ring_is_told_without_telling_secrets(text: str) -> None:
     with pytest.raises(ConfigurationError) as told:
         KeyRing.from_text(text)
