@@ -124,3 +124,43 @@ def test_verify_replays_what_is_encrypted(cli, ring, monkeypatch):
     told = cli("verify", "changing")
     assert told.code != 0
     assert "PERDURE_KEYS" in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pause", "r", "--reason", "lunch"],
+        ["resume", "r"],
+        ["cancel", "r"],
+        ["terminate", "r", "--reason", "enough"],
+        ["send", "r", "word", '"w"'],
+        ["retry", "r"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_without_keys_nothing_is_written_to_sealed_runs(cli, ring, monkeypatch, command):
+    cli("keys", "new", "--file", str(ring))
+    asyncio.run(_failed(cli.url) if command[0] == "retry" else _delayed(cli.url))
+    before = cli("show", "r", "--json").json["history"]
+    monkeypatch.delenv("PERDURE_KEYS")
+    told = cli(*command)
+    assert told.code != 0
+    assert "PERDURE_KEYS" in told.err
+    monkeypatch.setenv("PERDURE_KEYS", f"@{ring}")
+    assert cli("show", "r", "--json").json["history"] == before
+
+
+@perdure.workflow
+async def breaks(what: str) -> None:
+    raise ValueError(what)
+
+
+async def _failed(url: str) -> None:
+    async with perdure.Engine(url) as worker:
+        with pytest.raises(perdure.RunFailed):
+            await worker.run(breaks(CANARY), id="r")
+
+
+async def _delayed(url: str) -> None:
+    async with perdure.Engine(url) as worker:
+        await worker.start(kept(CANARY), id="r", delay=3600)

@@ -22,7 +22,7 @@ from perdure.api.namespacing import Namespaces
 from perdure.api.outlook import Outlook
 from perdure.api.quotas import Quoted
 from perdure.api.redacting import redactions
-from perdure.api.sealing import with_codecs
+from perdure.api.sealing import store_for_clients, with_codecs
 from perdure.api.spending import Spending
 from perdure.api.starter import Starter
 from perdure.codec.redaction import Redact, force, lift
@@ -187,13 +187,14 @@ class Engine(Besides, Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spen
         self._loop = asyncio.get_running_loop()
         connection = Connection(self._store, Results(self._store, self._loop), self._settings.clock)
         connection.check = self._check
-        connection.inquiry = Inquiry(self._store, self._loop, self._settings, connection.nudge)
         connection.settings = self._settings
         connection.max_payload = self._settings.max_payload
         await self._store.open(self._changed)
         force(self._redact)
-        self._connection = self._base = connection
         try:
+            connection.store = await store_for_clients(self._store)
+            connection.inquiry = Inquiry(connection.store, self._loop, self._settings, connection.nudge)
+            self._connection = self._base = connection
             self._observer = connection.observer = observer_of(self._watched(), self._settings.telemetry)
             await define_queues(self._store, self._settings.clock)
             of_workflows = [terms for workflow in defined_workflows() for terms in workflow.budgets]

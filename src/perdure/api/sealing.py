@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from perdure.codec.sealing.chain import Codec
 from perdure.codec.sealing.environment import codecs_from_env
 from perdure.errors import ConfigurationError, UsageError
+from perdure.storage.keys import INDEX
 from perdure.storage.protocol import Store
 from perdure.storage.records import NewRun
 
@@ -39,6 +40,18 @@ def chosen_codecs(codec: Codec | Sequence[Codec] | None) -> tuple[Codec, ...]:
     if codec is None:
         return codecs_from_env()
     return (codec,) if isinstance(codec, Codec) else tuple(codec)
+
+
+async def store_for_clients(store: Store) -> Store:
+    """An open store as an engine's handles use it: without keys they write nothing to sealed runs."""
+    if not await store.keys.of(INDEX):
+        return store
+    from perdure.storage.sealing.unkeyed import Unkeyed
+
+    sealed = sealed_in(store)
+    return (
+        store if sealed is not None and sealed.vault.encryption is not None else cast("Store", Unkeyed(store))
+    )
 
 
 def sealed_in(store: Store) -> SealedStore | None:

@@ -13,6 +13,8 @@ import msgspec
 
 #: What the names of single runs' keys begin with.
 OF_RUN = "run:"
+#: The subject of the index key, which every database has that something was sealed in; see sealing/index.py.
+INDEX = "index"
 _OF_SUBJECT = "subject:"
 
 

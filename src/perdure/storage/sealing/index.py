@@ -14,11 +14,9 @@ from hashlib import blake2b
 from perdure.codec.sealing.chain import CannotOpen, DataKey
 from perdure.errors import SealedError
 from perdure.storage.chance import chance
-from perdure.storage.keys import KeyRow, KeyStore
+from perdure.storage.keys import INDEX, KeyRow, KeyStore
 from perdure.storage.sealing.vault import Vault
 
-#: The subject of the index key.
-INDEX = "index"
 _ROUNDS = 4  # an even number, so that the halves have their sizes again in the end
 
 
