@@ -85,8 +85,8 @@ class ValueCodec(Generic[T]):
             raise UndecodableError(f"The recorded {self.where} can't be read. {error}") from error
         # Validators of models and __post_init__ of dataclasses are user code, and raise what they like.
         except Exception as error:
-            if is_sealed(data):
-                raise SealedError(f"The recorded {self.where} can't be read: {why_closed(data)}.") from None
+            if is_sealed(whole := bytes(data)):  # a Raw isn't indexed
+                raise SealedError(f"The recorded {self.where} can't be read: {why_closed(whole)}.") from None
             raise UndecodableError(
                 f"The recorded {self.where} can't be read as `{show(self._annotation)}`: {_told(error)}. The "
                 "type has changed since it was recorded, or the bytes are damaged. Let the type read the old "
