@@ -21,6 +21,7 @@ from perdure.codec.events import decode_event, encode_event
 from perdure.core import events as ev
 from perdure.core.edits import Edit
 from perdure.core.events import Event, Failure
+from perdure.core.tracing import TraceContext
 from perdure.errors import NotSerializableError, UndecodableError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "events-v1.json"
@@ -37,6 +38,8 @@ _FAILURE = Failure(
     cause=_INNER,
     members=(_INNER,),
 )
+
+_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 #: Each kind with all of its fields set, and each that has defaults also without them.
 SAMPLES: list[Event] = [
@@ -209,6 +212,7 @@ SAMPLES: list[Event] = [
     ev.RunStarted(
         1.0, "m.w", b"[[1],{}]", b"seed", heard=ev.Heard(1.0, {"order.paid": 7}, event="order.paid")
     ),
+    ev.RunStarted(1.0, "m.w", b"[[1],{}]", b"seed", trace=TraceContext(_PARENT, "a=b", link=True)),
 ]
 
 
@@ -306,6 +310,7 @@ _fields: dict[Any, st.SearchStrategy[Any]] = {
         numbers=st.dictionaries(_texts, st.integers(0, 2**62), max_size=2),
         event=st.none() | _texts,
     ),
+    TraceContext: st.builds(TraceContext, _texts, _texts, st.booleans()),
 }
 
 
