@@ -102,6 +102,7 @@ if _typing.TYPE_CHECKING:
     from perdure.api.forkplans import ForkPlan
     from perdure.api.handlers import on_query, on_update
     from perdure.api.interface import RunInterface
+    from perdure.api.erasing import Erased
     from perdure.api.keeping import DiskUsage, Pruned, RetentionState
     from perdure.api.limits import LimitInfo, UnitInfo, settle
     from perdure.api.mapping import ItemStatus, MapResult, map
@@ -173,6 +174,7 @@ __all__ = [
     "EffectRefused",
     "Encryption",
     "Engine",
+    "Erased",
     "Event",
     "ForkPlan",
     "Handle",
@@ -324,6 +326,7 @@ _LATER = {
     "api.forkplans": "ForkPlan",
     "api.handlers": "on_query on_update",
     "api.interface": "RunInterface",
+    "api.erasing": "Erased",
     "api.keeping": "DiskUsage Pruned RetentionState",
     "api.limits": "LimitInfo UnitInfo settle",
     "api.mapping": "ItemStatus MapResult map",

@@ -167,9 +167,26 @@ def test_streams_questions_and_callbacks() -> None:
     run(main)
 
 
+#: What an engine has and a client over HTTP hasn't, and why.
+NOT_OVER_HTTP = {
+    "bound_to": "the token says which namespace one sees, and the server makes sure of it",
+    "close": "a client has no engine to close; leaving `async with` closes its connections",
+    "collect_blobs": "it works on the place of the blobs, which the server's own workers tidy",
+    "entity": "it needs the class of the entity: `call_entity` names it",
+    "namespace": "the token says which namespace one sees",
+    "partition": "the layout of tables is the database's operator's, before anything is recorded",
+    "runs_page": "`runs` turns the pages by itself",
+    "store": "the database itself",
+    "vacuum": "it works on the server's file for as long as that takes: `perdure disk`",
+    "watch": "it observes one process; `/metrics` and `history(follow=True)` tell over HTTP",
+}
+
+
 def test_it_has_what_an_engine_has_for_its_clients() -> None:
-    """All but what is about one process: opening, closing and watching, and pages, which `runs` turns by itself."""
-    own = {"close", "collect_blobs", "runs_page", "entity", "watch"}
+    """All but what is listed here with a reason."""
+    own = set(NOT_OVER_HTTP)
+    assert not {name for name in own if hasattr(HttpClient, name)}, "it has that: take it off the list"
+    assert own <= set(dir(perdure.Engine))
     for ours, theirs, left in (
         (HttpClient, perdure.Engine, own),
         (RemoteHandle, perdure.Handle, set[str]()),
@@ -297,6 +314,44 @@ def test_what_isnt_one_runs_is_looked_at_and_changed() -> None:
                     await client.call_entity(wrong[0], "c/1", wrong[1])
             with pytest.raises(perdure.errors.UsageError):
                 await client.call_entity("web.Counter", "c/1", "add", ["many"])
+
+    run(main)
+
+
+def test_what_is_kept_and_what_goes() -> None:
+    async def main() -> None:
+        ring = perdure.Encryption({"k1": bytes(32)})
+        async with served(codec=ring) as (engine, client):
+            assert await client.retention() == await engine.retention()
+            told, known = await client.health(), await engine.health()
+            assert (told.live, told.ready, [*told.reasons]) == (known.live, known.ready, [*known.reasons])
+            await client.run(adds(1), id="old", subject="customer-1")
+            (many,) = await client.start_many([adds(1)], ids=["many"], subject="customer-2")
+            assert await many.result() == 2
+            assert (await client.erase(subject="customer-1")) == perdure.Erased(1, ())
+            assert (await client.erase(subject="customer-1")) == perdure.Erased(0, ())
+            with pytest.raises(perdure.errors.UsageError, match="either subject= or run="):
+                await client.erase()
+            with pytest.raises(perdure.UnknownRunError):
+                await client.erase(run="none")
+            rules = [perdure.Retention(0, workflow="web.adds", status="completed"), perdure.Retention(None)]
+            assert await client.prune(rules, dry=True) == await engine.prune(rules, dry=True)
+            done = await client.prune(rules)
+            assert done is not None
+            assert (done.runs, done.kinds) == (2, {("web.adds", "completed"): 2})
+            with pytest.raises(perdure.UnknownRunError):
+                await client.get("old").status()
+            with pytest.raises(perdure.errors.UsageError, match="archives"):
+                await client.prune([perdure.Retention(0, archive="file:///var/old")])
+            with pytest.raises(perdure.errors.ConfigurationError, match="status"):
+                await client.request(
+                    "POST", "/retention/prune", json={"rules": [{"after": 0, "status": ["x"]}]}
+                )
+        async with served() as (_, client):
+            with pytest.raises(perdure.errors.UsageError, match="doesn't encrypt"):
+                await client.erase(subject="customer-1")
+            with pytest.raises(perdure.errors.ConfigurationError, match="encrypts nothing"):
+                await client.start(adds(1), subject="customer-1")
 
     run(main)
 

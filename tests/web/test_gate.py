@@ -185,6 +185,8 @@ def test_looking_isnt_changing() -> None:
                     "budgets",
                     "quotas",
                     "subscriptions",
+                    "retention",
+                    "erasures",
                 )
                 assert (answer.status_code == 403) == for_all, f"{method} {path}"
 

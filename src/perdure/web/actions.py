@@ -50,6 +50,7 @@ async def start(engine: EngineHere, body: StartIn) -> RunRef:
         timeout=body.timeout,
         attributes=attributes,
         if_exists=body.if_exists,
+        subject=body.subject,
     )
     return RunRef(id=handle.id)
 

@@ -18,7 +18,6 @@ import msgspec
 
 from perdure.api.call import Call, WorkflowCall
 from perdure.api.comparing import RunDiff
-from perdure.api.keeping import DiskUsage
 from perdure.api.naming import named_call
 from perdure.api.overview import Overview, Window
 from perdure.api.publications import PublicationInfo, SubscriptionInfo, WaitingInfo
@@ -40,6 +39,7 @@ from perdure.web.holdings import (
     RemoteSchedules,
 )
 from perdure.web.remote import RemoteHandle
+from perdure.web.remote_keeping import RemoteKeeping
 from perdure.web.typed import question, run_of, typed
 from perdure.web.wire import HttpWire
 
@@ -48,7 +48,7 @@ R = TypeVar("R")
 _MAX_PAYLOAD = 1 << 30  # the server has its own
 
 
-class HttpClient(HttpWire):
+class HttpClient(RemoteKeeping, HttpWire):
     """A client of `perdure serve`. An async context manager.
 
     Args:
@@ -96,13 +96,15 @@ class HttpClient(HttpWire):
         timeout: float | timedelta | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail", "restart"] = "attach",
+        subject: str | None = None,
     ) -> RemoteHandle[R]:
         """Start a run.
 
         Args:
             call: a workflow's call, as for an engine; or its durable name, with its arguments behind.
             args: the arguments of a workflow that is given by its name.
-            id, queue, key, priority, dedup, delay, timeout, attributes, if_exists: as for `Engine.start`.
+            id, queue, key, priority, dedup, delay, timeout, attributes, if_exists, subject: as for
+                `Engine.start`.
 
         Raises:
             RunConflictError: the id belongs to other work.
@@ -126,6 +128,7 @@ class HttpClient(HttpWire):
             "timeout": _seconds(timeout, "timeout"),
             "attributes": msgspec.to_builtins(dict(attributes or {})),
             "if_exists": if_exists,
+            "subject": subject,
         }
         made = await self.request("POST", "/runs", json=body)
         return RemoteHandle(self, made["id"], called.definition.result.decode)
@@ -185,6 +188,7 @@ class HttpClient(HttpWire):
         timeout: float | timedelta | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
         if_exists: Literal["attach", "fail", "restart"] = "attach",
+        subject: str | None = None,
     ) -> list[RemoteHandle[R]]:
         """Start many runs in one commit, a thousand at most. Arguments as for `Engine.start_many`.
 
@@ -213,6 +217,7 @@ class HttpClient(HttpWire):
             "timeout": _seconds(timeout, "timeout"),
             "attributes": msgspec.to_builtins(dict(attributes or {})),
             "if_exists": if_exists,
+            "subject": subject,
         }
         made = await self.request("POST", "/batches", json=body)
         return [
@@ -230,10 +235,6 @@ class HttpClient(HttpWire):
     async def overview(self, window: Window = "hour") -> Overview:
         """How everything is, as `Engine.overview`."""
         return typed(await self.request("GET", "/overview", params={"window": window}), Overview)
-
-    async def disk(self) -> DiskUsage:
-        """How much room the database takes, as `Engine.disk`."""
-        return typed(await self.request("GET", "/disk"), DiskUsage)
 
     async def stuck(self, *, size: int = 200, cursor: str | None = None) -> StuckPage:
         """Runs that don't go on, grouped by cause, as `Engine.stuck`."""

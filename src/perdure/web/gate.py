@@ -44,6 +44,8 @@ _ADMIN: Final[Sequence[tuple[str | None, str]]] = (
     (None, "/api/v1/budgets"),
     (None, "/api/v1/quotas"),
     (None, "/api/v1/subscriptions"),
+    (None, "/api/v1/retention"),
+    (None, "/api/v1/erasures"),
 )
 
 _HEADERS: Final = {

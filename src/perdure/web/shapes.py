@@ -44,6 +44,9 @@ class StartIn(In):
     timeout: Seconds | None = Field(None, description="Seconds after which it is cancelled.")
     attributes: dict[str, str | int | float | bool | list[str]] = Field(default_factory=dict)
     if_exists: Literal["attach", "fail", "restart"] = "attach"
+    subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="Whose data it holds; the server has to have keys."
+    )
 
 
 class MessageIn(In):

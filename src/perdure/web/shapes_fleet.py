@@ -30,6 +30,9 @@ class StartManyIn(In):
     timeout: Seconds | None = Field(None, description="Seconds after which they are cancelled.")
     attributes: dict[str, str | int | float | bool | list[str]] = Field(default_factory=dict)
     if_exists: Literal["attach", "fail", "restart"] = "attach"
+    subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="Whose data they hold; the server has to have keys."
+    )
 
 
 class PublishIn(In):

@@ -124,6 +124,15 @@ class DiskOut(Out):
     due_more: bool = Field(description="Not all runs were looked at for that.")
 
 
+class RetentionOut(Out):
+    """Who removes old runs, or did last."""
+
+    holder: str
+    at: datetime
+    working: bool = Field(description="It is at it now.")
+    rules: list[str]
+
+
 class StuckOut(Out):
     groups: list[GroupOut]
     looked: int = Field(description="How many blocked and paused runs were looked at so far.")

@@ -48,6 +48,7 @@ async def start_many(engine: EngineHere, body: StartManyIn) -> list[RunRef]:
         timeout=body.timeout,
         attributes=attributes,
         if_exists=body.if_exists,
+        subject=body.subject,
     )
     return [RunRef(id=handle.id) for handle in handles]
 
