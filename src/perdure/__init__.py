@@ -98,11 +98,11 @@ if _typing.TYPE_CHECKING:
     from perdure.api.comparing import Difference, RunDiff, RunSide, StepDiff, StepSide
     from perdure.api.editing import Args, Change
     from perdure.api.entities import entity, read
+    from perdure.api.erasing import Erased
     from perdure.api.failures import StepFailure, failure
     from perdure.api.forkplans import ForkPlan
     from perdure.api.handlers import on_query, on_update
     from perdure.api.interface import RunInterface
-    from perdure.api.erasing import Erased
     from perdure.api.keeping import DiskUsage, Pruned, RetentionState
     from perdure.api.limits import LimitInfo, UnitInfo, settle
     from perdure.api.mapping import ItemStatus, MapResult, map
@@ -322,11 +322,11 @@ _LATER = {
     "api.comparing": "Difference RunDiff RunSide StepDiff StepSide",
     "api.editing": "Args Change",
     "api.entities": "entity read",
+    "api.erasing": "Erased",
     "api.failures": "StepFailure failure",
     "api.forkplans": "ForkPlan",
     "api.handlers": "on_query on_update",
     "api.interface": "RunInterface",
-    "api.erasing": "Erased",
     "api.keeping": "DiskUsage Pruned RetentionState",
     "api.limits": "LimitInfo UnitInfo settle",
     "api.mapping": "ItemStatus MapResult map",
