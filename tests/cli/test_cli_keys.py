@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
@@ -164,3 +165,48 @@ async def _failed(url: str) -> None:
 async def _delayed(url: str) -> None:
     async with perdure.Engine(url) as worker:
         await worker.start(kept(CANARY), id="r", delay=3600)
+
+
+def test_keys_of_blobs_are_listed_and_rotated(cli, ring, monkeypatch, tmp_path):
+    """Afterwards the old key isn't needed by anything."""
+    text = CANARY + os.urandom(300_000).hex()
+    monkeypatch.setenv("PERDURE_BLOBS", str(tmp_path / "blobs"))
+    cli("keys", "new", "--id", "first", "--file", str(ring))
+
+    async def main() -> None:
+        async with perdure.Engine(cli.url) as worker:
+            await worker.run(kept(text), id="r")
+
+    asyncio.run(main())
+    before = cli("keys", "list", "--json").json["keys"]
+    assert set(before) == {"first"}
+    monkeypatch.delenv("PERDURE_KEYS")
+    assert cli("keys", "list", "--json").json["keys"] == before
+    monkeypatch.setenv("PERDURE_KEYS", f"@{ring}")
+    cli("keys", "new", "--id", "second", "--file", str(ring))
+    monkeypatch.delenv("PERDURE_BLOBS")
+    assert "set PERDURE_BLOBS" in cli("keys", "list").out
+    told = cli("keys", "rotate")
+    assert told.code != 0
+    assert "3 events lie in a blob store, and keep their keys: set PERDURE_BLOBS" in told.err
+    monkeypatch.setenv("PERDURE_BLOBS", str(tmp_path / "blobs"))
+    assert cli("keys", "rotate").code == 0
+    ring.write_text(ring.read_text().splitlines()[-1] + "\n")
+    assert cli("keys", "list", "--json").json["keys"] == {"second": sum(before.values())}
+    assert CANARY in cli("show", "r").out
+    assert cli("check").code == 0
+    saved = {path: path.read_bytes() for path in (tmp_path / "blobs").rglob("*") if path.is_file()}
+    for path in saved:
+        path.unlink()
+    assert "missing or damaged" in cli("keys", "list").out
+    cli("keys", "new", "--id", "third", "--file", str(ring))
+    told = cli("keys", "rotate")
+    assert told.code != 0
+    assert (
+        "3 events are blobs that are missing or damaged, and stay as they are. The first: Run 'r'" in told.err
+    )
+    for path, data in saved.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    assert cli("keys", "rotate").code == 0
+    assert CANARY in cli("show", "r").out

@@ -24,6 +24,7 @@ ALWAYS = frozenset(
     f"test_{name}.py"
     for name in (
         "continue_as",
+        "engine_blob_keys",
         "engine_bounds",
         "engine_budget_crashes",
         "engine_budgets",

@@ -18,9 +18,17 @@ from perdure.cli.output import err, out, print_json, printable, tell
 from perdure.cli.trouble import Commands, Trouble
 from perdure.codec.sealing.encryption import DATA_KEY
 from perdure.codec.sealing.keys import KEYS, new_key
+from perdure.storage.blobs.config import ENVIRONMENT
 from perdure.storage.sealing import SealedStore
-from perdure.storage.sealing.rotation import Progress, count_keys
+from perdure.storage.sealing.rotation import BLOBS, LOST, Progress, count_keys
 from perdure.storage.sealing.rotation import rotate as rotate_keys
+
+#: What is told of what counts in the place of a key.
+_TOLD = {
+    "": "in the clear",
+    BLOBS: f"with keys that can't be told from here: set {ENVIRONMENT} to where the blobs are",
+    LOST: "missing or damaged",
+}
 
 keys = typer.Typer(
     name="keys",
@@ -63,7 +71,10 @@ def ls(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Show which key seals how many events and other payloads. Reads the whole database; needs no key."""
+    """Show which key seals how many events and other payloads. Needs no key.
+
+    Reads the whole database, and all blobs, if PERDURE_BLOBS says where they are.
+    """
 
     async def look() -> tuple[dict[str, int], tuple[str, ...]]:
         async with reader(url) as engine:
@@ -82,8 +93,8 @@ def ls(
     of_subjects = sum(count for id, count in counted.items() if id.startswith(DATA_KEY))
     grid = Table.grid(padding=(0, 2))
     for id in sorted(one for one in counted if not one.startswith(DATA_KEY)):
-        told = "in the clear" if not id else "newest" if ring and id == ring[-1] else ""
-        told += " (not in the key ring here)" if id and id not in ring else ""
+        told = _TOLD.get(id, "newest" if ring and id == ring[-1] else "")
+        told += " (not in the key ring here)" if id not in _TOLD and id not in ring else ""
         grid.add_row(
             Text(printable(id or "-")), Text(f"{counted[id]:,}", justify="right"), Text(told.strip())
         )
@@ -116,11 +127,31 @@ def rotate(url: UrlOption = None) -> None:
         f"{done.sealed:,} of {done.looked:,} events and other payloads, and {done.wrapped:,} keys of subjects, are "
         f"sealed anew with {newest}."
     )
-    if done.closed:
-        which = ", ".join(f"{count:,} with {id or 'no key'}" for id, count in sorted(done.closed.items()))
-        raise Trouble(
+    left = _left(done)
+    if left:
+        raise Trouble(" ".join(left))
+
+
+def _left(done: Progress) -> list[str]:
+    """What a rotation had to leave as it was, and what to do about it."""
+    told: list[str] = []
+    closed = {id: count for id, count in sorted(done.closed.items()) if id != BLOBS}
+    if closed:
+        which = ", ".join(f"{count:,} with {id or 'no key'}" for id, count in closed.items())
+        told.append(
             f"Some couldn't be opened, and stay as they are: {which}. Run it again with those keys in {KEYS}."
         )
+    if done.closed[BLOBS]:
+        told.append(
+            f"{done.closed[BLOBS]:,} events lie in a blob store, and keep their keys: set {ENVIRONMENT} to where "
+            "that is, and run it again."
+        )
+    if done.lost:
+        told.append(
+            f"{done.lost:,} events are blobs that are missing or damaged, and stay as they are. The first: "
+            f"{done.why_lost}. Bring them back, and run it again."
+        )
+    return told
 
 
 def erase(

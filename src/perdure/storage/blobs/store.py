@@ -90,7 +90,7 @@ class BlobStore:
         self._above = blobs.above
         for part in PARTS:
             setattr(self, part, getattr(below, part))
-        self.moving = BlobMoving(below.moving, self._fetched)
+        self.moving = BlobMoving(below.moving, self.fetched)
 
     async def open(self, on_change: Callable[[], None] | None = None) -> None:
         await self.below.open(on_change)
@@ -155,6 +155,15 @@ class BlobStore:
         await asyncio.to_thread(self.place.put, ref.folder, ref.name, file_of(id, event))
         return encode_ref(ref)
 
+    async def instead(self, id: str, old: bytes, new: bytes) -> bytes:
+        """A reference, its link aside, to an event that takes the place of another one, which is a blob as well.
+
+        Whoever has read the reference to the old one is about to fetch that, so it is made young: once nothing refers
+        to it, it stays for the whole grace.
+        """
+        await self._kept(id, old)
+        return await self._kept(id, new)
+
     # -- what comes out -----------------------------------------------------------------------------
 
     async def load(self, runs: Sequence[int]) -> list[History]:
@@ -167,24 +176,24 @@ class BlobStore:
         events, damage = list(history.events), history.damage
         for place, data in enumerate(events):
             if is_ref(data):
-                events[place] = await self._fetched(data)
+                events[place] = await self.fetched(data)
                 if damage is None and is_ref(events[place]):
                     damage = _damage(events[place])
         return _change(history, events=events, damage=damage)
 
     async def events(self, run: int, *, after: int = 0, limit: int = 1000) -> list[tuple[int, bytes]]:
         found = await self.below.events(run, after=after, limit=limit)
-        return [(seq, await self._fetched(data) if is_ref(data) else data) for seq, data in found]
+        return [(seq, await self.fetched(data) if is_ref(data) else data) for seq, data in found]
 
     async def last_event(self, runs: Sequence[int]) -> list[bytes | Damage]:
         found = await self.below.last_event(runs)
         for place, data in enumerate(found):
             if isinstance(data, bytes) and is_ref(data):
-                fetched = await self._fetched(data)
+                fetched = await self.fetched(data)
                 found[place] = _damage(fetched) if is_ref(fetched) else fetched
         return found
 
-    async def _fetched(self, reference: bytes) -> bytes:
+    async def fetched(self, reference: bytes) -> bytes:
         """The event; or, if it can't be had, a reference that says why."""
         return await asyncio.to_thread(fetched, self.place, self.blobs.url, reference)
 
