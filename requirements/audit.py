@@ -22,6 +22,11 @@ PATIENCE = 120.0  #: seconds for all of it
 #: Known, and of no concern here: id -> why.
 ACCEPTED: dict[str, str] = {}
 
+#: Packages whose classifiers name an unwelcome licence beside others, and why they are welcome all the same.
+PARTS = {
+    "docutils": "in the public domain; the one file under the GPL is a mode for Emacs, which isn't installed"
+}
+
 #: What a licence mustn't be of what users install with the core and its extras; tools of development may be.
 UNWELCOME = re.compile(r"(?<!L)(?<!Lesser )\b(A?GPL|GNU (Affero )?General Public)", re.IGNORECASE)
 
@@ -72,7 +77,9 @@ def verdict(output: str, trouble: str) -> tuple[str, int]:
 def licences() -> list[str]:
     """The packages that Perdure and its extras need, and whose licence isn't welcome."""
     return [
-        f"{name}: {told}" for name in sorted(needed("perdure")) if UNWELCOME.search(told := licence(name))
+        f"{name}: {told}"
+        for name in sorted(needed("perdure"))
+        if name not in PARTS and UNWELCOME.search(told := licence(name))
     ]
 
 

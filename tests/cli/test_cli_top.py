@@ -212,7 +212,7 @@ def test_once_and_as_json(cli: Any) -> None:
     }
     assert look["ended"] == pytest.approx(2 / 60)
     assert look["failed"] == pytest.approx(1 / 60)
-    (default,) = look["queues"]
+    default = next(each for each in look["queues"] if each["info"]["name"] == "default")
     assert (default["info"]["name"], default["info"]["queued"]) == ("default", 1)
     assert datetime.fromisoformat(look["at"]).tzinfo is not None
     text = cli("top", "--once", "--only", "fail").out

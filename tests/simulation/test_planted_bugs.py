@@ -22,7 +22,7 @@ from perdure.testing.simulation.simulating import simulate
 pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
 
 #: Within so many seeds each of them has to be found.
-SEEDS = 60
+SEEDS = 120
 
 _replace = msgspec.structs.replace
 _append = MemoryDatabase.append

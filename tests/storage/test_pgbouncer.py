@@ -19,7 +19,7 @@ import perdure
 from helpers.postgres import Server, _free_port
 from perdure import Engine, step, workflow
 from perdure.storage.postgres import PostgresStore
-from perdure.testing.conformance import CHECKS, Check, run_check, watching
+from perdure.testing.conformance import CHECKS, Check, run_check, schedules, watching
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(
@@ -29,11 +29,8 @@ pytestmark = pytest.mark.skipif(
 SOAK = os.environ.get("PERDURE_SOAK") == "1"
 
 #: Some of the promises; PERDURE_SOAK=1 takes all. Hints don't get through, so nothing is told.
-SOME = [
-    check
-    for place, check in enumerate(CHECKS)
-    if check not in watching.CHECKS and (SOAK or place % 4 == 0)  # no hint gets through it
-]
+HEARING = {*watching.CHECKS, schedules.others_hear_of_changes_to_schedules}  # no hint gets through it
+SOME = [check for place, check in enumerate(CHECKS) if check not in HEARING and (SOAK or place % 4 == 0)]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +60,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 2
 max_client_conn = 200
+server_idle_timeout = 2
 logfile = {folder}/log
 pidfile = {folder}/pid
 ignore_startup_parameters = extra_float_digits

@@ -89,7 +89,7 @@ def test_a_failing_checkpoint_harms_nobody(path: Path, operation: str, error: in
         assert disk.faults == 2
         assert row.seq == 101
         await fill(bench, row, 100)
-        assert log_pages(path) < 100
+        assert log_pages(path) < 150  # as long as it grew meanwhile; all of it would be more than 200
 
     with_run(path, disk, test)
     connection = apsw.Connection(str(path))

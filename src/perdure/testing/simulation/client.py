@@ -31,20 +31,31 @@ _PAUSE: Final = 0.2  #: seconds after a refusal
 class Client:
     """Carries out the client's part of a scenario.
 
+    Args:
+        engine: makes its engine; another one when the first couldn't be entered.
+
     Attributes:
         pending: the ids of the runs whose end it hasn't heard of yet.
     """
 
-    def __init__(self, engine: SimulatedEngine, observer: Observer, plans: tuple[RunPlan, ...]) -> None:
-        self._engine = engine
+    _engine: SimulatedEngine
+
+    def __init__(
+        self, engine: Callable[[], SimulatedEngine], observer: Observer, plans: tuple[RunPlan, ...]
+    ) -> None:
+        self._make = engine
         self._observer = observer
         self._plans = plans
         self.pending = {plan.id: None for plan in plans}
 
     async def work(self) -> None:
         """Do all of it."""
-        await self._insist(self._engine.__aenter__)
+        await self._insist(self._enter)
         await asyncio.gather(*map(self._one, self._plans))
+
+    async def _enter(self) -> None:
+        self._engine = self._make()
+        await self._engine.__aenter__()
 
     async def _one(self, plan: RunPlan) -> None:
         await asyncio.sleep(plan.at)

@@ -81,10 +81,13 @@ class _Simulation:
         )
         store = DistantStore(self.observer.database, line)
         clock = clock_of(RIGHT, loop.time, sources[3])
-        self.engine = SimulatedEngine(
-            store, loop, clock, Faraway(loop, self.fleet.alive), scenario.lease, worker=False
+        self.client = Client(
+            lambda: SimulatedEngine(
+                store, loop, clock, Faraway(loop, self.fleet.alive), scenario.lease, worker=False
+            ),
+            self.observer,
+            scenario.runs,
         )
-        self.client = Client(self.engine, self.observer, scenario.runs)
         for process in (self.database, loop):
             process.complaint = lambda context: self.observer.wrong(
                 f"{context.get('message')}: {context.get('exception')!r}"
