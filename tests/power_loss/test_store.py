@@ -181,6 +181,6 @@ def test_a_new_file_without_extra_could_vanish(
     syncing_less(monkeypatch, "EXTRA", "FULL", then=2)
     deeds = recorded(tmp_path / "disk", 1)
     found = verdicts(deeds, tmp_path / "image", 100, Directories.STRICT)
-    assert found["Lost"] > 10
+    assert found["Lost"] > 3  # it is a short moment among all the writes that make a file
     record_property("figure", f"of 100 images, {found['Lost']} have lost everything")
     assert verdicts(deeds, tmp_path / "image", 50, Directories.JOURNALLED) == {"int": 50}
