@@ -48,7 +48,7 @@ soak: $(VENV)/.dev $(VENV)/.browser  ## many more kills, all of the engine on Po
 	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
 	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss tests/crash_everywhere
 	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres
-	PERDURE_CANARY=1 $(BIN)/pytest -q -n 2 -m "not acceptance" tests/canary tests/engine tests/web tests/cli tests/storage
+	PERDURE_CANARY=1 $(BIN)/pytest -q -n 2 -m "not acceptance"
 	$(BIN)/python -m perdure.testing.simulation --seeds 10000 --jobs 2
 	$(BIN)/python tests/mutants/hunt.py
 
