@@ -1,8 +1,8 @@
 """How deeply JSON is nested, told from its bytes.
 
 Readers are recursive, and each gives up at a depth of its own, which also depends on how deep the program stands where
-it reads. So what is recorded is bounded: what one process has written, every other one can read. The usual value costs
-two counts of characters; only one with very many brackets is looked at.
+it reads. So what is recorded is bounded: what one process has written, every other one can read. Small values cost a
+comparison of lengths, others two counts of characters; only one with very many brackets is looked at.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 from perdure.core.bounds import DEPTH_MAX
 from perdure.errors import NotSerializableError
 
-__all__ = ["check_depth", "too_deep"]
+__all__ = ["SHALLOW", "check_depth", "too_deep"]
+
+#: JSON of up to so many bytes can't be too deep: whatever opens also closes.
+SHALLOW = 2 * DEPTH_MAX
 
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))

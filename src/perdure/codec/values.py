@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from perdure.codec.depth import check_depth
+from perdure.codec.depth import SHALLOW, check_depth
 from perdure.codec.explain import Problem, describe, difference, equal, non_finite, unwritable
 from perdure.codec.foreign import encode_json
 from perdure.codec.schema import Schema, build, resolve, show, unusable
@@ -212,7 +212,8 @@ def check_size(data: bytes, limit: int, where: str) -> None:
             "whole, so large values slow down every replay. Store the value elsewhere (a file, an object "
             "store) and return a reference to it, or raise the engine's `max_payload`."
         )
-    check_depth(data, where)
+    if len(data) > SHALLOW:  # asked here, as this is done twice for each step
+        check_depth(data, where)
 
 
 def _otherwise(value: object) -> Problem:

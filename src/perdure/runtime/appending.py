@@ -215,12 +215,11 @@ class Appending(Collecting):
                 return
             self.lose(f"the store has it at event {result.seq}, epoch {result.epoch}")
             return
-        before = self.seq, self.size
         self.seq = result.seq
         for data in append.events:
             self.size += len(data)
         if self.host.bounds.reached(self.seq, self.size):
-            tell_of_length(self, *before)
+            tell_of_length(self, append)
         if append.links:
             self.chain = append.links[-1]
         if (observer := self.host.observer) is not None and events:

@@ -20,6 +20,7 @@ from perdure.errors import HistoryFullError
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.host import Host
 from perdure.runtime.work import Work
+from perdure.storage.records import Append
 
 logger = logging.getLogger("perdure.driver")
 
@@ -51,12 +52,13 @@ class Run(Long, Protocol):
     def take(self, number: int, event: ev.Event) -> None: ...
 
 
-def tell_of_length(run: Long, events: int, size: int) -> None:
-    """Say once that a history has become long. It had so many events and bytes before its newest append."""
+def tell_of_length(run: Long, append: Append) -> None:
+    """Say once that a history has become long: with this append, its newest one."""
     bounds = run.host.bounds
     if run.definition.entity:
         return
-    if bounds.long(events, size) is None and (told := bounds.long(run.seq, run.size)) is not None:
+    size = run.size - sum(map(len, append.events))
+    if bounds.long(append.expected, size) is None and (told := bounds.long(run.seq, run.size)) is not None:
         logger.warning("run %s goes on, but %s", run.id, told, extra={"run_id": run.id})
 
 
