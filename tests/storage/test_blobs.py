@@ -28,6 +28,7 @@ from perdure.storage.blobs.store import PARTS, BlobStore
 from perdure.storage.chain import link, links, origin
 from perdure.storage.memory import MemoryStore
 from perdure.storage.moving import Moving
+from perdure.storage.passing import PassesWorkersOn
 from perdure.storage.protocol import Store
 
 
@@ -69,7 +70,7 @@ def test_every_verb_of_a_store_is_there() -> None:
     store = BlobStore(below, Blobs("memory://verbs"))
     assert all(getattr(store, part) is getattr(below, part) for part in PARTS)
     verbs = {name for name, member in vars(Store).items() if callable(member) and not name.startswith("_")}
-    assert verbs <= set(vars(BlobStore)), "a verb that nobody has thought about"
+    assert verbs <= {*vars(BlobStore), *vars(PassesWorkersOn)}, "a verb that nobody has thought about"
     assert not hasattr(BlobStore, "__getattr__")
     moving = {name for name, member in vars(Moving).items() if callable(member) and not name.startswith("_")}
     assert moving <= set(vars(BlobMoving))

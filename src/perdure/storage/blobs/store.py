@@ -23,6 +23,7 @@ from perdure.storage.blobs.fetching import fetched
 from perdure.storage.blobs.moving import BlobMoving
 from perdure.storage.blobs.places import file_of, folder_of, place_of
 from perdure.storage.chain import Damage, DamageKind, link, origin
+from perdure.storage.passing import PassesWorkersOn
 from perdure.storage.protocol import Store
 from perdure.storage.records import (
     Append,
@@ -39,7 +40,6 @@ from perdure.storage.records import (
     Stale,
     Successor,
 )
-from perdure.storage.workers import Heartbeat, WorkerRow
 
 _change = msgspec.structs.replace
 _END: Final = b"\n"  # what a chain has behind each event
@@ -52,7 +52,7 @@ PARTS: Final = (
 )  # fmt: skip
 
 
-class BlobStore:
+class BlobStore(PassesWorkersOn):
     """A store that keeps large events elsewhere.
 
     Args:
@@ -240,36 +240,6 @@ class BlobStore:
 
     async def mail(self, worker: int) -> list[Mail]:
         return await self.below.mail(worker)
-
-    async def owned(self, worker: int) -> list[tuple[int, int]]:
-        return await self.below.owned(worker)
-
-    async def register(self, worker: WorkerRow, *, now: float) -> int:
-        return await self.below.register(worker, now=now)
-
-    async def heartbeat(self, worker: int, beat: Heartbeat) -> bool:
-        return await self.below.heartbeat(worker, beat)
-
-    async def announce(self, worker: int, workflows: Sequence[str], *, now: float) -> None:
-        await self.below.announce(worker, workflows, now=now)
-
-    async def workers(self) -> list[WorkerRow]:
-        return await self.below.workers()
-
-    async def suspects(self, host: str, *, lapsed_before: float) -> list[WorkerRow]:
-        return await self.below.suspects(host, lapsed_before=lapsed_before)
-
-    async def crowd(self) -> int:
-        return await self.below.crowd()
-
-    async def bury(self, worker: int, seen_lease: float, *, now: float, max_recoveries: int) -> int | None:
-        return await self.below.bury(worker, seen_lease, now=now, max_recoveries=max_recoveries)
-
-    async def retire(self, worker: int, *, now: float) -> None:
-        await self.below.retire(worker, now=now)
-
-    async def strand(self, *, now: float) -> int:
-        return await self.below.strand(now=now)
 
 
 def _damage(reference: bytes) -> Damage:

@@ -1,7 +1,7 @@
 """SealedStore: the verbs of a store, with everything that holds payloads sealed on its way in, opened on its way out.
 
-Each verb is written down here or in parts.py, those that pass nothing confidential, too: a verb that nobody has thought
-about doesn't exist on a sealed store, and a test compares.
+Each verb is written down here, in parts.py or in passing.py, those that pass nothing confidential, too: a verb that
+nobody has thought about doesn't exist on a sealed store, and a test compares.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from perdure.storage.ledger import LedgerStore
 from perdure.storage.limits import LimitStore
 from perdure.storage.moving import Moving
 from perdure.storage.namespaces import Namespaces
+from perdure.storage.passing import PassesWorkersOn
 from perdure.storage.protocol import Store
 from perdure.storage.queues import QueueStore
 from perdure.storage.quotas import QuotaStore
@@ -52,13 +53,12 @@ from perdure.storage.sealing.index import find_index, shown
 from perdure.storage.sealing.subjects import Subjects
 from perdure.storage.sealing.survey import SealedSurvey
 from perdure.storage.sealing.vault import Vault, closing
-from perdure.storage.workers import Heartbeat, WorkerRow
 
 #: So many runs' ids are remembered by their keys.
 _NAMES_MAX = 20_000
 
 
-class SealedStore:
+class SealedStore(PassesWorkersOn):
     """A store that keeps what is sealed.
 
     Args:
@@ -263,38 +263,6 @@ class SealedStore:
 
     async def mail(self, worker: int) -> list[Mail]:
         return await self.opened_mail(await self.below.mail(worker))
-
-    async def owned(self, worker: int) -> list[tuple[int, int]]:
-        return await self.below.owned(worker)
-
-    # -- workers ------------------------------------------------------------------------------------
-
-    async def register(self, worker: WorkerRow, *, now: float) -> int:
-        return await self.below.register(worker, now=now)
-
-    async def heartbeat(self, worker: int, beat: Heartbeat) -> bool:
-        return await self.below.heartbeat(worker, beat)
-
-    async def announce(self, worker: int, workflows: Sequence[str], *, now: float) -> None:
-        await self.below.announce(worker, workflows, now=now)
-
-    async def workers(self) -> list[WorkerRow]:
-        return await self.below.workers()
-
-    async def suspects(self, host: str, *, lapsed_before: float) -> list[WorkerRow]:
-        return await self.below.suspects(host, lapsed_before=lapsed_before)
-
-    async def crowd(self) -> int:
-        return await self.below.crowd()
-
-    async def bury(self, worker: int, seen_lease: float, *, now: float, max_recoveries: int) -> int | None:
-        return await self.below.bury(worker, seen_lease, now=now, max_recoveries=max_recoveries)
-
-    async def retire(self, worker: int, *, now: float) -> None:
-        await self.below.retire(worker, now=now)
-
-    async def strand(self, *, now: float) -> int:
-        return await self.below.strand(now=now)
 
     # -- for the parts ------------------------------------------------------------------------------
 
