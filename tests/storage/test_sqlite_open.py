@@ -217,6 +217,15 @@ def test_queries_are_read_without_comments(tmp_path: Path) -> None:
     assert load_queries(tmp_path) == {"one": "SELECT 1\nFROM x", "two": "SELECT 2"}
 
 
+def test_what_queries_have_in_common_is_written_once(tmp_path: Path) -> None:
+    (tmp_path / "parts.sql").write_text("-- part: of_one\n  AND a = 1\n  -- why\n  AND b = 2\n")
+    (tmp_path / "queries.sql").write_text("-- name: one\nSELECT 1\n  -- with: of_one\nLIMIT 1;\n")
+    assert load_queries(tmp_path) == {"one": "SELECT 1\nAND a = 1\nAND b = 2\nLIMIT 1"}
+    (tmp_path / "parts.sql").unlink()
+    with pytest.raises(ConfigurationError, match="'one' is to be made with 'of_one', which is no part"):
+        load_queries(tmp_path)
+
+
 def test_an_unopened_store_says_so(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "test.db")
     uses: list[Callable[[], object]] = [lambda: store.append([]), lambda: asyncio.run(store.get([]))]

@@ -24,27 +24,8 @@ WHERE r.run IN (
          CROSS JOIN attributes AS attr ON attr.name = :name AND attr.family = v.value ->> 0 AND attr.value = v.value ->> 1
   )
   AND r.next IS NULL AND r.run < :before AND r.run > :floor
-  AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
-  AND (:workflow IS NULL OR r.workflow = :workflow
-       OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
   AND (:text IS NULL OR instr(r.id, :text) > 0 OR instr(r.reason, :text) > 0)
-  AND (:since IS NULL OR r.created_at >= :since)
-  AND (:until IS NULL OR r.created_at < :until)
-  AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
-  AND (:parent IS NULL OR r.parent = :parent)
-  AND (:unpatched IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
-       SELECT 1 FROM patches AS p WHERE p.run = r.run AND p.change = :unpatched)))
-  AND NOT EXISTS (
-      SELECT 1 FROM json_each(:conditions) AS asked WHERE NOT EXISTS (
-          SELECT 1 FROM attributes AS attr CROSS JOIN json_each(asked.value ->> 2) AS v
-          WHERE attr.run = r.run AND attr.name = asked.value ->> 0 AND attr.family = v.value ->> 0
-            AND CASE asked.value ->> 1
-                WHEN '=' THEN attr.value = v.value ->> 1
-                WHEN '!=' THEN attr.value <> v.value ->> 1
-                WHEN '<' THEN attr.value < v.value ->> 1
-                WHEN '<=' THEN attr.value <= v.value ->> 1
-                WHEN '>' THEN attr.value > v.value ->> 1
-                ELSE attr.value >= v.value ->> 1 END))
+  -- with: wanted
 ORDER BY r.run DESC
 LIMIT :limit;
 
@@ -54,27 +35,8 @@ SELECT r.run
 FROM runs AS r
 WHERE (:name IS NULL OR r.run IN (SELECT attr.run FROM attributes AS attr WHERE attr.name = :name))
   AND r.next IS NULL AND r.run < :before AND r.run > :floor
-  AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
-  AND (:workflow IS NULL OR r.workflow = :workflow
-       OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
   AND (:text IS NULL OR instr(r.id, :text) > 0 OR instr(r.reason, :text) > 0)
-  AND (:since IS NULL OR r.created_at >= :since)
-  AND (:until IS NULL OR r.created_at < :until)
-  AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
-  AND (:parent IS NULL OR r.parent = :parent)
-  AND (:unpatched IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
-       SELECT 1 FROM patches AS p WHERE p.run = r.run AND p.change = :unpatched)))
-  AND NOT EXISTS (
-      SELECT 1 FROM json_each(:conditions) AS asked WHERE NOT EXISTS (
-          SELECT 1 FROM attributes AS attr CROSS JOIN json_each(asked.value ->> 2) AS v
-          WHERE attr.run = r.run AND attr.name = asked.value ->> 0 AND attr.family = v.value ->> 0
-            AND CASE asked.value ->> 1
-                WHEN '=' THEN attr.value = v.value ->> 1
-                WHEN '!=' THEN attr.value <> v.value ->> 1
-                WHEN '<' THEN attr.value < v.value ->> 1
-                WHEN '<=' THEN attr.value <= v.value ->> 1
-                WHEN '>' THEN attr.value > v.value ->> 1
-                ELSE attr.value >= v.value ->> 1 END))
+  -- with: wanted
 ORDER BY r.run DESC
 LIMIT :limit;
 
@@ -83,28 +45,9 @@ LIMIT :limit;
 SELECT r.run
 FROM json_each(:among) AS k CROSS JOIN runs AS r ON r.run = k.value
 WHERE r.next IS NULL AND r.run < :before AND r.run > :floor
-  AND (:statuses IS NULL OR r.status IN (SELECT value FROM json_each(:statuses)))
-  AND (:workflow IS NULL OR r.workflow = :workflow
-       OR (instr(:workflow, '.') = 0 AND substr(r.workflow, -length(:workflow) - 1) = '.' || :workflow))
   AND (:text IS NULL OR instr(substr(r.id, length(ifnull(:within, '')) + 1), :text) > 0 OR instr(r.reason, :text) > 0)
   AND (:within IS NULL OR substr(r.id, 1, length(:within)) = :within)
-  AND (:since IS NULL OR r.created_at >= :since)
-  AND (:until IS NULL OR r.created_at < :until)
-  AND (:errands OR substr(r.workflow, 1, 5) <> 'step/')
-  AND (:parent IS NULL OR r.parent = :parent)
-  AND (:unpatched IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
-       SELECT 1 FROM patches AS p WHERE p.run = r.run AND p.change = :unpatched)))
-  AND NOT EXISTS (
-      SELECT 1 FROM json_each(:conditions) AS asked WHERE NOT EXISTS (
-          SELECT 1 FROM attributes AS attr CROSS JOIN json_each(asked.value ->> 2) AS v
-          WHERE attr.run = r.run AND attr.name = asked.value ->> 0 AND attr.family = v.value ->> 0
-            AND CASE asked.value ->> 1
-                WHEN '=' THEN attr.value = v.value ->> 1
-                WHEN '!=' THEN attr.value <> v.value ->> 1
-                WHEN '<' THEN attr.value < v.value ->> 1
-                WHEN '<=' THEN attr.value <= v.value ->> 1
-                WHEN '>' THEN attr.value > v.value ->> 1
-                ELSE attr.value >= v.value ->> 1 END))
+  -- with: wanted
 ORDER BY r.run DESC
 LIMIT :limit;
 
