@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
 
 from helpers.postgres import Server
 from perdure.core.attributes import attributes_of
 from perdure.storage.postgres import PostgresStore
+from perdure.storage.postgres.connection import _FEW_ROWS, QUERIES
 from perdure.storage.records import MailKind
 from perdure.testing.conformance.bench import NOW, QUEUE, Bench
 
@@ -165,3 +169,119 @@ def test_removing_runs_looks_at_no_others(server: Server) -> None:
             assert looked_at < 9 * RUNS, (table, looked_at)  # to make the others takes a part of this
 
     asyncio.run(main())
+
+
+#: What statistics may say when plans are made. A quiet hour leaves each of these behind.
+STANDINGS = {
+    "a new database": "",
+    "an empty table": "VACUUM ANALYZE",
+    "nobody owns a run": OTHERS + "; UPDATE perdure.runs SET owner = NULL; VACUUM ANALYZE",
+    "somebody owns runs": OTHERS + "; ANALYZE",
+}
+
+#: Statements that name their runs. Each must find them by their keys, and by nothing else.
+BY_KEY = [
+    *(
+        "append_many",
+        "end_many",
+        "append_one",
+        "lock_families",
+        "finish_many",
+        "set_chains",
+        "more_mail_many",
+    ),
+    *("rows_by_key", "claim", "driven", "lock_in_line", "end_unbegun", "removable", "release", "terminate"),
+]
+
+
+def ways_to_runs(plan: dict[str, Any]) -> Iterator[str]:
+    """By which index, and with which condition on it, each place of a plan comes to runs."""
+    if plan.get("Relation Name") == "runs" and plan["Node Type"] != "ModifyTable":
+        yield f"{plan['Node Type']} {plan.get('Index Name', '')} {plan.get('Index Cond', 'without a condition')}"
+    for part in plan.get("Plans", ()):
+        yield from ways_to_runs(part)
+
+
+@pytest.mark.parametrize("standing", STANDINGS)
+def test_statements_find_runs_by_their_keys_whatever_statistics_say(server: Server, standing: str) -> None:
+    database = server.new_database()
+
+    async def make() -> None:
+        bench = Bench(lambda: PostgresStore(server.socket_url(database)))
+        await bench.open()
+        if "owns" in standing:
+            await bench.make("run1", owner=await bench.worker())
+        await bench.close()
+
+    asyncio.run(make())
+    with psycopg.connect(server.socket_url(database), autocommit=True) as connection:
+        connection.execute(_FEW_ROWS)
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        for part in filter(None, STANDINGS[standing].split(";")):
+            connection.execute(part.encode())
+        for name in BY_KEY:
+            names: list[str] = []
+            text = PARAMETER.sub(lambda found: numbered(found, names), QUERIES[name])
+            connection.execute(f"PREPARE {name} AS {text}".encode())
+            nulls = ", ".join(["NULL"] * len(names))
+            ((found,),) = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE {name} ({nulls})".encode())
+            ways = [
+                way
+                for way in ways_to_runs(found[0]["Plan"])
+                if "runs_children" not in way and "ModifyTable" not in way
+            ]
+            assert ways, name
+            for way in ways:
+                assert re.match(r"(Bitmap )?Index (Only )?Scan runs_pkey \(run = |Bitmap Heap Scan", way), (
+                    name,
+                    way,
+                )
+
+
+PARAMETER = re.compile(r"%\((\w+)\)[sb]")
+
+
+def numbered(found: re.Match[str], names: list[str]) -> str:
+    if found[1] not in names:
+        names.append(found[1])
+    return f"${names.index(found[1]) + 1}"
+
+
+@pytest.mark.parametrize("standing", STANDINGS)
+def test_appends_of_the_few_cost_alike_beside_the_many(server: Server, standing: str) -> None:
+    """What the plans are made for is over by the time they are used."""
+    database = server.new_database()
+
+    async def main() -> int:
+        bench = Bench(lambda: PostgresStore(server.socket_url(database)))
+        await bench.open()
+        owner = await bench.worker()
+        parents = [await bench.make(f"run{number}", owner=owner) for number in range(EACH)]
+        for part in filter(None, STANDINGS[standing].split(";")):
+            server.execute(part, database)
+        server.execute(f"UPDATE perdure.runs SET owner = {owner} WHERE id LIKE 'run%'", database)
+
+        async def work(name: str) -> None:
+            """Appends in batches, and children that tell their parents of their end."""
+            for number in range(TIMES):
+                rows = [await bench.row(row.id) for row in parents]
+                await bench.store.append([bench.change(row, b"x") for row in rows])
+                parent = await bench.row("run0")
+                child = bench.new(f"{name}{number}", parent=parent.run, parent_op="child:1", owner=owner)
+                await bench.put(parent, b"x", children=[child])
+                await bench.put(
+                    await bench.row(child.id), b"x", status="completed", parent_mail=b"it has ended"
+                )
+
+        await work("first")  # plans are made now
+        server.execute(
+            OTHERS.replace("'o' ||", "'p' ||").replace("SELECT n,", "SELECT 900000 + n,"), database
+        )
+        await bench.close()  # the server counts what is done when its connections are closed
+        before = read(server, database, "runs")
+        await bench.open()
+        await work("later")
+        await bench.close()
+        return read(server, database, "runs") - before
+
+    assert asyncio.run(main()) < RUNS, "nobody else's runs were looked at"

@@ -227,6 +227,7 @@ async def _start_children(db: Database, append: Append) -> tuple[tuple[int, int]
 
 async def _finish(db: Database, ending: Sequence[Append]) -> dict[int, tuple[int, int]]:
     """End runs. By run, (key, epoch) of the next generations; the epoch is 0 if the caller doesn't drive that."""
+    ending = sorted(ending, key=_run)
     runs = [append.run for append in ending]
     going_on: list[tuple[Append, Successor, int | None, list[Mail]]] = []
     for append in ending:

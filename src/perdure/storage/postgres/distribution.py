@@ -104,7 +104,10 @@ async def _deliver(db: Database, ask: c.Deliver) -> None:
     if not counts:
         return
     counted = await db.rows(
-        "more_mail_many", runs=list(counts), items=list(counts.values()), now=float(ask.now)
+        "more_mail_many",
+        runs=sorted(counts),
+        items=[items for _, items in sorted(counts.items())],
+        now=float(ask.now),
     )
     newest: dict[int, int] = dict(counted)
     items: list[tuple[int, int, bytes]] = []

@@ -16,9 +16,11 @@ async def append_by_itself(
     Args:
         places: the run, the seq of the event, and the run's chain before it.
     """
-    chains = [link(chain, event) for (_, _, chain), event in zip(places, events, strict=True)]
-    runs = [run for run, _, _ in places]
-    await db.run(
-        "insert_events", runs=runs, seqs=[seq for _, seq, _ in places], links=chains, data=list(events)
+    written = sorted(
+        (run, seq, link(chain, event), event) for (run, seq, chain), event in zip(places, events, strict=True)
     )
+    runs = [run for run, _, _, _ in written]
+    chains = [chain for _, _, chain, _ in written]
+    data = [event for _, _, _, event in written]
+    await db.run("insert_events", runs=runs, seqs=[seq for _, seq, _, _ in written], links=chains, data=data)
     await db.run("set_chains", runs=runs, chains=chains)

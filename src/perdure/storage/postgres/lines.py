@@ -25,9 +25,9 @@ from perdure.storage.lines import (
 )
 from perdure.storage.postgres.database import Database, Row
 from perdure.storage.postgres.due import lock_due
-from perdure.storage.postgres.rows import run_rows
+from perdure.storage.postgres.rows import rows_by_key
 from perdure.storage.queues import settings_of
-from perdure.storage.records import Claimed, RunRow
+from perdure.storage.records import Claimed
 
 
 async def claim_limited(
@@ -82,7 +82,7 @@ async def claim_limited(
             plan.free(state, full[state.name])  # none, but perhaps the rate tells when
             continue
         runs += await _admit(db, plan, state, known, worker, now)
-    rows: list[RunRow] = run_rows(await db.rows("rows_by_key", runs=runs)) if runs else []
+    rows = await rows_by_key(db, runs) if runs else []
     moments: list[float | None] = []
     if ahead := plan.looks_ahead_in():
         moments.append(await db.value("next_at", queues=ahead, workflows=known, worker=worker))

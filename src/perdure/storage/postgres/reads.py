@@ -11,7 +11,7 @@ from perdure.errors import UnknownRunError
 from perdure.storage.chain import Damage, Proof, first_of, is_sound, newest_of, unreadable
 from perdure.storage.postgres.attributes import find_keys
 from perdure.storage.postgres.database import Database
-from perdure.storage.postgres.rows import run_rows, worker_row
+from perdure.storage.postgres.rows import rows_by_key, run_rows, worker_row
 from perdure.storage.postgres.verbs import rows_by_id
 from perdure.storage.records import Detail, History, Mail, RunFilter, RunRow
 from perdure.storage.workers import WorkerRow
@@ -48,7 +48,7 @@ async def find(db: Database, filter: RunFilter) -> list[RunRow]:
     bounds = (filter.unpatched, filter.until, filter.floor, filter.among, filter.within)
     if filter.attributes or any(bound is not None for bound in bounds):
         keys = await find_keys(db, filter, given)
-        return run_rows(await db.rows("rows_by_key", runs=keys)) if keys else []
+        return await rows_by_key(db, keys) if keys else []
     return run_rows(await db.rows("find", **given))
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from perdure.storage.postgres.database import Row
+from perdure.storage.postgres.database import Database, Row
 from perdure.storage.records import NewRun, RunRow
 from perdure.storage.workers import WorkerRow
 
@@ -28,6 +28,12 @@ def new_key() -> int:
 
 def run_rows(rows: Iterable[Row]) -> list[RunRow]:
     return [RunRow(*row) for row in rows]
+
+
+async def rows_by_key(db: Database, keys: Sequence[int]) -> list[RunRow]:
+    """In the order of their keys as given; those that aren't there are left out."""
+    found = {row.run: row for row in run_rows(await db.rows("rows_by_key", runs=list(keys)))}
+    return [found[key] for key in keys if key in found]
 
 
 def worker_row(row: Row) -> WorkerRow:

@@ -9,7 +9,7 @@ from perdure.core.attributes import Condition
 from perdure.storage.postgres.attributes import HIGHEST, find_keys, split
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.reads import bindings_of
-from perdure.storage.postgres.rows import run_rows
+from perdure.storage.postgres.rows import rows_by_key
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.records import RunFilter, RunRow
 from perdure.storage.survey import Ended, Finished, Tally
@@ -103,7 +103,7 @@ async def _keys(db: Database, filter: RunFilter) -> list[int]:
 
 
 async def _rows(db: Database, keys: Sequence[int]) -> list[RunRow]:
-    return run_rows(await db.rows("rows_by_key", runs=list(keys)))
+    return await rows_by_key(db, list(keys))
 
 
 async def _workflows(db: Database, depth: int) -> list[str]:

@@ -20,7 +20,7 @@ from perdure.storage.postgres.ledger import spare
 from perdure.storage.postgres.lifecycle import create_runs, post, terminate_run
 from perdure.storage.postgres.lines import claim_limited, queue_states
 from perdure.storage.postgres.newest import lock_newest
-from perdure.storage.postgres.rows import new_key, run_rows
+from perdure.storage.postgres.rows import new_key, rows_by_key, run_rows
 from perdure.storage.postgres.suspects import claim_suspected
 from perdure.storage.postgres.versions import strand_pinned
 from perdure.storage.reasons import no_worker_knows, took_workers_down
@@ -61,7 +61,7 @@ async def _rows_meant(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow
             row is None or row.run == run.follows
         ):  # perhaps nothing follows that since another run has the dedup
             holder = await db.value("dedup_holder", dedup=dedup)
-            row = next(iter(run_rows(await db.rows("rows_by_key", runs=[holder]))), row)
+            row = next(iter(await rows_by_key(db, [holder])), row)
         if row is None and run.follows is not None:
             raise gone(run.id)
         if row is None:  # else it was made, or has the id or the dedup of another
@@ -133,7 +133,7 @@ async def claim(
         upto, at = float(suspected), float(now)
         found = await claim_suspected(db, worker, workflows, queues, states, upto, at, limit)
         if found:
-            return Claimed(run_rows(await db.rows("rows_by_key", runs=found)), at, suspected=since)
+            return Claimed(await rows_by_key(db, found), at, suspected=since)
     if special:
         return await claim_limited(db, worker, workflows, queues, special, since, float(now), limit)
     fitting: dict[str, Any] = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
@@ -141,7 +141,7 @@ async def claim(
     rows: list[RunRow] = []
     if due:
         await db.run("claim", worker=worker, now=float(now), runs=due)
-        rows = run_rows(await db.rows("rows_by_key", runs=due))
+        rows = await rows_by_key(db, due)
     return Claimed(rows, await db.value("next_at", **fitting), suspected=since)
 
 

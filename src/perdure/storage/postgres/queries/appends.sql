@@ -5,16 +5,24 @@
 -- The compare-and-set that locks the rows of many different runs, fences stale drivers off, moves the runs on and
 -- writes their events. Tells which runs passed. A repeat of an append that is there already doesn't pass either;
 -- it recognises itself by `standing`.
+--
+-- The runs come in order, so width_bucket finds each one's place in all the arrays. Nothing is joined and no index but
+-- the runs' keys fits, so there is one plan only, whatever statistics say. A join was turned round once they said that
+-- nobody owns a run, as they do after a quiet minute: all runs of all workers times all of the batch, seconds for each.
 WITH passed AS (
     UPDATE perdure.runs AS r
-    SET seq = a.seq, chain = coalesce(a.chain, r.chain), attempt = a.attempt, updated_at = a.now,
-        recoveries = CASE WHEN a.seq > a.expected THEN 0 ELSE r.recoveries END
-    FROM unnest(
-        %(runs)b::bigint[], %(expected)b::bigint[], %(epochs)b::bigint[], %(attempts)b::bigint[], %(seqs)b::bigint[],
-        %(nows)b::double precision[], %(chains)b::bigint[]
-    ) AS a (run, expected, epoch, attempt, seq, now, chain)
-    WHERE r.run = a.run AND r.seq = a.expected AND r.epoch = a.epoch AND r.owner IS NOT NULL
-      AND r.attempt IS DISTINCT FROM a.attempt
+    SET seq = (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
+        chain = coalesce((%(chains)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])], r.chain),
+        attempt = (%(attempts)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
+        updated_at = (%(nows)b::double precision[])[width_bucket(r.run, %(runs)b::bigint[])],
+        recoveries = CASE
+            WHEN (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])] > r.seq THEN 0
+            ELSE r.recoveries END
+    WHERE r.run = ANY (%(runs)b::bigint[])
+      AND r.seq = (%(expected)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
+      AND r.epoch = (%(epochs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
+      AND (r.owner IS NULL) IS FALSE
+      AND r.attempt IS DISTINCT FROM (%(attempts)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
     RETURNING r.run
 ), written AS (
     INSERT INTO perdure.events (run, seq, link, data)
@@ -31,34 +39,43 @@ SELECT run FROM passed;
 -- pass: its end has consequences. Nobody else can give a run children, and its mail is counted in its row.
 WITH passed AS (
     UPDATE perdure.runs AS r
-    SET seq = a.seq, chain = coalesce(a.chain, r.chain), attempt = a.attempt, updated_at = a.now,
-        recoveries = CASE WHEN a.seq > a.expected THEN 0 ELSE r.recoveries END,
-        status = coalesce(a.status, r.status),
-        reason = CASE WHEN a.status IS NULL THEN r.reason ELSE a.reason END,
-        block_code = CASE WHEN a.status IS NULL THEN r.block_code ELSE a.code END,
-        ended_at = CASE WHEN a.status IS NULL THEN r.ended_at ELSE a.now END,
-        wake_at = CASE WHEN a.status IS NULL THEN r.wake_at END,
-        owner = CASE WHEN a.status IS NULL THEN r.owner END
-    FROM unnest(
-        %(runs)b::bigint[], %(expected)b::bigint[], %(epochs)b::bigint[], %(attempts)b::bigint[], %(seqs)b::bigint[],
-        %(nows)b::double precision[], %(statuses)b::text[], %(reasons)b::text[], %(codes)b::text[],
-        %(chains)b::bigint[]
-    ) AS a (run, expected, epoch, attempt, seq, now, status, reason, code, chain)
-    WHERE r.run = a.run AND r.seq = a.expected AND r.epoch = a.epoch AND r.owner IS NOT NULL
-      AND r.attempt IS DISTINCT FROM a.attempt
-      AND (a.status IS NULL OR (r.mail = 0 AND NOT EXISTS (
-          SELECT 1 FROM perdure.runs AS c WHERE c.parent = r.run AND c.ended_at IS NULL
-      )))
-    RETURNING r.run, a.status
+    SET seq = (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
+        chain = coalesce((%(chains)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])], r.chain),
+        attempt = (%(attempts)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
+        updated_at = (%(nows)b::double precision[])[width_bucket(r.run, %(runs)b::bigint[])],
+        recoveries = CASE
+            WHEN (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])] > r.seq THEN 0
+            ELSE r.recoveries END,
+        status = coalesce((%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])], r.status),
+        reason = CASE
+            WHEN (%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] IS NULL THEN r.reason
+            ELSE (%(reasons)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] END,
+        block_code = CASE
+            WHEN (%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] IS NULL THEN r.block_code
+            ELSE (%(codes)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] END,
+        ended_at = CASE
+            WHEN (%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] IS NULL THEN r.ended_at
+            ELSE (%(nows)b::double precision[])[width_bucket(r.run, %(runs)b::bigint[])] END,
+        wake_at = CASE WHEN (%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] IS NULL THEN r.wake_at END,
+        owner = CASE WHEN (%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] IS NULL THEN r.owner END
+    WHERE r.run = ANY (%(runs)b::bigint[])
+      AND r.seq = (%(expected)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
+      AND r.epoch = (%(epochs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
+      AND (r.owner IS NULL) IS FALSE
+      AND r.attempt IS DISTINCT FROM (%(attempts)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
+      AND ((%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] IS NULL OR (r.mail = 0 AND (
+          SELECT c.run FROM perdure.runs AS c WHERE c.parent = r.run AND c.ended_at IS NULL LIMIT 1
+      ) IS NULL))
+    RETURNING r.run, r.ended_at
 ), written AS (
     INSERT INTO perdure.events (run, seq, link, data)
     SELECT e.run, e.seq, e.link, e.data
     FROM unnest(
         %(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_links)b::bigint[], %(event_data)b::bytea[]
     ) AS e (run, seq, link, data)
-    WHERE (e.run IN (SELECT run FROM passed)) IS TRUE  -- looked up in a hash table, as no join is here
+    WHERE (e.run IN (SELECT run FROM passed)) IS TRUE
 ), forgotten AS (
-    DELETE FROM perdure.step_details WHERE run IN (SELECT run FROM passed WHERE status IS NOT NULL)
+    DELETE FROM perdure.step_details WHERE run = ANY (ARRAY(SELECT run FROM passed WHERE ended_at IS NOT NULL))
 )
 SELECT run FROM passed;
 
@@ -67,7 +84,7 @@ SELECT run FROM passed;
 WITH passed AS (
     UPDATE perdure.runs
     SET seq = seq + 1, chain = %(chain)s, attempt = %(attempt)s, updated_at = %(now)s, recoveries = 0
-    WHERE run = %(run)s AND seq = %(expected)s AND epoch = %(epoch)s AND owner IS NOT NULL
+    WHERE run = %(run)s AND seq = %(expected)s AND epoch = %(epoch)s AND (owner IS NULL) IS FALSE
     RETURNING run, seq, chain
 )
 INSERT INTO perdure.events (run, seq, link, data) SELECT run, seq, chain, %(data)s FROM passed;
@@ -76,8 +93,9 @@ INSERT INTO perdure.events (run, seq, link, data) SELECT run, seq, chain, %(data
 -- Runs that are appended to, and the parents of those that tell them of their end. Everybody locks ancestors first,
 -- which are the older ones: else a child and its parent that end at the same time would lock each other out.
 SELECT r.run FROM perdure.runs AS r
-WHERE r.run = ANY (%(runs)b::bigint[])
-   OR r.run IN (SELECT c.parent FROM perdure.runs AS c WHERE c.run = ANY (%(telling)b::bigint[]))
+WHERE r.run = ANY (%(runs)b::bigint[] || ARRAY(
+    SELECT c.parent FROM perdure.runs AS c WHERE c.run = ANY (%(telling)b::bigint[])
+))
 ORDER BY r.run
 FOR UPDATE;
 
@@ -95,10 +113,9 @@ SELECT * FROM unnest(%(runs)b::bigint[], %(seqs)b::bigint[], %(links)b::bigint[]
 ON CONFLICT (run, seq) DO UPDATE SET link = excluded.link, data = excluded.data;
 
 -- name: set_chains
--- Of runs to which the store has appended by itself.
-UPDATE perdure.runs AS r SET chain = a.chain
-FROM unnest(%(runs)b::bigint[], %(chains)b::bigint[]) AS a (run, chain)
-WHERE r.run = a.run;
+-- Of runs to which the store has appended by itself. They come in order.
+UPDATE perdure.runs AS r SET chain = (%(chains)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
+WHERE r.run = ANY (%(runs)b::bigint[]);
 
 -- name: take_mail
 -- Inbox items that became events.
@@ -135,16 +152,16 @@ SET owner = NULL, recoveries = 0,
 WHERE run = %(run)s::bigint;
 
 -- name: finish_many
--- The end of runs: nobody drives them, nothing wakes them. Of their mail the messages stay, as undelivered.
+-- The end of runs: nobody drives them, nothing wakes them. Of their mail the messages stay, as undelivered. They come in order.
 UPDATE perdure.runs AS r
-SET status = a.status, reason = a.reason, block_code = a.block_code, ended_at = a.now,
+SET status = (%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])],
+    reason = (%(reasons)b::text[])[width_bucket(r.run, %(runs)b::bigint[])],
+    block_code = (%(codes)b::text[])[width_bucket(r.run, %(runs)b::bigint[])],
+    ended_at = (%(nows)b::double precision[])[width_bucket(r.run, %(runs)b::bigint[])],
     owner = NULL, wake_at = NULL,
     mail = CASE WHEN r.mail = 0 THEN 0
            ELSE (SELECT count(*) FROM perdure.inbox AS i WHERE i.run = r.run AND i.kind <> 'control') END
-FROM unnest(
-    %(runs)b::bigint[], %(statuses)b::text[], %(reasons)b::text[], %(codes)b::text[], %(nows)b::double precision[]
-) AS a (run, status, reason, block_code, now)
-WHERE r.run = a.run;
+WHERE r.run = ANY (%(runs)b::bigint[]);
 
 -- name: terminate
 -- A run's end from outside: one event more, and an epoch in which its driver can't write.

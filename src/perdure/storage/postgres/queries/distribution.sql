@@ -59,14 +59,15 @@ RETURNING w.run, w.op;
 
 -- name: more_mail_many
 -- Count new inbox items, and make the runs due unless somebody drives them (who will look) or they are held.
+-- The runs come in order.
 UPDATE perdure.runs AS r
-SET mail = r.mail + n.items, mail_number = r.mail_number + n.items,
+SET mail = r.mail + (%(items)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
+    mail_number = r.mail_number + (%(items)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
     wake_at = CASE
         WHEN r.owner IS NOT NULL OR r.status = 'paused' OR (r.status = 'blocked' AND r.block_code <> 'step')
             THEN r.wake_at
         ELSE least(coalesce(r.wake_at, %(now)s::double precision), %(now)s::double precision) END
-FROM unnest(%(runs)b::bigint[], %(items)b::bigint[]) AS n (run, items)
-WHERE r.run = n.run AND r.ended_at IS NULL
+WHERE r.run = ANY (%(runs)b::bigint[]) AND r.ended_at IS NULL
 RETURNING r.run, r.mail_number;
 
 -- name: put_mail_many

@@ -138,7 +138,8 @@ ORDER BY l.place, n.wake_at, n.run;
 -- name: lock_in_line
 -- Those of them that are still in line. Others that somebody holds just now have to wait for another claim.
 SELECT r.run FROM perdure.runs AS r
-WHERE r.run = ANY (%(runs)b::bigint[]) AND r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.owner IS NULL
+WHERE r.run = ANY (%(runs)b::bigint[])
+  AND (r.lane IS NULL) IS FALSE AND (r.wake_at IS NULL) IS FALSE AND r.owner IS NULL  -- so that no other index fits
 FOR UPDATE OF r SKIP LOCKED;
 
 -- name: admit

@@ -11,11 +11,10 @@ WHERE i.id = ANY (%(ids)b::text[]);
 -- name: rows_by_key
 SELECT r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
        r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
-       r.block_code, r.parent, p.id, r.parent_op, r.on_parent_close, r.generation, r.next,
-       r.version, r.pinned, r.chain, r.key, r.priority
-FROM unnest(%(runs)b::bigint[]) WITH ORDINALITY AS i (run, place)
-JOIN perdure.runs AS r ON r.run = i.run LEFT JOIN perdure.runs AS p ON p.run = r.parent
-ORDER BY i.place;
+       r.block_code, r.parent, (SELECT p.id FROM perdure.runs AS p WHERE p.run = r.parent), r.parent_op,
+       r.on_parent_close, r.generation, r.next, r.version, r.pinned, r.chain, r.key, r.priority
+FROM perdure.runs AS r
+WHERE r.run = ANY (%(runs)b::bigint[]);
 
 -- name: find
 -- Newest first, of each run its newest generation. A workflow is given by its name or by the part of it after the last dot.

@@ -61,7 +61,7 @@ SELECT run FROM perdure.runs WHERE run = ANY (%(runs)b::bigint[]) ORDER BY run F
 
 -- name: removable
 SELECT id FROM perdure.runs AS r
-WHERE run = %(run)s::bigint AND seq = %(seq)s::bigint AND ended_at IS NOT NULL AND next IS NULL
+WHERE run = %(run)s::bigint AND seq = %(seq)s::bigint AND (ended_at IS NULL) IS FALSE AND next IS NULL
   AND NOT EXISTS (SELECT 1 FROM perdure.arrivals AS a WHERE a.run = r.run);
 
 -- name: earlier_generations

@@ -3,7 +3,7 @@
 -- name: driven
 -- Whether a run is driven in this epoch; it stays so until the transaction's end.
 SELECT run FROM perdure.runs
-WHERE run = %(run)s::bigint AND epoch = %(epoch)s::bigint AND owner IS NOT NULL
+WHERE run = %(run)s::bigint AND epoch = %(epoch)s::bigint AND (owner IS NULL) IS FALSE  -- so that no other index fits
 FOR SHARE;
 
 -- name: grow_stream

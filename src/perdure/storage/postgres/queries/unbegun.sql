@@ -13,5 +13,6 @@ UPDATE perdure.runs AS r
 SET status = %(status)s, reason = %(reason)s::text, block_code = NULL, ended_at = %(now)s::double precision,
     updated_at = %(now)s::double precision, seq = seq + 1, epoch = epoch + 1,
     mail = (SELECT count(*) FROM perdure.inbox AS i WHERE i.run = r.run AND i.kind <> 'control')
-WHERE run = %(run)s::bigint AND block_code = 'code' AND started_at IS NULL AND wake_at IS NULL AND ended_at IS NULL
+WHERE run = %(run)s::bigint AND (block_code = 'code') IS NOT DISTINCT FROM true  -- so that no other index fits
+  AND started_at IS NULL AND wake_at IS NULL AND ended_at IS NULL
 RETURNING seq, chain, parent, parent_op;
