@@ -27,11 +27,15 @@ LIVE = {"queued", "running", "waiting"}
 
 
 class Zygote:
-    """The process that forks the ones that die."""
+    """The process that forks the ones that die.
 
-    def __init__(self) -> None:
+    Args:
+        frameworks: it has frameworks for agents and the web imported, too, for programs that use one.
+    """
+
+    def __init__(self, *, frameworks: bool = False) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")],
+            [sys.executable, str(HERE / "zygote.py"), *(["--frameworks"] if frameworks else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -18,7 +18,7 @@ from agents import (
 )
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 from agents.usage import Usage
-from engine_kit import Ledger, Mortal, Place, bury, crash, recorded
+from engine_kit import Ledger, Mortal, Place, Places, bury, crash, recorded
 
 import perdure
 from perdure.runtime.stepcontext import current_step
@@ -150,7 +150,7 @@ async def drives(engine: perdure.Engine, call: Callable[[], Any]) -> Any:
 
 
 async def dies_everywhere(
-    make_place: Callable[[], Place], call: Callable[[], Any], commits: bool, drive: Any = drives
+    make_place: Places, call: Callable[[], Any], commits: bool, drive: Any = drives
 ) -> int:
     """Die at the n-th append, for each n, and take over: nothing is recorded twice, or executed once recorded.
 
@@ -162,7 +162,7 @@ async def dies_everywhere(
         expected = await drive(engine, call), sorted(await recorded(engine.get("a")))
     number, died = 0, True
     while died:
-        number += 1
+        number += make_place.stride
         place = make_place()
         ledgers.append(Ledger())
         died = await _life(place, call, number, commits, drive)

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from engine_kit import Place, drop_hints
+from engine_kit import Place, Places, drop_hints
 
 from helpers.postgres import lent_database
 
@@ -84,20 +84,21 @@ def hints_may_be_dropped(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(params=KINDS)
-def make_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Place]]:
+def make_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
     """Makes new databases, of each kind in turn."""
     numbers = count()
     with ExitStack() as lent:
         if request.param == "memory":
-            yield Place
+            make: Callable[[], Place] = Place
         elif request.param == "sqlite":
-            yield lambda: Place(tmp_path / f"{next(numbers)}.db")
+            make = lambda: Place(tmp_path / f"{next(numbers)}.db")  # noqa: E731
         else:
-            yield lambda: Place(url=lent.enter_context(lent_database()))
+            make = lambda: Place(url=lent.enter_context(lent_database()))  # noqa: E731
+        yield Places(request.param, make)
 
 
 @pytest.fixture
-def place(make_place: Callable[[], Place]) -> Place:
+def place(make_place: Places) -> Place:
     """One database, of each kind in turn."""
     return make_place()
 

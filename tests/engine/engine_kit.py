@@ -27,6 +27,8 @@ from perdure.testing.mortal import MortalPart as MortalPart
 from perdure.testing.mortal import Wrapped
 from perdure.testing.mortal import crash as crash
 
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
+
 #: Longest wait for anything that has to happen; only a hanging test ever waits so long. Shorter where tests are
 #: expected to hang (tests/mutants).
 PATIENCE = float(os.environ.get("PERDURE_TEST_PATIENCE", "60"))
@@ -57,6 +59,22 @@ class Place:
         if self.ahead:
             sets_clock_ahead(engine, self.ahead)
         return engine
+
+
+class Places:
+    """Makes new databases of one kind.
+
+    Attributes:
+        stride: a test that lets an engine die at each append does so at every so manieth one. In memory that is each;
+            what the engine does doesn't depend on its store, so that others are spared some, unless PERDURE_SOAK=1.
+    """
+
+    def __init__(self, kind: str, make: Callable[[], Place]) -> None:
+        self.make = make
+        self.stride = 1 if SOAK else {"memory": 1, "sqlite": 3, "postgres": 4}[kind]
+
+    def __call__(self) -> Place:
+        return self.make()
 
 
 def drop_hints(monkeypatch: pytest.MonkeyPatch) -> None:

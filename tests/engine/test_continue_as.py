@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Place, bury, history, of_kind, reaches, run, says
+from engine_kit import Ledger, Place, Places, bury, history, of_kind, reaches, run, says
 from test_engine_crashes import LEDGERS, Mortal, crash, does, inner, suppress
 
 import perdure
@@ -278,9 +278,7 @@ async def bodies_and_outcome(engine: Engine) -> tuple[list[str], dict[str, int]]
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_a_crash_at_any_append_of_a_chain_changes_nothing(
-    commits: bool, make_place: Callable[[], Place]
-) -> None:
+def test_a_crash_at_any_append_of_a_chain_changes_nothing(commits: bool, make_place: Places) -> None:
     """No generation comes twice, none is skipped, and every step is recorded once."""
 
     async def main() -> None:
@@ -289,7 +287,7 @@ def test_a_crash_at_any_append_of_a_chain_changes_nothing(
             expected = await bodies_and_outcome(engine)
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             place = make_place()
             LEDGERS.append(Ledger())
             engine = place.engine(lambda store, at=number: Mortal(store, at, commits, Ledgerless()))
@@ -354,13 +352,11 @@ async def hears_all(engine: Engine) -> list[int]:
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_no_message_is_lost_by_a_crash_between_generations(
-    commits: bool, make_place: Callable[[], Place]
-) -> None:
+def test_no_message_is_lost_by_a_crash_between_generations(commits: bool, make_place: Places) -> None:
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             place = make_place()
             engine = place.engine(lambda store, at=number: Mortal(store, at, commits, Ledgerless()))
             await engine.__aenter__()

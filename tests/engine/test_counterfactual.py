@@ -663,7 +663,7 @@ def test_a_crash_at_any_append_of_a_counterfactual_fork_changes_nothing(
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             place = make_place()
             async with place.engine() as engine:
                 await (await engine.start(parent("a"), id="r")).result()

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Mortal, Place, Refusing, bury, crash, run, until
+from engine_kit import Ledger, Mortal, Place, Places, Refusing, bury, crash, run, until
 
 import perdure
 from perdure import Budget, Engine, Retry, Spend, step, workflow
@@ -91,11 +91,13 @@ async def life(place: Place, id: str, dies_at: int, *, commits: bool) -> bool:
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["before it is durable", "after it is durable"])
-def test_a_crash_at_any_append_settles_each_call_once(place: Place, commits: bool) -> None:
+def test_a_crash_at_any_append_settles_each_call_once(
+    place: Place, make_place: Places, commits: bool
+) -> None:
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 4 if place.url.startswith("postgresql") else 1
+            number += make_place.stride
             CALLS.clear()
             id = f"r-{number}"
             died = await life(place, id, number, commits=commits)

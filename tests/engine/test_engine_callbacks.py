@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from engine_kit import (
     Ledger,
     Mortal,
     Place,
+    Places,
     Slow,
     bury,
     crash,
@@ -585,7 +585,7 @@ def test_nothing_begins_before_the_callbacks_are_durable(memory: Place) -> None:
 
 @pytest.mark.parametrize("commits", [False, True])
 def test_a_crash_before_a_callback_is_known_leaves_no_trace_of_its_token(
-    make_place: Callable[[], Place], commits: bool
+    make_place: Places, commits: bool
 ) -> None:
     async def main() -> None:
         place = make_place()
@@ -649,7 +649,7 @@ def test_what_is_given_up_before_the_callback_is_durable_never_begins(memory: Pl
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_a_crash_at_any_append_changes_nothing(make_place: Callable[[], Place], commits: bool) -> None:
+def test_a_crash_at_any_append_changes_nothing(make_place: Places, commits: bool) -> None:
     """Whoever has a token completes it; a run that was taken over waits for the same one."""
 
     async def drives(place: Place, wrap: Any = None) -> tuple[Any, bool]:
@@ -686,7 +686,7 @@ def test_a_crash_at_any_append_changes_nothing(make_place: Callable[[], Place], 
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             TOKENS.clear()
             place = make_place()
             ledger = Ledger()

@@ -12,6 +12,7 @@ from engine_kit import (
     Ledger,
     Mortal,
     Place,
+    Places,
     bury,
     crash,
     history,
@@ -453,13 +454,13 @@ async def disturbed(
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 @pytest.mark.parametrize("script", [fills, lets_it_wait, talks, parents], ids=lambda script: script.__name__)
 def test_a_crash_at_any_append_loses_and_repeats_no_message(
-    script: Script, commits: bool, make_place: Callable[[], Place]
+    script: Script, commits: bool, make_place: Places
 ) -> None:
     async def main() -> None:
         expected = await undisturbed(make_place(), script)
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             *found, died = await disturbed(make_place(), script, number, commits)
             assert tuple(found) == expected, f"died at append {number}"
         assert number > 3
@@ -467,7 +468,7 @@ def test_a_crash_at_any_append_loses_and_repeats_no_message(
     run(main)
 
 
-def test_a_send_that_finds_no_run_at_a_crash(make_place: Callable[[], Place]) -> None:
+def test_a_send_that_finds_no_run_at_a_crash(make_place: Places) -> None:
     """The refusal is recorded once, and the code hears of it after a crash, too."""
 
     @workflow(name="is_refused")
@@ -487,7 +488,7 @@ def test_a_send_that_finds_no_run_at_a_crash(make_place: Callable[[], Place]) ->
         for commits in (False, True):
             number, died = 0, True
             while died:
-                number += 1
+                number += make_place.stride
                 *found, died = await disturbed(make_place(), script, number, commits)
                 assert tuple(found) == expected
 

@@ -8,12 +8,11 @@ step's body begins again once its outcome is recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Mortal, Place, Refusing, bury, crash, recorded, run, until
+from engine_kit import Ledger, Mortal, Place, Places, Refusing, bury, crash, recorded, run, until
 
 import perdure
 from perdure import Engine, Handle, Rate, RateLimit, RateLimited, Retry, step, workflow
@@ -222,14 +221,12 @@ async def disturbed(
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.rpartition(".")[2])
-def test_a_crash_at_any_append_changes_nothing(
-    shape: Any, commits: bool, make_place: Callable[[], Place]
-) -> None:
+def test_a_crash_at_any_append_changes_nothing(shape: Any, commits: bool, make_place: Places) -> None:
     async def main() -> None:
         expected = await undisturbed(make_place(), shape)
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             *found, died = await disturbed(make_place(), shape, number, commits)
             assert tuple(found) == expected, f"died at append {number}"
         assert number > 2
@@ -239,7 +236,7 @@ def test_a_crash_at_any_append_changes_nothing(
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.rpartition(".")[2])
 def test_a_store_that_refuses_writes_for_a_while_changes_nothing(
-    shape: Any, make_place: Callable[[], Place], caplog: pytest.LogCaptureFixture
+    shape: Any, make_place: Places, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> int:
         expected = await undisturbed(make_place(), shape)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from elsewhere_kit import here, there
-from engine_kit import Ledger, Mortal, Place, bury, crash, recorded, run, until
+from engine_kit import Ledger, Mortal, Place, Places, bury, crash, recorded, run, until
 
 import perdure
 from perdure import Done, Engine, Handle, Retry, step, workflow
@@ -196,13 +196,13 @@ async def disturbed(place: Place, shape: Any, side: str, dies_at: int, commits: 
 @pytest.mark.parametrize("side", ["here", "there"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.rpartition(".")[2])
 def test_a_death_at_any_append_changes_nothing(
-    shape: Any, side: str, commits: bool, make_place: Callable[[], Place]
+    shape: Any, side: str, commits: bool, make_place: Places
 ) -> None:
     async def main() -> None:
         expected = await undisturbed(make_place(), shape)
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             found, died = await disturbed(make_place(), shape, side, number, commits)
             assert found == expected, f"died at append {number}"
         assert number > 1

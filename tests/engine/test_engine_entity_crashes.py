@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Mortal, Place, bury, crash, history, run
+from engine_kit import Ledger, Mortal, Place, Places, bury, crash, history, run
 from entity_kit import Cart, Counts, OutOfStock, shops
 
 import perdure
@@ -59,14 +59,14 @@ async def checked(engine: Engine) -> None:
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 @pytest.mark.parametrize("story", [calls, from_a_workflow], ids=["client", "workflow"])
 def test_a_crash_at_any_append_changes_nothing(
-    story: Callable[[Engine], Any], commits: bool, make_place: Callable[[], Place]
+    story: Callable[[Engine], Any], commits: bool, make_place: Places
 ) -> None:
     async def main() -> None:
         async with make_place().engine() as engine:
             expected = await story(engine)
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             found, died = await disturbed(make_place(), story, number, commits)
             assert found == expected, f"died at append {number}"
         assert number > 10

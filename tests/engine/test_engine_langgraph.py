@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from engine_kit import Ledger, Place, bury, crash, history, of_kind, reaches, recorded, run, until
+from engine_kit import Ledger, Place, Places, bury, crash, history, of_kind, reaches, recorded, run, until
 from test_engine_crashes import LEDGERS, begins, disturbed, undisturbed
 
 pytest.importorskip("langchain")
@@ -166,14 +165,12 @@ async def asking_run() -> list[str]:
 @pytest.mark.parametrize(
     "shape", [graph_run, agent_run, kept_run, asking_run], ids=lambda shape: shape.name.rpartition(".")[2]
 )
-def test_a_crash_at_any_append_changes_nothing(
-    shape: Any, commits: bool, make_place: Callable[[], Place]
-) -> None:
+def test_a_crash_at_any_append_changes_nothing(shape: Any, commits: bool, make_place: Places) -> None:
     async def main() -> None:
         expected = await undisturbed(make_place(), shape)
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             *found, died = await disturbed(make_place(), shape, number, commits)
             assert tuple(found) == expected, f"died at append {number}"
         assert number > 2

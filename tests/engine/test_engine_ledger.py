@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from engine_kit import Ledger as Deeds
-from engine_kit import Mortal, Place, Wrapped, bury, crash, run, until
+from engine_kit import Mortal, Place, Places, Wrapped, bury, crash, run, until
 
 import perdure
 from perdure import Engine, Retry, Spend, Usage, step, workflow
@@ -212,14 +212,14 @@ class _AnyId(dict[int, str]):
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 @pytest.mark.parametrize("shape", [research, family], ids=["research", "family"])
 def test_a_crash_at_any_append_loses_no_spending_and_counts_none_twice(
-    shape: Any, commits: bool, make_place: Callable[[], Place]
+    shape: Any, commits: bool, make_place: Places
 ) -> None:
     calls = {research.name: 6, family.name: 4}[shape.name]
 
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             PAID.clear()
             place = make_place()
             died = await life(place, shape, number, commits)

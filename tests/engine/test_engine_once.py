@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Mortal, Place, bury, crash, history, of_kind, reaches, run, says, until
+from engine_kit import Ledger, Mortal, Place, Places, bury, crash, history, of_kind, reaches, run, says, until
 
 import perdure
 from perdure import Done, Handle, OutcomeUnknown, Retry, events, step, workflow
@@ -129,9 +128,7 @@ async def disturbed(place: Place, shape: Any, dies_at: int, commits: bool) -> tu
 @pytest.mark.parametrize(
     "shape", [verified, blind, retried, branches], ids=lambda s: s.name.rpartition(".")[2]
 )
-def test_a_crash_at_any_append_does_nothing_twice(
-    shape: Any, commits: bool, make_place: Callable[[], Place]
-) -> None:
+def test_a_crash_at_any_append_does_nothing_twice(shape: Any, commits: bool, make_place: Places) -> None:
     async def main() -> None:
         EFFECTS.clear()
         async with make_place().engine() as engine:
@@ -139,7 +136,7 @@ def test_a_crash_at_any_append_does_nothing_twice(
             once = set(EFFECTS)
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             EFFECTS.clear()
             ended, died = await disturbed(make_place(), shape, number, commits)
             assert ended == expected, f"died at append {number}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Mortal, Place, bury, crash, history, of_kind, recorded, run, until
+from engine_kit import Ledger, Mortal, Place, Places, bury, crash, history, of_kind, recorded, run, until
 from question_kit import open_question, open_questions
 
 import perdure
@@ -56,7 +55,7 @@ ANSWERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_a_crash_at_any_append_changes_nothing(make_place: Callable[[], Place], commits: bool) -> None:
+def test_a_crash_at_any_append_changes_nothing(make_place: Places, commits: bool) -> None:
     """Who asks is asked once, what is approved happens once, and what was withdrawn stays so."""
 
     async def drives(place: Place, wrap: Any = None) -> tuple[Any, bool]:
@@ -93,7 +92,7 @@ def test_a_crash_at_any_append_changes_nothing(make_place: Callable[[], Place], 
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             place = make_place()
             LEDGERS.append(ledger := Ledger())
             result, died = await drives(

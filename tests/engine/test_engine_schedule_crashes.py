@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engine_kit import Place, Wrapped, bury, crash, run
+from engine_kit import Place, Places, Wrapped, bury, crash, run
 from scheduling_kit import GATES, Clock, ids, lasts, notes, slot_ids
 
 import perdure
@@ -76,12 +75,12 @@ async def fires(clock: Clock, engine: perdure.Engine, overlap: Any) -> None:
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 @pytest.mark.parametrize("overlap", ["skip", "buffer_one", "buffer_all", "allow", "cancel_other"])
 def test_a_crash_at_any_change_fires_no_slot_twice_and_loses_none(
-    overlap: Any, commits: bool, make_place: Callable[[], Place]
+    overlap: Any, commits: bool, make_place: Places
 ) -> None:
     async def main() -> int:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             died = await disturbed(make_place(), overlap, number, commits)
         return number
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Mortal, Place, bury, crash, run
+from engine_kit import Ledger, Mortal, Place, Places, bury, crash, run
 
 import perdure
 from perdure import Engine, Retry, emit, step, workflow
@@ -108,14 +107,14 @@ async def disturbed(place: Place, shape: Any, dies_at: int, commits: bool) -> tu
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name.rpartition(".")[2])
 def test_a_crash_at_any_append_changes_nothing_of_what_counts(
-    shape: Any, commits: bool, make_place: Callable[[], Place]
+    shape: Any, commits: bool, make_place: Places
 ) -> None:
     async def main() -> None:
         async with make_place().engine() as engine:
             expected = await drives(engine, shape), await seen(engine)
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             *found, died = await disturbed(make_place(), shape, number, commits)
             assert tuple(found) == expected, f"died at append {number}"
         assert number > 2

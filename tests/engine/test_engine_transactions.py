@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 import pytest
-from engine_kit import Ledger, Mortal, Place, bury, crash, of_kind, reaches, run
+from engine_kit import Ledger, Mortal, Place, Places, bury, crash, of_kind, reaches, run
 
 import perdure
 from perdure import OutcomeUnknown, Retry, events, step, workflow
@@ -286,13 +286,11 @@ def in_file(tmp_path: Path) -> Shop:
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_a_crash_at_any_append_does_it_once(
-    commits: bool, make_place: Callable[[], Place], tmp_path: Path
-) -> None:
+def test_a_crash_at_any_append_does_it_once(commits: bool, make_place: Places, tmp_path: Path) -> None:
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             folder = tmp_path / str(number)
             folder.mkdir()
             shop = in_file(folder)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from engine_kit import Ledger, Mortal, Place, bury, crash, history, recorded, run
+from engine_kit import Ledger, Mortal, Place, Places, bury, crash, history, recorded, run
 
 import perdure
 from perdure import Handle, RunEndedError, UpdateRejected, events, step, workflow
@@ -155,7 +155,7 @@ def test_a_crash_at_any_append_loses_no_update_and_repeats_none(
     scenario: Callable[[Handle[Any]], Awaitable[list[Any]]],
     patience: float,
     commits: bool,
-    make_place: Callable[[], Place],
+    make_place: Places,
 ) -> None:
     async def disturbed(place: Place, dies_at: int) -> bool:
         ledger = Ledger()
@@ -187,7 +187,7 @@ def test_a_crash_at_any_append_loses_no_update_and_repeats_none(
     async def main() -> None:
         number = 1
         while await disturbed(make_place(), number):
-            number += 1
+            number += make_place.stride
         assert number > 3
 
     run(main)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +12,7 @@ from engine_kit import (
     Ledger,
     Mortal,
     Place,
+    Places,
     bury,
     crash,
     of_kind,
@@ -340,13 +340,11 @@ async def retried(engine: Engine) -> int:
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_a_crash_at_any_append_of_a_retry_changes_nothing(
-    commits: bool, make_place: Callable[[], Place]
-) -> None:
+def test_a_crash_at_any_append_of_a_retry_changes_nothing(commits: bool, make_place: Places) -> None:
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             BROKEN.add("milk")
             BODIES.clear()
             place = make_place()

@@ -16,7 +16,7 @@ import pytest
 from agents import Agent
 from agents.mcp import MCPServerStdio
 from agents_kit import Brain, dies_everywhere, says, wants
-from engine_kit import Place, of_kind, recorded, run, until
+from engine_kit import Place, Places, of_kind, recorded, run, until
 from mcp import Client, StdioServerParameters
 
 import perdure
@@ -114,7 +114,7 @@ def test_a_crash_at_any_append_repeats_at_most_what_was_in_flight(
 ) -> None:
     logs = iter(range(1000))
 
-    def make_place() -> Place:
+    def make() -> Place:
         if SERVERS[-1].log.exists():
             assert all(times <= 2 for what, times in SERVERS[-1].seen().items() if what != "start")
             assert sum(times - 1 for what, times in SERVERS[-1].seen().items() if what != "start") <= 2
@@ -123,7 +123,7 @@ def test_a_crash_at_any_append_repeats_at_most_what_was_in_flight(
         return Place(None)
 
     async def main() -> None:
-        assert await dies_everywhere(make_place, uses_tools, commits) > 4
+        assert await dies_everywhere(Places("memory", make), uses_tools, commits) > 4
         await asyncio.gather(*(session.close() for session in servers.sessions))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -302,7 +302,7 @@ def test_an_agents_mcp_servers_are_durable(servers: Servers, memory: Place) -> N
 def test_an_agent_with_a_server_survives_a_crash_at_any_append(commits: bool, servers: Servers) -> None:
     async def main() -> None:
         AGENTS.append(agent_with_tools())
-        assert await dies_everywhere(Place, agent_calls, commits) >= 3
+        assert await dies_everywhere(Places("memory", Place), agent_calls, commits) >= 3
         await close_mcp_servers()
 
     run(main)

@@ -10,7 +10,7 @@ import pytest
 from agents import Agent, SQLiteSession, function_tool, trace
 from agents.tracing import TracingProcessor, get_trace_provider, set_trace_processors
 from agents_kit import Brain, calls, counts, dies_everywhere, drives, says, team, wants, weather
-from engine_kit import Place, reaches, recorded, run, until
+from engine_kit import Place, Places, reaches, recorded, run, until
 
 import perdure
 from perdure.integrations.openai_agents import (
@@ -68,7 +68,7 @@ def test_events_come_live_and_again_on_replay(place: Place) -> None:
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 def test_a_streamed_agent_survives_a_crash_at_any_append(commits: bool) -> None:
     async def main() -> None:
-        assert await dies_everywhere(Place, lambda: streams("go"), commits) >= 3
+        assert await dies_everywhere(Places("memory", Place), lambda: streams("go"), commits) >= 3
 
     run(main)
 
@@ -215,7 +215,7 @@ async def approves(engine: perdure.Engine, call: Any) -> Any:
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
 def test_approvals_survive_a_crash_at_any_append(commits: bool, workflow: Any) -> None:
     async def main() -> None:
-        await dies_everywhere(Place, lambda: workflow("go"), commits, approves)
+        await dies_everywhere(Places("memory", Place), lambda: workflow("go"), commits, approves)
         place = Place()
         async with place.engine() as engine:
             assert "paid 5; too much" in await approves(engine, lambda: workflow("go"))

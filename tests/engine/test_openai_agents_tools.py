@@ -29,7 +29,7 @@ from agents.editor import ApplyPatchResult
 from agents.items import ModelResponse
 from agents.tool import ShellCallOutcome, ShellCommandOutput, ShellResult
 from agents_kit import Brain, calls, counts, dies_everywhere, forecaster, says, wants, weather
-from engine_kit import Place, of_kind, reaches, recorded, redefine, run
+from engine_kit import Place, Places, of_kind, reaches, recorded, redefine, run
 from openai.types.responses import (
     ResponseApplyPatchToolCall,
     ResponseCustomToolCall,
@@ -241,7 +241,7 @@ async def books(kind: str) -> str:
 @pytest.mark.parametrize(("kind", "told"), [("dict", "{'seat': '7A'}"), ("dataclass", "7A, ['7A']")])
 def test_what_tools_write_into_the_context_survives(kind: str, told: str, commits: bool) -> None:
     async def main() -> None:
-        await dies_everywhere(Place, lambda: books(kind), commits)
+        await dies_everywhere(Places("memory", Place), lambda: books(kind), commits)
         async with Place().engine() as engine:
             assert await engine.run(books(kind), id="a") == told
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +11,7 @@ from engine_kit import (
     Ledger,
     Mortal,
     Place,
+    Places,
     bury,
     crash,
     history,
@@ -281,13 +281,11 @@ async def paused_and_resumed(engine: Engine) -> list[str]:
 
 
 @pytest.mark.parametrize("commits", [False, True], ids=["lost", "unacknowledged"])
-def test_a_crash_at_any_append_of_a_paused_run_changes_nothing(
-    commits: bool, make_place: Callable[[], Place]
-) -> None:
+def test_a_crash_at_any_append_of_a_paused_run_changes_nothing(commits: bool, make_place: Places) -> None:
     async def main() -> None:
         number, died = 0, True
         while died:
-            number += 1
+            number += make_place.stride
             place = make_place()
             engine = place.engine(lambda store, at=number: Mortal(store, at, commits, Ledger()))
             await engine.__aenter__()
