@@ -208,6 +208,9 @@ def test_what_was_done_without_a_reply_is_done_once(story: Story, proxy: Proxy, 
 #: How many replies get lost in each check: a long transaction has to get through some time.
 LOSSES = 20 if SOAK else 5
 
+#: Every fifth promise; PERDURE_SOAK=1 takes all. That each verb that changes something is done once is tried above.
+SOME = [check for place, check in enumerate(CHECKS) if SOAK or place % 5 == 2]
+
 #: Checks that nothing happens for nothing: but a lost connection makes a store tell of what it may have missed.
 TELLING = {"own_changes_are_not_news", "news_are_told_together"}
 
@@ -220,7 +223,7 @@ RESERVING = {
 }
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", SOME, ids=lambda check: check.__name__)
 def test_promises_hold_while_replies_get_lost(check: Check, proxy: Proxy, url: str) -> None:
     if check.__name__ in TELLING | RESERVING:
         return
