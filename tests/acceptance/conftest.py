@@ -6,11 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from world import World
+from xdist.scheduler import LoadScopeScheduling
 
 from helpers.postgres import Server
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Let one process have all of a module about the dashboard: its tests share a server and a browser."""
+
+    class ByWhatIsShared(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if "/test_dashboard" in module else nodeid
+
+    return ByWhatIsShared(config, log)
 
 
 @pytest.fixture

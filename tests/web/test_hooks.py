@@ -231,21 +231,17 @@ def wrong_headers() -> Iterator[tuple[str, dict[str, str]]]:
         yield f"time {odd[:12]!r}", {**good, "webhook-timestamp": odd}
 
 
-@pytest.mark.parametrize("what", dict(wrong_headers()))
-def test_who_cant_prove_it_is_turned_away(what: str) -> None:
-    headers = dict(wrong_headers())[
-        what
-    ]  # signed now: a run of all tests takes longer than a signature is good for
-
+def test_who_cant_prove_it_is_turned_away() -> None:
     async def main() -> None:
         async with receiving(orders()) as (engine, client):
-            sent: Any = [
-                (name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()
-            ]
-            answer = await client.post("/hooks/orders", content=ORDER, headers=sent)
-            assert answer.status_code == 401
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert SECRET not in answer.text
+            for what, headers in wrong_headers():
+                sent: Any = [
+                    (name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()
+                ]
+                answer = await client.post("/hooks/orders", content=ORDER, headers=sent)
+                assert answer.status_code == 401, what
+                assert answer.headers["content-type"] == "application/problem+json", what
+                assert SECRET not in answer.text, what
             assert await runs_of(engine) == []
 
     run(main)
