@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from helpers.zygote import Zygote
 from perdure.testing.boundaries import Boundary
 
-HERE = Path(__file__).parent
 DEATH = 137
 #: What a second process may say that an undisturbed one doesn't.
 _BURIED = re.compile(
@@ -24,40 +20,6 @@ _BURIED = re.compile(
 _ERRAND = re.compile(r"@[0-9a-f]{8}$")
 _BY_EVENT = re.compile(r":\d{16}$")
 LIVE = {"queued", "running", "waiting"}
-
-
-class Zygote:
-    """The process that forks the ones that die.
-
-    Args:
-        frameworks: it has frameworks for agents and the web imported, too, for programs that use one.
-    """
-
-    def __init__(self, *, frameworks: bool = False) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py"), *(["--frameworks"] if frameworks else [])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONWARNINGS": "error", "PERDURE_URL": ""},
-        )
-
-    def ask(self, **order: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def run(self, script: Path, folder: Path, die_at: int = 0, *, before: bool = False) -> dict[str, Any]:
-        return self.ask(do="run", script=str(script), folder=str(folder), die_at=die_at, before=before)
-
-    def look(self, folder: Path) -> dict[str, Any]:
-        return self.ask(do="look", folder=str(folder))
-
-    def close(self) -> None:
-        self._process.communicate("")
 
 
 class Death(NamedTuple):

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from dying import Zygote, check, deaths, double_deaths
+from dying import check, deaths, double_deaths
 
+from helpers.zygote import Zygote, uses_a_framework
 from perdure.testing.boundaries import Boundary, every_boundary, some_boundaries, some_pairs
 
 ROOT = Path(__file__).parents[2]
@@ -29,10 +30,6 @@ SOAK = os.environ.get("PERDURE_SOAK") == "1"
 #: Up to so many commits, all pairs of deaths take minutes, not hours.
 SMALL = 12
 
-_FRAMEWORK = re.compile(
-    r"^(?:import|from) (?:agents|fastapi|httpx2|langchain\w*|langgraph|opentelemetry|pydantic_ai)\b",
-    re.MULTILINE,
-)
 _RUN = re.compile(r"^```python run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -55,7 +52,7 @@ class Zygotes:
         self._started: dict[bool, Zygote] = {}
 
     def for_program(self, script: Path) -> Zygote:
-        frameworks = _FRAMEWORK.search(script.read_text(encoding="utf-8")) is not None
+        frameworks = uses_a_framework(script)
         if frameworks not in self._started:
             self._started[frameworks] = Zygote(frameworks=frameworks)
         return self._started[frameworks]

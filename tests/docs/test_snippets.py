@@ -7,10 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from helpers.zygote import Zygote, uses_a_framework
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -19,6 +22,8 @@ PAGES = [
     *sorted((ROOT / "docs" / "guide").glob("*.md")),
 ]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -50,27 +55,38 @@ def snippets() -> list[Snippet]:
 SNIPPETS = snippets()
 
 
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    process = Zygote()
+    yield process
+    process.close()
+
+
+def ended(script: Path, folder: Path, zygote: Zygote) -> tuple[int, str, str]:
+    """A program's exit code, output and errors. In a soak it imports everything itself, as it does for its reader."""
+    if not SOAK and not uses_a_framework(script):
+        found = zygote.run(script, folder)
+        return found["code"], found["stdout"], found["stderr"]
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=[snippet.name for snippet in SNIPPETS])
-def test_a_snippet_works(snippet: Snippet, tmp_path: Path) -> None:
+def test_a_snippet_works(snippet: Snippet, tmp_path: Path, zygote: Zygote) -> None:
     if not snippet.run:
         compile(snippet.code, snippet.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         return
     script = tmp_path / "snippet.py"
     script.write_text(snippet.code, encoding="utf-8")
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONWARNINGS": "error"}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    told = re.sub(r"^worker \S+ is dead; 1 runs go on elsewhere\n", "", done.stderr, flags=re.MULTILINE)
+    code, output, errors = ended(script, tmp_path, zygote)
+    assert code == 0, errors
+    told = re.sub(r"^worker \S+ is dead; 1 runs go on elsewhere\n", "", errors, flags=re.MULTILINE)
     assert not told, told  # but for what a snippet about deaths makes the engine say
     if snippet.output is not None:
-        assert done.stdout == snippet.output
+        assert output == snippet.output
 
 
 def test_the_readme_shows_the_example_as_it_is() -> None:

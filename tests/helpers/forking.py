@@ -18,6 +18,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,8 @@ def child(order: Order) -> None:
     code = 1
     try:
         os.chdir(order.folder)
+        tempfile.tempdir = str(order.folder)
+        os.environ["TMPDIR"] = str(order.folder)
         for number, name in ((1, "stdout"), (2, "stderr")):
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, number)
