@@ -96,7 +96,9 @@ WHERE me.id = %(worker)s::bigint;
 -- name: mail
 -- Items of all runs a worker owns, oldest first within each run.
 SELECT i.id, i.run, i.data, i.kind
-FROM perdure.runs AS r JOIN perdure.inbox AS i ON i.run = r.run
+FROM perdure.runs AS r CROSS JOIN LATERAL (
+    SELECT id, run, data, kind FROM perdure.inbox WHERE run = r.run OFFSET 0  -- or all mail of all might be read first
+) AS i
 WHERE r.owner = %(worker)s::bigint AND r.mail > 0
 ORDER BY i.run, i.id;
 

@@ -24,7 +24,7 @@ WHERE id IN (
       AND (q.taken_at IS NULL OR q.taken_at <= %(now)s::double precision - %(again)s::double precision)
       AND (q.asked_at <= %(now)s::double precision - %(again)s::double precision OR NOT EXISTS (
           SELECT 1 FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run
-          WHERE i.id = q.run_id AND r.owner IS NOT NULL AND r.owner <> %(worker)s::bigint
+          WHERE i.id = q.run_id AND (r.owner = %(worker)s::bigint) IS FALSE  -- another one, and not nobody
       ))
     ORDER BY q.id LIMIT %(limit)s::bigint
     FOR UPDATE OF q SKIP LOCKED

@@ -116,11 +116,11 @@ WHERE stream = ANY (%(runs)b::bigint[]) ORDER BY stream, place LIMIT %(limit)s::
 
 -- name: drop_events
 DELETE FROM perdure.events AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)
-WHERE x.run = k.run AND x.seq = k.place;
+WHERE x.run = ANY (%(runs)b::bigint[]) AND x.run = k.run AND x.seq = k.place;  -- none of others is read
 
 -- name: drop_inbox_item
 DELETE FROM perdure.inbox AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)
-WHERE x.run = k.run AND x.id = k.place;
+WHERE x.run = ANY (%(runs)b::bigint[]) AND x.run = k.run AND x.id = k.place;  -- none of others is read
 
 -- name: drop_item
 DELETE FROM perdure.stream_items AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)

@@ -102,12 +102,16 @@ WITH RECURSIVE kind (queue, workflow) AS (
     ) AS n
 )
 SELECT r.run, r.workflow, r.queue
-FROM kind JOIN perdure.runs AS r ON r.queue = kind.queue AND r.workflow = kind.workflow
+FROM kind CROSS JOIN LATERAL (  -- else all that is due might be read first, and compared with each of these
+    SELECT run, workflow, queue FROM perdure.runs
+    WHERE queue = kind.queue AND workflow = kind.workflow
+      AND owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL AND wake_at <= %(now)s::double precision
+      AND status <> 'blocked'
+    ORDER BY wake_at, run LIMIT %(limit)s::bigint
+) AS r
 WHERE NOT EXISTS (
     SELECT 1 FROM perdure.workers AS w WHERE kind.queue = ANY (w.queues) AND kind.workflow = ANY (w.workflows)
 )
-  AND r.owner IS NULL AND r.wake_at IS NOT NULL AND r.lane IS NULL AND r.wake_at <= %(now)s::double precision
-  AND r.status <> 'blocked'
 LIMIT %(limit)s::bigint;
 
 -- name: stranded_in_line
@@ -129,13 +133,20 @@ WITH RECURSIVE kind (queue, workflow) AS (
     )
 )
 SELECT r.run, r.workflow, r.queue
-FROM unserved AS u JOIN perdure.runs AS r ON r.queue = u.queue AND r.workflow = u.workflow
-WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank > -2000000000 AND r.status <> 'blocked'
+FROM unserved AS u CROSS JOIN LATERAL (
+    SELECT run, workflow, queue FROM perdure.runs
+    WHERE queue = u.queue AND workflow = u.workflow AND lane IS NOT NULL AND wake_at IS NOT NULL
+      AND rank > -2000000000 AND status <> 'blocked'
+    ORDER BY rank DESC, lane, wake_at, run LIMIT %(limit)s::bigint
+) AS r
 UNION ALL
 SELECT r.run, r.workflow, r.queue
-FROM unserved AS u JOIN perdure.runs AS r ON r.queue = u.queue AND r.workflow = u.workflow
-WHERE r.lane IS NOT NULL AND r.wake_at IS NOT NULL AND r.rank = -2000000000 AND r.lane = ''
-  AND r.wake_at <= %(now)s::double precision AND r.status <> 'blocked'
+FROM unserved AS u CROSS JOIN LATERAL (
+    SELECT run, workflow, queue FROM perdure.runs
+    WHERE queue = u.queue AND workflow = u.workflow AND lane IS NOT NULL AND wake_at IS NOT NULL
+      AND rank = -2000000000 AND lane = '' AND wake_at <= %(now)s::double precision AND status <> 'blocked'
+    ORDER BY wake_at, run LIMIT %(limit)s::bigint
+) AS r
 LIMIT %(limit)s::bigint;
 
 -- name: block_stranded
