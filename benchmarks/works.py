@@ -313,7 +313,7 @@ WORKS = (
             Figure("two_steps_per_s", "steps/s of two", "higher"),
             Figure("ratio", "two / one", "higher", 2),
         ),
-        {"runs": 3_000},
+        {"runs": 12_000},
         {"runs": 300},
         _modules("perdure_fleet"),
     ),
