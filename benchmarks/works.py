@@ -39,7 +39,9 @@ CONTENDERS = (
 #: Measured inside of Perdure, by modules that no other engine has.
 OURS_INSIDE = (
     Contender("perdure-sqlite", "Perdure, SQLite", "sqlite", "perdure_inside"),
-    Contender("perdure-postgres", "Perdure, PostgreSQL", "postgres", "perdure_fleet"),
+    Contender("perdure-postgres", "Perdure, PostgreSQL", "postgres", "perdure_postgres"),
+    Contender("perdure-sqlite", "Perdure, SQLite", "sqlite", "perdure_workers"),
+    Contender("perdure-postgres", "Perdure, PostgreSQL", "postgres", "perdure_workers"),
 )
 
 
@@ -302,7 +304,7 @@ WORKS = (
         ),
         {"slices": 8, "steps": 1_000},
         {"slices": 3, "steps": 100},
-        _modules("perdure_fleet perdure_inside"),
+        _modules("perdure_postgres perdure_inside"),
     ),
     Work(
         "two_workers",
@@ -315,7 +317,7 @@ WORKS = (
         ),
         {"runs": 12_000},
         {"runs": 300},
-        _modules("perdure_fleet"),
+        _modules("perdure_workers"),
     ),
     Work(
         "remote_message",
@@ -324,7 +326,7 @@ WORKS = (
         SPREAD,
         {"times": 300},
         {"times": 50},
-        _modules("perdure_fleet"),
+        _modules("perdure_workers"),
     ),
 )
 
@@ -346,9 +348,11 @@ TARGETS = (
     Target("many_1000", "steps_per_s", "perdure-sqlite", 40_000),
     Target("many_1000", "steps_per_s", "perdure-sqlite", 100, of="dbos-sqlite"),
     Target("many_1000", "steps_per_s", "perdure-sqlite", 15, of="restate"),
+    Target("two_workers", "two_steps_per_s", "perdure-sqlite", 40_000),
     Target("many_1000", "steps_per_s", "perdure-postgres", 15_000),
     Target("many_1000", "steps_per_s", "perdure-postgres", 40, of="dbos-postgres"),
     Target("many_1000", "steps_per_s", "perdure-postgres", 10, of="absurd-postgres"),
+    Target("two_workers", "ratio", "perdure-postgres", 1.3),
     Target("latency", "p50_ms", "perdure-sqlite", 1.5),
     Target("message", "p50_ms", "perdure-sqlite", 3),
     Target("timers_10000", "p99_ms", "perdure-sqlite", 25),

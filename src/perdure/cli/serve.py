@@ -14,6 +14,7 @@ import typer
 
 from perdure.api.engine import Engine
 from perdure.api.metrics import Metrics
+from perdure.cli.children import is_child, stop_with_parent
 from perdure.cli.database import UrlOption, chosen, reader
 from perdure.cli.letting_in import (
     AuditOption,
@@ -32,7 +33,7 @@ from perdure.cli.letting_in import (
 from perdure.cli.loading import load_module
 from perdure.cli.notifying import supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
-from perdure.cli.reloading import is_child, run_and_reload, stop_with_parent
+from perdure.cli.reloading import run_and_reload
 from perdure.cli.scope import bound
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Sequence
 
+import typer
+
 from perdure.api.engine import Engine
+from perdure.cli.children import is_child, stop_with_parent
+from perdure.cli.crew import number, run_crew
 from perdure.cli.database import UrlOption, chosen
 from perdure.cli.health import LIVE, READY, HealthHostOption, HealthPortOption, health_port
 from perdure.cli.loading import load_module
@@ -34,6 +39,7 @@ from perdure.cli.workeroptions import (
     QueuesOption,
     StepLogsOption,
     VersionOption,
+    WorkersOption,
 )
 from perdure.core.errands import step_of
 from perdure.runtime.definitions import drivable, step_names, workflow_names
@@ -48,6 +54,7 @@ def worker(
     processes: ProcessesOption = None,
     grace: GraceOption = 5.0,
     lease: LeaseOption = 15.0,
+    workers: WorkersOption = 1,
     name: NameOption = None,
     version: VersionOption = None,
     step_logs: StepLogsOption = False,
@@ -61,6 +68,10 @@ def worker(
     url: UrlOption = None,
 ) -> None:
     """Drive runs until Ctrl-C or SIGTERM, then hand them back. A second signal ends it at once."""
+    if workers > 1 and not is_child():
+        raise typer.Exit(run_crew(sys.argv[1:], workers))
+    if is_child():
+        stop_with_parent()
     where = chosen(url)
     names = tuple(name.strip() for name in queues.split(",") if name.strip())
     if not names:
@@ -84,13 +95,19 @@ def worker(
         processes=processes,
         grace=grace,
         lease=lease,
-        name=name,
+        name=name and (f"{name}-{number()}" if number() else name),
         version=version,
     )
-    told = telemetry(engine, metrics_at, metrics_on, database=metrics_of_database, otel=otel)
-    probes = None if probes_at is None else (probes_on, probes_at)
+    told = telemetry(engine, _own(metrics_at), metrics_on, database=metrics_of_database, otel=otel)
+    at = _own(probes_at)
+    probes = None if at is None else (probes_on, at)
     asyncio.run(_serve(engine, names, grace, probes, told))
     end_process(0)
+
+
+def _own(port: int | None) -> int | None:
+    """The port of this one of several workers. 0 stays 0: any that is free."""
+    return port + number() - 1 if port and number() else port
 
 
 async def _serve(

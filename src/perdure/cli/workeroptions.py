@@ -20,6 +20,14 @@ ProcessesOption = Annotated[
         show_default=False,
     ),
 ]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="So many workers, each a process; ports and names of the others are counted up from the first's.",
+    ),
+]
 GraceOption = Annotated[
     float,
     typer.Option(

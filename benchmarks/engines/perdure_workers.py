@@ -1,30 +1,28 @@
-"""Perdure on PostgreSQL beside bare commits, with workers in other processes, and between them."""
+"""Perdure with workers in processes of their own: one and two, and messages between processes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import apsw
 import psycopg
 
 import perdure
-from benchmarks.engines.bare_postgres import connect, insert
-from benchmarks.engines.bare_sqlite import EVENT
-from benchmarks.engines.measuring import Figures, Sizes, main, spread, stopwatch
-from benchmarks.engines.with_perdure import count
+from benchmarks.engines.measuring import Figures, Sizes, main, spread
+from benchmarks.engines.with_perdure import count, url_of
 
 STEPS = 10
 
 #: Whether a run is driven or due. Each half reads an index that has nothing else in it.
 _ANY_LEFT = """
-SELECT EXISTS (SELECT 1 FROM perdure.runs WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL)
-       OR EXISTS (SELECT 1 FROM perdure.runs WHERE owner IS NOT NULL)
+SELECT EXISTS (SELECT 1 FROM {runs} WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL)
+       OR EXISTS (SELECT 1 FROM {runs} WHERE owner IS NOT NULL)
 """
 
 
@@ -39,42 +37,12 @@ async def listen(messages: int) -> list[float]:
     return [await age(await perdure.receive("tick", float)) for _ in range(messages)]
 
 
-def beside_raw(url: str, sizes: Sizes) -> Figures:
-    """One run's steps and bare commits take turns: the disk drifts faster than rounds change.
-
-    A run is so long that its start and its end, a dozen statements, count little.
-
-    The bare loop is the best that a client can do: one statement and one commit in one round trip, prepared, of a row
-    of the same size.
-    """
-    steps = sizes["steps"]
-
-    async def work() -> Figures:
-        pairs = []
-        async with perdure.Engine(url) as engine:
-            with connect(url) as connection:
-                data = os.urandom(EVENT)
-                insert(connection, 0, 50, data)
-                await engine.run(count(50))
-                for number in range(1, sizes["slices"] + 1):
-                    limit = insert(connection, number * 1_000_000, steps, data)
-                    with stopwatch() as seconds:
-                        await engine.run(count(steps))
-                    pairs.append((limit, steps / seconds()))
-        return {
-            "commits_per_s": statistics.median(limit for limit, _ in pairs),
-            "steps_per_s": statistics.median(ours for _, ours in pairs),
-            "share": statistics.median(ours / limit for limit, ours in pairs),
-        }
-
-    return asyncio.run(work())
-
-
-def two_workers(url: str, sizes: Sizes) -> Figures:
+def two_workers(place: str, sizes: Sizes) -> Figures:
     """The same runs, driven by one worker process and by two, in turns; steps a second from start to last end."""
+    url = url_of(place)
     rates: dict[int, list[float]] = {1: [], 2: []}
     for number in (1, 2, 2, 1):
-        with _workers(url, number):
+        with workers(url, number):
             rates[number].append(asyncio.run(_drive(url, sizes["runs"])))
     one, two = (statistics.mean(rates[number]) for number in (1, 2))
     return {"one_steps_per_s": one, "two_steps_per_s": two, "ratio": two / one}
@@ -86,19 +54,31 @@ async def _drive(url: str, runs: int) -> float:
         warm = await engine.start_many([count(STEPS) for _ in range(100)])
         for handle in warm:
             await handle.result()
-        began = time.perf_counter()
-        await engine.start_many([count(STEPS) for _ in range(runs)])
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            while True:
-                found = await connection.execute(_ANY_LEFT)
-                if (await found.fetchone()) == (False,):
-                    break
+        with _looking(url) as any_left:
+            began = time.perf_counter()
+            await engine.start_many([count(STEPS) for _ in range(runs)])
+            while any_left():
                 await asyncio.sleep(0.02)
-        return runs * STEPS / (time.perf_counter() - began)
+            return runs * STEPS / (time.perf_counter() - began)
 
 
-def messages(url: str, sizes: Sizes) -> Figures:
+@contextlib.contextmanager
+def _looking(url: str) -> Iterator[Callable[[], bool]]:
+    """Tells whether there is anything left to do."""
+    if url.startswith("sqlite:///"):
+        file = apsw.Connection(url.removeprefix("sqlite:///"))
+        yield lambda: bool(next(file.execute(_ANY_LEFT.format(runs="runs")))[0])
+        file.close()
+    else:
+        with psycopg.connect(url, autocommit=True) as connection:
+            query = _ANY_LEFT.format(runs="perdure.runs").encode()
+            yield lambda: connection.execute(query).fetchone() == (True,)
+
+
+def messages(place: str, sizes: Sizes) -> Figures:
     """From before a client's send to the step after the receive, in a run that waits on a worker elsewhere."""
+
+    url = url_of(place)
 
     async def work() -> Figures:
         async with perdure.Engine(url, worker=False) as engine:
@@ -108,14 +88,14 @@ def messages(url: str, sizes: Sizes) -> Figures:
                 await handle.send("tick", time.time())
             return spread(await handle.result())
 
-    with _workers(url, 1):
+    with workers(url, 1):
         return asyncio.run(work())
 
 
 @contextlib.contextmanager
-def _workers(url: str, number: int) -> Iterator[None]:
+def workers(url: str, number: int) -> Iterator[None]:
     """So many worker processes, each of which is ready."""
-    command = [sys.executable, "-m", "benchmarks.engines.perdure_fleet", "be_worker", url, "{}"]
+    command = [sys.executable, "-m", "benchmarks.engines.perdure_workers", "be_worker", url, "{}"]
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(number)
     ]
@@ -142,4 +122,4 @@ def be_worker(url: str, sizes: Sizes) -> Figures:
 
 
 if __name__ == "__main__":
-    main(beside_raw, two_workers, messages, be_worker)
+    main(two_workers, messages, be_worker)

@@ -1,0 +1,48 @@
+"""Perdure on PostgreSQL beside bare commits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+
+import perdure
+from benchmarks.engines.bare_postgres import connect, insert
+from benchmarks.engines.bare_sqlite import EVENT
+from benchmarks.engines.measuring import Figures, Sizes, main, stopwatch
+from benchmarks.engines.with_perdure import count
+
+
+def beside_raw(url: str, sizes: Sizes) -> Figures:
+    """One run's steps and bare commits take turns: the disk drifts faster than rounds change.
+
+    A run is so long that its start and its end, a dozen statements, count little.
+
+    The bare loop is the best that a client can do: one statement and one commit in one round trip, prepared, of a row
+    of the same size.
+    """
+    steps = sizes["steps"]
+
+    async def work() -> Figures:
+        pairs = []
+        async with perdure.Engine(url) as engine:
+            with connect(url) as connection:
+                data = os.urandom(EVENT)
+                insert(connection, 0, 50, data)
+                await engine.run(count(50))
+                for number in range(1, sizes["slices"] + 1):
+                    limit = insert(connection, number * 1_000_000, steps, data)
+                    with stopwatch() as seconds:
+                        await engine.run(count(steps))
+                    pairs.append((limit, steps / seconds()))
+        return {
+            "commits_per_s": statistics.median(limit for limit, _ in pairs),
+            "steps_per_s": statistics.median(ours for _, ours in pairs),
+            "share": statistics.median(ours / limit for limit, ours in pairs),
+        }
+
+    return asyncio.run(work())
+
+
+if __name__ == "__main__":
+    main(beside_raw)
