@@ -21,7 +21,8 @@ demo: $(VENV)/.cli  ## an agent that is killed half way, and goes on
 
 test: $(VENV)/.dev  ## everything CI runs
 	$(MAKE) -j 2 lint supply
-	$(MAKE) unit acceptance others
+	$(MAKE) unit
+	$(MAKE) -j 2 acceptance others
 
 lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
 	$(BIN)/ruff format --check .

@@ -19,7 +19,7 @@ from perdure import Engine, Handle
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 63 if SOAK else 35  # in each of eight tests: 504 in a night's run
+KILLS = 63 if SOAK else 18  # in each of eight tests: 504 in a night's run
 AT_ONCE = 12  # runs at a time
 UNFINISHED = [status for status in perdure.Status if not status.final]
 
@@ -100,7 +100,7 @@ def test_one_worker_killed_again_and_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chance, world = seeded(number), either
-    kills = KILLS if SOAK or world.server is None else 12
+    kills = KILLS if SOAK or world.server is None else 8
 
     async def scenario() -> None:
         async with world.client() as client:
@@ -130,7 +130,7 @@ def test_survivors_take_over(
 ) -> None:
     """Several workers on one database; one after the other is killed, and another one started in its place."""
     chance, world = seeded(workers), either
-    kills = KILLS if SOAK else 10 if world.server is None else 5
+    kills = KILLS if SOAK else 6 if world.server is None else 4
 
     async def scenario() -> None:
         async with world.client() as client:
