@@ -16,12 +16,12 @@ from helpers.postgres import Server
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Let one process have all of a module about the dashboard: its tests share a server and a browser."""
+    """Let one process have all of a module whose tests share what is dear: a server and a browser, or a built package."""
 
     class ByWhatIsShared(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
-            return module if "/test_dashboard" in module else nodeid
+            return module if "/test_dashboard" in module or "/test_packaging" in module else nodeid
 
     return ByWhatIsShared(config, log)
 
