@@ -16,7 +16,7 @@ from helpers.postgres import Server
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Let one process have all of a module whose tests share what is dear: a server and a browser, or a built package."""
+    """Let one process have all of a module whose tests share what is dear: a browser and a server, or a package."""
 
     class ByWhatIsShared(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
