@@ -7,12 +7,31 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zlib import crc32
 
 import pytest
-from world import World
+from world import SOAK, World
 from xdist.scheduler import LoadScopeScheduling
 
 from helpers.postgres import Server
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave it to a soak to do everything on both stores: otherwise each test takes one of them, always the same.
+
+    But for kills, and what is about one of them.
+    """
+    if not SOAK:
+        left = [item for item in items if not _is_for_a_night(item)]
+        config.hook.pytest_deselected(items=[item for item in items if _is_for_a_night(item)])
+        items[:] = left
+
+
+def _is_for_a_night(item: pytest.Item) -> bool:
+    if "either" not in getattr(item, "fixturenames", ()) or item.path.name == "test_kills.py":
+        return False
+    name, _, parameters = item.name.partition("[")
+    return ("sqlite", "postgres")[crc32(name.encode()) % 2] not in parameters
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
