@@ -31,8 +31,8 @@ lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
 		$(BIN)/mypy & mypy=$$!; $(BIN)/pyright; pyright=$$?; wait $$mypy && exit $$pyright
 
 unit: $(VENV)/.dev  ## all tests but those that kill processes
-	$(BIN)/pytest -q -n $(WORKERS) -m "not acceptance" || \
-		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py -m "not acceptance"; }
+	$(BIN)/pytest -q -n $(WORKERS) --ignore tests/acceptance || \
+		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py --ignore tests/acceptance; }
 
 acceptance: $(VENV)/.dev $(VENV)/.browser  ## black-box tests with real processes and real kills
 	$(BIN)/pytest -q -n $(WORKERS) -m acceptance tests/acceptance || \
