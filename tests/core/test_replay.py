@@ -117,6 +117,14 @@ def test_a_run_cancelled_before_its_first_activation_gets_to_its_first_await(nam
 # -- garbage collection -------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def little_to_collect() -> None:
+    """Let collections, of which these tests make hundreds, pass over what tests before have left."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("little_to_collect")
 @pytest.mark.parametrize("name", [name for name in SHAPES if "generator" in name])
 def test_when_garbage_is_collected_makes_no_difference(name: str) -> None:
     live = simulate(ALL[name])
@@ -139,6 +147,7 @@ def test_when_garbage_is_collected_makes_no_difference(name: str) -> None:
         assert again.sights == live.sights
 
 
+@pytest.mark.usefixtures("little_to_collect")
 @pytest.mark.parametrize("name", [name for name in SHAPES if "generator" in name])
 def test_a_collection_in_the_middle_of_a_turn_makes_no_difference(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -157,6 +166,7 @@ def test_a_collection_in_the_middle_of_a_turn_makes_no_difference(
     assert again.history == live.history
 
 
+@pytest.mark.usefixtures("little_to_collect")
 @pytest.mark.parametrize("name", [name for name in SHAPES if "generator" in name])
 def test_a_collection_of_what_is_new_makes_no_difference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that is older isn't itself collected then: it goes with the last thing that refers to it."""
