@@ -16,7 +16,6 @@ from conftest import Cli
 from helpers.damage import raw_access
 from helpers.postgres import lent_database
 from perdure import Call, Engine
-from perdure.cli.app import app
 from perdure.errors import HistoryFileError
 from perdure.storage.histories import read
 from perdure.testing import assert_replays, load_histories, recorded_histories
@@ -298,10 +297,6 @@ def test_the_json_is_documented() -> None:
         assert f"`{name}`" in text, name
     for cause in Cause:
         assert f"| `{cause}` |" in text, cause
-    (command,) = [
-        one for one in app.registered_commands if one.callback and one.callback.__name__ == "verify"
-    ]
-    assert command
     assert json.dumps(facts("here", Findings(), frozenset()))
 
 

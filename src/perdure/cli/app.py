@@ -1,63 +1,132 @@
-"""All commands, as one Typer application."""
+"""All commands, as one Typer application. Each is imported when it is called, so that nobody waits for the others."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import perdure
-from perdure.cli.archive import archive
-from perdure.cli.backup import backup
-from perdure.cli.blobs import blobs
-from perdure.cli.budget import budget
-from perdure.cli.callback import callback
-from perdure.cli.calling import query, update
-from perdure.cli.check import check
-from perdure.cli.control import cancel, terminate
-from perdure.cli.cost import cost
-from perdure.cli.debug import debug
-from perdure.cli.demo import demo
-from perdure.cli.diff import diff
-from perdure.cli.disk import disk, partition, vacuum
-from perdure.cli.fork import fork
-from perdure.cli.health import health
-from perdure.cli.init import init
-from perdure.cli.keys import erase, keys
-from perdure.cli.letting_in import token
-from perdure.cli.limits import limits
-from perdure.cli.lint import lint
-from perdure.cli.logs import logs
-from perdure.cli.ls import ls
-from perdure.cli.migrate import migrate
-from perdure.cli.moving import export, import_, move
-from perdure.cli.operating import pause, resume, retry
-from perdure.cli.prune import prune, retention
-from perdure.cli.publications import publications, publish, subscriptions
-from perdure.cli.questions import answer, questions
-from perdure.cli.queues import queues
-from perdure.cli.quotas import quotas
-from perdure.cli.resolve import resolve
-from perdure.cli.restoring import restore
-from perdure.cli.run import run
-from perdure.cli.schedule import schedule
-from perdure.cli.scope import with_namespaces
-from perdure.cli.send import send
-from perdure.cli.serve import dev, mcp, serve
-from perdure.cli.show import show
-from perdure.cli.stream import stream
-from perdure.cli.top import top
-from perdure.cli.torture import torture
-from perdure.cli.trace import trace
-from perdure.cli.trouble import Commands
-from perdure.cli.verify import verify
-from perdure.cli.why import why
-from perdure.cli.worker import worker
-from perdure.cli.workers import workers
+from perdure.cli.trouble import reported
+
+#: By its name, the module of each command and of each group of commands, in the order in which help lists them.
+COMMANDS = {
+    "run": "run",
+    "worker": "worker",
+    "serve": "serve",
+    "dev": "serve",
+    "mcp": "serve",
+    "health": "health",
+    "workers": "workers",
+    "top": "top",
+    "ls": "ls",
+    "show": "show",
+    "why": "why",
+    "trace": "trace",
+    "stream": "stream",
+    "logs": "logs",
+    "send": "send",
+    "publish": "publications",
+    "publications": "publications",
+    "query": "calling",
+    "update": "calling",
+    "cancel": "control",
+    "terminate": "control",
+    "pause": "operating",
+    "resume": "operating",
+    "retry": "operating",
+    "fork": "fork",
+    "diff": "diff",
+    "debug": "debug",
+    "resolve": "resolve",
+    "questions": "questions",
+    "answer": "questions",
+    "cost": "cost",
+    "prune": "prune",
+    "retention": "prune",
+    "blobs": "blobs",
+    "disk": "disk",
+    "vacuum": "disk",
+    "partition": "disk",
+    "move": "moving",
+    "export": "moving",
+    "import": "moving",
+    "backup": "backup",
+    "restore": "restoring",
+    "erase": "keys",
+    "migrate": "migrate",
+    "check": "check",
+    "verify": "verify",
+    "lint": "lint",
+    "init": "init",
+    "demo": "demo",
+    "torture": "torture",
+    "callback": "callback",
+    "queues": "queues",
+    "schedule": "schedule",
+    "limits": "limits",
+    "quotas": "quotas",
+    "keys": "keys",
+    "token": "letting_in",
+    "budget": "budget",
+    "archive": "archive",
+    "subscriptions": "publications",
+}
+
+
+@functools.cache
+def command(name: str) -> Any:
+    """A command or a group of them, made ready for the command line."""
+    from perdure.cli.scope import with_namespaces
+
+    found = getattr(import_module(f"perdure.cli.{COMMANDS[name]}"), name if name != "import" else "import_")
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(name)(found)
+        found = alone
+    with_namespaces(found)
+    made = typer.main.get_command(found)
+    made.name = name
+    return made
+
+
+class _Commands(dict[str, Any]):
+    """Knows the names of all; makes those that are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(COMMANDS)
+
+    def __getitem__(self, name: str) -> Any:
+        return command(name) if name in COMMANDS else super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return command(name) if name in COMMANDS else default
+
+    def values(self) -> Any:
+        return [command(name) for name in self]
+
+    def items(self) -> Any:
+        return [(name, command(name)) for name in self]
+
+
+class Root(TyperGroup):
+    """The group of all commands, which turns trouble into messages."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = _Commands()
+
+    def invoke(self, ctx: Any) -> Any:
+        with reported():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="perdure",
-    cls=Commands,
+    cls=Root,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -78,25 +147,3 @@ def root(
     ] = False,
 ) -> None:
     """Durable execution for Python. The database is given by --url or PERDURE_URL, a namespace of it by --namespace."""
-
-
-COMMANDS = (
-    run, worker, serve, dev, mcp, health, workers, top, ls, show, why, trace, stream, logs, send, publish,
-    publications, query, update, cancel, terminate, pause, resume, retry, fork, diff, debug, resolve, questions,
-    answer, cost, prune, retention, blobs, disk, vacuum, partition,
-    move, export, backup, restore, erase, migrate, check, verify, lint, init, demo, torture,
-)  # fmt: skip
-for command in COMMANDS:
-    app.command()(command)
-app.command("import")(import_)
-app.add_typer(callback)
-app.add_typer(queues)
-app.add_typer(schedule)
-app.add_typer(limits)
-app.add_typer(quotas)
-app.add_typer(keys)
-app.add_typer(token)
-app.add_typer(budget)
-app.add_typer(archive)
-app.add_typer(subscriptions)
-with_namespaces(app)

@@ -15,13 +15,12 @@ from perdure.api.budgets import AccountInfo, BudgetInfo, Budgets
 from perdure.cli.cost import money
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.output import clock_time, out, print_json, printable, tell
-from perdure.cli.trouble import Commands, Trouble, did_you_mean
+from perdure.cli.trouble import Trouble, did_you_mean
 
 R = TypeVar("R")
 
 budget = typer.Typer(
     name="budget",
-    cls=Commands,
     invoke_without_command=True,
     help="List budgets; raise and set them, close their breakers.",
 )

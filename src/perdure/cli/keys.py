@@ -15,7 +15,7 @@ from perdure.api.engine import Engine
 from perdure.api.sealing import sealed_in
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.output import err, out, print_json, printable, tell
-from perdure.cli.trouble import Commands, Trouble
+from perdure.cli.trouble import Trouble
 from perdure.codec.sealing.encryption import DATA_KEY
 from perdure.codec.sealing.keys import KEYS, new_key
 from perdure.storage.blobs.config import ENVIRONMENT
@@ -32,7 +32,6 @@ _TOLD = {
 
 keys = typer.Typer(
     name="keys",
-    cls=Commands,
     no_args_is_help=True,
     help=f"Make and rotate the keys of encryption, which are in {KEYS}.",
 )

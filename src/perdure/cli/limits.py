@@ -15,10 +15,10 @@ from perdure.api.limits import LimitInfo, Limits
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.lengths import length, moment_of
 from perdure.cli.output import clock_time, duration, out, print_json, printable, tell
-from perdure.cli.trouble import Commands, Trouble, did_you_mean
+from perdure.cli.trouble import Trouble, did_you_mean
 
 limits = typer.Typer(
-    name="limits", cls=Commands, invoke_without_command=True, help="List rate limits, block and unblock them."
+    name="limits", invoke_without_command=True, help="List rate limits, block and unblock them."
 )
 
 NameArgument = Annotated[str, typer.Argument(help="The rate limit's name.")]

@@ -15,7 +15,7 @@ from perdure.api.publications import PublicationInfo, SubscriptionInfo, WaitingI
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.inputs import json_value
 from perdure.cli.output import ago, duration, one_line, out, print_json, printable, tell
-from perdure.cli.trouble import Commands, Trouble, did_you_mean
+from perdure.cli.trouble import Trouble, did_you_mean
 from perdure.core.where import told, where_text
 
 NameArgument = Annotated[str, typer.Argument(help="The event's name.")]
@@ -23,7 +23,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As a JSON array.")]
 
 subscriptions = typer.Typer(
     name="subscriptions",
-    cls=Commands,
     invoke_without_command=True,
     help="List who wants which events, and end subscriptions.",
 )

@@ -16,14 +16,14 @@ from perdure.api.queues import QueueInfo, Queues
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.lengths import length
 from perdure.cli.output import ago, clock_time, duration, out, print_json, printable, tell
-from perdure.cli.trouble import Commands, Trouble, did_you_mean
+from perdure.cli.trouble import Trouble, did_you_mean
 from perdure.core.rates import Rate
 from perdure.errors import ConfigurationError
 
 R = TypeVar("R")
 
 queues = typer.Typer(
-    name="queues", cls=Commands, invoke_without_command=True, help="List queues; pause, drain and limit them."
+    name="queues", invoke_without_command=True, help="List queues; pause, drain and limit them."
 )
 
 NameArgument = Annotated[str, typer.Argument(help="The queue's name.")]

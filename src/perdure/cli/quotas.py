@@ -13,13 +13,11 @@ from rich.table import Table
 from perdure.api.quotas import QuotaInfo, Quotas
 from perdure.cli.database import UrlOption, reader
 from perdure.cli.output import out, print_json, tell
-from perdure.cli.trouble import Commands, Trouble
+from perdure.cli.trouble import Trouble
 from perdure.core.quotas import Quota
 from perdure.core.rates import Rate
 
-quotas = typer.Typer(
-    name="quotas", cls=Commands, invoke_without_command=True, help="How much each namespace may have."
-)
+quotas = typer.Typer(name="quotas", invoke_without_command=True, help="How much each namespace may have.")
 
 NamespaceArgument = Annotated[str, typer.Argument(metavar="NAMESPACE", help="The namespace's name.")]
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}

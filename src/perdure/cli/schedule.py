@@ -20,13 +20,13 @@ from perdure.cli.lengths import length, moment_of
 from perdure.cli.loading import load_workflow
 from perdure.cli.output import ago, clock_time, duration, out, print_json, printable, tell
 from perdure.cli.scope import bound
-from perdure.cli.trouble import Commands, Trouble, did_you_mean
+from perdure.cli.trouble import Trouble, did_you_mean
 from perdure.core.schedules import Overlap
 from perdure.errors import UnknownScheduleError
 
 T = TypeVar("T")
 
-schedule = typer.Typer(name="schedule", cls=Commands, no_args_is_help=True, help="Start runs by the clock.")
+schedule = typer.Typer(name="schedule", no_args_is_help=True, help="Start runs by the clock.")
 
 NameArgument = Annotated[str, typer.Argument(help="The schedule's name.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]

@@ -7,12 +7,11 @@ of Perdure's, and keeps its traceback.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Generator, Iterable
 
 import typer
-from typer.core import TyperGroup
 
 from perdure.cli.output import complain
 from perdure.errors import PerdureError
@@ -35,18 +34,17 @@ class Trouble(Exception):
         self.code = code
 
 
-class Commands(TyperGroup):
-    """The group of all commands, which turns trouble into messages."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Trouble as trouble:
-            complain(str(trouble))
-            raise typer.Exit(trouble.code) from None
-        except PerdureError as error:
-            complain(str(error))
-            raise typer.Exit(USAGE) from None
+@contextlib.contextmanager
+def reported() -> Generator[None, None, None]:
+    """Turn trouble in the block into a message and an exit."""
+    try:
+        yield
+    except Trouble as trouble:
+        complain(str(trouble))
+        raise typer.Exit(trouble.code) from None
+    except PerdureError as error:
+        complain(str(error))
+        raise typer.Exit(USAGE) from None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
