@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import logging
 import sys
@@ -16,14 +15,10 @@ import pytest
 
 pytest.importorskip("typer", reason="the command line's extra isn't installed")
 
-import typer.testing
 from typer.testing import CliRunner
 
 from perdure import Engine
 from perdure.cli.app import app
-
-# All commands are made of their functions' signatures, which takes longer than most of them: once is enough.
-typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 
 @dataclass

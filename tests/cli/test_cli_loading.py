@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from conftest import Cli
 from perdure.cli.app import COMMANDS
 
 
