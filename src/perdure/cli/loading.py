@@ -83,7 +83,7 @@ def _missing(name: str) -> str:
     folder = os.path.join(os.getcwd(), parent)
     prefix = name.rpartition(".")[0] + "." if parent else ""
     near = did_you_mean(name, [prefix + found.name for found in pkgutil.iter_modules([folder])])
-    places = "".join(f"\n  {place or os.getcwd()}" for place in sys.path)
+    places = "".join(f"\n  {place}" for place in dict.fromkeys(place or os.getcwd() for place in sys.path))
     return (
         f"There is no module {name!r}.{near} Run the command in the folder that holds it, or install it. "
         f"It was looked for in:{places}"
