@@ -65,7 +65,7 @@ def zygote() -> Iterator[Zygote]:
 def ended(script: Path, folder: Path, zygote: Zygote) -> tuple[int, str, str]:
     """A program's exit code, output and errors. In a soak it imports everything itself, as it does for its reader."""
     if not SOAK and not uses_a_framework(script):
-        found = zygote.run(script, folder)
+        found = zygote.run(script, folder, temporary=True)
         return found["code"], found["stdout"], found["stderr"]
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONWARNINGS": "error"}
     done = subprocess.run(

@@ -101,7 +101,7 @@ def test_a_session_keeps_what_was_said_once(commits: bool, tmp_path: Path) -> No
         return Place(tmp_path / f"{next(numbers)}.db")
 
     async def main() -> None:
-        await dies_everywhere(make_place, lambda: chats(2), commits)
+        await dies_everywhere(Places("sqlite", make_place), lambda: chats(2), commits)
         place = make_place()
         async with place.engine() as engine:
             assert await engine.run(chats(2), id="r") == ["that is message 2", 4, "that is message 2", 1]
@@ -144,7 +144,7 @@ def test_another_session_is_used_by_steps_that_add_nothing_twice(commits: bool, 
         return [*ended, len(await opened[-1].get_items())]
 
     async def main() -> None:
-        await dies_everywhere(make_place, chats_elsewhere, commits, drive)
+        await dies_everywhere(Places("memory", make_place), chats_elsewhere, commits, drive)
         for session in opened:
             session.close()
 

@@ -64,13 +64,15 @@ class Order:
     Args:
         die_at: number of the commit at which it dies, 0 for never.
         before: it dies before that commit is done, else right after it.
+        temporary: its temporary files are in its folder, too.
     """
 
-    def __init__(self, script: str, folder: str, die_at: int, before: bool) -> None:
+    def __init__(self, script: str, folder: str, die_at: int, before: bool, temporary: bool) -> None:
         self.script = script
         self.folder = Path(folder)
         self.die_at = die_at
         self.before = before
+        self.temporary = temporary
 
 
 def install(order: Order) -> list[int]:
@@ -111,8 +113,8 @@ def child(order: Order) -> None:
     code = 1
     try:
         os.chdir(order.folder)
-        tempfile.tempdir = str(order.folder)
-        os.environ["TMPDIR"] = str(order.folder)
+        if order.temporary:
+            os.environ["TMPDIR"] = tempfile.tempdir = str(order.folder)
         for number, name in ((1, "stdout"), (2, "stderr")):
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, number)
@@ -221,7 +223,8 @@ def main(frameworks: bool) -> None:
         if order["do"] == "look":
             answer = look(Path(order["folder"]))  # every database is closed again before the next fork
         else:
-            answer = run(Order(order["script"], order["folder"], order["die_at"], order["before"]))
+            del order["do"]
+            answer = run(Order(**order))
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
     answers.close()

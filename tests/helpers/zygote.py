@@ -37,9 +37,18 @@ class Zygote:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
-    def run(self, script: Path, folder: Path, die_at: int = 0, *, before: bool = False) -> dict[str, Any]:
-        """Run a program in a folder, which is also its folder for temporary files, and tell how it ended."""
-        return self.ask(do="run", script=str(script), folder=str(folder), die_at=die_at, before=before)
+    def run(
+        self, script: Path, folder: Path, die_at: int = 0, *, before: bool = False, temporary: bool = False
+    ) -> dict[str, Any]:
+        """Run a program in a folder, and tell how it ended.
+
+        Args:
+            die_at: number of the commit at which it dies, 0 for never.
+            before: it dies before that commit is done, else right after it.
+            temporary: its temporary files are in the folder, too.
+        """
+        order = {"script": str(script), "folder": str(folder), "die_at": die_at}
+        return self.ask(do="run", **order, before=before, temporary=temporary)
 
     def look(self, folder: Path) -> dict[str, Any]:
         return self.ask(do="look", folder=str(folder))
