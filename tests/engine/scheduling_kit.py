@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from perdure import Engine, workflow
 START = 1_700_002_800.0
 
 #: Runs that are going on until somebody lets them: by the workflow's argument.
-GATES: dict[str, asyncio.Event] = {}
+GATES: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)  # whoever comes first makes one
 
 
 class Clock:
@@ -68,7 +69,7 @@ async def notes(text: str) -> str:
 
 @perdure.step
 async def passes(gate: str) -> None:
-    await GATES.setdefault(gate, asyncio.Event()).wait()
+    await GATES[gate].wait()
 
 
 @workflow
