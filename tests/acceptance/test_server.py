@@ -51,11 +51,12 @@ class Load:
         self.fleet: list[Process] = [world.start_worker(PERDURE_LOG="INFO") for _ in range(workers)]
         for worker in self.fleet:
             worker.wait_ready()
+        self._wanted = True
         self._task = asyncio.create_task(self._keep_busy())
 
     async def _keep_busy(self) -> None:
         """Start the next runs when the last ones are nearly done, whatever the server does meanwhile."""
-        while True:
+        while self._wanted:
             with contextlib.suppress(perdure.StoreError):
                 live = [
                     run async for run in self.client.runs(status=UNFINISHED, limit=None) if not run.parent
@@ -85,7 +86,8 @@ class Load:
 
     async def check(self, monkeypatch: pytest.MonkeyPatch) -> str:
         """All runs end with the results of runs that nothing interrupts, and no worker has died."""
-        self._task.cancel()
+        self._wanted = False  # not cancelled: it may be starting runs just now, of which we'd have no handles
+        await self._task
         found = await results(self.handles)
         monkeypatch.setenv("LEDGER", str(self.world.folder / "reference.jsonl"))
         async with Engine("memory:") as engine:

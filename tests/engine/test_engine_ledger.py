@@ -16,6 +16,7 @@ from engine_kit import Mortal, Place, Places, Wrapped, bury, crash, run, until
 import perdure
 from perdure import Engine, Retry, Spend, Usage, step, workflow
 from perdure.errors import ConfigurationError, RunFailed
+from perdure.runtime.purse import Purse
 from perdure.storage.ledger import EntryState
 from perdure.storage.records import Append
 
@@ -582,3 +583,52 @@ def test_misuse_is_told(place: Place) -> None:
             perdure.record_usage(**wrong)
     with pytest.raises(ConfigurationError, match="spends="):
         step(spends="yes")(asks.function)  # type: ignore[call-overload]
+
+
+# -- between the purse and the first line of a body ---------------------------------------------------------
+
+IN_FLIGHT: list[int] = []
+
+
+@step(spends=True)
+async def looks_what_is_in_flight(id: str) -> None:
+    engine = ENGINES[-1]
+    IN_FLIGHT.append((await engine.get(id).usage()).calls_in_flight)
+
+
+ENGINES: list[Engine] = []
+
+
+@workflow
+async def is_looked_at() -> None:
+    await looks_what_is_in_flight(perdure.info().id)
+
+
+def test_a_body_never_begins_before_the_ledger_knows_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for money for long isn't executing: a note that it is would let its body begin too early."""
+
+    async def main() -> None:
+        asked, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(self: Purse, attempt: Any) -> None:
+            asked.set()
+            await goes_on.wait()
+
+        async with place.engine() as engine:
+            ENGINES.append(engine)
+            worker: Any = engine._worker
+            monkeypatch.setattr(Purse, "take", slow)
+            handle = await engine.start(is_looked_at(), id="r")
+            await asked.wait()
+            await asyncio.sleep(0)
+            worker._residency.note(-1.0)  # as every 100 ms, of what executes for so long
+            goes_on.set()
+            await handle.result()
+            kinds = [type(event).__name__ async for event in handle.history()]
+            assert kinds.count("StepStarted") == 1
+        assert IN_FLIGHT == [1], "what it may spend is in the ledger when it begins"
+
+    IN_FLIGHT.clear()
+    run(main)

@@ -178,6 +178,11 @@ class Attempt(msgspec.Struct, eq=False):
     waited: bool = False
     unbegun: Callable[[Attempt], None] | None = None
 
+    @property
+    def beginning(self) -> bool:
+        """It waits for its start to be durable."""
+        return self.begun is not None and not self.begun.done()
+
     def cancel(self) -> None:
         """Nobody waits for it any more: interrupt an async step, tell a sync one."""
         self.dropped = self.info.cancelled = True

@@ -38,6 +38,7 @@ async def begin_durably(steps: Executor, attempt: Attempt) -> BaseException | No
         The cancellation that ended the wait, or NoMoney.
     """
     call = attempt.operation.call
+    attempt.begun = steps._loop.create_future()  # from here on nobody else notes its start
     if may_spend(call.definition, call.options):
         try:
             short = await steps.purse.take(attempt)
@@ -46,7 +47,6 @@ async def begin_durably(steps: Executor, attempt: Attempt) -> BaseException | No
         if short is not None:
             return short
         steps.books.forecast(attempt)
-    attempt.begun = steps._loop.create_future()
     attempt.run.record(ev.StepStarted(steps._clock(), attempt.operation.id, attempt.info.attempt))
     try:
         await attempt.begun

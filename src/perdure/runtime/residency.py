@@ -111,7 +111,7 @@ class Residency:
         oldest = self._clock() - after
         for attempt in self._executing:
             if attempt.started_at <= oldest and not (
-                attempt.operation.noted or attempt.dropped or attempt.abandoned
+                attempt.operation.noted or attempt.dropped or attempt.abandoned or attempt.beginning
             ):
                 driver = attempt.run
                 assert isinstance(driver, Driver)
@@ -134,7 +134,7 @@ class Residency:
         now = self._clock()
         notes: list[ev.Event] = []
         for operation in operations:
-            if isinstance(operation, RunStep) and driver.work.attempting(operation) and not operation.noted:
+            if isinstance(operation, RunStep) and driver.work.notable(operation):
                 notes.append(ev.StepStarted(at=now, step=operation.id, attempt=operation.failed_attempts + 1))
             else:
                 notes += wait_notes([operation], now)

@@ -167,7 +167,7 @@ class Work:
                     self._park(operation)
             case ev.StepStarted():
                 attempt = None if self._attempts is None else self._attempts.get(event.step)
-                if attempt is not None and attempt.begun is not None and not attempt.begun.done():
+                if attempt is not None and attempt.begun is not None and attempt.beginning:
                     attempt.begun.set_result(None)
             case ev.MessageSent():
                 self._run.host.changed()  # its receiver may be driven here
@@ -310,11 +310,7 @@ class Work:
     def abandon(self, operation: RunStep) -> None:
         """The code doesn't wait for this step any more, and an attempt that executes is to go on all the same."""
         attempt = None if self._attempts is None else self._attempts.get(operation.id)
-        if (
-            attempt is None
-            or attempt.future is None
-            or (attempt.begun is not None and not attempt.begun.done())
-        ):
+        if attempt is None or attempt.future is None or attempt.beginning:
             self.cancel(operation)
         else:
             assert self._attempts is not None
@@ -376,6 +372,11 @@ class Work:
             isinstance(operation, SendMessage) or (isinstance(operation, StartChild) and operation.called_off)
             for operation in self._run.machine.operations.values()
         )
+
+    def notable(self, operation: RunStep) -> bool:
+        """Whether a note may tell that this step has begun. Some note their own start, with what it may cost."""
+        attempt = None if self._attempts is None else self._attempts.get(operation.id)
+        return attempt is not None and not operation.noted and not attempt.beginning
 
     def attempting(self, operation: RunStep) -> bool:
         """Whether this step is being attempted right now (and doesn't wait for its next attempt)."""

@@ -52,6 +52,10 @@ PLACES: Final = (
     Place("/budgets", "Budgets", "account_balance_wallet", "b"),
 )
 
+#: Seconds that drawing a page may take: a run of many thousand steps on a busy machine takes some. NiceGUI's own 3 made
+#: an error of it.
+_PATIENCE: Final = 60.0
+
 Draw = Callable[..., Awaitable[None]]
 
 _registered: list[tuple[str, Callable[..., Any]]] = []
@@ -95,7 +99,7 @@ def page(path: str, title: str) -> Callable[[Draw], Draw]:
 def register_pages() -> None:
     """Hand the pages to NiceGUI, those with longer paths first: a run's id takes any path that is left."""
     for path, drawn in sorted(_registered, key=lambda each: (-each[0].count("/"), each[0])):
-        ui.page(path)(drawn)
+        ui.page(path, response_timeout=_PATIENCE)(drawn)
     _registered.clear()
 
 
