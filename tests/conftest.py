@@ -54,6 +54,12 @@ def no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PERDURE_URL")
 
 
+@pytest.fixture(autouse=True)
+def no_telemetry_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test installs watches no engine of the tests after it."""
+    monkeypatch.setattr("perdure.runtime.observing._installed", [])
+
+
 @pytest.fixture
 def no_definitions_of_others() -> Iterator[None]:
     """Hide what other tests' modules define, and workers register: queues, budgets, workflows started by events."""
