@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -41,6 +42,15 @@ def stopwatch() -> Iterator[Callable[[], float]]:
 
 def rate(number: int, seconds: float, figure: str = "steps_per_s") -> Figures:
     return {figure: number / seconds}
+
+
+def shares(pairs: Sequence[tuple[float, float]]) -> Figures:
+    """Medians of bare commits a second and of steps a second measured beside them, and of their ratios."""
+    return {
+        "commits_per_s": statistics.median(limit for limit, _ in pairs),
+        "steps_per_s": statistics.median(ours for _, ours in pairs),
+        "share": statistics.median(ours / limit for limit, ours in pairs),
+    }
 
 
 def spread(seconds: Sequence[float]) -> Figures:

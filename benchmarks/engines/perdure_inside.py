@@ -12,7 +12,7 @@ import apsw
 
 import perdure
 from benchmarks.engines.bare_sqlite import EVENT
-from benchmarks.engines.measuring import Figures, Sizes, disk_bytes, main, resident_bytes, stopwatch
+from benchmarks.engines.measuring import Figures, Sizes, disk_bytes, main, resident_bytes, shares, stopwatch
 from benchmarks.engines.with_perdure import count, url_of
 from perdure.codec.events import decode_event
 from perdure.core.machine import Machine
@@ -169,11 +169,7 @@ def beside_raw(folder: str, sizes: Sizes) -> Figures:
                 with stopwatch() as ours:
                     await engine.run(count(steps))
                 pairs.append((steps / limit(), steps / ours()))
-        return {
-            "commits_per_s": statistics.median(limit for limit, _ in pairs),
-            "steps_per_s": statistics.median(ours for _, ours in pairs),
-            "share": statistics.median(ours / limit for limit, ours in pairs),
-        }
+        return shares(pairs)
 
     return asyncio.run(work())
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 
 import perdure
 from benchmarks.engines.bare_postgres import connect, insert
 from benchmarks.engines.bare_sqlite import EVENT
-from benchmarks.engines.measuring import Figures, Sizes, main, stopwatch
+from benchmarks.engines.measuring import Figures, Sizes, main, shares, stopwatch
 from benchmarks.engines.with_perdure import count
 
 
@@ -35,11 +34,7 @@ def beside_raw(url: str, sizes: Sizes) -> Figures:
                     with stopwatch() as seconds:
                         await engine.run(count(steps))
                     pairs.append((limit, steps / seconds()))
-        return {
-            "commits_per_s": statistics.median(limit for limit, _ in pairs),
-            "steps_per_s": statistics.median(ours for _, ours in pairs),
-            "share": statistics.median(ours / limit for limit, ours in pairs),
-        }
+        return shares(pairs)
 
     return asyncio.run(work())
 

@@ -23,7 +23,7 @@ def told(process: Process, pattern: str, times: int = 1) -> list[str]:
     deadline = time.monotonic() + PATIENCE
     while len(found := re.findall(pattern, process.log.read_text())) < times:
         assert time.monotonic() < deadline, process.log.read_text()
-        assert process.popen.poll() is None or times == 0, process.log.read_text()
+        assert process.popen.poll() is None, process.log.read_text()
         time.sleep(0.02)
     return found
 

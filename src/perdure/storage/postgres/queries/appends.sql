@@ -1,6 +1,25 @@
 -- Appending to histories. A batch is bound as arrays, one for each column: one statement and one round trip,
 -- whatever the number of runs.
 
+-- part: moved_on
+-- What each append does to its run's row.
+    SET seq = (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
+        chain = coalesce((%(chains)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])], r.chain),
+        attempt = (%(attempts)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
+        updated_at = (%(nows)b::double precision[])[width_bucket(r.run, %(runs)b::bigint[])],
+        recoveries = CASE
+            WHEN (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])] > r.seq THEN 0
+            ELSE r.recoveries END
+
+-- part: written
+-- Its events, if it has passed. They are looked up in a hash table, as no join is here.
+    INSERT INTO perdure.events (run, seq, link, data)
+    SELECT e.run, e.seq, e.link, e.data
+    FROM unnest(
+        %(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_links)b::bigint[], %(event_data)b::bytea[]
+    ) AS e (run, seq, link, data)
+    WHERE (e.run IN (SELECT run FROM passed)) IS TRUE
+
 -- name: append_many
 -- The compare-and-set that locks the rows of many different runs, fences stale drivers off, moves the runs on and
 -- writes their events. Tells which runs passed. A repeat of an append that is there already doesn't pass either;
@@ -11,13 +30,7 @@
 -- nobody owns a run, as they do after a quiet minute: all runs of all workers times all of the batch, seconds for each.
 WITH passed AS (
     UPDATE perdure.runs AS r
-    SET seq = (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
-        chain = coalesce((%(chains)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])], r.chain),
-        attempt = (%(attempts)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
-        updated_at = (%(nows)b::double precision[])[width_bucket(r.run, %(runs)b::bigint[])],
-        recoveries = CASE
-            WHEN (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])] > r.seq THEN 0
-            ELSE r.recoveries END
+    -- with: moved_on
     WHERE r.run = ANY (%(runs)b::bigint[])
       AND r.seq = (%(expected)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
       AND r.epoch = (%(epochs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
@@ -25,12 +38,7 @@ WITH passed AS (
       AND r.attempt IS DISTINCT FROM (%(attempts)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])]
     RETURNING r.run
 ), written AS (
-    INSERT INTO perdure.events (run, seq, link, data)
-    SELECT e.run, e.seq, e.link, e.data
-    FROM unnest(
-        %(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_links)b::bigint[], %(event_data)b::bytea[]
-    ) AS e (run, seq, link, data)
-    WHERE (e.run IN (SELECT run FROM passed)) IS TRUE  -- looked up in a hash table, as no join is here
+    -- with: written
 )
 SELECT run FROM passed;
 
@@ -39,14 +47,8 @@ SELECT run FROM passed;
 -- pass: its end has consequences. Nobody else can give a run children, and its mail is counted in its row.
 WITH passed AS (
     UPDATE perdure.runs AS r
-    SET seq = (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
-        chain = coalesce((%(chains)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])], r.chain),
-        attempt = (%(attempts)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])],
-        updated_at = (%(nows)b::double precision[])[width_bucket(r.run, %(runs)b::bigint[])],
-        recoveries = CASE
-            WHEN (%(seqs)b::bigint[])[width_bucket(r.run, %(runs)b::bigint[])] > r.seq THEN 0
-            ELSE r.recoveries END,
-        status = coalesce((%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])], r.status),
+    -- with: moved_on
+        , status = coalesce((%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])], r.status),
         reason = CASE
             WHEN (%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] IS NULL THEN r.reason
             ELSE (%(reasons)b::text[])[width_bucket(r.run, %(runs)b::bigint[])] END,
@@ -68,12 +70,7 @@ WITH passed AS (
       ) IS NULL))
     RETURNING r.run, r.ended_at
 ), written AS (
-    INSERT INTO perdure.events (run, seq, link, data)
-    SELECT e.run, e.seq, e.link, e.data
-    FROM unnest(
-        %(event_runs)b::bigint[], %(event_seqs)b::bigint[], %(event_links)b::bigint[], %(event_data)b::bytea[]
-    ) AS e (run, seq, link, data)
-    WHERE (e.run IN (SELECT run FROM passed)) IS TRUE
+    -- with: written
 ), forgotten AS (
     DELETE FROM perdure.step_details WHERE run = ANY (ARRAY(SELECT run FROM passed WHERE ended_at IS NOT NULL))
 )
