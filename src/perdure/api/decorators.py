@@ -7,6 +7,7 @@ stays reachable as `.function`.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -29,7 +30,6 @@ from perdure.runtime.definitions import (
     RECORD_INPUTS_MAX,
     EffectClass,
     Spends,
-    StepDefinition,
     StepOptions,
     define_step,
     define_workflow,
@@ -46,73 +46,97 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _step(definition: StepDefinition, options: StepOptions) -> Step[..., Any]:
-    if options.queue is not None:
-        from perdure.runtime.errands import offer
+@dataclass(frozen=True, slots=True)
+class _Nature:
+    """What a step is whoever calls it, as against its options, which a call may change."""
 
-        offer(definition, options.queue)
-    return Step(definition, options)
+    name: str | None
+    once: bool
+    verify: Callable[..., Any] | None
+    process: bool
+    stub: Callable[..., Any] | None
+    transaction: Any
+
+    def __post_init__(self) -> None:
+        if self.stub is not None and not callable(self.stub):
+            msg = (
+                f"stub={self.stub!r}: give a function that is called in the step's place, with its arguments"
+            )
+            raise ConfigurationError(msg)
+        if self.verify is not None and not self.once:
+            msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"
+            raise ConfigurationError(msg)
+
+    def check_transactional(self, options: StepOptions) -> None:
+        """Raises ConfigurationError for what doesn't go with transaction=."""
+        if self.once:
+            msg = "a step with transaction= happens exactly once already: leave out once= and verify="
+            raise ConfigurationError(msg)
+        if options.effect == "read":
+            msg = (
+                'a step with transaction= writes its record into that database, so it can\'t be effect="read": read in '
+                "a step without transaction="
+            )
+            raise ConfigurationError(msg)
+        if self.process:
+            msg = (
+                "a step with transaction= works on a connection that this process has opened, which process=True can't "
+                "reach: compute in one step, and write its result in another"
+            )
+            raise ConfigurationError(msg)
+
+    def define(
+        self, function: Callable[..., Any], options: StepOptions, run: Callable[..., Any] | None = None
+    ) -> Step[..., Any]:
+        definition = define_step(
+            function,
+            self.name,
+            options,
+            run=run,
+            once=self.once,
+            verify=self.verify,
+            process=self.process,
+            stub=self.stub,
+        )
+        if options.queue is not None:
+            from perdure.runtime.errands import offer
+
+            offer(definition, options.queue)
+        return Step(definition, options)
 
 
 class _StepDecorator:
     """What `@step(...)` returns: keeps the types of async and of sync functions apart."""
 
-    def __init__(
-        self,
-        name: str | None,
-        options: StepOptions,
-        once: bool = False,
-        verify: Callable[..., Any] | None = None,
-        process: bool = False,
-        stub: Callable[..., Any] | None = None,
-    ) -> None:
-        self._name = name
+    def __init__(self, options: StepOptions, nature: _Nature) -> None:
         self._options = options
-        self._once = once
-        self._verify = verify
-        self._process = process
-        self._stub = stub
+        self._nature = nature
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Step[..., Any]:
-        definition = define_step(
-            function,
-            self._name,
-            self._options,
-            once=self._once,
-            verify=self._verify,
-            process=self._process,
-            stub=self._stub,
-        )
-        return _step(definition, self._options)
+        return self._nature.define(function, self._options)
 
 
 class _TransactionalDecorator:
     """What `@step(transaction=...)` returns: callers don't give the connection, which is the first parameter."""
 
-    def __init__(
-        self,
-        name: str | None,
-        options: StepOptions,
-        database: UserDatabase,
-        stub: Callable[..., Any] | None,
-    ) -> None:
-        self._name = name
+    def __init__(self, options: StepOptions, nature: _Nature) -> None:
+        nature.check_transactional(options)
+        if options.retry is DEFAULT_RETRY:
+            options = replace(options, retry=TRANSACTION_RETRY)
         self._options = options
-        self._database = database
-        self._stub = stub
+        self._nature = nature
+        self._database = UserDatabase(nature.transaction)
 
     @overload
     def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Step[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Step[..., Any]:
-        run = transactional(function, self._database)
-        definition = define_step(function, self._name, self._options, run=run, stub=self._stub)
-        return _step(definition, self._options)
+        return self._nature.define(function, self._options, transactional(function, self._database))
 
 
 @overload
@@ -181,59 +205,35 @@ def step(
 ) -> Any:
     """Make a function a durable step: it does I/O, is retried, and its outcome is recorded once.
 
-    An async function runs on the engine's event loop, a sync one in a thread, or in a process.
+    An async function runs on the engine's event loop, a sync one in a thread. The guide has a page on most options.
 
     Args:
         name: durable name; `module.qualname` by default. Give one if the function may move.
         retry: when a failure is tried again; by default transient errors only, up to 10 attempts.
-        timeout: seconds one attempt may take.
-        deadline: seconds from the first attempt in which attempts may start.
-        record_inputs: largest encoded input in bytes that the history keeps whole; of larger ones it keeps
-            a fingerprint.
-        on_cancel: what happens when the code that waits for it is cancelled. "try": its attempt is interrupted
-            (sync ones are told by `step_info().cancelled`) and the code goes on at once. "wait": the attempt goes
-            on, and the code gets its CancelledError when the outcome is recorded. "abandon": the code goes on
-            at once and the attempt goes on to its end.
+        timeout, deadline: seconds one attempt may take; seconds from the first one in which attempts may start.
+        record_inputs: largest encoded input in bytes that is kept whole; larger ones leave a fingerprint.
+        on_cancel: when who awaits it is cancelled: "try" to interrupt it, "wait" for its end, or "abandon" it to that.
         heartbeat_timeout: seconds without a `perdure.heartbeat()` after which an attempt fails with TimeoutError.
-        queue: where it is executed: by workers that serve this queue, and have its code. The run can leave memory
-            meanwhile. Without one it is executed where its run is driven.
-        limit: a `RateLimit`, or what its `cost(...)` returns, or a list of these: no attempt begins before all of them
-            allow it. While it has to wait, the run may leave memory. The first one is the other side's: it is
-            blocked for all workers when an attempt fails with an HTTP 429 or 529.
-        spends: that attempts are paid for, as calls of language models are: True, or a `Spend` that says how much one
-            may cost at most, or a function that makes one from arguments of the step, which it gets by their names.
-            Such an attempt is in the ledger before its body runs, so that after a crash it shows as unknown spend.
-            Without it that holds for steps that return a response of a model, or that have recorded usage before in
-            this process; False says that it needn't hold.
-        effect: its effect class: "read" if it changes nothing outside, as searches and calls of models do, or "write".
-            In a counterfactual fork (`handle.fork(effects="reuse")`) reads execute and writes don't. A step that
-            doesn't say counts as a write, unless it returns the response of a model.
-        stub: takes the step's place in counterfactual forks, if it isn't a read: a function, sync or async, called
-            with the step's arguments, that returns what the step would.
-        approval: a person has to approve each call before the body runs: True, the question as a text, or a
-            `NeedsApproval`. Without approval `ApprovalRejected` is raised. Outside of runs nobody is asked.
-        once: it mustn't happen twice. Its start is durable before its body runs; an attempt of which nobody knows
-            whether it happened isn't repeated: `verify` is asked, or the step waits for a person.
-        verify: called with the step's arguments, sync or async: `perdure.Done(result)` = it happened, None = it
-            didn't, an exception = that can't be told.
-        process: for sync functions that compute: it executes in one of the engine's worker processes, so that it
-            neither holds this process's interpreter nor survives its time-out or cancellation, which kill it. That
-            process imports the module in which the function is defined.
-        transaction: the database that the step works on: a psycopg pool, a SQLAlchemy engine or sessionmaker, or
-            a function that opens a connection. The step's function gets an open connection (or session) as its
-            first argument, which callers don't give; its effect and its record are committed together there.
+        queue: workers that serve this queue execute it; by default the one that drives the run.
+        limit: a `RateLimit`, what its `cost(...)` returns, or a list of these: all have to allow an attempt.
+        spends: attempts are paid for: True, a `Spend` (how much at most), or a function of its arguments to one.
+        effect: "read" if it changes nothing outside, else "write": a counterfactual fork executes reads only.
+        stub: called with the step's arguments, takes its place in such forks.
+        approval: a person approves each call first: True, the question as a text, or a `NeedsApproval`.
+        once: it mustn't happen twice: an attempt that may have happened isn't repeated, `verify` or a person is asked.
+        verify: called with its arguments: `perdure.Done(result)` = it happened, None = it didn't, an error = unknown.
+        process: for sync functions that compute: executes it in another process, where it can be killed.
+        transaction: a pool, engine or function that opens connections: it gets one as its first argument, which
+            callers don't give, and what it writes there is committed together with its outcome.
 
     Raises:
-        ConfigurationError: it isn't a plain function, an option is out of range, or with process=True another
-            process couldn't find it: it is async, or defined inside a function, in a notebook or a shell.
+        ConfigurationError: it isn't a plain function, or an option can't be used, or not with it.
         DuplicateNameError: another step has this name.
 
     Example:
         >>> @step(retry=Retry(max_attempts=3), timeout=30)
         ... async def fetch(url: str) -> str: ...
     """
-    if transaction is not None and retry is DEFAULT_RETRY:
-        retry = TRANSACTION_RETRY
     options = StepOptions(
         retry=retry,
         timeout=time_limit(timeout, "timeout"),
@@ -247,31 +247,9 @@ def step(
         effect=checked_effect(effect),
         before=asked_before(approval),
     )
-    if stub is not None and not callable(stub):
-        msg = f"stub={stub!r}: give a function that is called in the step's place, with its arguments"
-        raise ConfigurationError(msg)
-    if verify is not None and not once:
-        msg = "verify= tells what became of a step that mustn't happen twice: give it together with once=True"
-        raise ConfigurationError(msg)
-    if transaction is None:
-        decorator = _StepDecorator(name, options, once, verify, process, stub)
-        return decorator if function is None else decorator(function)
-    if once:
-        msg = "a step with transaction= happens exactly once already: leave out once= and verify="
-        raise ConfigurationError(msg)
-    if effect == "read":
-        msg = (
-            'a step with transaction= writes its record into that database, so it can\'t be effect="read": read in '
-            "a step without transaction="
-        )
-        raise ConfigurationError(msg)
-    if process:
-        msg = (
-            "a step with transaction= works on a connection that this process has opened, which process=True can't "
-            "reach: compute in one step, and write its result in another"
-        )
-        raise ConfigurationError(msg)
-    return _TransactionalDecorator(name, options, UserDatabase(transaction), stub)
+    nature = _Nature(name, once, verify, process, stub, transaction)
+    decorator = _TransactionalDecorator if transaction is not None else _StepDecorator
+    return decorator(options, nature) if function is None else decorator(options, nature)(function)
 
 
 @overload

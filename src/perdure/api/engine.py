@@ -138,11 +138,7 @@ class Engine(Besides, Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spen
         if current_machine() is not None:
             raise UsageError(_IN_WORKFLOW)
         refuse_in_script()
-        chosen = url or url_of_environment()
-        if not chosen:
-            msg = 'no database: pass one, as in Engine("sqlite:///agents.db"), or set PERDURE_URL'
-            raise ConfigurationError(msg)
-        self.url = chosen
+        self.url = _chosen(url)
         self._drives = worker
         self._settings = Settings(
             queues=queues if isinstance(queues, str) else tuple(map(queue_name, queues)),
@@ -167,7 +163,7 @@ class Engine(Besides, Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spen
         )
         self._budgets = terms_of(budgets, name="all", workflow=None)
         self._redact = redactions(redact)
-        self._blobs, below = with_blobs(store_for(chosen), blobs)
+        self._blobs, below = with_blobs(store_for(self.url), blobs)
         self._store = with_codecs(below, codec)
         self._bound = None if namespace is None else check_namespace(namespace)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -332,3 +328,11 @@ class Engine(Besides, Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spen
         self._check()
         assert self._connection is not None
         return self._connection
+
+
+def _chosen(url: str | None) -> str:
+    """The database that is meant by what an engine is given."""
+    if chosen := url or url_of_environment():
+        return chosen
+    msg = 'no database: pass one, as in Engine("sqlite:///agents.db"), or set PERDURE_URL'
+    raise ConfigurationError(msg)

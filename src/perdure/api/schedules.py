@@ -244,11 +244,9 @@ class Schedules:
             every: seconds from one run to the next; the first starts so long after now.
             at: once, at this moment, which has a time zone.
             jitter: each run starts up to so many seconds late, by an amount that is fixed for each slot.
-            overlap: what happens to a slot that comes while an earlier slot's run is going: it is skipped
-                ("skip"); one waits ("buffer_one"), or all do ("buffer_all"); its run starts beside the other
-                ("allow"); or it waits while the other is cancelled ("cancel_other").
-            catch_up: slots that no worker was up for still get their run if they aren't older than this,
-                in seconds.
+            overlap: of a slot that comes while an earlier slot's run is going: "skip" it; let one wait ("buffer_one"),
+                or all ("buffer_all"); "allow" its run beside the other; or cancel that one first ("cancel_other").
+            catch_up: seconds after which a slot that no worker was up for gets no run any more.
             queue: where its runs go; the engine's first queue by default.
             paused: begin with a pause.
             if_exists: with a schedule of this name there already, "attach" leaves it alone if it is defined
@@ -277,25 +275,17 @@ class Schedules:
         slots.check(timing, now)
         first = slots.first_after(timing, now) if at is None else timing.at
         schedule = Schedule(name=name, timing=timing, created_at=now, next=first, paused=paused, **fields)
-        row = row_of(schedule, chance.getrandbits(_VERSION_BITS))
         handle = ScheduleHandle(self._connection, name, self._max_payload)
-        taken = await self._connection.store.schedules.create(row)
-        if taken is None:
+        row = row_of(schedule, chance.getrandbits(_VERSION_BITS))
+        if (taken := await self._connection.store.schedules.create(row)) is None:
             if (worker := self._connection.worker) is not None:
                 worker.scheduler.poke()
-        elif if_exists == "fail":
-            msg = f'there is a schedule {name!r} already, and if_exists="fail" was given'
-            raise ScheduleConflictError(msg)
         elif if_exists == "update":
             await handle._change(
                 lambda old, now: with_timing(msgspec.structs.replace(old, **fields), timing, now)
             )
-        elif definition(schedule_in(taken)) != definition(schedule):
-            msg = (
-                f"there is a schedule {name!r} already, and it is defined otherwise: give this one another name, or "
-                'if_exists="update" to change that one'
-            )
-            raise ScheduleConflictError(msg)
+        else:
+            _check_same(schedule_in(taken), schedule, if_exists)
         return handle
 
     def get(self, name: str) -> ScheduleHandle:
@@ -307,3 +297,19 @@ class Schedules:
         self._connection.check()
         now = self._connection.clock()
         return [info_of(schedule_in(row), now) for row in await self._connection.store.schedules.all()]
+
+
+def _check_same(there: Schedule, wanted: Schedule, if_exists: str) -> None:
+    """Raises ScheduleConflictError, unless the one that is there will do."""
+    if if_exists == "fail":
+        msg = (
+            f'there is a schedule {wanted.name!r} already, and if_exists="fail" was given: give this one another name, '
+            'or if_exists="update" to change that one'
+        )
+        raise ScheduleConflictError(msg)
+    if definition(there) != definition(wanted):
+        msg = (
+            f"there is a schedule {wanted.name!r} already, and it is defined otherwise: give this one another name, or "
+            'if_exists="update" to change that one'
+        )
+        raise ScheduleConflictError(msg)

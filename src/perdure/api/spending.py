@@ -81,19 +81,24 @@ def record_usage(
             )
         ]
     else:
-        calls = read(response)
-        if not calls:
-            msg = (
-                f"record_usage() can't read the usage of a {type(response).__qualname__}: it isn't a response that is "
-                "known here, or has no usage (of a stream only the last chunk has one, if it was asked for). "
-                "Give the numbers: record_usage(model=..., input_tokens=..., output_tokens=...)"
-            )
-            raise UsageError(msg)
+        calls = _told_by(response)
     if step is None:
         return
     outlay = outlay_of(step)
     for used in calls:
         outlay.spend(_as_told(used, model, provider, known, key), response)
+
+
+def _told_by(response: object) -> list[Used]:
+    """The calls of which a client's response tells, of which there are some."""
+    if calls := read(response):
+        return calls
+    msg = (
+        f"record_usage() can't read the usage of a {type(response).__qualname__}: it isn't a response that is "
+        "known here, or has no usage (of a stream only the last chunk has one, if it was asked for). "
+        "Give the numbers: record_usage(model=..., input_tokens=..., output_tokens=...)"
+    )
+    raise UsageError(msg)
 
 
 def _as_told(used: Used, model: str | None, provider: str | None, cost: int | None, key: str | None) -> Used:

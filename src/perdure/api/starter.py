@@ -16,7 +16,7 @@ from perdure.core.attributes import AttributeValue, attributes_of
 from perdure.core.retry import seconds
 from perdure.errors import UsageError
 from perdure.runtime.queues import Queue, queue_name
-from perdure.runtime.runs import new_run
+from perdure.runtime.runs import Place, new_run
 from perdure.runtime.settings import Settings
 from perdure.storage.chance import chance
 from perdure.storage.records import NewRun
@@ -104,12 +104,8 @@ class Starter:
             timeout=timeout,
             attributes=attributes,
         )
-        if subject is not None:
-            item = with_subject(item, subject, self._open().store)
-        if messages:
-            item = with_messages(item, messages, if_exists, self._settings.max_payload)
-        (meant,) = await create_runs(self._open(), [item], if_exists)
-        return self._handle(call, meant)
+        (handle,) = await self._create([call], [item], messages, if_exists, subject)
+        return handle
 
     async def start_many(
         self,
@@ -151,12 +147,7 @@ class Starter:
             )
             for index, call in enumerate(calls)
         ]
-        if subject is not None:
-            items = [with_subject(item, subject, self._open().store) for item in items]
-        if messages:
-            items = [with_messages(item, messages, if_exists, self._settings.max_payload) for item in items]
-        meant = await create_runs(self._open(), items, if_exists)
-        return [self._handle(call, id) for call, id in zip(calls, meant, strict=True)]
+        return await self._create(calls, items, messages, if_exists, subject)
 
     async def run(
         self,
@@ -228,13 +219,31 @@ class Starter:
             timeout=None if timeout is None else seconds(timeout, "timeout"),
             owner=worker.id if worker is not None and worker.takes(called.name, where) else None,
             attributes=attributes_of(attributes or {}),
-            key=key,
-            priority=priority,
-            dedup=dedup,
-            debounce=None if debounce is None else seconds(debounce, "debounce"),
-            at_most=None if debounce_max is None else seconds(debounce_max, "debounce_max"),
+            place=Place(
+                key=key,
+                priority=priority,
+                dedup=dedup,
+                debounce=None if debounce is None else seconds(debounce, "debounce"),
+                at_most=None if debounce_max is None else seconds(debounce_max, "debounce_max"),
+            ),
             trace=self._open().here(),
         )
+
+    async def _create(
+        self,
+        calls: Sequence[Call[R]],
+        items: list[NewRun],
+        messages: Sequence[Message | tuple[str, Any]],
+        if_exists: str,
+        subject: str | None,
+    ) -> list[Handle[R]]:
+        """Create the runs of these calls, and what comes with each of them."""
+        if subject is not None:
+            items = [with_subject(item, subject, self._open().store) for item in items]
+        if messages:
+            items = [with_messages(item, messages, if_exists, self._settings.max_payload) for item in items]
+        meant = await create_runs(self._open(), items, if_exists)
+        return [self._handle(call, id) for call, id in zip(calls, meant, strict=True)]
 
     def _handle(self, call: Call[R], id: str) -> Handle[R]:
         assert isinstance(call, WorkflowCall)

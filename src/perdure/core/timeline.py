@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
 from perdure.core import events as ev
 from perdure.core.where import told as conditions
+
+#: What a step's history may end with while its outcome is still to come.
+_Undecided: TypeAlias = ev.StepStarted | ev.StepSent | ev.StepAttemptFailed | ev.StepDelayed | ev.StepParked
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -62,23 +66,10 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
             case ev.MessageSetAside():
                 if (again := served.pop(event.op, None)) is not None:
                     waiting[again[0]] = again[1]
-            case ev.StepStarted():
-                waiting[event.step] = Wait("step", event.step, event.at, detail=f"attempt {event.attempt}")
-            case ev.StepSent():
-                told = f"attempt {event.attempt}, sent to queue {event.queue!r}"
-                waiting[event.step] = Wait("step", event.step, event.at, detail=told, run=event.run)
-            case ev.StepAttemptFailed():
-                told = f"attempt {event.attempt} failed: {event.failure.type}: {event.failure.message}"
-                waiting[event.step] = Wait("retry", event.step, event.at, event.retry_at, told)
-            case ev.StepDelayed():
-                waiting[event.step] = Wait("limit", event.step, event.at, event.until, event.limit)
-            case ev.StepParked(budget=ev.Overdrawn() as budget):
-                waiting[event.step] = Wait(
-                    "budget", event.step, event.at, budget.until, event.why, budget=budget
-                )
-            case ev.StepParked():
-                kind = "refused" if event.refused else "decision"
-                waiting[event.step] = Wait(kind, event.step, event.at, detail=event.why)
+            case (
+                ev.StepStarted() | ev.StepSent() | ev.StepAttemptFailed() | ev.StepDelayed() | ev.StepParked()
+            ):
+                waiting[event.step] = _step(event)
             case ev.StepCompleted() | ev.StepFailed() | ev.StepRerun():
                 waiting.pop(event.step, None)
             case ev.TimerStarted():
@@ -118,6 +109,25 @@ def waits(history: Iterable[ev.Event]) -> list[Wait]:
             case _:
                 pass
     return list(waiting.values())
+
+
+def _step(event: _Undecided) -> Wait:
+    """What a step waits for after this."""
+    match event:
+        case ev.StepStarted():
+            return Wait("step", event.step, event.at, detail=f"attempt {event.attempt}")
+        case ev.StepSent():
+            told = f"attempt {event.attempt}, sent to queue {event.queue!r}"
+            return Wait("step", event.step, event.at, detail=told, run=event.run)
+        case ev.StepAttemptFailed():
+            told = f"attempt {event.attempt} failed: {event.failure.type}: {event.failure.message}"
+            return Wait("retry", event.step, event.at, event.retry_at, told)
+        case ev.StepDelayed():
+            return Wait("limit", event.step, event.at, event.until, event.limit)
+        case ev.StepParked(budget=ev.Overdrawn() as budget):
+            return Wait("budget", event.step, event.at, budget.until, event.why, budget=budget)
+        case ev.StepParked():
+            return Wait("refused" if event.refused else "decision", event.step, event.at, detail=event.why)
 
 
 def _callback(event: ev.CallbackOpened) -> Wait:

@@ -32,7 +32,7 @@ from perdure.runtime.errand import Errand, encode_errand, error_in
 from perdure.runtime.heartbeats import Pulse
 from perdure.runtime.host import Host
 from perdure.runtime.limits import SentLimit, sent_limits
-from perdure.runtime.runs import child_run_id, new_run
+from perdure.runtime.runs import Asker, child_run_id, new_run
 from perdure.runtime.withholding import counterfactual
 from perdure.storage.chance import chance
 from perdure.storage.effects import Effect
@@ -110,10 +110,9 @@ def send(run: Run, operation: RunStep) -> None:
         input=encode_errand(errand),
         queue=options.queue,
         now=run.host.clock(),
-        parent_id=short(run.id),
-        parent=run.run,
-        parent_op=operation.id,
-        on_parent_close="abandon" if options.on_cancel == "abandon" else "cancel",
+        asker=Asker(
+            short(run.id), run.run, operation.id, "abandon" if options.on_cancel == "abandon" else "cancel"
+        ),
     )
     operation.sent = ev.StepSent(
         at=run.now(),

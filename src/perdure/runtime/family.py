@@ -19,7 +19,7 @@ from perdure.errors import RunConflictError, StoreError
 from perdure.runtime import elsewhere
 from perdure.runtime.definitions import RECORD_INPUTS_MAX
 from perdure.runtime.driver import Driver
-from perdure.runtime.runs import new_run
+from perdure.runtime.runs import Asker, Place, new_run
 from perdure.runtime.takeover import origin_for, with_donor
 from perdure.runtime.withholding import message_reaches
 from perdure.storage.chain import first_link
@@ -62,12 +62,8 @@ class Family:
             queue=queue,
             now=self._clock(),
             owner=owner(operation.workflow, queue),
-            parent_id=short(parent.id),
-            parent=parent.run,
-            parent_op=operation.id,
-            on_parent_close=operation.on_parent_close,
-            key=operation.call.key,
-            priority=operation.call.priority,
+            asker=Asker(short(parent.id), parent.run, operation.id, operation.on_parent_close),
+            place=Place(operation.call.key, operation.call.priority),
             trace=None if observer is None or started is None else observer.carried((parent.id, started)),
         )
         if started is not None and started.donor is not None:

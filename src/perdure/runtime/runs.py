@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from perdure.codec.events import encode_event
 from perdure.core import bounds
 from perdure.core import events as ev
@@ -24,6 +26,43 @@ RUN_ID_MAX = bounds.RUN_ID_MAX
 SEED_BYTES = 32
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """The run that asks for another one; without fields, somebody who isn't a run.
+
+    Attributes:
+        id: its id, short.
+        run: the store's key of it.
+        op: the operation by which it asks.
+        on_close: what becomes of the other one when it ends first.
+    """
+
+    id: str | None = None
+    run: int | None = None
+    op: str | None = None
+    on_close: str = ParentPolicy.CANCEL
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What a queue may go by with a run.
+
+    Attributes:
+        key, priority: see `Engine.start`.
+        dedup: no other live run of its queue may have the same.
+        debounce: seconds that it waits for others with its dedup, or else its key, which take its place.
+        at_most: seconds that it waits for such at most.
+    """
+
+    key: str | None = None
+    priority: int = 0
+    dedup: str | None = None
+    debounce: float | None = None
+    at_most: float | None = None
+
+
+_NOBODY = Asker()
+_ANY = Place()
+
+
 def new_run(
     *,
     id: str,
@@ -34,18 +73,11 @@ def new_run(
     delay: float = 0.0,
     timeout: float | None = None,
     owner: int | None = None,
-    parent_id: str | None = None,
-    parent: int | None = None,
-    parent_op: str | None = None,
-    on_parent_close: str = ParentPolicy.CANCEL,
+    asker: Asker = _NOBODY,
     schedule: str | None = None,
     slot: float | None = None,
     attributes: Sequence[Attribute] = (),
-    key: str | None = None,
-    priority: int = 0,
-    dedup: str | None = None,
-    debounce: float | None = None,
-    at_most: float | None = None,
+    place: Place = _ANY,
     trace: TraceContext | None = None,
 ) -> NewRun:
     """A run ready to be created.
@@ -57,32 +89,20 @@ def new_run(
         owner: the worker that will drive it from the start.
         schedule, slot: the schedule that starts it, and the moment it is started for.
         attributes: what it can be found by.
-        key, priority: what its queue may go by.
-        dedup: no other live run of its queue may have the same.
-        debounce: seconds that it waits for others with its dedup, or else its key, which take its place.
-        at_most: seconds that it waits for such at most.
         trace: where whoever asks for it stands in a trace.
 
     Raises:
         UsageError: the id can't be a run's, or the rest doesn't fit together.
     """
     check_run_id(id)
-    if debounce is not None:
-        if delay or (dedup is None and key is None):
-            msg = "debounce= takes the place of delay=, and needs a dedup= (or a key=) that says what goes together"
-            raise UsageError(msg)
-        delay, dedup = min(debounce, debounce if at_most is None else at_most), dedup or key
-    if is_singleton(workflow) and dedup is not None:
-        msg = f"{workflow} is a singleton, of which one run is live at a time: leave out dedup= and debounce="
-        raise UsageError(msg)
-    alone = dedup_of(workflow) if is_singleton(workflow) else None
+    delay, dedup = _waiting(workflow, queue, delay, place)
     started = ev.RunStarted(
         at=now,
         workflow=workflow,
         input=input,
         seed=chance.secret(SEED_BYTES),
-        parent=parent_id,
-        parent_op=parent_op,
+        parent=asker.id,
+        parent_op=asker.op,
         deadline=None if timeout is None else now + delay + timeout,
         schedule=schedule,
         slot=slot,
@@ -98,17 +118,34 @@ def new_run(
         created_at=now,
         wake_at=now + delay,
         owner=None if delay > 0 else owner,
-        parent=parent,
-        parent_op=parent_op,
-        on_parent_close=ParentPolicy(on_parent_close),
+        parent=asker.run,
+        parent_op=asker.op,
+        on_parent_close=ParentPolicy(asker.on_close),
         attributes=attributes,
         pinned=stays_pinned(workflow),
-        key=checked_key(key, "key"),
-        priority=checked_priority(priority),
-        dedup=alone if dedup is None else dedup_in(queue, checked_key(dedup, "dedup") or ""),
-        debounce=debounce is not None,
-        at_most=at_most,
+        key=checked_key(place.key, "key"),
+        priority=checked_priority(place.priority),
+        dedup=dedup,
+        debounce=place.debounce is not None,
+        at_most=place.at_most,
     )
+
+
+def _waiting(workflow: str, queue: str, delay: float, place: Place) -> tuple[float, str | None]:
+    """How long a run waits before it begins, and what stands in the database for its dedup."""
+    dedup = place.dedup
+    if place.debounce is not None:
+        dedup = dedup or place.key
+        if delay or dedup is None:
+            msg = "debounce= takes the place of delay=, and needs a dedup= (or a key=) that says what goes together"
+            raise UsageError(msg)
+        delay = place.debounce if place.at_most is None else min(place.debounce, place.at_most)
+    if not is_singleton(workflow):
+        return delay, None if dedup is None else dedup_in(queue, checked_key(dedup, "dedup") or "")
+    if dedup is not None:
+        msg = f"{workflow} is a singleton, of which one run is live at a time: leave out dedup= and debounce="
+        raise UsageError(msg)
+    return delay, dedup_of(workflow)
 
 
 def child_run_id(parent: str, op_id: str, generation: int = 1) -> str:

@@ -72,6 +72,26 @@ def create_app(
     app.state.engine = engine
     app.state.hooks = Hooks(declared_hooks() if hooks is None else hooks)
     problems.install(app)
+    app.include_router(_api())
+    app.include_router(receiving.router, include_in_schema=False)
+    app.include_router(probes.router)
+    app.include_router(metrics.router, include_in_schema=False)
+    access = access or Access()
+    front = Front(app, 2 * engine._settings.max_payload + bodies.SLACK)
+    gate = Gate(front, access)
+    if dashboard:
+        # Imported here, since whoever wants the API alone needn't pay for what draws pages.
+        from perdure.web.dashboard import login
+        from perdure.web.dashboard.desk import Office
+        from perdure.web.dashboard.mounting import Dashboard
+
+        app.include_router(login.routes(access))
+        front.pages = Dashboard(Office(engine, gate))
+    return gate
+
+
+def _api() -> APIRouter:
+    """All routes of the API."""
     told: dict[str, Any] = {
         "model": ProblemOut,
         "description": "What went wrong",
@@ -93,22 +113,7 @@ def create_app(
         runs.router,
     ):
         api.include_router(router)
-    app.include_router(api)
-    app.include_router(receiving.router, include_in_schema=False)
-    app.include_router(probes.router)
-    app.include_router(metrics.router, include_in_schema=False)
-    access = access or Access()
-    front = Front(app, 2 * engine._settings.max_payload + bodies.SLACK)
-    gate = Gate(front, access)
-    if dashboard:
-        # Imported here, since whoever wants the API alone needn't pay for what draws pages.
-        from perdure.web.dashboard import login
-        from perdure.web.dashboard.desk import Office
-        from perdure.web.dashboard.mounting import Dashboard
-
-        app.include_router(login.routes(access))
-        front.pages = Dashboard(Office(engine, gate))
-    return gate
+    return api
 
 
 class Pages(Protocol):
