@@ -58,6 +58,11 @@ class Figure:
 STEPS = (Figure("steps_per_s", "steps/s", "higher"),)
 SPREAD = (Figure("p50_ms", "p50 ms", "lower", 2), Figure("p99_ms", "p99 ms", "lower", 2))
 SECONDS = (Figure("seconds", "s", "lower", 2),)
+BESIDE = (
+    Figure("steps_per_s", "steps/s", "higher"),
+    Figure("commits_per_s", "bare commits/s", "higher"),
+    Figure("share", "share", "higher", 2),
+)
 
 Sizes = dict[str, int]
 
@@ -297,13 +302,18 @@ WORKS = (
         "beside_raw",
         "steps and bare commits in slices",
         "beside_raw",
-        (
-            Figure("steps_per_s", "steps/s", "higher"),
-            Figure("commits_per_s", "bare commits/s", "higher"),
-            Figure("share", "share", "higher", 2),
-        ),
+        BESIDE,
         {"slices": 8, "steps": 1_000},
         {"slices": 3, "steps": 100},
+        _modules("perdure_postgres perdure_inside"),
+    ),
+    Work(
+        "beside_raw_slower",
+        "the same where each sync takes {slower_us} us longer",
+        "beside_raw_slower",
+        BESIDE,
+        {"slices": 8, "steps": 500, "slower_us": 250},
+        {"slices": 3, "steps": 100, "slower_us": 250},
         _modules("perdure_postgres perdure_inside"),
     ),
     Work(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 
+import psycopg
+import psycopg.sql
+
 import perdure
 from benchmarks.engines.bare_postgres import connect, insert
 from benchmarks.engines.bare_sqlite import EVENT
@@ -39,5 +42,17 @@ def beside_raw(url: str, sizes: Sizes) -> Figures:
     return asyncio.run(work())
 
 
+def beside_raw_slower(url: str, sizes: Sizes) -> Figures:
+    """The same with a server that waits so long before each sync."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        database = psycopg.sql.Identifier(connection.info.dbname)
+        for name, value in (("commit_delay", sizes["slower_us"]), ("commit_siblings", 0)):  # of new sessions
+            setting = psycopg.sql.SQL("ALTER DATABASE {} SET {} = {}")
+            connection.execute(
+                setting.format(database, psycopg.sql.Identifier(name), psycopg.sql.Literal(value))
+            )
+    return beside_raw(url, sizes)
+
+
 if __name__ == "__main__":
-    main(beside_raw)
+    main(beside_raw, beside_raw_slower)

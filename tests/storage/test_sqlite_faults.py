@@ -245,8 +245,10 @@ def test_one_sync_a_commit(disk: FaultyDisk, tmp_path: Path) -> None:
         worker = await bench.worker()
         created = await bench.store.create([bench.new(f"r{n}", owner=worker) for n in range(100)])
         row = created[0].row
+        for n in range(40):
+            await bench.append(row, b"x", expected=row.seq + n)  # now the log has room
         before = disk.log_syncs
-        for n in range(20):
+        for n in range(40, 60):
             await bench.append(row, b"x", expected=row.seq + n)
         assert disk.log_syncs - before == 20
         before = disk.log_syncs

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import apsw
 
-from perdure.storage.sqlite.patience import BUSY_LIMIT, Patience
+from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.log_room import LogRoom
+from perdure.storage.sqlite.patience import BUSY_LIMIT
 
 #: Pages are 4 kB. The more of them at once, the more rewrites of the same page are saved.
 _PASSIVE_PAGES = 1000
@@ -18,11 +20,12 @@ _TRUNCATE_PATIENCE = 0.1
 
 
 class Checkpointer:
-    """Watches the log's length on the writer's connection."""
+    """Watches the log's length on the writer's connection, and has room made in it."""
 
-    def __init__(self, connection: apsw.Connection, patience: Patience) -> None:
-        self._connection = connection
-        self._patience = patience
+    def __init__(self, db: Database) -> None:
+        self._connection = connection = db.connection
+        self._patience = db.patience
+        self._log_room = LogRoom(db, _PASSIVE_PAGES)
         self._pages = 0
         self._next = _PASSIVE_PAGES
         connection.set_wal_hook(self._committed)
@@ -31,16 +34,19 @@ class Checkpointer:
         if pages < self._pages:  # the log began anew
             self._next = _PASSIVE_PAGES
         self._pages = pages
+        self._log_room.committed(pages)
         return apsw.SQLITE_OK
 
     @property
     def due(self) -> bool:
-        """Whether the log is long."""
-        return self._pages >= self._next
+        """Whether the log is long, or has little room."""
+        return self._pages >= self._next or self._log_room.wanted
 
     def run_if_due(self) -> None:
-        """Checkpoint if the log is long; raises apsw.Error if the disk fails."""
-        if not self.due:
+        """Checkpoint if the log is long, make room if it has little; raises apsw.Error if the disk fails."""
+        if self._log_room.wanted:
+            self._log_room.make()
+        if self._pages < self._next:
             return
         # If readers hold this one up, the next isn't tried with every commit.
         self._next = self._pages + _PASSIVE_PAGES

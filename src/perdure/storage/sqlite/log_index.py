@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import ctypes
 import time
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import apsw
 
 from perdure.errors import StoreUnavailableError
 from perdure.storage.sqlite.patience import BUSY_STEP
+from perdure.storage.sqlite.sqlite_file import Pointer, SqliteFile
 
 _VERSION: Final = 3007000  #: of the format; the first number there
 _REGION: Final = 32768  #: bytes that are mapped at once
@@ -30,29 +31,6 @@ _CHECKPOINT: Final = 1  #: the lock that who checkpoints holds
 _LOCK: Final = apsw.SQLITE_SHM_LOCK | apsw.SQLITE_SHM_EXCLUSIVE
 _UNLOCK: Final = apsw.SQLITE_SHM_UNLOCK | apsw.SQLITE_SHM_EXCLUSIVE
 _PATIENCE: Final = 1.0  #: with somebody who is at a checkpoint, in seconds
-
-_Pointer: TypeAlias = ctypes.c_void_p
-_ShmMap: Final = ctypes.CFUNCTYPE(
-    ctypes.c_int, _Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Pointer)
-)
-_ShmLock: Final = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int)
-
-
-class _Methods(ctypes.Structure):
-    """sqlite3_io_methods, as far as it is needed."""
-
-    _fields_ = (
-        ("iVersion", ctypes.c_int),
-        ("xClose_to_xDeviceCharacteristics", _Pointer * 12),
-        ("xShmMap", _ShmMap),
-        ("xShmLock", _ShmLock),
-    )
-
-
-class _File(ctypes.Structure):
-    """sqlite3_file."""
-
-    _fields_ = (("methods", ctypes.POINTER(_Methods)),)
 
 
 def forget_copied(connection: apsw.Connection) -> None:
@@ -71,29 +49,29 @@ def forget_copied(connection: apsw.Connection) -> None:
 
 
 def _forget_copied(connection: apsw.Connection) -> None:
-    file = _Pointer()
-    connection.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, ctypes.addressof(file))
-    methods = ctypes.cast(file, ctypes.POINTER(_File)).contents.methods.contents
-    start = _Pointer()
-    if methods.iVersion >= 2:
-        _check(methods.xShmMap(file, 0, _REGION, 0, ctypes.byref(start)))
+    file = SqliteFile.of(connection, apsw.SQLITE_FCNTL_FILE_POINTER)
+    start = Pointer()
+    if file.shares_memory:
+        file.do("xShmMap", 0, _REGION, 0, ctypes.byref(start))
     if start.value is None or ctypes.c_uint32.from_address(start.value).value != _VERSION:
         raise StoreUnavailableError(
             f"SQLite {apsw.sqlite_lib_version()} keeps the index of its log in a form that this version of Perdure "
             f"doesn't know, so an I/O error can't be mended. Upgrade Perdure, or install an older apsw."
         )
     deadline = time.monotonic() + _PATIENCE
-    while (code := methods.xShmLock(file, _CHECKPOINT, 1, _LOCK)) == apsw.SQLITE_BUSY:
+    while not _locked(file):
         if time.monotonic() >= deadline:
-            break
+            raise apsw.BusyError("somebody is at a checkpoint")
         time.sleep(BUSY_STEP)
-    _check(code)
     try:
         ctypes.c_uint32.from_address(start.value + _COPIED).value = 0
     finally:
-        methods.xShmLock(file, _CHECKPOINT, 1, _UNLOCK)
+        file.do("xShmLock", _CHECKPOINT, 1, _UNLOCK)
 
 
-def _check(code: int) -> None:
-    if code != apsw.SQLITE_OK:
-        raise apsw.exception_for(code)
+def _locked(file: SqliteFile) -> bool:
+    try:
+        file.do("xShmLock", _CHECKPOINT, 1, _LOCK)
+    except apsw.BusyError:
+        return False
+    return True

@@ -257,7 +257,7 @@ class Writer:
         except apsw.Error as error:
             _close(db.connection)
             raise translate(error, self._path) from error
-        self._checkpointer = Checkpointer(db.connection, db.patience)
+        self._checkpointer = Checkpointer(db)
         self._db = db
         return db
 
