@@ -15,6 +15,8 @@ import program
 import pytest
 from world import PATIENCE, PERDURE, Process, World, bodies_begun, check_books, results
 
+import perdure
+
 pytestmark = pytest.mark.acceptance
 
 
@@ -93,6 +95,52 @@ def test_without_the_one_that_watches_they_stop(world: World) -> None:
         time.sleep(0.05)
     assert crew.log.read_text().count("all runs were handed back") == 2
     assert crew.wait() == -signal.SIGKILL
+
+
+NESTED = """
+import json, os, subprocess, sys
+
+import perdure
+
+PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
+
+@perdure.step
+def starts_another() -> list[str]:
+    command = [*PERDURE, "worker", "nested", "--queues", "other", "--name", "inner"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as inner:
+        while "serves" not in inner.stderr.readline():
+            assert inner.poll() is None
+        there = json.loads(subprocess.check_output([*PERDURE, "workers", "--json"]))
+        inner.terminate()
+    hidden = ("PERDURE_CHILD", "PERDURE_WORKER", "NOTIFY_", "WATCHDOG_")
+    return [name for name in os.environ if name.startswith(hidden)] + [worker["name"] for worker in there]
+
+@perdure.workflow(name="nested.outer")
+async def outer() -> list[str]:
+    return await starts_another()
+"""
+
+
+@perdure.workflow(name="nested.outer")
+async def nested_outer() -> list[str]:
+    raise NotImplementedError("the workers have its code")
+
+
+def test_a_worker_that_a_step_starts_is_none_of_them(world: World) -> None:
+    """It would be called inner-1, and tell those who watch that one of them is ready, lives and stops."""
+    (world.folder / "nested.py").write_text(NESTED)
+
+    async def scenario() -> None:
+        command = (*PERDURE, "worker", "nested", "--workers", "2", "--name", "crew")
+        crew = world.start(*command, PERDURE_URL=world.url, WATCHDOG_USEC="600000000")
+        told(crew, "2 workers are at work")
+        async with world.client() as client:
+            found = await client.run(nested_outer(), id="o")
+            assert sorted(found) == ["crew-1", "crew-2", "inner"]
+        crew.signal(signal.SIGTERM)
+        assert crew.wait() == 0
+
+    asyncio.run(scenario())
 
 
 def test_what_is_wrong_with_the_program_is_told_once(world: World) -> None:

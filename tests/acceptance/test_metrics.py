@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -11,11 +12,14 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from perdure import Engine
 
 pytest.importorskip("prometheus_client", reason="the metrics' extra isn't installed")
 
@@ -134,43 +138,91 @@ def test_the_sums_over_workers_are_what_happened(folder: Path) -> None:
         two.stop()
 
 
-def test_a_worker_tells_the_same_over_otlp(folder: Path) -> None:
+class Collector:
+    """Somebody to whom OpenTelemetry's SDK tells everything, in this process."""
+
+    def __init__(self) -> None:
+        self.arrived: list[tuple[str, bytes]] = []
+        arrived = self.arrived
+
+        class Receiver(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                arrived.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Receiver)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+            "OTEL_METRIC_EXPORT_INTERVAL": "300",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+
+    def hears(self, path: str, *wanted: bytes) -> None:
+        until = time.monotonic() + 60
+        for each in wanted:
+            while each not in b"".join(body for at, body in self.arrived if at == path):
+                assert time.monotonic() < until, each
+                time.sleep(0.1)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the exporter isn't installed")
-    arrived: list[tuple[str, bytes]] = []
+    made = Collector()
+    yield made
+    made.close()
 
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            arrived.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    def metrics() -> bytes:
-        return b"".join(body for path, body in arrived if path == "/v1/metrics")
-
-    server = HTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def test_a_worker_tells_the_same_over_otlp(folder: Path, collector: Collector) -> None:
     url = f"sqlite:///{folder / 'runs.db'}"
-    worker = Worker(
-        folder,
-        url,
-        "--otel",
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{server.server_port}",
-        OTEL_EXPORTER_OTLP_COMPRESSION="none",
-        OTEL_METRIC_EXPORT_INTERVAL="300",
-        OTEL_TRACES_EXPORTER="none",
-    )
+    worker = Worker(folder, url, "--otel", **collector.environment, OTEL_TRACES_EXPORTER="none")
     try:
         subprocess.run([sys.executable, "start.py", url], cwd=folder, check=True, timeout=120)
-        until = time.monotonic() + 60
-        for wanted in (b"perdure.runs.ended", b"counted.several", b"perdure.step.duration", b"perdure.db.up"):
-            while wanted not in metrics():
-                assert time.monotonic() < until, wanted
-                time.sleep(0.1)
+        collector.hears(
+            "/v1/metrics",
+            b"perdure.runs.ended",
+            b"counted.several",
+            b"perdure.step.duration",
+            b"perdure.db.up",
+        )
     finally:
         worker.stop()
-        server.shutdown()
-        server.server_close()
+
+
+@pytest.mark.parametrize("command", [("dev", "counted", "--no-reload"), ("serve",)])
+def test_servers_tell_over_otlp_too(folder: Path, collector: Collector, command: tuple[str, ...]) -> None:
+    pytest.importorskip("fastapi", reason="the server's extra isn't installed")
+    url = f"sqlite:///{folder / 'runs.db'}"
+
+    async def make() -> None:
+        async with Engine(url, worker=False):
+            pass
+
+    asyncio.run(make())
+    server = subprocess.Popen(
+        [*PERDURE, *command, "--otel", "--port", "0", "--url", url],
+        cwd=folder,
+        env={**os.environ, **collector.environment},
+    )
+    try:
+        collector.hears("/v1/metrics", b"perdure.db.up")
+        if command[0] == "dev":
+            subprocess.run([sys.executable, "start.py", url], cwd=folder, check=True, timeout=120)
+            collector.hears("/v1/metrics", b"perdure.runs.ended", b"counted.several")
+            collector.hears("/v1/traces", b"counted.several")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    finally:
+        server.kill()
+        server.wait(30)

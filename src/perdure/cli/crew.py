@@ -29,9 +29,12 @@ _PAUSE, _PAUSE_MAX = 0.5, 30.0
 _LONG = 60.0  # who has lived for so many seconds died of something new
 
 
-def number() -> int:
-    """Which of several workers this process is, from 1; 0 if it is the only one."""
-    return int(os.environ.get(NUMBER, "0"))
+def own_number() -> int:
+    """Which of several workers this process is, from 1; 0 if it is the only one. To be asked once.
+
+    What its steps start, such as other workers, is none of them: it doesn't find the number in its environment.
+    """
+    return int(os.environ.pop(NUMBER, "0"))
 
 
 def run_crew(arguments: Sequence[str], size: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import logging
 import logging.handlers
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from perdure.cli.metrics import OtelOption
 from perdure.cli.output import tell
 from perdure.cli.trouble import Trouble
 
@@ -76,31 +77,49 @@ AuditOption = Annotated[
 ]
 
 
-def access(
-    tokens: Path | None,
-    host_names: Sequence[str] | None,
-    proxy_header: str | None,
-    proxy_from: Sequence[str] | None,
-    proxy_roles: Sequence[str] | None,
-    proxy_namespace: str | None = None,
-) -> Any:
-    """Who is let in, by the command line's options."""
-    web = web_package()
-    proxy = None
-    if proxy_header is not None:
-        roles = dict(_role(web, text) for text in proxy_roles or ())
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What `perdure serve` and `perdure dev` have in common on the command line."""
+
+    host: HostOption = "127.0.0.1"
+    port: PortOption = 8700
+    tokens: TokensOption = None
+    host_names: NameOption = None
+    proxy_header: ProxyOption = None
+    proxy_from: ProxyFromOption = None
+    proxy_roles: ProxyRoleOption = None
+    proxy_namespace: ProxyNamespaceOption = None
+    audit_log: AuditOption = None
+    otel: OtelOption = False
+
+    def access(self) -> Any:
+        """Who is let in.
+
+        Raises:
+            Trouble: what is said doesn't go together.
+        """
+        web = web_package()
+        return web.Access(
+            tokens=None if self.tokens is None else web.Tokens.load(self.tokens),
+            proxy=self._proxy(web),
+            hosts=tuple(self.host_names or ()),
+        )
+
+    def _proxy(self, web: Any) -> Any:
+        if self.proxy_header is None:
+            if self.proxy_from or self.proxy_roles or self.proxy_namespace:
+                raise Trouble(
+                    "Options about a proxy need --proxy-header, the header in which it says who asks."
+                )
+            return None
+        roles = dict(_role(web, text) for text in self.proxy_roles or ())
         if not roles:
             raise Trouble(
                 "Nobody whom the proxy names may do anything: say who may what, as in --proxy-role alice=admin "
                 "--proxy-role '*=viewer'"
             )
-        networks = {"networks": tuple(proxy_from)} if proxy_from else {}
-        proxy = web.Proxy(proxy_header, roles, **networks, namespace_header=proxy_namespace)
-    elif proxy_from or proxy_roles or proxy_namespace:
-        raise Trouble("Options about a proxy need --proxy-header, the header in which it says who asks.")
-    return web.Access(
-        tokens=None if tokens is None else web.Tokens.load(tokens), proxy=proxy, hosts=tuple(host_names or ())
-    )
+        networks = {"networks": tuple(self.proxy_from)} if self.proxy_from else {}
+        return web.Proxy(self.proxy_header, roles, **networks, namespace_header=self.proxy_namespace)
 
 
 def _role(web: Any, text: str) -> tuple[str, Any]:

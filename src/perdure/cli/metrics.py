@@ -1,4 +1,4 @@
-"""How a worker tells its metrics: at a port of its own, for Prometheus, or by OpenTelemetry."""
+"""How workers and servers tell their metrics: at a port of its own, for Prometheus, or by OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ MetricsDatabaseOption = Annotated[
     ),
 ]
 
+OtelOption = Annotated[
+    bool,
+    typer.Option(
+        "--otel", envvar="PERDURE_OTEL", help="Tell traces and metrics, by the OTEL_* environment variables."
+    ),
+]
+
 
 def telemetry(engine: Engine, at: int | None, on: str, *, database: bool, otel: bool) -> list[Port]:
     """Trace and count what an engine does that isn't entered yet, as far as somebody wants to know.
@@ -64,13 +71,22 @@ def telemetry(engine: Engine, at: int | None, on: str, *, database: bool, otel: 
         return []
     metrics = Metrics(database=database)
     if otel:
-        try:
-            importlib.import_module("perdure.integrations.opentelemetry").instrument()
-            importlib.import_module("perdure.integrations.opentelemetry.metrics").export_metrics(metrics)
-        except ImportError as error:
-            raise Trouble(f"--otel: {error}") from error
+        tell_by_otel(metrics)
     metrics.install()
     return [] if at is None else [metrics_port(on, at, metrics, engine)]
+
+
+def tell_by_otel(metrics: Metrics) -> None:
+    """Trace the engines that are entered from now on, and tell these metrics by OpenTelemetry, too.
+
+    Raises:
+        Trouble: a package that this takes isn't installed.
+    """
+    try:
+        importlib.import_module("perdure.integrations.opentelemetry").instrument()
+        importlib.import_module("perdure.integrations.opentelemetry.metrics").export_metrics(metrics)
+    except ImportError as error:
+        raise Trouble(f"--otel: {error}") from error
 
 
 def metrics_port(host: str, port: int, metrics: Metrics, engine: Engine) -> Port:

@@ -1,6 +1,7 @@
 """What systemd is told by a service of Type=notify: that it is ready, that it stops, and that it doesn't hang.
 
-A datagram to the socket that NOTIFY_SOCKET names; without systemd there is none, and nothing is told.
+A datagram to the socket that NOTIFY_SOCKET names; without systemd there is none, and nothing is told. `perdure worker
+--workers N` is told the same way by each of its workers.
 """
 
 from __future__ import annotations
@@ -13,10 +14,24 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from perdure.runtime.health import Health
 
+#: What the manager has said of itself, once this process keeps it.
+_kept: dict[str, str] = {}
+
+
+def keep_manager() -> None:
+    """Let nobody whom this process starts take itself for the service, as another worker that a step starts would."""
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        if (said := os.environ.pop(name, None)) is not None:
+            _kept[name] = said
+
+
+def _said(name: str) -> str | None:
+    return _kept.get(name, os.environ.get(name))
+
 
 def notify(*lines: str) -> None:
     """Tell the service manager, if there is one. Whatever goes wrong: the work matters more."""
-    name = os.environ.get("NOTIFY_SOCKET", "")
+    name = _said("NOTIFY_SOCKET") or ""
     if not name.startswith(("/", "@")):
         return
     address = "\0" + name[1:] if name.startswith("@") else name
@@ -42,8 +57,8 @@ async def supervised(look: Callable[[], Awaitable[Health]]) -> AsyncGenerator[No
 
 
 async def _keep_beating(look: Callable[[], Awaitable[Health]]) -> None:
-    given = os.environ.get("WATCHDOG_USEC", "")
-    if not given.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    given = _said("WATCHDOG_USEC") or ""
+    if not given.isdigit() or (_said("WATCHDOG_PID") or str(os.getpid())) != str(os.getpid()):
         return
     every = int(given) / 1e6 / 3
     while True:

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from perdure.cli.signatures import with_signature
+
 #: The namespace that the command which is executing is bound to.
 bound: ContextVar[str | None] = ContextVar("perdure_namespace", default=None)
 
@@ -49,20 +51,16 @@ def _with_option(function: Callable[..., Any]) -> Callable[..., Any]:
     ]
 
     @functools.wraps(function)
-    def command(*args: Any, namespace: str | None = None, **kwargs: Any) -> Any:
+    def command(namespace: str | None = None, **given: Any) -> Any:
         token = bound.set(namespace or None)
         try:
-            return function(*args, **kwargs)
+            return function(**given)
         finally:
             bound.reset(token)
 
     signature = inspect.signature(function, eval_str=True)
     added = inspect.Parameter("namespace", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-    parameters = [*signature.parameters.values(), added]
-    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {each.name: each.annotation for each in parameters}
-    del command.__wrapped__  # whose signature would be taken
-    return command
+    return with_signature(command, signature, [*signature.parameters.values(), added])
 
 
 def _has(function: Callable[..., Any], flag: str) -> bool:

@@ -16,40 +16,22 @@ from perdure.api.engine import Engine
 from perdure.api.metrics import Metrics
 from perdure.cli.children import is_child, stop_with_parent
 from perdure.cli.database import UrlOption, chosen, reader
-from perdure.cli.letting_in import (
-    AuditOption,
-    HostOption,
-    NameOption,
-    PortOption,
-    ProxyFromOption,
-    ProxyNamespaceOption,
-    ProxyOption,
-    ProxyRoleOption,
-    TokensOption,
-    access,
-    keep_audit,
-    web_package,
-)
+from perdure.cli.letting_in import ServerOptions, keep_audit, web_package
 from perdure.cli.loading import load_module
-from perdure.cli.notifying import supervised
+from perdure.cli.metrics import tell_by_otel
+from perdure.cli.notifying import keep_manager, supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.reloading import run_and_reload
 from perdure.cli.scope import bound
+from perdure.cli.signatures import spread
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
 from perdure.storage.urls import shown_url
 
 
+@spread
 def serve(
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8700,
-    tokens: TokensOption = None,
-    host_names: NameOption = None,
-    proxy_header: ProxyOption = None,
-    proxy_from: ProxyFromOption = None,
-    proxy_roles: ProxyRoleOption = None,
-    proxy_namespace: ProxyNamespaceOption = None,
-    audit_log: AuditOption = None,
+    options: ServerOptions,
     modules: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,21 +46,14 @@ def serve(
     """Serve the dashboard and the HTTP API of a database. It drives no runs; workers do."""
     for module in modules or ():
         load_module(module)
-    let_in = access(tokens, host_names, proxy_header, proxy_from, proxy_roles, proxy_namespace)
-    _run(reader(url), let_in, host, port, audit_log)
+    let_in = options.access()
+    _run(reader(url), let_in, options)
 
 
+@spread
 def dev(
     modules: Annotated[list[str], typer.Argument(metavar="MODULE...", help="Modules that hold workflows.")],
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8700,
-    tokens: TokensOption = None,
-    host_names: NameOption = None,
-    proxy_header: ProxyOption = None,
-    proxy_from: ProxyFromOption = None,
-    proxy_roles: ProxyRoleOption = None,
-    proxy_namespace: ProxyNamespaceOption = None,
-    audit_log: AuditOption = None,
+    options: ServerOptions,
     queues: Annotated[str, typer.Option("--queues", metavar="A,B", help="The queues to serve.")] = "default",
     reload: Annotated[
         bool, typer.Option(help="Start again when a Python file below this folder changes.")
@@ -90,24 +65,26 @@ def dev(
         raise typer.Exit(run_and_reload(sys.argv[1:], Path.cwd()))
     if is_child():
         stop_with_parent()
+    keep_manager()
     for module in modules:
         load_module(module)
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    let_in = access(tokens, host_names, proxy_header, proxy_from, proxy_roles, proxy_namespace)
+    let_in = options.access()
     engine = Engine(chosen(url), queues=names or ["default"], namespace=bound.get())
-    _run(engine, let_in, host, port, audit_log, keep_logs=True)
+    _run(engine, let_in, options, keep_logs=True)
 
 
-def _run(
-    engine: Engine, let_in: Any, host: str, port: int, audit_log: Path | None, *, keep_logs: bool = False
-) -> None:
-    let_in.check_bind(host)
-    Metrics().install()
+def _run(engine: Engine, let_in: Any, options: ServerOptions, *, keep_logs: bool = False) -> None:
+    let_in.check_bind(options.host)
+    metrics = Metrics()
+    if options.otel:
+        tell_by_otel(metrics)
+    metrics.install()
     log_to_stderr(logging.INFO)
     if keep_logs:
         keep_step_logs(logging.INFO)
-    keep_audit(audit_log)
-    asyncio.run(_serve(engine, let_in, host, port))
+    keep_audit(options.audit_log)
+    asyncio.run(_serve(engine, let_in, options.host, options.port))
     end_process(0)
 
 

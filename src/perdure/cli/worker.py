@@ -12,7 +12,7 @@ import typer
 
 from perdure.api.engine import Engine
 from perdure.cli.children import is_child, stop_with_parent
-from perdure.cli.crew import number, run_crew
+from perdure.cli.crew import own_number, run_crew
 from perdure.cli.database import UrlOption, chosen
 from perdure.cli.health import LIVE, READY, HealthHostOption, HealthPortOption, health_port
 from perdure.cli.loading import load_module
@@ -21,9 +21,10 @@ from perdure.cli.metrics import (
     MetricsDatabaseOption,
     MetricsHostOption,
     MetricsPortOption,
+    OtelOption,
     telemetry,
 )
-from perdure.cli.notifying import supervised
+from perdure.cli.notifying import keep_manager, supervised
 from perdure.cli.output import keep_step_logs, log_to_stderr, tell
 from perdure.cli.stopping import StopRequest, end_process
 from perdure.cli.trouble import Trouble
@@ -34,7 +35,6 @@ from perdure.cli.workeroptions import (
     LogFormatOption,
     ModulesArgument,
     NameOption,
-    OtelOption,
     ProcessesOption,
     QueuesOption,
     StepLogsOption,
@@ -72,6 +72,8 @@ def worker(
         raise typer.Exit(run_crew(sys.argv[1:], workers))
     if is_child():
         stop_with_parent()
+    number = own_number()
+    keep_manager()
     where = chosen(url)
     names = tuple(name.strip() for name in queues.split(",") if name.strip())
     if not names:
@@ -95,19 +97,19 @@ def worker(
         processes=processes,
         grace=grace,
         lease=lease,
-        name=name and (f"{name}-{number()}" if number() else name),
+        name=f"{name}-{number}" if name and number else name,
         version=version,
     )
-    told = telemetry(engine, _own(metrics_at), metrics_on, database=metrics_of_database, otel=otel)
-    at = _own(probes_at)
+    told = telemetry(engine, _own(metrics_at, number), metrics_on, database=metrics_of_database, otel=otel)
+    at = _own(probes_at, number)
     probes = None if at is None else (probes_on, at)
     asyncio.run(_serve(engine, names, grace, probes, told))
     end_process(0)
 
 
-def _own(port: int | None) -> int | None:
+def _own(port: int | None, number: int) -> int | None:
     """The port of this one of several workers. 0 stays 0: any that is free."""
-    return port + number() - 1 if port and number() else port
+    return port + number - 1 if port and number else port
 
 
 async def _serve(

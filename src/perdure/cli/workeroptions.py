@@ -61,9 +61,3 @@ LogFormatOption = Annotated[
         show_default=False,
     ),
 ]
-OtelOption = Annotated[
-    bool,
-    typer.Option(
-        "--otel", envvar="PERDURE_OTEL", help="Tell traces and metrics, by the OTEL_* environment variables."
-    ),
-]
