@@ -53,7 +53,7 @@ def _whole(lines: list[str], parts: dict[str, list[str]], name: str) -> str:
         if not line.startswith(_WITH):
             text.append(line)
         elif (part := line.removeprefix(_WITH).strip()) in parts:
-            text += parts[part]
+            text.append(_whole(parts[part], parts, name))
         else:
             raise ConfigurationError(
                 f"the query {name!r} is to be made with {part!r}, which is no part of any."

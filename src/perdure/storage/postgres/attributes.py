@@ -87,11 +87,12 @@ async def find_keys(db: Database, filter: RunFilter, bindings: Mapping[str, Any]
         "unpatched": filter.unpatched,
         "conditions": json.dumps([_plain(condition) for condition in conditions]),
     }
-    if filter.among is not None:
-        return [
-            run
-            for (run,) in await db.rows("find_among", **given, within=filter.within, among=list(filter.among))
-        ]
+    among = filter.among
+    if among is None and filter.parent is not None:
+        among = [run for (run,) in await db.rows("children_of", parent=filter.parent)]
+    if among is not None:
+        rows = await db.rows("find_among", **given, within=filter.within, among=list(among))
+        return [run for (run,) in rows]
     if filter.within is not None:
         mark = filter.within.removesuffix("/")
         return [run for (run,) in await db.rows("find_within", **given, mark=mark)]

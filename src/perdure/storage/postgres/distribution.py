@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -60,7 +61,7 @@ async def _unnumbered(db: Database, ask: c.Unnumbered) -> list[str]:
 
 async def _number(db: Database, ask: c.Number) -> None:
     ids, numbers = zip(*ask.numbers, strict=True)
-    await db.run("number_publications", ids=list(ids), numbers=list(numbers))
+    await db.run("number_publications", ids=list(ids), numbers=json.dumps(dict(ask.numbers)))
     await db.run("set_clock", number=numbers[-1])
 
 

@@ -123,8 +123,9 @@ async def _report(db: Database, query: Query) -> list[Line]:
     if query.run is not None:
         keys = [key for _, key, *_ in await db.rows("keys_of", ids=[query.run])]
         runs = sorted(await _family(db, keys, ended=False))
+    bounded = "usage_report_of" if runs is not None else "usage_report_since"
     groups = await db.rows(
-        "usage_report",
+        "usage_report" if runs is None and query.since is None else bounded,
         by=None if query.by is None else query.by.value,
         runs=runs,
         workflow=query.workflow,

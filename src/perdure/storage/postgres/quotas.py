@@ -85,7 +85,8 @@ async def _live(db: Database, namespace: str) -> int:
 
 async def _measure(db: Database, namespace: str, since: float) -> tuple[int, int]:
     low, high = bounds_of(namespace)
-    events: Any = await db.value("events_within", low=low, high=high)
-    length: Any = await db.value("length_within", low=low, high=high)
+    mark = low.removesuffix("/")
+    events: Any = await db.value("events_within", mark=mark)
+    length: Any = await db.value("length_within", mark=mark)
     spent: Any = await db.value("spent_within", low=low, high=high, since=float(since))
     return int(events * length), spent

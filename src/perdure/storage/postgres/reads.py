@@ -45,7 +45,7 @@ def bindings_of(filter: RunFilter) -> dict[str, Any]:
 
 async def find(db: Database, filter: RunFilter) -> list[RunRow]:
     given = bindings_of(filter)
-    bounds = (filter.unpatched, filter.until, filter.floor, filter.among, filter.within)
+    bounds = (filter.unpatched, filter.until, filter.floor, filter.among, filter.within, filter.parent)
     if filter.attributes or any(bound is not None for bound in bounds):
         keys = await find_keys(db, filter, given)
         return await rows_by_key(db, keys) if keys else []

@@ -173,8 +173,8 @@ async def _sweep(db: Database, rows: int, most: int) -> Swept:
         for find, drop in tables if keys else ():
             chosen, heavy = await _choose(db, find, keys, rows - dropped, most - size)
             if chosen:
-                places = {"runs": [key for key, _ in chosen], "places": [place for _, place in chosen]}
-                await db.run(drop, **places)
+                run, place = chosen[-1]  # all before it, in their order, are chosen as well
+                await db.run(drop, runs=sorted({key for key, _ in chosen}), run=run, place=place)
             dropped, size = dropped + len(chosen), size + heavy
             if dropped >= rows or size >= most:
                 return Swept(dropped, size, done=False)

@@ -181,7 +181,7 @@ SELECT DISTINCT parent FROM perdure.runs WHERE parent = ANY (%(runs)b::bigint[])
 SELECT CASE WHEN parent_op IS NULL THEN NULL ELSE parent END FROM perdure.runs WHERE run = %(run)s::bigint;
 
 -- name: live_children
-SELECT c.run, c.on_parent_close, p.id
-FROM perdure.runs AS c JOIN perdure.runs AS p ON p.run = c.parent
+SELECT c.run, c.on_parent_close, (SELECT p.id FROM perdure.runs AS p WHERE p.run = c.parent)
+FROM perdure.runs AS c
 WHERE c.parent = %(parent)s::bigint AND c.ended_at IS NULL
-ORDER BY c.run;
+ORDER BY c.run + 0;  -- an order that no index has

@@ -25,10 +25,12 @@ SELECT r.run
 FROM perdure.runs AS r
 WHERE (%(name)s::text IS NULL OR r.run IN (
            SELECT a.run FROM perdure.attributes AS a
-           WHERE a.name = %(name)s::text
-             AND (%(texts)s::text[] IS NULL
-                  OR (a.family = 'text' AND a.text = ANY (%(texts)s::text[]))
-                  OR (a.family <> 'text' AND a.number = ANY (%(numbers)s::numeric[])))
+           WHERE a.name = %(name)s::text AND a.family = 'text'
+             AND (%(texts)s::text[] IS NULL OR a.text = ANY (%(texts)s::text[]))
+           UNION ALL
+           SELECT a.run FROM perdure.attributes AS a
+           WHERE a.name = %(name)s::text AND a.family <> 'text'
+             AND (%(texts)s::text[] IS NULL OR a.number = ANY (%(numbers)s::numeric[]))
        ))
   AND r.next IS NULL AND r.run < %(before)s::bigint AND r.run > %(floor)s::bigint
   AND (%(text)s::text IS NULL OR strpos(r.id, %(text)s::text) > 0 OR strpos(r.reason, %(text)s::text) > 0)
@@ -36,11 +38,14 @@ WHERE (%(name)s::text IS NULL OR r.run IN (
 ORDER BY r.run DESC
 LIMIT %(limit)s::bigint;
 
+-- name: children_of
+SELECT run FROM perdure.runs WHERE parent = %(parent)s::bigint;
+
 -- name: find_among
 -- The same among runs with these keys.
 SELECT r.run
-FROM unnest(%(among)b::bigint[]) AS k (run) JOIN perdure.runs AS r ON r.run = k.run
-WHERE r.next IS NULL AND r.run < %(before)s::bigint AND r.run > %(floor)s::bigint
+FROM perdure.runs AS r
+WHERE r.run = ANY (%(among)b::bigint[]) AND r.next IS NULL AND r.run < %(before)s::bigint AND r.run > %(floor)s::bigint
   AND (%(text)s::text IS NULL OR strpos(substr(r.id, length(coalesce(%(within)s::text, '')) + 1), %(text)s::text) > 0
        OR strpos(r.reason, %(text)s::text) > 0)
   AND (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(within)s::text)

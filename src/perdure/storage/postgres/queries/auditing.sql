@@ -4,13 +4,13 @@
 -- A page of runs, in the order of their keys.
 SELECT r.run, r.id, r.generation, r.seq, r.chain, r.status, r.mail,
        (SELECT count(*) FROM perdure.inbox AS i WHERE i.run = r.run), r.checkpoint, r.next,
-       EXISTS (SELECT 1 FROM perdure.runs AS n WHERE n.run = r.next AND n.id = r.id),
+       (SELECT n.id = r.id FROM perdure.runs AS n WHERE n.run = r.next) IS TRUE,
        r.next IS NOT NULL OR EXISTS (SELECT 1 FROM perdure.ids AS c WHERE c.id = r.id AND c.run = r.run)
 FROM perdure.runs AS r WHERE r.run > %(after)s::bigint ORDER BY r.run LIMIT %(limit)s::bigint;
 
 -- name: keys_of_id
 -- Every generation of a run.
-SELECT run FROM perdure.runs WHERE id = %(id)s ORDER BY run;
+SELECT run FROM perdure.runs WHERE id = %(id)s ORDER BY run + 0;  -- an order that no index has
 
 -- name: failed_checksums
 -- What the server has found wrong with the pages of this database, if it looks at all.

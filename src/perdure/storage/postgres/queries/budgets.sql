@@ -24,13 +24,15 @@ SELECT id, workflow, key, parent FROM perdure.runs WHERE run = %(run)s::bigint;
 
 -- name: lock_accounts
 -- In the order of their keys, so that no two transactions wait for each other.
-SELECT a.name, a.owner, a.day, a.data FROM perdure.budget_accounts AS a
-WHERE (a.name, a.owner, a.day) IN (
-    SELECT k.name, k.owner, k.day
-    FROM unnest(%(names)s::text[], %(owners)s::text[], %(days)s::text[]) AS k (name, owner, day)
-)
-ORDER BY a.name, a.owner, a.day
-FOR UPDATE OF a;
+SELECT a.name, a.owner, a.day, a.data
+FROM (
+    SELECT name, owner, day
+    FROM unnest(%(names)s::text[], %(owners)s::text[], %(days)s::text[]) AS u (name, owner, day)
+    ORDER BY name, owner, day
+) AS k CROSS JOIN LATERAL (
+    SELECT * FROM perdure.budget_accounts AS b WHERE name = k.name AND owner = k.owner AND day = k.day
+    FOR UPDATE OF b
+) AS a;
 
 -- name: make_accounts
 INSERT INTO perdure.budget_accounts (name, owner, day, data)
@@ -40,9 +42,10 @@ ORDER BY k.name, k.owner, k.day
 ON CONFLICT (name, owner, day) DO NOTHING;
 
 -- name: keep_accounts
-UPDATE perdure.budget_accounts AS a SET data = k.data
-FROM unnest(%(names)s::text[], %(owners)s::text[], %(days)s::text[], %(data)s::bytea[]) AS k (name, owner, day, data)
-WHERE a.name = k.name AND a.owner = k.owner AND a.day = k.day;
+-- They are there and locked. A join might read all accounts for each of these; the conflict finds each by its key.
+INSERT INTO perdure.budget_accounts (name, owner, day, data)
+SELECT * FROM unnest(%(names)s::text[], %(owners)s::text[], %(days)s::text[], %(data)s::bytea[])
+ON CONFLICT (name, owner, day) DO UPDATE SET data = excluded.data;
 
 -- name: accounts_of
 SELECT owner, day, data FROM perdure.budget_accounts WHERE name = %(name)s::text;
@@ -56,15 +59,16 @@ WHERE h.run = ANY (%(runs)s::bigint[]) AND h.id = ANY (%(ids)s::bigint[]);
 -- A hold is lost if the ledger says so. One whose driver has lost the run is lost if its attempt had begun, else void.
 SELECT h.run, h.id, h.name, h.owner, h.day, h.cost, h.tokens, h.declared, h.epoch, h.errand,
        CASE WHEN u.state = 'unknown' THEN 'lost'
-            WHEN h.errand = '' AND r.owner IS NOT NULL AND r.epoch = h.epoch THEN 'live'
-            WHEN h.errand <> '' AND e.owner IS NOT NULL AND e.epoch = h.epoch THEN 'live'
-            WHEN u.id IS NOT NULL THEN 'lost'
+            WHEN d.owner IS NOT NULL AND d.epoch = h.epoch THEN 'live'
+            WHEN u.state IS NOT NULL THEN 'lost'
             ELSE 'void' END
-FROM perdure.budget_holds AS h
-     LEFT JOIN perdure.runs AS r ON r.run = h.run
-     LEFT JOIN perdure.ids AS i ON h.errand <> '' AND i.id = h.errand
-     LEFT JOIN perdure.runs AS e ON e.run = i.run
-     LEFT JOIN perdure.usage AS u ON u.run = h.run AND u.id = h.id
+FROM perdure.budget_holds AS h LEFT JOIN LATERAL (
+    SELECT owner, epoch FROM perdure.runs
+    WHERE run = CASE WHEN h.errand = '' THEN h.run ELSE (SELECT i.run FROM perdure.ids AS i WHERE i.id = h.errand) END
+    OFFSET 0
+) AS d ON true LEFT JOIN LATERAL (
+    SELECT state FROM perdure.usage WHERE run = h.run AND id = h.id OFFSET 0
+) AS u ON true
 WHERE h.name = %(name)s::text AND h.owner = %(owner)s::text AND h.day = %(day)s::text;
 
 -- name: put_hold
@@ -76,21 +80,27 @@ VALUES (
 ON CONFLICT (run, id, name, owner, day) DO UPDATE SET cost = excluded.cost, tokens = excluded.tokens;
 
 -- name: drop_hold
+-- Not by what is held in the account, which may be much.
 DELETE FROM perdure.budget_holds
-WHERE run = %(run)s::bigint AND id = %(id)s::bigint AND name = %(name)s::text AND owner = %(owner)s::text
-      AND day = %(day)s::text;
+WHERE run = %(run)s::bigint AND id = %(id)s::bigint
+      AND (name = %(name)s::text AND owner = %(owner)s::text AND day = %(day)s::text) IS TRUE;
 
 -- name: waits_for
-SELECT w.run, w.step, w.mail FROM perdure.budget_waits AS w
-WHERE (w.name, w.owner, w.day) IN (
-    SELECT k.name, k.owner, k.day
-    FROM unnest(%(names)s::text[], %(owners)s::text[], %(days)s::text[]) AS k (name, owner, day)
-)
+SELECT w.run, w.step, w.mail
+FROM (
+    SELECT DISTINCT name, owner, day
+    FROM unnest(%(names)s::text[], %(owners)s::text[], %(days)s::text[]) AS u (name, owner, day)
+) AS k CROSS JOIN LATERAL (
+    SELECT run, step, mail FROM perdure.budget_waits
+    WHERE name = k.name AND owner = k.owner AND day = k.day OFFSET 0
+) AS w
 ORDER BY w.run, w.step;
 
 -- name: waiting_for
-SELECT count(*) FROM perdure.budget_waits AS w JOIN perdure.runs AS r ON r.run = w.run
-WHERE w.name = %(name)s::text AND w.owner = %(owner)s::text AND w.day = %(day)s::text AND r.ended_at IS NULL;
+SELECT count(*)
+FROM perdure.budget_waits AS w
+     CROSS JOIN LATERAL (SELECT 1 FROM perdure.runs WHERE run = w.run AND ended_at IS NULL OFFSET 0) AS r
+WHERE w.name = %(name)s::text AND w.owner = %(owner)s::text AND w.day = %(day)s::text;
 
 -- name: put_money_wait
 INSERT INTO perdure.budget_waits (run, step, name, owner, day, mail)

@@ -9,7 +9,7 @@ VALUES (%(token_hash)s::bytea, %(run)s::bigint, %(op)s, %(opened_at)s::double pr
 ON CONFLICT (token_hash) DO NOTHING;
 
 -- name: is_of_run
-SELECT EXISTS (SELECT 1 FROM perdure.runs WHERE run = %(run)s::bigint AND id = %(id)s);
+SELECT EXISTS (SELECT 1 FROM perdure.runs WHERE run = %(run)s::bigint AND (id = %(id)s) IS TRUE);
 
 -- name: move_callback
 -- A retry takes over what its donor left.
@@ -25,26 +25,25 @@ WHERE token_hash = %(token_hash)s::bytea;
 
 -- name: withdraw_callback
 UPDATE perdure.callbacks SET state = 'withdrawn', ended_at = %(now)s::double precision
-WHERE token_hash = %(token_hash)s::bytea AND run = %(run)s::bigint AND state = 'open';
+WHERE token_hash = %(token_hash)s::bytea AND (run = %(run)s::bigint) IS TRUE AND state = 'open';
 
 -- name: callback
 -- Locked: of those who want to end it at the same time, the second is to see the first.
 SELECT c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at, c.question, c.answer,
        r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
-FROM perdure.callbacks AS c JOIN perdure.runs AS r ON r.run = c.run
-WHERE c.token_hash = %(token_hash)s::bytea
-FOR UPDATE OF c;
+FROM (SELECT * FROM perdure.callbacks WHERE token_hash = %(token_hash)s::bytea FOR UPDATE) AS c
+     CROSS JOIN LATERAL (SELECT * FROM perdure.runs WHERE run = c.run OFFSET 0) AS r;
 
 -- name: callback_as_it_stands
 SELECT c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at, c.question, c.answer,
        r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
-FROM perdure.callbacks AS c JOIN perdure.runs AS r ON r.run = c.run
+FROM perdure.callbacks AS c CROSS JOIN LATERAL (SELECT * FROM perdure.runs WHERE run = c.run OFFSET 0) AS r
 WHERE c.token_hash = %(token_hash)s::bytea;
 
 -- name: open_questions
 SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at, c.question,
        c.answer, r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
-FROM perdure.callbacks AS c JOIN perdure.runs AS r ON r.run = c.run
+FROM perdure.callbacks AS c CROSS JOIN LATERAL (SELECT * FROM perdure.runs WHERE run = c.run OFFSET 0) AS r
 WHERE c.question IS NOT NULL AND c.state = 'open' AND r.ended_at IS NULL
   AND (c.expires_at IS NULL OR c.expires_at > %(now)s::double precision)
   AND (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(within)s::text)
@@ -55,7 +54,7 @@ ORDER BY c.opened_at, c.token_hash LIMIT %(limit)s::bigint;
 -- name: questions
 SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at, c.question,
        c.answer, r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
-FROM perdure.callbacks AS c JOIN perdure.runs AS r ON r.run = c.run
+FROM perdure.callbacks AS c CROSS JOIN LATERAL (SELECT * FROM perdure.runs WHERE run = c.run OFFSET 0) AS r
 WHERE c.question IS NOT NULL
   AND (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(within)s::text)
   AND c.opened_at >= %(since)s::double precision
@@ -65,7 +64,7 @@ ORDER BY c.opened_at, c.token_hash LIMIT %(limit)s::bigint;
 -- name: questions_of_run
 SELECT c.token_hash, c.run, c.op, c.opened_at, c.expires_at, c.heartbeat, c.heard_at, c.state, c.ended_at, c.question,
        c.answer, r.id, r.status, r.ended_at IS NOT NULL, r.generation, r.workflow
-FROM perdure.runs AS r JOIN perdure.callbacks AS c ON c.run = r.run
+FROM perdure.runs AS r CROSS JOIN LATERAL (SELECT * FROM perdure.callbacks WHERE run = r.run OFFSET 0) AS c
 WHERE r.id = %(id)s AND c.question IS NOT NULL
   AND (NOT %(open)s::boolean OR (c.state = 'open' AND r.ended_at IS NULL
                      AND (c.expires_at IS NULL OR c.expires_at > %(now)s::double precision)))

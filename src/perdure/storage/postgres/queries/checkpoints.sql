@@ -30,10 +30,11 @@ WHERE thread = %(thread)s::text AND namespace = %(namespace)s::text ORDER BY id 
 
 -- name: values_of_checkpoint
 SELECT v.channel, v.version, v.data
-FROM jsonb_each_text(%(channels)s::jsonb) AS c (key, value)
-     JOIN perdure.checkpoint_values AS v
-     ON v.thread = %(thread)s::text AND v.namespace = %(namespace)s::text
-            AND v.channel = c.key AND v.version = c.value
+FROM jsonb_each_text(%(channels)s::jsonb) AS c (key, value) CROSS JOIN LATERAL (
+    SELECT channel, version, data FROM perdure.checkpoint_values  -- or all versions of the thread might be read
+    WHERE thread = %(thread)s::text AND namespace = %(namespace)s::text AND channel = c.key AND version = c.value
+    OFFSET 0
+) AS v
 ORDER BY v.channel;
 
 -- name: writes_of_checkpoint
@@ -66,17 +67,21 @@ WITH RECURSIVE chain (depth, id, parent, channels) AS (
     WHERE thread = %(thread)s::text AND namespace = %(namespace)s::text AND id = %(id)s::text
     UNION ALL
     SELECT chain.depth + 1, c.id, c.parent, c.channels
-    FROM chain
-         JOIN perdure.checkpoints AS c
-         ON c.thread = %(thread)s::text AND c.namespace = %(namespace)s::text
-            AND c.id = chain.parent AND c.id < chain.id
+    FROM chain CROSS JOIN LATERAL (
+        SELECT id, parent, channels FROM perdure.checkpoints
+        WHERE thread = %(thread)s::text AND namespace = %(namespace)s::text
+          AND id = chain.parent AND id < chain.id
+        OFFSET 0
+    ) AS c
 )
 SELECT chain.id, (
     SELECT jsonb_object_agg(v.channel, v.version)
-    FROM jsonb_each_text(chain.channels) AS j (key, value)
-         JOIN perdure.checkpoint_values AS v
-         ON v.thread = %(thread)s::text AND v.namespace = %(namespace)s::text
-            AND v.channel = j.key AND v.version = j.value
+    FROM jsonb_each_text(chain.channels) AS j (key, value) CROSS JOIN LATERAL (
+        SELECT channel, version FROM perdure.checkpoint_values
+        WHERE thread = %(thread)s::text AND namespace = %(namespace)s::text
+          AND channel = j.key AND version = j.value
+        OFFSET 0
+    ) AS v
     WHERE j.key = ANY (%(names)s::text[])
 )
 FROM chain WHERE chain.depth > 0 ORDER BY chain.depth;

@@ -43,20 +43,22 @@ LEFT JOIN perdure.workers AS w
 RETURNING run, epoch;
 
 -- name: keys_of
-SELECT i.id, r.run, r.epoch, r.owner, r.parent
-FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run
-WHERE i.id = ANY (%(ids)b::text[]);
+-- Not joined: see `append_many`.
+SELECT id, run, epoch, owner, parent FROM perdure.runs
+WHERE run = ANY (ARRAY(SELECT i.run FROM perdure.ids AS i WHERE i.id = ANY (%(ids)b::text[])));
 
 -- name: lock_newest
 -- The run an id meant when the statement began, and the one that has followed it since.
-SELECT r.run, r.next FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run WHERE i.id = %(id)s
-FOR UPDATE OF r;
+SELECT run, next FROM perdure.runs
+WHERE run = (SELECT i.run FROM perdure.ids AS i WHERE i.id = %(id)s)
+FOR UPDATE;
 
 -- name: lock_all_newest
 -- The same for many ids at once, in the order in which everybody locks runs.
-SELECT r.run FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run WHERE i.id = ANY (%(ids)b::text[])
-ORDER BY r.run
-FOR UPDATE OF r;
+SELECT run FROM perdure.runs
+WHERE run = ANY (ARRAY(SELECT i.run FROM perdure.ids AS i WHERE i.id = ANY (%(ids)b::text[])))
+ORDER BY run
+FOR UPDATE;
 
 -- name: put_mail
 INSERT INTO perdure.inbox (run, id, kind, data)

@@ -18,8 +18,8 @@ SELECT number FROM perdure.publication_clock WHERE one = 1 FOR UPDATE;
 SELECT id FROM perdure.publications WHERE number IS NULL ORDER BY at, id LIMIT %(limit)s::bigint;
 
 -- name: number_publications
-UPDATE perdure.publications AS p SET number = n.number
-FROM unnest(%(ids)b::text[], %(numbers)b::bigint[]) AS n (id, number) WHERE p.id = n.id;
+-- Not joined, so that none but these are read: the numbers are looked up in an object.
+UPDATE perdure.publications SET number = (%(numbers)s::jsonb ->> id)::bigint WHERE id = ANY (%(ids)b::text[]);
 
 -- name: set_clock
 UPDATE perdure.publication_clock SET number = %(number)s::bigint WHERE one = 1;
@@ -33,8 +33,9 @@ SELECT id, name, key, payload, at, number, settled FROM perdure.publications
 WHERE name = %(name)s AND number > %(after)s::bigint ORDER BY number LIMIT %(limit)s::bigint;
 
 -- name: looked_back
-UPDATE perdure.publication_waits AS w SET fresh = false
-FROM unnest(%(runs)b::bigint[], %(ops)b::text[]) AS n (run, op) WHERE w.run = n.run AND w.op = n.op;
+UPDATE perdure.publication_waits SET fresh = false
+WHERE run = ANY (%(runs)b::bigint[])
+  AND ((run, op) IN (SELECT * FROM unnest(%(runs)b::bigint[], %(ops)b::text[]))) IS TRUE;  -- in a hash table
 
 -- name: publications_unsettled
 SELECT id, name, key, payload, at, number, settled FROM perdure.publications
@@ -53,9 +54,10 @@ ORDER BY run, op LIMIT %(limit)s::bigint;
 SELECT run FROM perdure.runs WHERE run = ANY (%(runs)b::bigint[]) ORDER BY run FOR UPDATE;
 
 -- name: end_waits
-DELETE FROM perdure.publication_waits AS w
-USING unnest(%(runs)b::bigint[], %(ops)b::text[]) AS n (run, op) WHERE w.run = n.run AND w.op = n.op
-RETURNING w.run, w.op;
+DELETE FROM perdure.publication_waits
+WHERE run = ANY (%(runs)b::bigint[])
+  AND ((run, op) IN (SELECT * FROM unnest(%(runs)b::bigint[], %(ops)b::text[]))) IS TRUE
+RETURNING run, op;
 
 -- name: more_mail_many
 -- Count new inbox items, and make the runs due unless somebody drives them (who will look) or they are held.

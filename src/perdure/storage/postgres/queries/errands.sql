@@ -2,11 +2,10 @@
 
 -- name: lock_errands
 -- Those that are live, and whether no worker has begun them.
-SELECT i.id, r.run, r.started_at IS NULL AND r.owner IS NULL
-FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run
-WHERE i.id = ANY (%(ids)b::text[]) AND r.ended_at IS NULL
-ORDER BY r.run
-FOR UPDATE OF r;
+SELECT id, run, started_at IS NULL AND owner IS NULL FROM perdure.runs
+WHERE run = ANY (ARRAY(SELECT i.run FROM perdure.ids AS i WHERE i.id = ANY (%(ids)b::text[]))) AND ended_at IS NULL
+ORDER BY run
+FOR UPDATE;
 
 -- name: end_errands
 -- The end of some that no worker has begun, in an epoch in which nobody can write.

@@ -10,8 +10,8 @@
   AND (%(until)s::double precision IS NULL OR r.created_at < %(until)s::double precision)
   AND (%(errands)s::boolean OR left(r.workflow, 5) <> 'step/')
   AND (%(parent)s::bigint IS NULL OR r.parent = %(parent)s::bigint)
-  AND (%(unpatched)s::text IS NULL OR (r.ended_at IS NULL AND NOT EXISTS (
-       SELECT 1 FROM perdure.patches AS p WHERE p.run = r.run AND p.change = %(unpatched)s::text)))
+  AND (%(unpatched)s::text IS NULL OR (r.ended_at IS NULL AND (
+       SELECT p.run FROM perdure.patches AS p WHERE p.run = r.run AND p.change = %(unpatched)s::text) IS NULL))
   AND NOT EXISTS (
       SELECT 1 FROM jsonb_array_elements(%(conditions)s::jsonb) AS asked WHERE NOT EXISTS (
           SELECT 1

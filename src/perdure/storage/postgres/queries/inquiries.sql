@@ -22,10 +22,10 @@ WHERE id IN (
     WHERE q.answer IS NULL AND q.workflow = ANY (%(workflows)b::text[])
       AND q.expires_at >= %(now)s::double precision
       AND (q.taken_at IS NULL OR q.taken_at <= %(now)s::double precision - %(again)s::double precision)
-      AND (q.asked_at <= %(now)s::double precision - %(again)s::double precision OR NOT EXISTS (
-          SELECT 1 FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run
-          WHERE i.id = q.run_id AND (r.owner = %(worker)s::bigint) IS FALSE  -- another one, and not nobody
-      ))
+      AND (q.asked_at <= %(now)s::double precision - %(again)s::double precision OR (
+          SELECT (r.owner = %(worker)s::bigint) IS FALSE  -- another one, and not nobody
+          FROM perdure.runs AS r WHERE r.run = (SELECT i.run FROM perdure.ids AS i WHERE i.id = q.run_id)
+      ) IS NOT TRUE)
     ORDER BY q.id LIMIT %(limit)s::bigint
     FOR UPDATE OF q SKIP LOCKED
 )

@@ -18,12 +18,12 @@ ORDER BY created_at, id COLLATE "C";
 
 -- name: data_keys_page
 SELECT id, subject, ring, wrapped, created_at, erased_at FROM perdure.data_keys
-WHERE id COLLATE "C" > %(after)s ORDER BY id COLLATE "C" LIMIT %(limit)s::bigint;
+WHERE id > %(after)s ORDER BY id LIMIT %(limit)s::bigint;
 
 -- name: rewrap_data_key
 UPDATE perdure.data_keys SET ring = %(to)s, wrapped = %(wrapped)s::bytea
-WHERE id = %(id)s AND ring = %(ring)s AND wrapped IS NOT NULL;
+WHERE id = %(id)s AND ring = %(ring)s AND (wrapped IS NULL) IS FALSE;  -- so that no other index fits
 
 -- name: erase_data_key
 UPDATE perdure.data_keys SET wrapped = NULL, erased_at = %(now)s::double precision
-WHERE id = %(id)s AND wrapped IS NOT NULL;
+WHERE id = %(id)s AND (wrapped IS NULL) IS FALSE;

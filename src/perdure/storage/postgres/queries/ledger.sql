@@ -50,49 +50,66 @@ SELECT 1 FROM perdure.usage LIMIT 1;
 SELECT c.run FROM perdure.runs AS c
 WHERE c.parent = ANY (%(runs)s::bigint[]) AND (NOT %(ended)s::boolean OR c.ended_at IS NOT NULL)
 UNION
-SELECT g.run FROM perdure.runs AS r JOIN perdure.runs AS g ON g.id = r.id AND g.next IS NOT NULL
-WHERE r.run = ANY (%(runs)s::bigint[]);
+SELECT g.run FROM perdure.runs AS g
+WHERE g.id = ANY (ARRAY(SELECT r.id FROM perdure.runs AS r WHERE r.run = ANY (%(runs)s::bigint[])))
+  AND g.next IS NOT NULL;
 
 -- name: spare_usage
 UPDATE perdure.usage SET spared = spared + 1
 WHERE run = ANY (%(runs)s::bigint[]) AND state IN ('spent', 'reused');
 
--- name: usage_report
+-- part: driven
+-- Who drives what an entry's attempt is executed by: the run, or the errand.
+LEFT JOIN LATERAL (
+    SELECT owner, epoch FROM perdure.runs
+    WHERE u.state = 'open'
+      AND run = CASE WHEN u.errand = '' THEN u.run ELSE (SELECT i.run FROM perdure.ids AS i WHERE i.id = u.errand) END
+    OFFSET 0
+) AS d ON true
+
+-- part: summed
 -- An open entry whose attempt nobody executes any more is unknown.
 SELECT CASE %(by)s::text
            WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'model' THEN u.model WHEN 'key' THEN u.key
            WHEN 'day' THEN to_char(to_timestamp(u.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD') WHEN 'run' THEN r.id END,
        CASE WHEN u.state <> 'open' THEN u.state
-            WHEN u.errand = '' AND r.owner IS NOT NULL AND r.epoch = u.epoch THEN 'open'
-            WHEN u.errand <> '' AND e.owner IS NOT NULL AND e.epoch = u.epoch THEN 'open'
+            WHEN d.owner IS NOT NULL AND d.epoch = u.epoch THEN 'open'
             ELSE 'unknown' END,
        count(*), sum(u.input)::bigint, sum(u.output)::bigint, sum(u.cached)::bigint, sum(u.written)::bigint,
        sum(u.reasoning)::bigint, sum(u.cost)::bigint, sum(CASE WHEN u.cost IS NULL THEN 1 ELSE 0 END)::bigint,
        sum(u.spared)::bigint, sum(u.spared * u.input)::bigint, sum(u.spared * u.output)::bigint,
        sum(u.spared * u.cost)::bigint, sum(CASE WHEN u.cost IS NULL THEN u.spared ELSE 0 END)::bigint
 FROM perdure.usage AS u
-     LEFT JOIN perdure.runs AS r ON r.run = u.run
-     LEFT JOIN perdure.ids AS i ON u.errand <> '' AND i.id = u.errand
-     LEFT JOIN perdure.runs AS e ON e.run = i.run
+     LEFT JOIN LATERAL (SELECT id FROM perdure.runs WHERE run = u.run OFFSET 0) AS r ON true
+     -- with: driven
 WHERE (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(within)s::text)
       AND (%(workflow)s::text IS NULL OR u.workflow = %(workflow)s::text)
       AND (%(key)s::text IS NULL OR u.key = %(key)s::text)
       AND (%(since)s::double precision IS NULL OR u.at >= %(since)s::double precision)
       AND (%(until)s::double precision IS NULL OR u.at < %(until)s::double precision)
-      AND (%(runs)s::bigint[] IS NULL OR u.run = ANY (%(runs)s::bigint[]))
+
+-- name: usage_report
+-- with: summed
+GROUP BY 1, 2;
+
+-- name: usage_report_since
+-- with: summed
+AND u.at >= %(since)s::double precision
+GROUP BY 1, 2;
+
+-- name: usage_report_of
+-- with: summed
+AND u.run = ANY (%(runs)s::bigint[])
 GROUP BY 1, 2;
 
 -- name: usage_entries
 SELECT u.id,
        CASE WHEN u.state <> 'open' THEN u.state
-            WHEN u.errand = '' AND r.owner IS NOT NULL AND r.epoch = u.epoch THEN 'open'
-            WHEN u.errand <> '' AND e.owner IS NOT NULL AND e.epoch = u.epoch THEN 'open'
+            WHEN d.owner IS NOT NULL AND d.epoch = u.epoch THEN 'open'
             ELSE 'unknown' END,
        u.step, u.name, u.attempt, u.at, u.epoch, u.errand, u.model, u.provider, u.input, u.output, u.cached, u.written,
        u.reasoning, u.cost, u.price, u.key, u.response
 FROM perdure.usage AS u
-     LEFT JOIN perdure.runs AS r ON r.run = u.run
-     LEFT JOIN perdure.ids AS i ON u.errand <> '' AND i.id = u.errand
-     LEFT JOIN perdure.runs AS e ON e.run = i.run
+     -- with: driven
 WHERE u.run = %(run)s::bigint
-ORDER BY u.at, u.id;
+ORDER BY u.at + 0, u.id;  -- an order that no index has

@@ -10,9 +10,9 @@ SELECT n.name, ''::bytea FROM unnest(%(names)s::text[]) AS n (name) ORDER BY n.n
 ON CONFLICT (name) DO NOTHING;
 
 -- name: keep_limits
-UPDATE perdure.limits AS l SET data = n.data
-FROM unnest(%(names)s::text[], %(data)s::bytea[]) AS n (name, data)
-WHERE l.name = n.name;
+-- They are there and locked; nothing is joined.
+INSERT INTO perdure.limits (name, data) SELECT * FROM unnest(%(names)s::text[], %(data)s::bytea[])
+ON CONFLICT (name) DO UPDATE SET data = excluded.data;
 
 -- name: swap_limit
 -- The compare-and-set of a worker that has the limit to itself.

@@ -44,11 +44,12 @@ SELECT run FROM perdure.runs WHERE ended_at IS NULL ORDER BY run;
 SELECT r.id, r.generation, r.run FROM perdure.runs AS r WHERE r.id = ANY (%(ids)b::text[]);
 
 -- name: lock_runs_of
-SELECT run FROM perdure.runs WHERE id = ANY (%(ids)b::text[]) ORDER BY run FOR UPDATE;
+SELECT run FROM perdure.runs WHERE id = ANY (%(ids)b::text[]) ORDER BY run + 0 FOR UPDATE;  -- no index has this order
 
 -- name: held_for
 -- Which of these runs came with a move and are as they came, but for mail.
-SELECT a.run FROM perdure.arrivals AS a JOIN perdure.runs AS r ON r.run = a.run
+SELECT a.run
+FROM perdure.arrivals AS a CROSS JOIN LATERAL (SELECT next, owner FROM perdure.runs WHERE run = a.run OFFSET 0) AS r
 WHERE a.run = ANY (%(runs)b::bigint[]) AND a.token = %(token)s AND r.next IS NULL AND (r.owner = 0 OR a.mail = -1);
 
 -- name: pack_runs
@@ -57,7 +58,9 @@ SELECT r.run, r.id, r.generation, r.workflow, r.status, r.queue, r.fingerprint, 
        CASE WHEN r.owner = 0 THEN a.wake_at WHEN r.owner IS NULL THEN r.wake_at ELSE r.updated_at END,
        r.recoveries, r.semantics, r.reason, r.block_code, p.id, p.generation, r.parent_op, r.on_parent_close,
        r.version, r.pinned, r.paused, r.misfits, r.checkpoint, r.key, r.priority, r.dedup
-FROM perdure.runs AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent LEFT JOIN perdure.arrivals AS a ON a.run = r.run
+FROM perdure.runs AS r
+     LEFT JOIN LATERAL (SELECT id, generation FROM perdure.runs WHERE run = r.parent OFFSET 0) AS p ON true
+     LEFT JOIN LATERAL (SELECT wake_at FROM perdure.arrivals WHERE run = r.run OFFSET 0) AS a ON true
 WHERE r.run = ANY (%(runs)b::bigint[]);
 
 -- name: pack_events
@@ -101,8 +104,8 @@ SELECT stream, id, name FROM perdure.streams WHERE id = ANY (%(ids)b::text[]);
 
 -- name: pack_items
 SELECT i.stream, i.place, i.at, i.run, i.step, i.attempt, i.data, i.since
-FROM perdure.streams AS s JOIN perdure.stream_items AS i ON i.stream = s.stream
-WHERE s.id = ANY (%(ids)b::text[]);
+FROM perdure.stream_items AS i
+WHERE i.stream = ANY (ARRAY(SELECT s.stream FROM perdure.streams AS s WHERE s.id = ANY (%(ids)b::text[])));
 
 -- name: pack_stream_writers
 SELECT run, step, stream, attempt, first, last, superseded, open
@@ -203,7 +206,8 @@ SET owner = NULL,
              AND NOT (r.status = 'queued' AND a.wake_at IS NOT NULL) THEN %(now)s::double precision
         ELSE a.wake_at END
 FROM perdure.arrivals AS a
-WHERE a.run = ANY (%(runs)b::bigint[]) AND r.run = a.run AND r.owner = 0;
+WHERE a.run = ANY (%(runs)b::bigint[]) AND r.run = ANY (%(runs)b::bigint[]) AND r.run = a.run
+  AND (r.owner = 0) IS TRUE;
 
 -- name: arrivals
 SELECT DISTINCT r.id FROM perdure.arrivals AS a JOIN perdure.runs AS r ON r.run = a.run WHERE a.token = %(token)s;
@@ -252,7 +256,7 @@ DELETE FROM perdure.updates WHERE run_id = ANY (%(ids)b::text[]);
 
 -- name: erase_items
 DELETE FROM perdure.stream_items
-WHERE stream IN (SELECT stream FROM perdure.streams WHERE id = ANY (%(ids)b::text[]));
+WHERE stream = ANY (ARRAY(SELECT s.stream FROM perdure.streams AS s WHERE s.id = ANY (%(ids)b::text[])));
 
 -- name: erase_streams
 DELETE FROM perdure.streams WHERE id = ANY (%(ids)b::text[]);

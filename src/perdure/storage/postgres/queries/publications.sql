@@ -73,7 +73,7 @@ WHERE name = %(name)s AND number IS NOT NULL AND number < %(before)s::bigint
 ORDER BY number DESC LIMIT %(limit)s::bigint;
 
 -- name: forget_publications
-DELETE FROM perdure.publications WHERE id IN (
+DELETE FROM perdure.publications WHERE id = ANY (ARRAY(
     SELECT id FROM perdure.publications WHERE number IS NOT NULL AND number < %(before)s::bigint AND settled
     ORDER BY number LIMIT %(limit)s::bigint
-);
+));

@@ -32,14 +32,14 @@ UPDATE perdure.runs AS r
 SET lane = CASE WHEN q.keyed THEN coalesce(r.key, '') ELSE '' END,
     rank = CASE WHEN q.ranked THEN r.priority ELSE 0 END
 FROM perdure.queues AS q
-WHERE q.name = r.queue AND r.run IN (
+WHERE q.name = r.queue AND r.run = ANY (ARRAY(
     SELECT d.run FROM perdure.runs AS d
     WHERE d.lane IS NOT NULL AND d.wake_at IS NOT NULL AND d.queue = ANY (%(queues)b::text[])
       AND d.workflow = ANY (%(workflows)b::text[]) AND d.rank = -2000000000 AND d.lane = ''
       AND d.wake_at <= %(now)s::double precision
     LIMIT %(limit)s::bigint
     FOR UPDATE OF d SKIP LOCKED
-);
+));
 
 -- name: next_in_lines
 -- When the next one's time comes.

@@ -24,20 +24,20 @@ WHERE ended_at IS NULL AND id COLLATE "C" >= ':' AND id COLLATE "C" < ';'
 
 -- name: events_within
 SELECT coalesce(sum(seq), 0)::bigint FROM perdure.runs
-WHERE id COLLATE "C" >= %(low)s::text AND id COLLATE "C" < %(high)s::text;
+WHERE left(id, 1) = ':' AND split_part(id, '/', 1) = %(mark)s::text;
 
 -- name: length_within
 -- The mean length of some events.
 SELECT coalesce(avg(length(s.data)), 0)::double precision FROM (
     SELECT e.data FROM perdure.events AS e
-    WHERE e.run IN (
-        SELECT run FROM perdure.runs WHERE id COLLATE "C" >= %(low)s::text AND id COLLATE "C" < %(high)s::text LIMIT 100
-    )
+    WHERE e.run = ANY (ARRAY(
+        SELECT run FROM perdure.runs WHERE left(id, 1) = ':' AND split_part(id, '/', 1) = %(mark)s::text LIMIT 100
+    ))
     LIMIT 2000
 ) AS s;
 
 -- name: spent_within
 SELECT coalesce(sum(u.cost), 0)::bigint
-FROM perdure.runs AS r JOIN perdure.usage AS u ON u.run = r.run
+FROM perdure.usage AS u CROSS JOIN LATERAL (SELECT id FROM perdure.runs WHERE run = u.run OFFSET 0) AS r
 WHERE r.id COLLATE "C" >= %(low)s::text AND r.id COLLATE "C" < %(high)s::text
   AND u.at >= %(since)s::double precision AND u.state <> 'reused';

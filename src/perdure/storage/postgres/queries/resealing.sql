@@ -3,7 +3,7 @@
 -- name: kept_events
 SELECT t.run, t.seq, r.id, r.generation, t.link, (SELECT b.link FROM perdure.events AS b WHERE b.run = t.run AND b.seq
     = t.seq - 1), t.data
-FROM perdure.events AS t JOIN perdure.runs AS r ON r.run = t.run
+FROM perdure.events AS t CROSS JOIN LATERAL (SELECT id, generation FROM perdure.runs WHERE run = t.run OFFSET 0) AS r
 WHERE (t.run, t.seq) > (%(a0)s::bigint, %(a1)s::bigint) AND t.data IS NOT NULL
 ORDER BY t.run, t.seq LIMIT %(limit)s::bigint;
 
@@ -13,7 +13,7 @@ WHERE run = %(a0)s::bigint AND seq = %(a1)s::bigint AND data = %(old)s::bytea;
 
 -- name: kept_mail
 SELECT t.run, t.id, r.id, t.data
-FROM perdure.inbox AS t JOIN perdure.runs AS r ON r.run = t.run
+FROM perdure.inbox AS t CROSS JOIN LATERAL (SELECT id, generation FROM perdure.runs WHERE run = t.run OFFSET 0) AS r
 WHERE (t.run, t.id) > (%(a0)s::bigint, %(a1)s::bigint) AND t.data IS NOT NULL
 ORDER BY t.run, t.id LIMIT %(limit)s::bigint;
 
@@ -23,7 +23,7 @@ WHERE run = %(a0)s::bigint AND id = %(a1)s::bigint AND data = %(old)s::bytea;
 
 -- name: kept_details
 SELECT t.run, t.step, r.id, t.data
-FROM perdure.step_details AS t JOIN perdure.runs AS r ON r.run = t.run
+FROM perdure.step_details AS t CROSS JOIN LATERAL (SELECT id, generation FROM perdure.runs WHERE run = t.run OFFSET 0) AS r
 WHERE (t.run, t.step) > (%(a0)s::bigint, %(a1)s::text) AND t.data IS NOT NULL
 ORDER BY t.run, t.step LIMIT %(limit)s::bigint;
 
@@ -33,17 +33,17 @@ WHERE run = %(a0)s::bigint AND step = %(a1)s::text AND data = %(old)s::bytea;
 
 -- name: kept_questions
 SELECT t.token_hash, r.id, t.question
-FROM perdure.callbacks AS t JOIN perdure.runs AS r ON r.run = t.run
+FROM perdure.callbacks AS t CROSS JOIN LATERAL (SELECT id, generation FROM perdure.runs WHERE run = t.run OFFSET 0) AS r
 WHERE t.token_hash > %(a0)s::bytea AND t.question IS NOT NULL
 ORDER BY t.token_hash LIMIT %(limit)s::bigint;
 
 -- name: reseal_questions
 UPDATE perdure.callbacks SET question = %(new)s::bytea
-WHERE token_hash = %(a0)s::bytea AND question = %(old)s::bytea;
+WHERE token_hash = %(a0)s::bytea AND (question = %(old)s::bytea) IS TRUE;  -- so that no other index fits
 
 -- name: kept_answers
 SELECT t.token_hash, r.id, t.answer
-FROM perdure.callbacks AS t JOIN perdure.runs AS r ON r.run = t.run
+FROM perdure.callbacks AS t CROSS JOIN LATERAL (SELECT id, generation FROM perdure.runs WHERE run = t.run OFFSET 0) AS r
 WHERE t.token_hash > %(a0)s::bytea AND t.answer IS NOT NULL
 ORDER BY t.token_hash LIMIT %(limit)s::bigint;
 
@@ -53,7 +53,7 @@ WHERE token_hash = %(a0)s::bytea AND answer = %(old)s::bytea;
 
 -- name: kept_items
 SELECT t.stream, t.place, s.id, s.name, t.data
-FROM perdure.stream_items AS t JOIN perdure.streams AS s ON s.stream = t.stream
+FROM perdure.stream_items AS t CROSS JOIN LATERAL (SELECT id, name FROM perdure.streams WHERE stream = t.stream OFFSET 0) AS s
 WHERE (t.stream, t.place) > (%(a0)s::bigint, %(a1)s::bigint) AND t.data IS NOT NULL
 ORDER BY t.stream, t.place LIMIT %(limit)s::bigint;
 
@@ -103,7 +103,7 @@ WHERE workflow = %(a0)s::text AND grp = %(a1)s::text AND number = %(a2)s::bigint
 
 -- name: kept_money
 SELECT t.run, t.step, r.id, t.mail
-FROM perdure.budget_waits AS t JOIN perdure.runs AS r ON r.run = t.run
+FROM perdure.budget_waits AS t CROSS JOIN LATERAL (SELECT id, generation FROM perdure.runs WHERE run = t.run OFFSET 0) AS r
 WHERE (t.run, t.step) > (%(a0)s::bigint, %(a1)s::text) AND t.mail IS NOT NULL
 ORDER BY t.run, t.step LIMIT %(limit)s::bigint;
 

@@ -29,31 +29,34 @@ FROM (
       AND ended_at >= %(after)s::double precision
       AND (ended_at > %(after)s::double precision OR run > %(run)s::bigint)
     ORDER BY ended_at, run LIMIT %(limit)s::bigint
-) AS r LEFT JOIN perdure.runs AS p ON p.run = r.parent
+) AS r LEFT JOIN LATERAL (SELECT run, ended_at, mail FROM perdure.runs WHERE run = r.parent OFFSET 0) AS p ON true
 ORDER BY r.ended_at, r.run;
 
 -- name: orphans
+-- From what is left of each to what it had started, and never through all that has ended.
 SELECT r.run, r.id, r.workflow, r.status, r.ended_at, r.seq, m.archive
-FROM perdure.remainders AS m JOIN perdure.runs AS r ON r.parent = m.run
+FROM perdure.remainders AS m CROSS JOIN LATERAL (SELECT * FROM perdure.runs WHERE parent = m.run OFFSET 0) AS r
 WHERE r.ended_at IS NOT NULL AND r.next IS NULL LIMIT %(limit)s::bigint;
 
 -- name: family
 -- A run in all its generations, with everything that these have started. At most so many.
 WITH RECURSIVE family (run) AS (
-    SELECT g.run FROM perdure.runs AS r JOIN perdure.runs AS g ON g.id = r.id WHERE r.run = %(run)s::bigint
+    SELECT g.run FROM perdure.runs AS g
+    WHERE g.id = (SELECT r.id FROM perdure.runs AS r WHERE r.run = %(run)s::bigint)
     UNION
-    SELECT c.run FROM family AS f JOIN perdure.runs AS c ON c.parent = f.run
+    SELECT c.run FROM family AS f CROSS JOIN LATERAL (SELECT run FROM perdure.runs WHERE parent = f.run OFFSET 0) AS c
 )
 SELECT coalesce(bool_or(r.ended_at IS NULL AND r.run <> %(run)s::bigint), false),
-       coalesce(bool_or(EXISTS (SELECT 1 FROM perdure.budget_holds AS h WHERE h.run = r.run)), false)
-FROM (SELECT run FROM family LIMIT %(limit)s::bigint) AS f JOIN perdure.runs AS r ON r.run = f.run;
+       coalesce(bool_or((SELECT h.run FROM perdure.budget_holds AS h WHERE h.run = r.run LIMIT 1) IS NOT NULL), false)
+FROM (SELECT run FROM family LIMIT %(limit)s::bigint) AS f
+     CROSS JOIN LATERAL (SELECT run, ended_at FROM perdure.runs WHERE run = f.run OFFSET 0) AS r;
 
 -- name: forked
 -- Whether a live run takes over from this one.
 SELECT EXISTS (
-    SELECT 1 FROM perdure.runs AS o JOIN perdure.donors AS d ON d.donor = o.id
-         JOIN perdure.runs AS r ON r.run = d.run
-    WHERE o.run = %(run)s::bigint AND r.ended_at IS NULL
+    SELECT 1 FROM perdure.donors AS d
+         CROSS JOIN LATERAL (SELECT 1 FROM perdure.runs WHERE run = d.run AND ended_at IS NULL OFFSET 0) AS r
+    WHERE d.donor = (SELECT o.id FROM perdure.runs AS o WHERE o.run = %(run)s::bigint)
 );
 
 -- name: lock_removable
@@ -115,52 +118,54 @@ SELECT stream, place, coalesce(length(data), 0) FROM perdure.stream_items
 WHERE stream = ANY (%(runs)b::bigint[]) ORDER BY stream, place LIMIT %(limit)s::bigint;
 
 -- name: drop_events
-DELETE FROM perdure.events AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)
-WHERE x.run = ANY (%(runs)b::bigint[]) AND x.run = k.run AND x.seq = k.place;  -- none of others is read
+-- Of these runs, up to a place of the last of them.
+DELETE FROM perdure.events
+WHERE run = ANY (%(runs)b::bigint[]) AND (run, seq) <= (%(run)s::bigint, %(place)s::bigint);
 
 -- name: drop_inbox_item
-DELETE FROM perdure.inbox AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)
-WHERE x.run = ANY (%(runs)b::bigint[]) AND x.run = k.run AND x.id = k.place;  -- none of others is read
+DELETE FROM perdure.inbox
+WHERE run = ANY (%(runs)b::bigint[]) AND (run, id) <= (%(run)s::bigint, %(place)s::bigint);
 
 -- name: drop_item
-DELETE FROM perdure.stream_items AS x USING unnest(%(runs)b::bigint[], %(places)b::bigint[]) AS k (run, place)
-WHERE x.stream = k.run AND x.place = k.place;
+DELETE FROM perdure.stream_items
+WHERE stream = ANY (%(runs)b::bigint[]) AND (stream, place) <= (%(run)s::bigint, %(place)s::bigint);
 
 -- name: sweep_callbacks
-DELETE FROM perdure.callbacks WHERE token_hash IN (
-    SELECT token_hash FROM perdure.callbacks WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+-- So many rows of these runs; like all that follow. Those that were chosen are in a hash table, and none of others is read.
+DELETE FROM perdure.callbacks WHERE run = ANY (%(runs)b::bigint[]) AND (token_hash IN (
+    SELECT token_hash FROM perdure.callbacks WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: sweep_mail_keys
-DELETE FROM perdure.mail_keys WHERE (run, key) IN (
-    SELECT run, key FROM perdure.mail_keys WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+DELETE FROM perdure.mail_keys WHERE run = ANY (%(runs)b::bigint[]) AND ((run, key) IN (
+    SELECT run, key FROM perdure.mail_keys WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: sweep_step_details
-DELETE FROM perdure.step_details WHERE (run, step) IN (
-    SELECT run, step FROM perdure.step_details WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+DELETE FROM perdure.step_details WHERE run = ANY (%(runs)b::bigint[]) AND ((run, step) IN (
+    SELECT run, step FROM perdure.step_details WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: sweep_attributes
-DELETE FROM perdure.attributes WHERE (run, name, place) IN (
-    SELECT run, name, place FROM perdure.attributes WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+DELETE FROM perdure.attributes WHERE run = ANY (%(runs)b::bigint[]) AND ((run, name, place) IN (
+    SELECT run, name, place FROM perdure.attributes WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: sweep_patches
-DELETE FROM perdure.patches WHERE (run, change) IN (
-    SELECT run, change FROM perdure.patches WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+DELETE FROM perdure.patches WHERE run = ANY (%(runs)b::bigint[]) AND ((run, change) IN (
+    SELECT run, change FROM perdure.patches WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: sweep_publication_waits
-DELETE FROM perdure.publication_waits WHERE (run, op) IN (
-    SELECT run, op FROM perdure.publication_waits WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+DELETE FROM perdure.publication_waits WHERE run = ANY (%(runs)b::bigint[]) AND ((run, op) IN (
+    SELECT run, op FROM perdure.publication_waits WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: sweep_usage
-DELETE FROM perdure.usage WHERE (run, id) IN (
-    SELECT run, id FROM perdure.usage WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+DELETE FROM perdure.usage WHERE run = ANY (%(runs)b::bigint[]) AND ((run, id) IN (
+    SELECT run, id FROM perdure.usage WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: sweep_budget_waits
-DELETE FROM perdure.budget_waits WHERE (run, step) IN (
-    SELECT run, step FROM perdure.budget_waits WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+DELETE FROM perdure.budget_waits WHERE run = ANY (%(runs)b::bigint[]) AND ((run, step) IN (
+    SELECT run, step FROM perdure.budget_waits WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: sweep_stream_writers
-DELETE FROM perdure.stream_writers WHERE (run, step, stream) IN (
-    SELECT run, step, stream FROM perdure.stream_writers WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint);
+DELETE FROM perdure.stream_writers WHERE run = ANY (%(runs)b::bigint[]) AND ((run, step, stream) IN (
+    SELECT run, step, stream FROM perdure.stream_writers WHERE run = ANY (%(runs)b::bigint[]) LIMIT %(limit)s::bigint)) IS TRUE;
 
 -- name: bare
 UPDATE perdure.remainders SET bare = true WHERE run = ANY (%(runs)b::bigint[]);
@@ -174,7 +179,7 @@ WHERE ended_at IS NULL AND parent = ANY (%(runs)b::bigint[]);
 DELETE FROM perdure.remaining_streams WHERE stream = ANY (%(streams)b::bigint[]);
 
 -- name: forget_remainders
-DELETE FROM perdure.remainders WHERE run IN (
+DELETE FROM perdure.remainders WHERE run = ANY (ARRAY(
     SELECT m.run FROM perdure.remainders AS m
-    WHERE m.bare AND NOT EXISTS (SELECT 1 FROM perdure.runs AS r WHERE r.parent = m.run)
-    LIMIT %(limit)s::bigint);
+    WHERE m.bare AND (SELECT r.run FROM perdure.runs AS r WHERE r.parent = m.run LIMIT 1) IS NULL
+    LIMIT %(limit)s::bigint));

@@ -31,8 +31,9 @@ ORDER BY due_at, name LIMIT %(limit)s::bigint;
 -- Those with slots that waited for runs which have all ended by now.
 SELECT s.name, s.version, s.due_at, s.waiting, s.running, s.data FROM perdure.schedules AS s
 WHERE s.waiting AND NOT EXISTS (SELECT 1 FROM perdure.moves) AND NOT EXISTS (
-    SELECT 1 FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run
-    WHERE i.id = ANY (s.running) AND r.ended_at IS NULL
+    SELECT 1 FROM unnest(s.running) AS n (id)
+    WHERE (SELECT r.ended_at IS NULL FROM perdure.runs AS r
+           WHERE r.run = (SELECT i.run FROM perdure.ids AS i WHERE i.id = n.id))
 )
 ORDER BY s.name
 LIMIT %(limit)s::bigint;

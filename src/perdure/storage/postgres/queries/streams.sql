@@ -54,7 +54,7 @@ ORDER BY 1, 2;
 
 -- name: run_ended
 -- Whether the newest run of an id has ended.
-SELECT r.ended_at IS NOT NULL FROM perdure.ids AS i JOIN perdure.runs AS r ON r.run = i.run WHERE i.id = %(id)s;
+SELECT ended_at IS NOT NULL FROM perdure.runs WHERE run = (SELECT i.run FROM perdure.ids AS i WHERE i.id = %(id)s);
 
 -- name: stream_items
 SELECT item.place, item.at, item.data, item.step, item.attempt,
@@ -63,8 +63,9 @@ SELECT item.place, item.at, item.data, item.step, item.attempt,
            WHERE w.run = item.run AND w.step = item.step AND w.stream = item.stream AND w.superseded > item.place
        ),
        item.since
-FROM perdure.streams AS st JOIN perdure.stream_items AS item ON item.stream = st.stream
-WHERE st.id = %(id)s AND st.name = %(name)s AND item.place > %(after)s::bigint
+FROM perdure.stream_items AS item
+WHERE item.stream = (SELECT st.stream FROM perdure.streams AS st WHERE st.id = %(id)s AND st.name = %(name)s)
+  AND item.place > %(after)s::bigint
 ORDER BY item.place
 LIMIT %(limit)s::bigint;
 

@@ -5,13 +5,19 @@ SELECT run FROM perdure.runs WHERE run < %(before)s::bigint ORDER BY run DESC LI
 
 -- name: having_text
 -- Keys of runs that have an attribute with one of these values.
-SELECT run FROM perdure.attributes
-WHERE family = 'text' AND name = %(name)s::text AND text = ANY (%(texts)s::text[])
+SELECT a.run
+FROM unnest(%(texts)s::text[]) AS t (text) CROSS JOIN LATERAL (  -- else all values of the name might be read
+    SELECT run FROM perdure.attributes
+    WHERE family = 'text' AND name = %(name)s::text AND text = t.text LIMIT %(limit)s::bigint
+) AS a
 LIMIT %(limit)s::bigint;
 
 -- name: having_number
-SELECT run FROM perdure.attributes
-WHERE family <> 'text' AND name = %(name)s::text AND number = ANY (%(numbers)s::numeric[])
+SELECT a.run
+FROM unnest(%(numbers)s::numeric[]) AS n (number) CROSS JOIN LATERAL (
+    SELECT run FROM perdure.attributes
+    WHERE family <> 'text' AND name = %(name)s::text AND number = n.number LIMIT %(limit)s::bigint
+) AS a
 LIMIT %(limit)s::bigint;
 
 -- name: having_from

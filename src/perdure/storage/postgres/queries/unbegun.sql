@@ -2,7 +2,7 @@
 
 -- name: mail_of_unbegun
 SELECT i.id, i.run, i.data, i.kind
-FROM perdure.runs AS r JOIN perdure.inbox AS i ON i.run = r.run
+FROM perdure.runs AS r CROSS JOIN LATERAL (SELECT * FROM perdure.inbox WHERE run = r.run OFFSET 0) AS i
 WHERE r.block_code = 'code' AND r.started_at IS NULL AND r.mail > 0
   AND r.wake_at IS NULL AND r.ended_at IS NULL AND i.kind = 'control'
 ORDER BY i.run, i.id

@@ -3,7 +3,7 @@
 -- name: update_row
 -- An update that is there, and whether the run that was to handle it has ended.
 SELECT u.state, r.ended_at IS NOT NULL
-FROM perdure.updates AS u JOIN perdure.runs AS r ON r.run = u.run
+FROM perdure.updates AS u CROSS JOIN LATERAL (SELECT ended_at FROM perdure.runs WHERE run = u.run OFFSET 0) AS r
 WHERE u.run_id = %(run_id)s AND u.id = %(id)s;
 
 -- name: request_update
@@ -20,5 +20,5 @@ WHERE run_id = (SELECT id FROM perdure.runs WHERE run = %(run)s::bigint) AND id 
 -- The updates with these pairs of run id and update id.
 SELECT u.run_id, u.id, u.state, u.answer, r.ended_at IS NOT NULL, u.call
 FROM unnest(%(run_ids)b::text[], %(ids)b::text[]) AS k (run_id, id)
-JOIN perdure.updates AS u ON u.run_id = k.run_id AND u.id = k.id
-JOIN perdure.runs AS r ON r.run = u.run;
+     CROSS JOIN LATERAL (SELECT * FROM perdure.updates WHERE run_id = k.run_id AND id = k.id OFFSET 0) AS u
+     CROSS JOIN LATERAL (SELECT ended_at FROM perdure.runs WHERE run = u.run OFFSET 0) AS r;
