@@ -119,6 +119,7 @@ def _prepare(db: Database, path: str, migrations: Sequence[Migration]) -> None:
     connection.wal_autocheckpoint(0)
     if not ready:
         migrate(db, path, migrations)
+    _forget_statistics(db)
     db.pragma("synchronous", "FULL")
     if sys.platform == "darwin":
         # Apple's fsync doesn't reach the disk; this one does.
@@ -127,6 +128,16 @@ def _prepare(db: Database, path: str, migrations: Sequence[Migration]) -> None:
     db.pragma("cache_size", -_CACHE_KIB)
     db.pragma("temp_store", "MEMORY")
     _check_settings(db, path)
+
+
+def _forget_statistics(db: Database) -> None:
+    """Drop what an ANALYZE has left, if anything.
+
+    Every statement is written so that its indexes are used without any. Statistics that were right when they were made
+    are wrong an hour later: those of a table with few rows make statements read all of it, which has grown since.
+    """
+    for (name,) in db.rows("statistics"):
+        db.script(f"DROP TABLE IF EXISTS {name}")
 
 
 def _check_settings(db: Database, path: str) -> None:

@@ -132,7 +132,8 @@ def _report(db: Database, query: Query) -> list[Line]:
     if query.run is not None:
         keys = [key for key, *_ in db.rows("key_of", {"id": query.run})]
         bindings["runs"] = as_json(sorted(_family(db, keys, ended=False)))
-    return lines_of(db.rows("usage_report" if query.run is None else "usage_of", bindings), query)
+        return lines_of(db.rows("usage_of", bindings), query)
+    return lines_of(db.rows("usage_report" if query.since is None else "usage_report_since", bindings), query)
 
 
 def _entries(db: Database, run: int) -> list[Entry]:

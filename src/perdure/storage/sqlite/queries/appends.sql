@@ -20,7 +20,8 @@ FROM (
            value ->> 3 AS attempt, value ->> 4 AS seq, value ->> 5 AS now, value ->> 6 AS chain
     FROM json_each(:appends)
 ) AS a
-WHERE runs.run = a.run AND runs.seq = a.expected AND runs.epoch = a.epoch AND runs.owner IS NOT NULL
+WHERE runs.run = a.run AND runs.seq = a.expected AND runs.epoch = a.epoch
+  AND +runs.owner IS NOT NULL  -- not by the index of all that are owned
   AND runs.attempt IS NOT a.attempt;
 
 -- name: standing

@@ -55,7 +55,7 @@ FROM json_each(:runs) AS k CROSS JOIN runs AS r ON r.run = k.value
 UPDATE usage SET spared = spared + 1
 WHERE run IN (SELECT value FROM json_each(:runs)) AND state IN ('spent', 'reused');
 
--- name: usage_report
+-- part: sums_of_usage
 -- An open entry whose attempt nobody executes any more is unknown.
 SELECT CASE :by WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'model' THEN u.model WHEN 'key' THEN u.key
                 WHEN 'day' THEN date(u.at, 'unixepoch') WHEN 'run' THEN r.id END,
@@ -66,30 +66,31 @@ SELECT CASE :by WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'mo
        count(*), sum(u.input), sum(u.output), sum(u.cached), sum(u.written), sum(u.reasoning), sum(u.cost),
        sum(CASE WHEN u.cost IS NULL THEN 1 ELSE 0 END), sum(u.spared), sum(u.spared * u.input),
        sum(u.spared * u.output), sum(u.spared * u.cost), sum(CASE WHEN u.cost IS NULL THEN u.spared ELSE 0 END)
-FROM usage AS u
+
+-- part: wanted_usage
      LEFT JOIN runs AS r ON r.run = u.run
      LEFT JOIN runs AS e ON u.errand <> '' AND e.id = u.errand AND e.next IS NULL
 WHERE (:within IS NULL OR substr(r.id, 1, length(:within)) = :within)
       AND (:workflow IS NULL OR u.workflow = :workflow) AND (:key IS NULL OR u.key = :key)
       AND (:since IS NULL OR u.at >= :since) AND (:until IS NULL OR u.at < :until)
+
+-- name: usage_report
+-- with: sums_of_usage
+FROM usage AS u
+-- with: wanted_usage
+GROUP BY 1, 2;
+
+-- name: usage_report_since
+-- with: sums_of_usage
+FROM usage AS u
+-- with: wanted_usage
+AND u.at >= :since
 GROUP BY 1, 2;
 
 -- name: usage_of
-SELECT CASE :by WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'model' THEN u.model WHEN 'key' THEN u.key
-                WHEN 'day' THEN date(u.at, 'unixepoch') WHEN 'run' THEN r.id END,
-       CASE WHEN u.state <> 'open' THEN u.state
-            WHEN coalesce(e.owner, iif(u.errand = '', r.owner, NULL)) IS NOT NULL
-                 AND coalesce(e.epoch, r.epoch) = u.epoch THEN 'open'
-            ELSE 'unknown' END,
-       count(*), sum(u.input), sum(u.output), sum(u.cached), sum(u.written), sum(u.reasoning), sum(u.cost),
-       sum(CASE WHEN u.cost IS NULL THEN 1 ELSE 0 END), sum(u.spared), sum(u.spared * u.input),
-       sum(u.spared * u.output), sum(u.spared * u.cost), sum(CASE WHEN u.cost IS NULL THEN u.spared ELSE 0 END)
+-- with: sums_of_usage
 FROM json_each(:runs) AS k CROSS JOIN usage AS u ON u.run = k.value
-     LEFT JOIN runs AS r ON r.run = u.run
-     LEFT JOIN runs AS e ON u.errand <> '' AND e.id = u.errand AND e.next IS NULL
-WHERE (:within IS NULL OR substr(r.id, 1, length(:within)) = :within)
-      AND (:workflow IS NULL OR u.workflow = :workflow) AND (:key IS NULL OR u.key = :key)
-      AND (:since IS NULL OR u.at >= :since) AND (:until IS NULL OR u.at < :until)
+-- with: wanted_usage
 GROUP BY 1, 2;
 
 -- name: usage_entries

@@ -37,9 +37,9 @@ WHERE r.ended_at IS NOT NULL AND r.next IS NULL LIMIT :limit;
 -- name: family
 -- A run in all its generations, with everything that these have started. At most so many.
 WITH RECURSIVE family (run) AS (
-    SELECT g.run
-    FROM runs AS r CROSS JOIN runs AS g ON g.id = r.id AND (g.next IS NOT NULL OR g.run = r.run)
-    WHERE r.run = :run
+    SELECT run FROM runs WHERE run = :run
+    UNION
+    SELECT g.run FROM runs AS r CROSS JOIN runs AS g ON g.id = r.id AND g.next IS NOT NULL WHERE r.run = :run
     UNION
     SELECT c.run FROM family AS f CROSS JOIN runs AS c ON c.parent = f.run
     LIMIT :limit

@@ -16,6 +16,10 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 -- Live workers whose code couldn't use the schema that is to come.
 SELECT name, schema FROM workers WHERE schema < :oldest_code AND lease_until > unixepoch('subsec') LIMIT 1;
 
+-- name: statistics
+-- What somebody's ANALYZE, or PRAGMA optimize, has left.
+SELECT name FROM sqlite_schema WHERE name IN ('sqlite_stat1', 'sqlite_stat4');
+
 -- name: mark_commit
 -- Written with each transaction that can't recognise itself otherwise.
 INSERT INTO commits (writer, number, at) VALUES (:writer, :number, unixepoch())
