@@ -1,8 +1,9 @@
-"""What a run that is suspended in memory holds: the bytes of its objects, which are counted, not timed."""
+"""What runs hold of a process's memory while they wait, and that what is over holds nothing: counted, not timed."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import tracemalloc
 from collections.abc import Callable
@@ -13,7 +14,10 @@ import pytest
 from engine_kit import Place, run, until
 
 import perdure
-from perdure import Call, Engine, workflow
+from perdure import Call, Engine, step, workflow
+from perdure.runtime.attempt import Attempt
+from perdure.runtime.driver import Driver
+from perdure.runtime.spending import Outlay
 
 RUNS = 300
 
@@ -98,5 +102,83 @@ def test_asyncio_knows_of_tasks_whose_code_goes_on_and_of_no_others(memory: Plac
             await until(lambda: not asyncio.all_tasks(driver.machine.loop))
             await handle.send("look", 1)
             assert await handle.result() == ["around", "other"]
+
+    run(main)
+
+
+QUICK = perdure.RateLimit("memory.quick", requests=perdure.Rate(100_000, per=1))
+
+
+def _pays() -> None:
+    perdure.record_usage(model="m", provider="p", input_tokens=1, cost="0.01")
+
+
+@step(spends=True)
+async def pays() -> None:
+    _pays()
+
+
+@step(spends=True)
+def pays_in_a_thread() -> None:
+    _pays()
+
+
+@step(retry=perdure.Retry(initial=0.0, max_attempts=2))
+async def pays_and_fails() -> None:
+    _pays()
+    if perdure.step_info().attempt == 1:
+        raise OSError("gone")
+
+
+@step(limit=QUICK)
+async def limited() -> None: ...
+
+
+@step(heartbeat_timeout=60.0)
+def beats() -> None:
+    perdure.heartbeat({"page": 1})
+
+
+@step
+async def emits() -> None:
+    perdure.emit("items", 1)
+
+
+@step(once=True)
+async def once() -> None: ...
+
+
+@step(timeout=0.001, retry=perdure.Retry(max_attempts=1))
+async def times_out() -> None:
+    _pays()
+    await asyncio.Event().wait()  # asyncio keeps the context of a cancelled timer until that is due
+
+
+@workflow
+async def does(name: str) -> None:
+    with contextlib.suppress(TimeoutError):
+        await STEPS[name]()
+
+
+STEPS = {
+    made.function.__name__: made
+    for made in (pays, pays_in_a_thread, pays_and_fails, limited, beats, emits, once, times_out)
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_of_a_step_that_is_over_nothing_stays(name: str) -> None:
+    """Not even what the garbage collector can't see, such as a circle through a struct that it doesn't know."""
+
+    def there() -> int:
+        gc.collect()
+        return sum(isinstance(one, Attempt | Outlay | Driver) for one in gc.get_objects())
+
+    async def main() -> None:
+        async with Engine("memory:") as engine:
+            before = there()
+            for _ in range(5):
+                await engine.run(does(name))
+            await until(lambda: there() <= before)
 
     run(main)

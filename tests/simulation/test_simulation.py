@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from perdure.testing.simulation.scenario import drawn, load
 from perdure.testing.simulation.simulating import simulate
+from perdure.testing.simulation.world import ProcessLoop
 
 pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
 
@@ -37,6 +39,13 @@ def test_what_once_failed_holds(path: Path) -> None:
 def test_a_seed_does_the_same_again() -> None:
     for seed in (1, 9, 11):
         assert simulate(drawn(seed)).log == simulate(drawn(seed)).log
+
+
+def test_a_simulation_leaves_nothing_behind() -> None:
+    """What its killed processes held goes with it: of thousands, none is in the memory of the next."""
+    simulate(drawn(1))
+    gc.collect()
+    assert not [one for one in gc.get_objects() if isinstance(one, ProcessLoop)]
 
 
 def test_a_seed_does_the_same_in_another_process() -> None:

@@ -23,7 +23,7 @@ import msgspec
 
 from perdure.core.usage import Spend, Used, may_have_cost
 from perdure.errors import StoreError
-from perdure.runtime.attempt import Attempt, Encoded, TooLate
+from perdure.runtime.attempt import Attempt, Encoded, Recorder, TooLate
 from perdure.runtime.definitions import StepDefinition, StepOptions
 from perdure.runtime.limits import asked, signature_of
 from perdure.runtime.prices import priced
@@ -94,6 +94,20 @@ class Outlay:
         return calls
 
 
+class _Payer(msgspec.Struct, frozen=True):
+    """Whose calls they are: all that the ledger is told of an attempt."""
+
+    run: Recorder
+    step: str
+    name: str
+    attempt: int
+
+
+def _payer(attempt: Attempt) -> _Payer:
+    info = attempt.info
+    return _Payer(attempt.run, info.step_id, info.name, info.attempt)
+
+
 def outlay_of(info: StepInfo) -> Outlay:
     """The attempt's outlay. Steps that spend nothing never have one."""
     outlay = info.outlay
@@ -151,7 +165,7 @@ class Bookkeeper:
         outlay.begun = False
         if outlay.open is None:
             outlay.open = chance.getrandbits(63)
-        entry = self._entry(attempt, outlay.open, EntryState.OPEN, at_most(attempt))
+        entry = self._entry(_payer(attempt), outlay.open, EntryState.OPEN, at_most(attempt))
         attempt.run.add_effect(Book([entry], run=attempt.run.streams_of))
 
     def close_attempt(
@@ -167,12 +181,15 @@ class Bookkeeper:
 
     def _settle(self, attempt: Attempt, error: BaseException | None) -> None:
         outlay = outlay_of(attempt.info)
+        payer = _payer(attempt)
+        closes, held = outlay.open, outlay.held
 
         def late(id: int, used: Used) -> None:
-            self._loop.call_soon_threadsafe(self._book_late, attempt, outlay, id, used)
+            # Of the attempt and its outlay this holds nothing: they hold it, and would be garbage by each other.
+            self._loop.call_soon_threadsafe(self._book_late, payer, id, used, closes, held)
 
         calls = outlay.close(late)
-        entries = [self._entry(attempt, id, EntryState.SPENT, used) for id, used in calls]
+        entries = [self._entry(payer, id, EntryState.SPENT, used) for id, used in calls]
         if entries:
             _spenders.add(attempt.operation.name)
         unsure = outlay.open is not None and outlay.begun and may_have_cost(error)
@@ -186,36 +203,35 @@ class Bookkeeper:
         if not entries and outlay.open is None:
             return
         if attempt.dropped or attempt.abandoned:  # its outcome may not be recorded
-            self._book(attempt, book)
+            self._book(attempt.run, book)
         else:
             attempt.run.add_effect(book)
 
-    def _entry(self, attempt: Attempt, id: int, state: EntryState, used: Used) -> Entry:
-        run, info = attempt.run, attempt.info
+    def _entry(self, payer: _Payer, id: int, state: EntryState, used: Used) -> Entry:
+        run = payer.run
         return Entry(
             id=id,
             state=state,
-            step=info.step_id,
-            name=info.name,
-            attempt=info.attempt,
+            step=payer.step,
+            name=payer.name,
+            attempt=payer.attempt,
             at=self._clock(),
             used=used,
             epoch=run.epoch,
             errand="" if run.streams_of is None else run.id,
         )
 
-    def _book_late(self, attempt: Attempt, outlay: Outlay, id: int, used: Used) -> None:
+    def _book_late(self, payer: _Payer, id: int, used: Used, closes: int | None, held: bool) -> None:
         """A thread that nobody waits for has made a call; so that isn't unknown any more."""
-        entries = [self._entry(attempt, id, EntryState.SPENT, used)]
-        self._book(attempt, Book(entries, closes=outlay.open, held=outlay.held))
+        entries = [self._entry(payer, id, EntryState.SPENT, used)]
+        self._book(payer.run, Book(entries, closes=closes, held=held))
 
     def give_back(self, attempt: Attempt, id: int) -> None:
         """What was reserved for an attempt isn't needed: it doesn't begin."""
-        self._book(attempt, Book(closes=id, held=True))
+        self._book(attempt.run, Book(closes=id, held=True))
 
-    def _book(self, attempt: Attempt, book: Book) -> None:
-        run = attempt.run.streams_of or attempt.run.run
-        self._late.append((run, book))
+    def _book(self, run: Recorder, book: Book) -> None:
+        self._late.append((run.streams_of or run.run, book))
         if self._writing is None:
             self._writing = self._loop.create_task(self._write())
 

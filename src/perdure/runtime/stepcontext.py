@@ -51,7 +51,7 @@ class Outlay(Protocol):
     def knows(self, response: object) -> bool: ...
 
 
-class StepInfo(msgspec.Struct, eq=False, gc=False):
+class StepInfo(msgspec.Struct, eq=False):
     """The attempt that is executing, from `step_info()`.
 
     Attributes:
@@ -64,6 +64,8 @@ class StepInfo(msgspec.Struct, eq=False, gc=False):
         detail: what the newest heartbeat told, of this attempt or an earlier one; plain JSON data.
         last_heartbeat: when that was.
         keys: the run's generation by which idempotency keys are made.
+
+    The garbage collector sees it (no gc=False), since of an engine that is left standing it is part of circles.
     """
 
     known_as: str
