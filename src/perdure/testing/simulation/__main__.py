@@ -17,7 +17,7 @@ from perdure.testing.simulation.simulating import Outcome, simulate, simulated
 
 #: Seeds that one job simulates.
 _BATCH = 20
-#: Jobs that one process does: 500 seeds leave about 300 MB.
+#: Jobs that one process does, since it grows: by some 40 MB in 500 seeds.
 _BATCHES = 25
 
 
@@ -82,8 +82,7 @@ def main() -> int:
     figures = Figures()
     last = asked.first + asked.seeds
     batches = [range(start, min(start + _BATCH, last)) for start in range(asked.first, last, _BATCH)]
-    # What a simulated crash leaves is never unwound, so a process that simulates grows: each does a few batches.
-    # (The pool of concurrent.futures may hang when it replaces a process: CPython's issue 115634.)
+    # The pool of concurrent.futures may hang when it replaces a process: CPython's issue 115634.
     with get_context("spawn").Pool(asked.jobs, maxtasksperchild=_BATCHES) as pool:
         _collect(figures, pool.imap(simulated, batches))
     for seed, violations in figures.failed:
