@@ -17,9 +17,12 @@ from perdure.api.handle import Handle
 from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.errors import PerdureError, RunEndedError, StoreError
+from perdure.testing.simulation.books import SimulatedBooks
 from perdure.testing.simulation.observer import Observer
+from perdure.testing.simulation.outsiders import Outsiders
 from perdure.testing.simulation.processes import SimulatedEngine
-from perdure.testing.simulation.scenario import RunPlan
+from perdure.testing.simulation.rules.all import Rules
+from perdure.testing.simulation.scenario import RunPlan, Scenario
 from perdure.testing.torture.programs import Program, expected, messages, tally, value_of
 from perdure.testing.torture.workshop import runs
 
@@ -33,25 +36,56 @@ class Client:
 
     Args:
         engine: makes its engine; another one when the first couldn't be entered.
+        rules: are told what was acknowledged.
 
     Attributes:
-        pending: the ids of the runs whose end it hasn't heard of yet.
+        pending: the ids of the runs whose end it hasn't heard of yet, and what else it is at.
     """
 
     _engine: SimulatedEngine
 
     def __init__(
-        self, engine: Callable[[], SimulatedEngine], observer: Observer, plans: tuple[RunPlan, ...]
+        self,
+        engine: Callable[[], SimulatedEngine],
+        observer: Observer,
+        rules: Rules,
+        books: SimulatedBooks,
+        scenario: Scenario,
     ) -> None:
         self._make = engine
         self._observer = observer
-        self._plans = plans
-        self.pending = {plan.id: None for plan in plans}
+        self._rules = rules
+        self._books = books
+        self._scenario = scenario
+        self.pending = {plan.id: None for plan in scenario.runs}
+        self._outsiders: Outsiders
 
     async def work(self) -> None:
         """Do all of it."""
         await self._insist(self._enter)
-        await asyncio.gather(*map(self._one, self._plans))
+        scenario, loop = self._scenario, asyncio.get_running_loop()
+        self._outsiders = Outsiders(self._engine, self._rules, self._books, self._insist, scenario.faults)
+        await asyncio.gather(
+            *map(self._one, scenario.runs),
+            *(self._other(f"queue {plan.queue}", self._outsiders.hold(plan)) for plan in scenario.holds),
+            *(
+                self._other(f"schedule {plan.name}", self._outsiders.schedule(plan, loop.time))
+                for plan in scenario.schedules
+            ),
+            *(
+                self._other(f"event {number}", self._outsiders.tell(number, at))
+                for number, at in enumerate(scenario.published)
+            ),
+        )
+
+    async def _other(self, name: str, work: Awaitable[None]) -> None:
+        """Something that is no run."""
+        self.pending[name] = None
+        try:
+            await work
+        except PerdureError as error:
+            self._observer.wrong(f"{name}: {type(error).__name__}: {error}")
+        self.pending.pop(name)
 
     async def _enter(self) -> None:
         self._engine = self._make()
@@ -60,12 +94,17 @@ class Client:
     async def _one(self, plan: RunPlan) -> None:
         await asyncio.sleep(plan.at)
         handle: Handle[int] = await self._insist(
-            lambda: self._engine.start(runs(plan.program, 0), id=plan.id)
+            lambda: self._engine.start(
+                runs(plan.program, 0), id=plan.id, queue=plan.queue, key=plan.key, priority=plan.priority
+            )
         )
         self._acknowledged(plan.id in self._observer.database.keys, f"the start of {plan.id}")
         try:
             await asyncio.gather(
-                self._talk(handle, plan), self._cancel(handle, plan), self._compare(handle, plan)
+                self._talk(handle, plan),
+                self._cancel(handle, plan),
+                self._compare(handle, plan),
+                *self._outsiders.of(plan, handle),
             )
         except PerdureError as error:
             self._observer.wrong(f"{plan.id}: {type(error).__name__}: {error}")

@@ -99,6 +99,7 @@ class Line:
                 answer, error = carry_out(), None
             except Exception as raised:  # noqa: BLE001 - it is raised where the verb was called
                 answer, error = None, raised
+            self._observer.carried_out(name)
             self._answer(name, fate, future, answer, error)
             if fate == "doubt" and isinstance(answer, list) and name == "append":
                 again = carry_out()  # the store repeats what it knows nothing of

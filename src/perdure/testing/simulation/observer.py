@@ -29,10 +29,34 @@ _ROUNDING: Final = 0.000_002  #: seconds
 _SHOWN: Final = 20  #: violations that are told in full
 
 
+class Rule:
+    """Something that must always hold, of a part of the engine that not every scenario uses.
+
+    Its docstring says what, in words. It looks when the observer tells it of something.
+    """
+
+    def created(self, run: Run) -> None:
+        """A run is there."""
+
+    def happened(self, run: Run, event: ev.Event) -> None:
+        """An event was committed."""
+
+    def carried_out(self, verb: str) -> None:
+        """The database has carried out a verb of a store, for the observer's `sender`."""
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing of what it watches is under way. Else the simulation goes on."""
+        return True
+
+    def look_back(self) -> None:
+        """Everything has ended."""
+
+
 class Observer:
     """Keeps the log, and watches.
 
     Attributes:
+        rules: what else must hold.
         log: what happened, in order.
         violations: what must never be, and was.
         counts: what happened how often.
@@ -42,6 +66,7 @@ class Observer:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.rules: list[Rule] = []
         self.log: list[str] = []
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -58,6 +83,11 @@ class Observer:
         self.clocks_are_right = True
         self.deceived: set[int] = set()  #: processes that may believe that runs are theirs which aren't
         self.wrong_clocks: set[int] = set()  #: some of them, by their own clocks
+
+    @property
+    def now(self) -> float:
+        """What a right clock shows."""
+        return EPOCH + self._world.now
 
     def tell(self, what: str) -> None:
         """A line for the log."""
@@ -108,6 +138,10 @@ class Observer:
         owner = self.database.runs[run].owner
         return owner is not None and self._processes.get(owner) == process
 
+    def is_recorded_with(self, tag: str) -> Run | None:
+        """The run in whose history a step's outcome is, None if there is none."""
+        return self.database.runs[self.recorded[tag][1]] if tag in self.recorded else None
+
     # -- the database -------------------------------------------------------------------------------
 
     def registered(self, worker: int, row: WorkerRow) -> None:
@@ -127,6 +161,13 @@ class Observer:
         self.tell(
             f"run {run.run} {run.id} generation {run.generation} for worker {run.owner}: {_digest(run.events)}"
         )
+        for rule in self.rules:
+            rule.created(run)
+
+    def carried_out(self, verb: str) -> None:
+        """The database has carried out a verb of a store."""
+        for rule in self.rules:
+            rule.carried_out(verb)
 
     def appended(self, append: Append, was: _Before | None, answer: Appended | Stale) -> None:
         """An append was carried out, or turned away."""
@@ -177,6 +218,8 @@ class Observer:
             self.wrong(f"run {run.id} has {len(run.events)} events, and was given {len(history)}")
 
     def _happens(self, run: Run, event: ev.Event) -> None:
+        for rule in self.rules:
+            rule.happened(run, event)
         match event:
             case ev.StepCompleted():
                 self._outcome(run, event.step)
@@ -228,6 +271,8 @@ class Observer:
             if run.ended and endings != [len(run.events)]:
                 self.wrong(f"run {run.id} has ended, and its ends are at {endings} of {len(run.events)}")
             self.tell(f"run {run.id} generation {run.generation} is {run.status}: {_digest(run.events)}")
+        for rule in self.rules:
+            rule.look_back()
 
 
 class _Before(msgspec.Struct, frozen=True):

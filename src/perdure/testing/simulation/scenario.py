@@ -11,6 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from perdure.core.queues import QueueSettings
+from perdure.core.rates import Rate
+from perdure.core.schedules import Overlap
 from perdure.testing.simulation.clocks import RIGHT, Skew, drawn_skew
 from perdure.testing.simulation.faults import KINDS, Weather
 from perdure.testing.torture.programs import Drawing, Program
@@ -36,6 +39,18 @@ _RATES: Final = {
 #: Tried again by everything that a worker does, a fault costs seconds; so only so many seconds of them.
 _LONGEST: Final = 12.0
 
+#: What of the engine a scenario may use besides programs of steps, timers, children and messages.
+THEMES: Final = ("queues", "steps", "events", "callbacks", "schedules", "streams")
+_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "queues": ("queued",),
+    "steps": ("elsewhere", "elsewhere flaky", "elsewhere fails", "elsewhere given up"),
+    "events": ("hears", "follows", "publishes"),
+    "callbacks": ("promised",),
+    "streams": ("emits", "puts out"),
+}
+
+ELSEWHERE: Final = "perdure.simulation.steps"  #: the queue of steps
+
 
 class WorkerPlan(msgspec.Struct, frozen=True):
     """One worker, in all of its lives.
@@ -49,7 +64,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
 
 
-class RunPlan(msgspec.Struct, frozen=True):
+class RunPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """One run that a client starts.
 
     Attributes:
@@ -58,6 +73,7 @@ class RunPlan(msgspec.Struct, frozen=True):
         at: when it is started.
         waits: seconds before each message that it gets.
         cancel: seconds after its start at which it is cancelled, None for never.
+        queue, key, priority: where it stands in line; by default in no line.
     """
 
     id: str
@@ -65,6 +81,41 @@ class RunPlan(msgspec.Struct, frozen=True):
     at: float = 0.0
     waits: tuple[float, ...] = ()
     cancel: float | None = None
+    queue: str | None = None
+    key: str | None = None
+    priority: int = 0
+
+
+class SchedulePlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A schedule that a client makes, and pauses for good when nothing has gone wrong for a while.
+
+    Attributes:
+        options: how it is made.
+        at: when it is made.
+        pauses: seconds after which it is paused, and how long; None for never.
+        milliseconds: how long its runs take.
+    """
+
+    name: str
+    options: dict[str, Any]
+    at: float = 0.0
+    pauses: tuple[float, float] | None = None
+    milliseconds: int = 30
+
+
+class HoldPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody holds a queue for a while.
+
+    Attributes:
+        how: "pause" or "drain".
+        at: when.
+        seconds: how long.
+    """
+
+    queue: str
+    how: str
+    at: float
+    seconds: float
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -77,6 +128,9 @@ class Scenario(msgspec.Struct, frozen=True):
         muted: throws of the dice at which nothing may happen.
         lease: of all workers.
         one_machine: the workers see which of the others' processes have ended.
+        queues: those with limits, by name.
+        holds: of them.
+        published: when the client publishes events that start runs.
     """
 
     seed: int
@@ -88,23 +142,31 @@ class Scenario(msgspec.Struct, frozen=True):
     weather: Weather = Weather()
     lease: float = 2.0
     one_machine: bool = True
+    queues: dict[str, QueueSettings] = {}
+    holds: tuple[HoldPlan, ...] = ()
+    schedules: tuple[SchedulePlan, ...] = ()
+    published: tuple[float, ...] = ()
 
     def size(self) -> tuple[int, int]:
         """How large it is, for whoever makes it smaller."""
-        return len(msgspec.json.encode(self.runs)) + 200 * len(self.workers), len(self.rates)
+        beside = msgspec.json.encode((self.runs, self.queues, self.holds, self.schedules, self.published))
+        return len(beside) + 200 * len(self.workers), len(self.rates)
 
 
 def drawn(seed: int) -> Scenario:
     """The scenario of a seed."""
     chance = random.Random(f"scenario {seed}")  # noqa: S311 - a seed must bring the same scenario
+    more = More(random.Random(f"more {seed}"))  # noqa: S311
     seconds = chance.choice((0.0, 1.0, 4.0, 8.0, _LONGEST))
     kinds = KINDS if chance.random() < 0.5 else chance.sample(KINDS, chance.randint(1, 4))
     skewed = chance.random() < 0.3
     several = chance.choice((1, 1, 2, 2, 3, 3, 4, 6, 10))
     workers = tuple(_worker(chance, skewed=skewed) for _ in range(several))
-    runs = tuple(_run(chance, f"r{number}", seconds) for number in range(1, chance.choice((2, 3, 5, 8)) + 1))
+    runs = tuple(
+        _run(chance, f"r{number}", seconds, more) for number in range(1, chance.choice((2, 3, 5, 8)) + 1)
+    )
     fierce = chance.choice((0.3, 1.0, 1.0, 3.0))
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         runs=runs,
         workers=workers,
@@ -118,6 +180,110 @@ def drawn(seed: int) -> Scenario:
             slow=chance.choice((0.2, 1.0, 5.0)),
         ),
     )
+    return more.into(scenario)
+
+
+class More:
+    """What a scenario has besides: it is drawn apart, so that others of the seed's draws don't depend on it.
+
+    Attributes:
+        kinds: of instructions.
+        queues: their limits, by name.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.queues: dict[str, QueueSettings] = {}
+        self._themes = () if chance.random() < 0.3 else chance.sample(THEMES, chance.choice((1, 1, 2, 3)))
+        if "queues" in self._themes:
+            self.queues = {f"q{number}": self._limits() for number in range(1, chance.choice((1, 1, 2)) + 1)}
+        self.kinds = [kind for theme in self._themes for kind in _KINDS.get(theme, ())]
+        if "queued" in self.kinds and not self.queues:
+            self.kinds.remove("queued")
+
+    def _limits(self) -> QueueSettings:
+        chance = self._chance
+        limits: dict[str, Any] = {
+            "concurrency": chance.choice((1, 1, 2, 3)),
+            "per_worker": chance.choice((1, 2)),
+            "per_key": 1,
+            "rate": Rate(*chance.choice(((2, 1.0), (5, 2.0), (10, 3.0)))),
+            "priority": True,
+            "fairness": "key",
+        }
+        named = chance.sample(sorted(limits), chance.randint(1, 3))
+        return QueueSettings(**{name: limits[name] for name in named})
+
+    def queue(self) -> str | None:
+        """Where a run stands in line, None for the queue without limits."""
+        return (
+            self._chance.choice(sorted(self.queues)) if self.queues and self._chance.random() < 0.7 else None
+        )
+
+    def key(self) -> str | None:
+        return self._chance.choice((None, "a", "b", "c"))
+
+    def priority(self) -> int:
+        return self._chance.choice((0, 0, 1, 5))
+
+    def into(self, scenario: Scenario) -> Scenario:
+        """The scenario with all of it."""
+        chance, seconds = self._chance, scenario.faults
+        queues = dict(self.queues)
+        if "steps" in self._themes and chance.random() < 0.5:
+            queues[ELSEWHERE] = QueueSettings(concurrency=chance.choice((1, 2, 5)))
+        served = ("default", ELSEWHERE, *sorted(self.queues))
+        workers = tuple(
+            msgspec.structs.replace(
+                worker,
+                options={
+                    **worker.options,
+                    "queues": self._served(served, first=worker is scenario.workers[0]),
+                },
+            )
+            for worker in scenario.workers
+        )
+        holds = [
+            HoldPlan(
+                name,
+                chance.choice(("pause", "drain")),
+                chance.uniform(0.0, seconds + 1.0),
+                chance.uniform(0.2, 3.0),
+            )
+            for name in sorted(self.queues)
+            if chance.random() < 0.3
+        ]
+        return msgspec.structs.replace(
+            scenario,
+            workers=workers if self._themes else scenario.workers,
+            queues=queues,
+            holds=tuple(holds),
+            schedules=tuple(self._schedule(number, seconds) for number in range(1, chance.randint(1, 3) + 1))
+            if "schedules" in self._themes
+            else (),
+            published=tuple(chance.uniform(0.0, seconds / 2 + 1.0) for _ in range(chance.randint(1, 12)))
+            if "events" in self._themes
+            else (),
+        )
+
+    def _served(self, queues: tuple[str, ...], *, first: bool) -> tuple[str, ...]:
+        """Which queues a worker serves: the first one all of them."""
+        if first or self._chance.random() < 0.5:
+            return queues
+        return ("default", *(name for name in queues[1:] if self._chance.random() < 0.5))
+
+    def _schedule(self, number: int, seconds: float) -> SchedulePlan:
+        chance = self._chance
+        timing: dict[str, Any] = chance.choice(
+            ({"every": 0.5}, {"every": 1.7}, {"cron": "*/1 * * * * *"}, {"cron": "*/3 * * * * *"})
+        )
+        return SchedulePlan(
+            f"s{number}",
+            {**timing, "overlap": chance.choice([*Overlap]).value, "jitter": chance.choice((0.0, 0.0, 0.4))},
+            at=chance.uniform(0.0, seconds / 2),
+            pauses=(chance.uniform(0.5, 4.0), chance.uniform(0.5, 3.0)) if chance.random() < 0.3 else None,
+            milliseconds=chance.choice((1, 30, 400, 2500)),
+        )
 
 
 def _worker(chance: random.Random, *, skewed: bool) -> WorkerPlan:
@@ -129,8 +295,11 @@ def _worker(chance: random.Random, *, skewed: bool) -> WorkerPlan:
     return WorkerPlan(drawn_skew(chance) if skewed and chance.random() < 0.7 else RIGHT, options)
 
 
-def _run(chance: random.Random, id: str, seconds: float) -> RunPlan:
-    program = Drawing(chance, id).program()
+def _run(chance: random.Random, id: str, seconds: float, more: More) -> RunPlan:
+    queue = more.queue()
+    program = Drawing(
+        chance, id, more=more.kinds, children=queue is None, queues=sorted(more.queues)
+    ).program()
     cancel = chance.uniform(0.0, seconds / 2 + 1.0) if chance.random() < 0.2 else None
     if cancel is not None and chance.random() < 0.4:
         program = [*program[:-1], ["never", f"{id}.never", 0], *program[-1:]]
@@ -142,6 +311,9 @@ def _run(chance: random.Random, id: str, seconds: float) -> RunPlan:
         cancel=cancel,
         at=chance.uniform(0.0, seconds / 2),
         waits=tuple(chance.choice((0.0, 0.02, 0.3, 2.0)) for _ in range(4)),
+        queue=queue,
+        key=more.key() if queue else None,
+        priority=more.priority() if queue else 0,
     )
 
 

@@ -16,15 +16,19 @@ from typing import Final
 import msgspec
 
 from perdure.storage.chance import chance
+from perdure.testing.simulation.books import SimulatedBooks
 from perdure.testing.simulation.client import Client
 from perdure.testing.simulation.clocks import RIGHT, clock_of
 from perdure.testing.simulation.faults import Dice
+from perdure.testing.simulation.instructions import defined
 from perdure.testing.simulation.network import DistantStore, Line
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.processes import Faraway, Fleet, SimulatedEngine
+from perdure.testing.simulation.rules.all import Rules
 from perdure.testing.simulation.scenario import Scenario, drawn
-from perdure.testing.simulation.world import ProcessLoop, World
+from perdure.testing.simulation.world import World
 from perdure.testing.torture import workshop
+from perdure.testing.torture.programs import instructions
 
 #: Virtual seconds after the healing within which everything has to end.
 PATIENCE: Final = 300.0
@@ -59,10 +63,17 @@ def simulate(scenario: Scenario) -> Outcome:
 
 
 def _simulated(scenario: Scenario) -> Outcome:
-    simulation = _Simulation(scenario)
-    with simulation.watched():
-        simulation.run()
-    return simulation.outcome()
+    with defined(scenario.queues, subscribers=_publishes(scenario)):
+        simulation = _Simulation(scenario)
+        with simulation.watched():
+            simulation.run()
+        return simulation.outcome()
+
+
+def _publishes(scenario: Scenario) -> bool:
+    """Whether anything is published that starts runs."""
+    found = (kind for plan in scenario.runs for kind, _, _ in instructions(plan.program))
+    return bool(scenario.published) or "publishes" in found
 
 
 class _Simulation:
@@ -72,6 +83,8 @@ class _Simulation:
         self.scenario = scenario
         self.world = World(sources[0])
         self.observer = Observer(self.world)
+        self.books = SimulatedBooks(self.world, self.observer)
+        self.rules = Rules(self.observer, self.books)
         self.dice = Dice(sources[1], scenario.rates, frozenset(scenario.muted))
         self.database = self.world.process("database")
         self.fleet = Fleet(scenario, self.world, self.database, self.observer, self.dice, sources[2])
@@ -86,7 +99,9 @@ class _Simulation:
                 store, loop, clock, Faraway(loop, self.fleet.alive), scenario.lease, worker=False
             ),
             self.observer,
-            scenario.runs,
+            self.rules,
+            self.books,
+            scenario,
         )
         for process in (self.database, loop):
             process.complaint = lambda context: self.observer.wrong(
@@ -97,7 +112,7 @@ class _Simulation:
     @contextlib.contextmanager
     def watched(self) -> Generator[None, None, None]:
         """Keep the books of this simulation, and hear what the engine complains of."""
-        books, workshop.books = workshop.books, _Books(self.world, self.observer)
+        books, workshop.books = workshop.books, self.books
         ears = _Ears(self.observer)
         logger = logging.getLogger("perdure")
         logger.addHandler(ears)
@@ -122,6 +137,8 @@ class _Simulation:
     def _is_over(self) -> bool:
         if self.client.pending and not self._task.done():
             return False
+        if not all(rule.is_at_rest() for rule in self.observer.rules):
+            return False
         return all(run.ended for run in self.observer.database.runs.values())
 
     def _look_for_stuck(self) -> None:
@@ -133,6 +150,9 @@ class _Simulation:
                 )
         for id in self.client.pending:
             self.observer.wrong(f"the client waits for {id}")
+        for rule in self.observer.rules:
+            if not rule.is_at_rest():
+                self.observer.wrong(f"{type(rule).__name__}: something is under way for ever")
         if self._task.done() and (error := self._task.exception()) is not None:
             self.observer.wrong(f"the client failed: {error!r}")
 
@@ -150,37 +170,6 @@ class _Simulation:
             digest=blake2b(text.encode(), digest_size=16).hexdigest(),
             seconds=self.world.now,
         )
-
-
-class _Books(workshop.Books):
-    """The books of simulated steps: the observer keeps them."""
-
-    def __init__(self, world: World, observer: Observer) -> None:
-        self._world = world
-        self._observer = observer
-
-    def _process(self) -> int:
-        running = self._world.running
-        assert isinstance(running, ProcessLoop), "a body runs in no process"
-        return running.number
-
-    def note(self, what: str, tag: str) -> None:
-        if what == "begin":
-            self._observer.begins(self._process(), tag)
-        else:
-            self._observer.has_effect(self._process(), tag)
-
-    def happened(self, tag: str) -> bool:
-        return self._observer.happened(tag)
-
-    def rest(self, seconds: float) -> None:
-        """Functions in threads take no time but that of their turn."""
-
-    def sees(self, tag: str) -> None:
-        self._observer.sees(self._process(), tag)
-
-    def waited(self, tag: str, asked: float, took: float) -> None:
-        self._observer.waited(tag, asked, took)
 
 
 class _Ears(logging.Handler):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -30,12 +30,26 @@ class Drawing:
 
     Args:
         name: leads every tag.
+        more: kinds that are drawn besides, which only simulations know how to carry out; see `_more`.
+        children: whether there may be child runs.
+        queues: of limited queues, for "queued".
     """
 
-    def __init__(self, chance: random.Random, name: str) -> None:
+    def __init__(
+        self,
+        chance: random.Random,
+        name: str,
+        *,
+        more: Sequence[str] = (),
+        children: bool = True,
+        queues: Sequence[str] = (),
+    ) -> None:
         self._chance = chance
         self._name = name
         self._tags = count(1)
+        self._besides = [kind for kind in more if children or kind != "queued"]
+        self._children = children
+        self._queues = queues
 
     def program(self, depth: int = 0, *, receives: bool = True) -> Program:
         """A program of some instructions.
@@ -71,9 +85,12 @@ class Drawing:
             "give up",
         ]
         if depth < _DEEPEST:
-            kinds += ["together", "together", "child", "failing child", "called off", "told"]
+            kinds += ["together", "together"]
+            if self._children:
+                kinds += ["child", "failing child", "called off", "told"]
         if receives:
             kinds += ["message", "message"]
+        kinds += [kind for kind in self._besides * 2 if depth < _DEEPEST or kind != "queued"]
         kind, tag = chance.choice(kinds), self._tag()
         match kind:
             case "together":
@@ -88,8 +105,41 @@ class Drawing:
                 return [kind, tag, [f"{tag}/{part}" for part in range(chance.randint(2, 6))]]
             case "sleep":
                 return [kind, tag, chance.choice((1, 5, 30, 150))]
+            case _ if kind in self._besides:
+                return [kind, tag, self._more(kind, depth, own=receives)]
             case _:
                 return [kind, tag, chance.choice((0, 1, 5, 30))]
+
+    def _more(self, kind: str, depth: int, *, own: bool) -> Any:
+        """What an instruction needs that only simulations carry out.
+
+        Args:
+            own: it is the code of the run itself.
+        """
+        chance = self._chance
+        match kind:
+            case (
+                "hears"
+            ):  # a published event; how far it looks back: to the run's beginning if it doesn't say
+                return None if own else 3600
+            case (
+                "follows"
+            ):  # so many events, one after the other, in tasks of their own, or giving up in between
+                return [chance.randint(2, 5), chance.choice(("one by one", "together", "impatient"))]
+            case "promised":  # a callback: its time-out, its heartbeat
+                return [chance.choice((None, 0.5, 3.0)), chance.choice((None, None, 1.0))]
+            case "queued":
+                return [
+                    chance.choice(self._queues),
+                    chance.choice((None, "a", "b")),
+                    Drawing(chance, self._tag(), children=False).program(depth + 1, receives=False),
+                ]
+            case "publishes":  # the code does, or a step
+                return chance.choice(("code", "step"))
+            case "emits" | "puts out":
+                return chance.randint(1, 6)
+            case _:
+                return chance.choice((0, 1, 5, 30))
 
 
 def value_of(tag: str) -> int:
@@ -114,6 +164,8 @@ def expected(program: Program, total: int = 0) -> int:
                 value = sum(expected(part) for part in more)
             case "child" | "tidy":
                 value = expected(more)
+            case "queued":
+                value = expected(more[2])
             case "told":
                 value = fold(0, value_of(tag))
             case "many":
@@ -137,6 +189,22 @@ def messages(program: Program) -> Iterator[str]:
             yield from messages(more)
 
 
+def instructions(program: Program) -> Iterator[Instruction]:
+    """All instructions of a program, those of its parts and children included."""
+    for kind, tag, more in program:
+        yield [kind, tag, more]
+        match kind:
+            case "together":
+                for part in more:
+                    yield from instructions(part)
+            case "child" | "failing child" | "next" | "tidy":
+                yield from instructions(more)
+            case "queued":
+                yield from instructions(more[2])
+            case _:
+                pass
+
+
 def tally(program: Program) -> Counter[str]:
     """What the histories of a run of this program, and of all that it starts, hold how often.
 
@@ -147,6 +215,19 @@ def tally(program: Program) -> Counter[str]:
         match kind:
             case "step" | "thread" | "flaky" | "once" | "fails":
                 found["steps"] += 1
+            case "elsewhere" | "elsewhere flaky" | "elsewhere fails" | "promised" | "emits":
+                found["steps"] += 1
+            case "publishes":
+                found["steps"] += more == "step"
+            case "follows":
+                found["steps"] += more[0] if more[1] == "impatient" else 0
+            case "elsewhere given up":
+                found["timers"] += more > 0
+            case "puts out":
+                found["timers"] += more // 3
+            case "queued":
+                found["children"] += 1
+                found += tally(more[2])
             case "many" | "mostly":
                 found["steps"] += len(more)
             case "sleep" | "hurry" | "give up":
