@@ -462,3 +462,48 @@ def test_a_retried_run_takes_back_what_its_failed_step_has_emitted(place: Place)
             assert told(await read(engine, after=3)) == ["void 1", "half", "whole"]
 
     run(main)
+
+
+@workflow(name="streams.chapters")
+async def chapters(number: int) -> int:
+    """The step of each generation has the same id, and fails once in the second."""
+    await writes(number)
+    if number == 1:
+        perdure.continue_as(chapters(2))
+    return number
+
+
+@step(name="streams.writes", retry=Retry(max_attempts=2, initial=0.001))
+async def writes(number: int) -> None:
+    emit("words", f"{number}a")
+    if number == 2 and perdure.step_info().attempt == 1:
+        raise OSError("again")
+    emit("words", f"{number}b")
+
+
+def test_a_retry_takes_nothing_back_of_an_earlier_generation(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            live: list[StreamItem[Any]] = []
+
+            async def follow() -> None:
+                async for item in engine.get("a").stream("words", superseded=True):
+                    if item.since is None:
+                        live.append(item)
+                    else:
+                        live[:] = [
+                            each for each in live if each.step != item.step or each.offset < item.since
+                        ]
+
+            handle = await engine.start(chapters(1), id="a")
+            following = asyncio.create_task(follow())
+            assert await handle.result() == 2
+            await following
+            assert told(live) == ["1a", "1b", "2a", "2b"]
+            assert len({item.step for item in live}) == 1
+            # who comes later got nothing that is void, so there is nothing to be told of it
+            assert told(await read(engine)) == ["1a", "1b", "2a", "2b"]
+            assert told(await read(engine, after=2)) == ["2a", "2b"]
+            assert told(await read(engine, after=3)) == ["void 1", "2a", "2b"]
+
+    run(main)

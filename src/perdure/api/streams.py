@@ -29,12 +29,14 @@ class StreamItem(Generic[T]):
 
     Attributes:
         offset: its place in the stream, from 1. Give it as `after=` to go on behind it.
-        kind: "item", or "superseded": what this step has put out so far is void, since its attempt failed or
-            was lost and the step is tried again.
+        kind: "item", or "superseded": what this step has put out, from the offset `since` on, is void, as its
+            attempt failed or was lost and the step is tried again.
         value: what was emitted; None if kind is "superseded".
         step: the id of the step that emitted it, None for the workflow itself.
         attempt: the step's attempt, from 1; None for the workflow itself.
         at: when it was committed.
+        since: the first offset of what is void; None if kind is "item". Earlier items of a step with the same id are of
+            another generation of the run, and stay.
     """
 
     offset: int
@@ -43,6 +45,7 @@ class StreamItem(Generic[T]):
     step: str | None
     attempt: int | None
     at: datetime
+    since: int | None = None
 
 
 def emit(stream: str, item: Any) -> None:
@@ -109,7 +112,7 @@ async def read_stream(
     """The items of a run's stream; see `Handle.stream`. Ends with EngineClosedError if the engine is closed."""
     codec = ValueCodec[Any](type, f"item of stream {name}")
     position = after
-    told: set[str] = set()  # steps whose items the reader got, and that no mark has taken back since
+    told: dict[str, int] = {}  # the newest offset that the reader got of each step
     listeners = connection.listeners
     while True:
         connection.check()
@@ -131,16 +134,15 @@ async def read_stream(
             listeners.forget(id, more)
 
 
-def _counts(row: StreamRow, after: int, told: set[str]) -> bool:
+def _counts(row: StreamRow, after: int, told: dict[str, int]) -> bool:
     """Whether a reader who started behind `after` has to hear of it."""
     if row.data is not None:
         if row.step is not None and not row.superseded:
-            told.add(row.step)
+            told[row.step] = row.offset
         return not row.superseded
     assert row.step is not None
-    seen = row.step in told or row.since <= after
-    told.discard(row.step)
-    return seen
+    # Steps of several generations have the same ids: what is told of an earlier one is no reason to tell of this.
+    return row.since <= max(after, told.get(row.step, 0))
 
 
 def _item(row: StreamRow, codec: ValueCodec[Any]) -> StreamItem[Any]:
@@ -151,4 +153,5 @@ def _item(row: StreamRow, codec: ValueCodec[Any]) -> StreamItem[Any]:
         step=row.step,
         attempt=row.attempt,
         at=datetime.fromtimestamp(row.at, UTC),
+        since=row.since if row.data is None else None,
     )

@@ -58,14 +58,12 @@ def _line(item: StreamItem[Any]) -> str:
 
 
 def _facts(item: StreamItem[Any]) -> str:
-    return json.dumps(
-        {
-            "offset": item.offset,
-            "kind": item.kind,
-            "value": item.value,
-            "step": item.step,
-            "attempt": item.attempt,
-            "at": item.at.isoformat(),
-        },
-        ensure_ascii=False,
-    )
+    facts = {
+        "offset": item.offset,
+        "kind": item.kind,
+        "value": item.value,
+        "step": item.step,
+        "attempt": item.attempt,
+        "at": item.at.isoformat(),
+    }
+    return json.dumps(facts if item.since is None else {**facts, "since": item.since}, ensure_ascii=False)

@@ -60,7 +60,10 @@ async def stream(
     place: Place,
     follow: Annotated[bool, Query(description="Wait for more while the run goes on.")] = True,
 ) -> AsyncIterator[ServerSentEvent]:
-    """What the run puts into a stream. An event of kind "superseded" takes back what a step had put out."""
+    """What the run puts into a stream.
+
+    An event of kind "superseded" takes back what a step had put out, from the offset `since` on.
+    """
     async for item in engine.get(id).stream(name, after=place, follow=follow):
         data = {
             "offset": item.offset,
@@ -70,5 +73,7 @@ async def stream(
             "attempt": item.attempt,
             "at": item.at.isoformat(),
         }
+        if item.since is not None:
+            data["since"] = item.since
         yield ServerSentEvent(data=data, event=item.kind, id=str(item.offset))
     yield ServerSentEvent(data={}, event="end")

@@ -160,7 +160,7 @@ class RemoteHandle(Generic[R]):
         """What the run puts into a stream, until it has ended: `offset`, `kind`, `value`, `step`, `attempt`, `at`.
 
         A broken connection is made anew behind what was read. An item of kind "superseded" takes back what its step
-        had put out.
+        had put out, from the offset `since` on.
         """
         async for _, item in self._wire.events(f"{self._path}/streams/{quote(name, safe='')}", after):
             yield item

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from perdure.api.engine import Engine
 from perdure.api.handle import Handle
+from perdure.api.streams import StreamItem
 from perdure.errors import CallbackError, StoreError
 from perdure.testing.simulation.books import SimulatedBooks
 from perdure.testing.simulation.instructions import (
@@ -141,20 +142,20 @@ class Outsiders:
 
     async def _read(self, handle: Handle[int]) -> None:
         """Follow a run's stream, going on behind what was read when the database can't be reached."""
-        offset, items = 0, list[tuple[str | None, Any]]()
+        offset, items = 0, list[StreamItem[Any]]()
         while True:
             try:
                 async for item in handle.stream(STREAM, after=offset):
                     offset = item.offset
-                    if item.kind == "superseded":
-                        items = [(step, value) for step, value in items if step != item.step]
+                    if item.since is None:
+                        items.append(item)
                     else:
-                        items.append((item.step, item.value))
+                        items = [one for one in items if one.step != item.step or one.offset < item.since]
             except StoreError:
                 await asyncio.sleep(_LOOK)
             else:
                 break
-        self._rules.streams.followed(handle.id, [value for _, value in items])
+        self._rules.streams.followed(handle.id, [item.value for item in items])
 
     # -- queues -------------------------------------------------------------------------------------
 

@@ -199,8 +199,10 @@ class StreamsTab:
     async def _read(self, name: str) -> None:
         try:
             async for item in self._watch.handle.stream(name):
-                if item.kind == "superseded":
-                    kept = [each for each in self._items if each.step != item.step]
+                if item.since is not None:
+                    kept = [
+                        each for each in self._items if each.step != item.step or each.offset < item.since
+                    ]
                     self._items.clear()
                     self._items.extend(kept)
                 else:
