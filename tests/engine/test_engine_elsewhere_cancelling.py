@@ -313,3 +313,27 @@ def test_the_cancelled_step_of_a_lost_worker_isnt_taken_up(place: Place) -> None
             assert BODIES["x"] == 1
 
     run(main)
+
+
+@workflow
+async def is_impatient() -> str:
+    try:
+        async with asyncio.timeout(0.3):
+            await gated("x")
+    except TimeoutError:
+        return "given up"
+    return "waited"
+
+
+def test_a_run_comes_back_to_give_up_the_step_that_fills_its_worker(place: Place) -> None:
+    """A run's step takes no place in memory: else the run, which has made room for it, couldn't come in any more."""
+
+    async def main() -> None:
+        async with place.engine(queues=("default", "gpu"), max_resident=1, evict_after=0.0) as engine:
+            handle = await engine.start(is_impatient(), id="a")
+            await begun("x")
+            other = await engine.start(follows(), id="b")
+            assert await other.result(timeout=60) == "follows"
+            assert await handle.result(timeout=60) == "given up"
+
+    run(main)

@@ -69,7 +69,7 @@ class Engine(Besides, Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spen
         threads: how many of them may be sync steps, each in a thread.
         processes: how many of them may be steps with process=True; by default one for each processor.
         evict_after: seconds after which a run that only waits leaves memory.
-        max_resident: how many runs are in memory at once.
+        max_resident: how many runs are in memory at once, besides the steps that others have sent here.
         lease: seconds after which a worker that isn't heard of counts as dead. One that died on the same
             host is noticed within a second.
         max_recoveries: a run that takes its worker down more often than this in a row is blocked, if it was the only

@@ -66,6 +66,7 @@ class Driver(Appending, TimeLimited):
     __slots__ = ("_held", "_last_mail", "definition", "donor", "machine", "number", "overflow", "work")
 
     made = 0  # how many drivers this process has made so far
+    carries_errand = False  # whether the run is a step's attempt that another run has sent here
 
     def __init__(
         self, host: Host[Driver], row: RunRow, definition: WorkflowDefinition, machine: Machine

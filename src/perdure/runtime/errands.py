@@ -145,6 +145,8 @@ class ErrandDriver(Driver):
 
     __slots__ = ("_emitted", "_report", "sender")
 
+    carries_errand = True
+
     def __init__(
         self, host: Host[Driver], row: RunRow, definition: WorkflowDefinition, machine: Machine
     ) -> None:

@@ -37,7 +37,7 @@ class Residency:
     Args:
         executing: the step attempts that execute right now.
         evict_after: seconds of idleness after which a run leaves memory.
-        max_resident: how many runs may be in memory.
+        max_resident: how many runs may be in memory, besides errands.
     """
 
     def __init__(
@@ -62,8 +62,15 @@ class Residency:
     # -- room ---------------------------------------------------------------------------------------
 
     def room(self) -> int:
-        """How many more runs fit in memory."""
-        return max(0, self._max_resident - len(self.drivers))
+        """How many more runs fit in memory.
+
+        Errands don't count: how many there are is bounded by how many execute. Did they take the place of runs, those
+        that wait for them couldn't come in, not even to give them up.
+        """
+        room = self._max_resident - len(self.drivers)
+        if room <= 0:
+            room += sum(driver.carries_errand for driver in self.drivers.values())
+        return max(0, room)
 
     def make_room(self, runs: int) -> None:
         """Evict so many runs, a tenth of all at most: those idle longest, and only if need be such as soon go on."""

@@ -42,7 +42,7 @@ class Settings:
         threads: how many of them may be sync steps, each in a thread.
         processes: how many of them may be steps with process=True; as many as the machine has processors.
         evict_after: a run that only waits leaves memory after this long.
-        max_resident: runs in memory at once.
+        max_resident: runs in memory at once, besides errands.
         lease: a worker that isn't heard of for this long counts as dead, wherever it is.
         max_recoveries: a run that takes its worker down more often than this in a row is blocked, if it was the only
             one there at last.

@@ -65,6 +65,11 @@ class Figures:
             f"{count['steps']:,} steps recorded, {count['bodies']:,} bodies begun, {count['timers']:,} timers, "
             f"{count['messages']:,} messages, {count['children']:,} children; {self.seconds / 3600:.1f} virtual hours "
             f"in {took:.0f} s",
+            f"simulation: {count['admitted']:,} runs admitted by queues with limits, {count['queues filled']:,} times "
+            f"to the last slot; {count['published']:,} events published for {count['started by events']:,} runs, "
+            f"{count['events heard']:,} heard by runs; {count['callbacks completed']:,} callbacks completed, "
+            f"{count['callbacks expired']:,} timed out; {count['slots fired']:,} slots fired, "
+            f"{count['slots skipped']:,} skipped; {count['items']:,} items in streams",
             f"simulation: faults that hit: {hits or 'none'}; {count['takeovers']:,} takeovers, {count['stale']:,} "
             f"appends fenced off, {count['recognised']:,} repeated ones recognised",
             f"simulation: {len(self.failed)} of {self.seeds:,} seeds with violations",

@@ -6,6 +6,7 @@ A scenario that failed is kept as JSON, made as small as possible, and simulated
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,9 +42,10 @@ _LONGEST: Final = 12.0
 
 #: What of the engine a scenario may use besides programs of steps, timers, children and messages.
 THEMES: Final = ("queues", "steps", "events", "callbacks", "schedules", "streams")
+_ENDLESS: Final = "elsewhere given up"
 _KINDS: Final[dict[str, tuple[str, ...]]] = {
     "queues": ("queued",),
-    "steps": ("elsewhere", "elsewhere flaky", "elsewhere fails", "elsewhere given up"),
+    "steps": ("elsewhere", "elsewhere flaky", "elsewhere fails", _ENDLESS),
     "events": ("hears", "follows", "publishes"),
     "callbacks": ("promised",),
     "streams": ("emits", "puts out"),
@@ -153,10 +155,14 @@ class Scenario(msgspec.Struct, frozen=True):
         return len(beside) + 200 * len(self.workers), len(self.rates)
 
 
-def drawn(seed: int) -> Scenario:
-    """The scenario of a seed."""
+def drawn(seed: int, themes: Sequence[str] | None = None) -> Scenario:
+    """The scenario of a seed.
+
+    Args:
+        themes: what it uses of the engine besides programs (see THEMES), if that isn't to be drawn.
+    """
     chance = random.Random(f"scenario {seed}")  # noqa: S311 - a seed must bring the same scenario
-    more = More(random.Random(f"more {seed}"))  # noqa: S311
+    more = More(random.Random(f"more {seed}"), themes)  # noqa: S311
     seconds = chance.choice((0.0, 1.0, 4.0, 8.0, _LONGEST))
     kinds = KINDS if chance.random() < 0.5 else chance.sample(KINDS, chance.randint(1, 4))
     skewed = chance.random() < 0.3
@@ -191,15 +197,20 @@ class More:
         queues: their limits, by name.
     """
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, themes: Sequence[str] | None) -> None:
         self._chance = chance
         self.queues: dict[str, QueueSettings] = {}
-        self._themes = () if chance.random() < 0.3 else chance.sample(THEMES, chance.choice((1, 1, 2, 3)))
+        many = 0 if chance.random() < 0.3 else chance.choice((1, 1, 2, 3))
+        self._themes = chance.sample(THEMES, many) if themes is None else list(themes)
         if "queues" in self._themes:
             self.queues = {f"q{number}": self._limits() for number in range(1, chance.choice((1, 1, 2)) + 1)}
         self.kinds = [kind for theme in self._themes for kind in _KINDS.get(theme, ())]
         if "queued" in self.kinds and not self.queues:
             self.kinds.remove("queued")
+        # Sent steps that go on until they are given up fill workers with little room for ever, as they should.
+        self._roomy = chance.random() < 0.5
+        if not self._roomy and _ENDLESS in self.kinds:
+            self.kinds.remove(_ENDLESS)
 
     def _limits(self) -> QueueSettings:
         chance = self._chance
@@ -230,18 +241,16 @@ class More:
         """The scenario with all of it."""
         chance, seconds = self._chance, scenario.faults
         queues = dict(self.queues)
-        if "steps" in self._themes and chance.random() < 0.5:
+        if "steps" in self._themes and not self._roomy:
             queues[ELSEWHERE] = QueueSettings(concurrency=chance.choice((1, 2, 5)))
         served = ("default", ELSEWHERE, *sorted(self.queues))
+        roomy = {"concurrency": 1000} if self._roomy and "steps" in self._themes else {}
         workers = tuple(
             msgspec.structs.replace(
                 worker,
-                options={
-                    **worker.options,
-                    "queues": self._served(served, first=worker is scenario.workers[0]),
-                },
+                options={**worker.options, **roomy, "queues": self._served(served, first=not number)},
             )
-            for worker in scenario.workers
+            for number, worker in enumerate(scenario.workers)
         )
         holds = [
             HoldPlan(
