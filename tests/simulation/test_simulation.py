@@ -17,7 +17,7 @@ from perdure.testing.simulation.world import ProcessLoop
 pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
-SEEDS = 120
+SEEDS = 80
 GROUPS = 8
 
 

@@ -56,15 +56,19 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def simulate(scenario: Scenario) -> Outcome:
-    """Run a scenario. The same one always does the same."""
+def simulate(scenario: Scenario, *, hasty: bool = False) -> Outcome:
+    """Run a scenario. The same one always does the same.
+
+    Args:
+        hasty: it is over when anything is wrong.
+    """
     with _alone(), chance.seeded(random.Random(f"engine {scenario.seed}")):  # noqa: S311 - it is to repeat
-        return _simulated(scenario)  # nothing of the simulation is left when this has returned
+        return _simulated(scenario, hasty)  # nothing of the simulation is left when this has returned
 
 
-def _simulated(scenario: Scenario) -> Outcome:
+def _simulated(scenario: Scenario, hasty: bool) -> Outcome:
     with defined(scenario.queues, subscribers=_publishes(scenario)):
-        simulation = _Simulation(scenario)
+        simulation = _Simulation(scenario, hasty)
         with simulation.watched():
             simulation.run()
         return simulation.outcome()
@@ -77,7 +81,8 @@ def _publishes(scenario: Scenario) -> bool:
 
 
 class _Simulation:
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, hasty: bool) -> None:
+        self._hasty = hasty
         draw = random.Random(f"world {scenario.seed}")  # noqa: S311 - it is to repeat
         sources = [random.Random(draw.getrandbits(64)) for _ in range(4)]  # noqa: S311
         self.scenario = scenario
@@ -129,12 +134,15 @@ class _Simulation:
             self.world.run(self._is_over, self.scenario.faults)
         self.fleet.heal()
         self.world.run(self._is_over, self.scenario.faults + PATIENCE)
-        self._look_for_stuck()
+        if not (self._hasty and self.observer.violations):
+            self._look_for_stuck()
         self.observer.look_back()
         self.fleet.bury_everything()
         self.world.end()
 
     def _is_over(self) -> bool:
+        if self._hasty and self.observer.violations:
+            return True
         if self.client.pending and not self._task.done():
             return False
         if not all(rule.is_at_rest() for rule in self.observer.rules):

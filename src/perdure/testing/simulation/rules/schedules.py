@@ -64,6 +64,10 @@ class Slots(Rule):
                 self._observer.wrong(f"schedule {name}: {live} are live together")
             if before is not None:
                 self._compare(before[1], schedule, was_live=before[2])
+            if schedule.fired != len(self._slots.get(name, {})):
+                self._observer.wrong(
+                    f"schedule {name} says that it has fired {schedule.fired} times, of {len(self._slots[name])}"
+                )
             self._before[name] = row.version, schedule, bool(live)
 
     def _compare(self, before: Schedule, after: Schedule, *, was_live: bool) -> None:
@@ -92,10 +96,6 @@ class Slots(Rule):
     def look_back(self) -> None:
         for name, (_, schedule, _) in self._before.items():
             started = len(self._slots.get(name, {}))
-            if schedule.fired != started:
-                self._observer.wrong(
-                    f"schedule {name} says that it has fired {schedule.fired} times, of {started}"
-                )
             waiting = len(schedule.buffered)
             dealt = started + schedule.skipped + schedule.missed + waiting
             passed = _passed(schedule)
