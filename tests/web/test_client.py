@@ -318,6 +318,47 @@ def test_what_isnt_one_runs_is_looked_at_and_changed() -> None:
     run(main)
 
 
+@perdure.workflow(name="web.listens")
+async def listens() -> list[str]:
+    return [await perdure.receive("word", str), await perdure.receive("word", str)]
+
+
+def test_runs_start_with_messages_and_are_put_off() -> None:
+    async def main() -> None:
+        async with served() as (_, client):
+            words = [("word", "one"), perdure.Message("word", "two", "k")]
+            assert await client.run(listens(), messages=words) == ["one", "two"]
+            for handle in await client.start_many([listens(), ("web.listens", ())], messages=words):
+                assert await handle.result() == ["one", "two"]
+
+            first = await client.start(adds(1), dedup="d", debounce=1.0, debounce_max=timedelta(hours=2))
+            second = await client.start(adds(2), dedup="d", debounce=0.1)
+            assert (first.id, await second.result()) == (second.id, 4)
+            with pytest.raises(perdure.errors.UsageError, match="debounce= takes the place of delay="):
+                await client.start(adds(1), dedup="d", debounce=1, delay=1)
+
+    run(main)
+
+
+def test_the_past_and_the_possible_are_shown() -> None:
+    async def main() -> None:
+        async with served() as (engine, client):
+            handle = await client.start(adds(1), id="g")
+            assert await handle.result() == 2
+            again = await client.start(adds(1), id="g", if_exists="restart")
+            assert await again.result() == 2
+            past = [event async for event in handle.history(generation=1)]
+            assert [event["seq"] for event in past] == list(range(1, len(past) + 1))
+            with pytest.raises(perdure.UnknownRunError):
+                _ = [event async for event in handle.history(generation=7)]
+            with pytest.raises(perdure.errors.UsageError, match="leave out generation="):
+                _ = [event async for event in handle.history(generation=1, follow=True)]
+            there = engine.get("g")
+            assert await handle.fork(dry_run=True) == await there.fork(dry_run=True)
+
+    run(main)
+
+
 def test_what_is_kept_and_what_goes() -> None:
     async def main() -> None:
         ring = perdure.Encryption({"k1": bytes(32)})

@@ -12,6 +12,7 @@ from perdure.api.decisions import UNDECIDED
 from perdure.api.editing import Args
 from perdure.api.forkplans import ForkPlan
 from perdure.api.handle import Handle
+from perdure.api.messages import Message
 from perdure.api.naming import named_call
 from perdure.core.attributes import AttributeValue
 from perdure.web.engines import EngineHere, RunIdHere, WhoHere
@@ -21,16 +22,15 @@ from perdure.web.shapes import (
     CallIn,
     ForkIn,
     ForkOut,
-    MessageIn,
     Name,
     ReasonIn,
     ResolveIn,
     RunRef,
-    StartIn,
     TerminateIn,
     UpdateIn,
     ValueOut,
 )
+from perdure.web.shapes_starting import MessageIn, StartIn
 
 router = APIRouter(tags=["actions"])
 
@@ -46,8 +46,11 @@ async def start(engine: EngineHere, body: StartIn) -> RunRef:
         key=body.key,
         priority=body.priority,
         dedup=body.dedup,
+        debounce=body.debounce,
+        debounce_max=body.debounce_max,
         delay=body.delay,
         timeout=body.timeout,
+        messages=[Message(each.name, each.value, each.key) for each in body.messages],
         attributes=attributes,
         if_exists=body.if_exists,
         subject=body.subject,

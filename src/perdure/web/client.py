@@ -10,15 +10,13 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from perdure.api.call import Call, WorkflowCall
 from perdure.api.comparing import RunDiff
-from perdure.api.naming import named_call
 from perdure.api.overview import Overview, Window
 from perdure.api.publications import PublicationInfo, SubscriptionInfo, WaitingInfo
 from perdure.api.questions import QuestionInfo
@@ -26,9 +24,6 @@ from perdure.api.runinfo import RunInfo
 from perdure.api.spending import By, UsageLine
 from perdure.api.stuck import StuckPage
 from perdure.api.workerinfo import WorkerInfo
-from perdure.core.attributes import AttributeValue
-from perdure.core.retry import seconds
-from perdure.errors import UsageError
 from perdure.web.holdings import (
     RemoteBudgets,
     RemoteCallbacks,
@@ -40,15 +35,13 @@ from perdure.web.holdings import (
 )
 from perdure.web.remote import RemoteHandle
 from perdure.web.remote_keeping import RemoteKeeping
+from perdure.web.remote_starting import RemoteStarter, optional_seconds
 from perdure.web.typed import question, run_of, typed
-from perdure.web.wire import HttpWire
 
 R = TypeVar("R")
 
-_MAX_PAYLOAD = 1 << 30  # the server has its own
 
-
-class HttpClient(RemoteKeeping, HttpWire):
+class HttpClient(RemoteKeeping, RemoteStarter):
     """A client of `perdure serve`. An async context manager.
 
     Args:
@@ -81,62 +74,6 @@ class HttpClient(RemoteKeeping, HttpWire):
         await self._http.__aexit__(kind, error, trace)
 
     # -- runs ---------------------------------------------------------------------------------------
-
-    async def start(
-        self,
-        call: Call[R] | str,
-        /,
-        *args: Any,
-        id: str | None = None,
-        queue: str | None = None,
-        key: str | None = None,
-        priority: int = 0,
-        dedup: str | None = None,
-        delay: float | timedelta | None = None,
-        timeout: float | timedelta | None = None,
-        attributes: Mapping[str, AttributeValue] | None = None,
-        if_exists: Literal["attach", "fail", "restart"] = "attach",
-        subject: str | None = None,
-    ) -> RemoteHandle[R]:
-        """Start a run.
-
-        Args:
-            call: a workflow's call, as for an engine; or its durable name, with its arguments behind.
-            args: the arguments of a workflow that is given by its name.
-            id, queue, key, priority, dedup, delay, timeout, attributes, if_exists, subject: as for
-                `Engine.start`.
-
-        Raises:
-            RunConflictError: the id belongs to other work.
-            UsageError: the arguments don't fit.
-
-        Example:
-            >>> await client.start(research("tardigrades"), id="r-1")  # doctest: +SKIP
-        """
-        if args and not isinstance(call, str):
-            msg = f"the arguments of a workflow are in its call already: {call!r}"
-            raise UsageError(msg)
-        called = named_call(call, args) if isinstance(call, str) else cast("WorkflowCall[Any]", call)
-        body = {
-            **_of(called),
-            "id": id,
-            "queue": queue,
-            "key": key,
-            "priority": priority,
-            "dedup": dedup,
-            "delay": _seconds(delay, "delay"),
-            "timeout": _seconds(timeout, "timeout"),
-            "attributes": msgspec.to_builtins(dict(attributes or {})),
-            "if_exists": if_exists,
-            "subject": subject,
-        }
-        made = await self.request("POST", "/runs", json=body)
-        return RemoteHandle(self, made["id"], called.definition.result.decode)
-
-    async def run(self, call: Call[R] | str, /, *args: Any, id: str | None = None, **options: Any) -> R:
-        """Start a run and wait for its result. Options as for `start`."""
-        handle: RemoteHandle[R] = await self.start(call, *args, id=id, **options)
-        return await handle.result()
 
     def get(self, id: str) -> RemoteHandle[Any]:
         """A handle to a run by its id, existing or not. Does no I/O."""
@@ -174,56 +111,6 @@ class HttpClient(RemoteKeeping, HttpWire):
             if cursor is None:
                 return
             left = None if left is None else left - len(page["runs"])
-
-    async def start_many(
-        self,
-        calls: Sequence[Call[R] | tuple[str, Sequence[Any]]],
-        *,
-        ids: Sequence[str] | None = None,
-        queue: str | None = None,
-        keys: Sequence[str | None] | None = None,
-        priority: int = 0,
-        dedups: Sequence[str | None] | None = None,
-        delay: float | timedelta | None = None,
-        timeout: float | timedelta | None = None,
-        attributes: Mapping[str, AttributeValue] | None = None,
-        if_exists: Literal["attach", "fail", "restart"] = "attach",
-        subject: str | None = None,
-    ) -> list[RemoteHandle[R]]:
-        """Start many runs in one commit, a thousand at most. Arguments as for `Engine.start_many`.
-
-        Args:
-            calls: workflows' calls; or durable names with positional arguments.
-
-        Example:
-            >>> await client.start_many([("app.research", [topic]) for topic in topics])  # doctest: +SKIP
-        """
-        called = [
-            named_call(*call) if isinstance(call, tuple) else cast("WorkflowCall[R]", call) for call in calls
-        ]
-        columns = {"id": ids, "key": keys, "dedup": dedups}
-        runs = [
-            {
-                **_of(call),
-                **{name: None if given is None else given[place] for name, given in columns.items()},
-            }
-            for place, call in enumerate(called)
-        ]
-        body = {
-            "runs": runs,
-            "queue": queue,
-            "priority": priority,
-            "delay": _seconds(delay, "delay"),
-            "timeout": _seconds(timeout, "timeout"),
-            "attributes": msgspec.to_builtins(dict(attributes or {})),
-            "if_exists": if_exists,
-            "subject": subject,
-        }
-        made = await self.request("POST", "/batches", json=body)
-        return [
-            RemoteHandle(self, each["id"], call.definition.result.decode)
-            for each, call in zip(made, called, strict=True)
-        ]
 
     async def diff(
         self, a: str, b: str, *, generations: tuple[int | None, int | None] = (None, None)
@@ -371,20 +258,6 @@ class HttpClient(RemoteKeeping, HttpWire):
             "args": msgspec.to_builtins(args),
             "kwargs": msgspec.to_builtins(dict(kwargs or {})),
             "key": key,
-            "wait": min(60.0, _seconds(timeout, "timeout") or 30.0),
+            "wait": min(60.0, optional_seconds(timeout, "timeout") or 30.0),
         }
         return (await self.request("POST", path, json=body))["value"]
-
-
-def _of(call: Any) -> dict[str, Any]:
-    """What starts a run of a workflow's call."""
-    if not isinstance(call, WorkflowCall):
-        msg = f"a run is started by the call of a workflow, or by its name and arguments; got {call!r}"
-        raise UsageError(msg)
-    call.mark_used()
-    args, kwargs = msgspec.json.decode(call.input(_MAX_PAYLOAD))
-    return {"workflow": call.name, "args": args, "kwargs": kwargs}
-
-
-def _seconds(length: float | timedelta | None, what: str) -> float | None:
-    return None if length is None else seconds(length, what)

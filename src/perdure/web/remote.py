@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 from urllib.parse import quote
 
 import msgspec
 
 from perdure import errors
 from perdure.api.decisions import UNDECIDED
+from perdure.api.forkplans import ForkPlan
 from perdure.api.interface import RunInterface
 from perdure.api.questions import QuestionInfo
 from perdure.api.runinfo import RunInfo
@@ -133,20 +134,27 @@ class RemoteHandle(Generic[R]):
             why=why,
         )
 
-    async def history(self, *, after: int = 0, follow: bool = False) -> AsyncIterator[dict[str, Any]]:
+    async def history(
+        self, *, generation: int | None = None, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
         """The run's events, in order, as plain data.
 
         Args:
+            generation: those of an earlier run of this id, counted from 1; by default of the newest.
             after: start behind the event with this number.
-            follow: wait for more until the run has ended.
+            follow: wait for more until the run has ended; of the newest generation.
         """
+        if follow and generation is not None:
+            msg = f"history(generation={generation}, follow=True): only the newest one grows; leave out generation="
+            raise UsageError(msg)
         if follow:
             async for _, event in self._wire.events(f"{self._path}/events", after):
                 yield event
             return
         place: int | None = after
         while place is not None:
-            page = await self._wire.request("GET", f"{self._path}/history", params={"after": place})
+            asked = {"after": place, "generation": generation}
+            page = await self._wire.request("GET", f"{self._path}/history", params=asked)
             for event in page["events"]:
                 yield event
             place = page["next"]
@@ -156,13 +164,16 @@ class RemoteHandle(Generic[R]):
         found = await self._wire.request("GET", f"{self._path}/streams")
         return [(each["name"], each["newest"]) for each in found]
 
-    async def stream(self, name: str, after: int = 0) -> AsyncIterator[dict[str, Any]]:
+    async def stream(
+        self, name: str, after: int = 0, *, follow: bool = True
+    ) -> AsyncIterator[dict[str, Any]]:
         """What the run puts into a stream, until it has ended: `offset`, `kind`, `value`, `step`, `attempt`, `at`.
 
-        A broken connection is made anew behind what was read. An item of kind "superseded" takes back what its step
-        had put out, from the offset `since` on.
+        With follow=False what is there so far. A broken connection is made anew behind what was read. An item of kind
+        "superseded" takes back what its step had put out, from the offset `since` on.
         """
-        async for _, item in self._wire.events(f"{self._path}/streams/{quote(name, safe='')}", after):
+        path = f"{self._path}/streams/{quote(name, safe='')}"
+        async for _, item in self._wire.events(path if follow else f"{path}?follow=false", after):
             yield item
 
     async def at(self, seq: int, *, generation: int | None = None) -> dict[str, Any]:
@@ -258,6 +269,7 @@ class RemoteHandle(Generic[R]):
         """Let a failed run go on from its failed step."""
         await self._post("retry")
 
+    @overload
     async def fork(
         self,
         at: int | str | None = None,
@@ -268,11 +280,38 @@ class RemoteHandle(Generic[R]):
         stubs: Mapping[str, Any] | None = None,
         refused: Literal["block", "fail"] = "block",
         id: str | None = None,
-    ) -> RemoteHandle[R]:
+        dry_run: Literal[False] = False,
+    ) -> RemoteHandle[R]: ...
+    @overload
+    async def fork(
+        self,
+        at: int | str | None = None,
+        *,
+        edits: Mapping[str, Any] | None = None,
+        input: Sequence[Any] | None = None,
+        effects: Literal["run", "reuse", "stub"] = "run",
+        stubs: Mapping[str, Any] | None = None,
+        refused: Literal["block", "fail"] = "block",
+        id: str | None = None,
+        dry_run: Literal[True],
+    ) -> ForkPlan: ...
+    async def fork(
+        self,
+        at: int | str | None = None,
+        *,
+        edits: Mapping[str, Any] | None = None,
+        input: Sequence[Any] | None = None,
+        effects: Literal["run", "reuse", "stub"] = "run",
+        stubs: Mapping[str, Any] | None = None,
+        refused: Literal["block", "fail"] = "block",
+        id: str | None = None,
+        dry_run: bool = False,
+    ) -> RemoteHandle[R] | ForkPlan:
         """Start a run of its own that goes on from what this one has done. As `Handle.fork`.
 
         Args:
             input: other positional arguments for the run.
+            dry_run: start nothing, and tell what it would do.
         """
         made = await self._post(
             "fork",
@@ -283,7 +322,10 @@ class RemoteHandle(Generic[R]):
             stubs=dict(stubs or {}),
             refused=refused,
             id=id,
+            dry_run=dry_run,
         )
+        if dry_run:
+            return typed(made["plan"], ForkPlan)
         return RemoteHandle(self._wire, made["id"], self._decode)
 
     def __repr__(self) -> str:

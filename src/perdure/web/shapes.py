@@ -27,35 +27,6 @@ class Out(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-class StartIn(In):
-    """A run to start."""
-
-    workflow: Name = Field(description="The workflow's durable name.", examples=["app.research"])
-    args: list[Any] = Field(default_factory=list, description="Positional arguments.")
-    kwargs: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments.")
-    id: RunId | None = Field(
-        None, description="The run's id; starting is idempotent by it. Made up without one."
-    )
-    queue: Name | None = None
-    key: Annotated[str, Field(max_length=255)] | None = None
-    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
-    dedup: Annotated[str, Field(max_length=255)] | None = None
-    delay: Seconds | None = Field(None, description="Seconds until it begins.")
-    timeout: Seconds | None = Field(None, description="Seconds after which it is cancelled.")
-    attributes: dict[str, str | int | float | bool | list[str]] = Field(default_factory=dict)
-    if_exists: Literal["attach", "fail", "restart"] = "attach"
-    subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="Whose data it holds; the server has to have keys."
-    )
-
-
-class MessageIn(In):
-    value: Any = None
-    key: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
-        None, description="A second message of this name and key is ignored."
-    )
-
-
 class CallIn(In):
     """A call of a query or update handler."""
 

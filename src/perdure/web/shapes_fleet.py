@@ -7,32 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from perdure.web.shapes import WAIT_MAX, CallIn, In, Name, Out, RunId, Seconds, UsageOut
+from perdure.web.shapes import WAIT_MAX, CallIn, In, Name, Out, Seconds, UsageOut
 
 Key = Annotated[str, Field(min_length=1, max_length=255)]
 Count = Annotated[int, Field(ge=1, lt=1 << 53)]
-
-
-class OneOfManyIn(CallIn):
-    workflow: Name = Field(description="The workflow's durable name.")
-    id: RunId | None = None
-    key: Annotated[str, Field(max_length=255)] | None = None
-    dedup: Annotated[str, Field(max_length=255)] | None = None
-
-
-class StartManyIn(In):
-    """Runs to start in one commit: all of them, or none."""
-
-    runs: Annotated[list[OneOfManyIn], Field(min_length=1, max_length=1000)]
-    queue: Name | None = None
-    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
-    delay: Seconds | None = Field(None, description="Seconds until they begin.")
-    timeout: Seconds | None = Field(None, description="Seconds after which they are cancelled.")
-    attributes: dict[str, str | int | float | bool | list[str]] = Field(default_factory=dict)
-    if_exists: Literal["attach", "fail", "restart"] = "attach"
-    subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="Whose data they hold; the server has to have keys."
-    )
 
 
 class PublishIn(In):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Path, Query
 
+from perdure.api.messages import Message
 from perdure.api.naming import named_call
 from perdure.core.attributes import AttributeValue
 from perdure.errors import UsageError
@@ -20,9 +21,9 @@ from perdure.web.shapes_fleet import (
     PublicationOut,
     PublishedOut,
     PublishIn,
-    StartManyIn,
     SubscriptionOut,
 )
+from perdure.web.shapes_starting import StartManyIn
 
 router = APIRouter(tags=["fleet"])
 
@@ -46,6 +47,7 @@ async def start_many(engine: EngineHere, body: StartManyIn) -> list[RunRef]:
         priority=body.priority,
         delay=body.delay,
         timeout=body.timeout,
+        messages=[Message(each.name, each.value, each.key) for each in body.messages],
         attributes=attributes,
         if_exists=body.if_exists,
         subject=body.subject,
