@@ -78,6 +78,9 @@ def test_a_breaker_looks_back_a_minute() -> None:
     short = shortage(terms, KEY, account, Want("s", 30), 1059.0, Amount())
     assert short is not None
     assert short.lack is Lack.TRIPPED
+    later = shortage(terms, KEY, account, Want("s", 30), 9999.0, Amount())
+    assert later is not None, "it stays open until somebody closes it"
+    assert later.lack is Lack.TRIPPED
     account.tripped_at = None
     assert shortage(terms, KEY, account, Want("s", 30), 1071.0, Amount()) is None
 

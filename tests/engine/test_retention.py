@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
@@ -326,14 +327,16 @@ class Broken(Exception):
 def test_whoever_dies_leaves_each_run_in_the_database_or_in_one_file(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each of the sweeper's calls: the next one finishes what was planned, without a second file."""
+    """At each of the sweeper's calls, and whoever goes on at each of theirs: what was planned is finished, without a
+    second file."""
     url = f"file://{tmp_path}/old"
-    everybody = {f"r-{number}" for number in range(4)}
+    everybody: set[str] = set()
+    hours = itertools.count(1)
 
     async def dying(engine: Engine, calls: int) -> bool:
         """Sweep, and die at this call. False: there was no such call."""
-        left = calls
-        one = sweeper(engine, Rule(0.0, archive=url), holder=f"dies at {calls}", later=1000.0 * calls)
+        left, hour = calls, next(hours)
+        one = sweeper(engine, Rule(0.0, archive=url), holder=f"dies in hour {hour}", later=3600.0 * hour)
 
         class Counting:
             def __init__(self, inner: Any) -> None:
@@ -364,19 +367,27 @@ def test_whoever_dies_leaves_each_run_in_the_database_or_in_one_file(
 
     async def main() -> None:
         async with place.engine() as engine:
-            for id in sorted(everybody):
-                await engine.run(brief(1), id=id)
             call = 0
             going = True
             while going:
                 call += 1
+                for id in (f"{call}-a", f"{call}-b"):
+                    everybody.add(id)
+                    await engine.run(brief(1), id=id)
                 going = await dying(engine, call)
-                archive = archive_at(url)
-                there = [package.id for name in archive.files() for package in archive.read(name)]
-                assert len(there) == len(set(there))
-                assert await ids(engine) | set(there) == everybody
-            assert await ids(engine) == set()
+                await whole(engine)
+                again = 0
+                while await ids(engine):
+                    again += 1
+                    await dying(engine, again)
+                    await whole(engine)
             assert call > 8
+
+    async def whole(engine: Engine) -> None:
+        archive = archive_at(url)
+        there = [package.id for name in archive.files() for package in archive.read(name)]
+        assert len(there) == len(set(there))
+        assert await ids(engine) | set(there) == everybody
 
     asyncio.run(main())
 
@@ -455,6 +466,31 @@ def test_a_run_that_goes_on_meanwhile_stays(
 
     async def _wait(again: Any) -> None:
         await (await again).result(timeout=PATIENCE)
+
+    asyncio.run(main())
+
+
+def test_what_goes_on_between_its_plan_and_its_file_isnt_archived(place: Place, tmp_path: Path) -> None:
+    """Else it would be in the archive as well as in the database."""
+    url = f"file://{tmp_path}/old"
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            for id in ("a", "b"):
+                await engine.run(brief(1), id=id)
+            one = sweeper(engine, Rule(0.0, archive=url), later=1.0)
+            read = one._read
+
+            async def restarting(ids: Sequence[str]) -> Any:
+                if "a" in ids:
+                    await engine.start(waits(), id="a", if_exists="restart")
+                return await read(ids)
+
+            one._read = restarting
+            await sweep_once(one)
+            archive = archive_at(url)
+            assert [package.id for name in archive.files() for package in archive.read(name)] == ["b"]
+            assert (await engine.get("a").info()).generation == 2
 
     asyncio.run(main())
 

@@ -62,6 +62,24 @@ async def ends_in_one_batch_each_have_their_consequences(bench: Bench) -> None:
         assert isinstance(decode_event((await bench.inbox(after["child"]))[0]), CancelRequested)
 
 
+async def ends_in_one_batch_are_each_their_own(bench: Bench) -> None:
+    """Status, reason and moment, in whatever order they come."""
+    worker = await bench.worker()
+    ends = {"a": "completed", "b": "failed", "c": "cancelled"}
+    batch: list[Append] = []
+    for number, (id, status) in enumerate(ends.items()):
+        row = await bench.make(id, owner=worker)
+        await bench.store.send(
+            id, b"kept", now=NOW, kind=MailKind.MESSAGE
+        )  # so that the end has consequences
+        batch.append(bench.change(row, b"end", status=status, reason=f"for {id}", now=NOW + number))
+    await bench.store.append([batch[1], batch[2], batch[0]])
+    after = [await bench.row(id) for id in ends]
+    assert [(row.status, row.reason, row.ended_at) for row in after] == [
+        (status, f"for {id}", NOW + number) for number, (id, status) in enumerate(ends.items())
+    ]
+
+
 async def children_are_made_with_the_append(bench: Bench) -> None:
     """Their parent is the run; each answer has the child's key, and its epoch if the caller drives it."""
     worker, other = await bench.worker(), await bench.worker()
@@ -284,6 +302,7 @@ async def terminate_takes_blocked_runs_too(bench: Bench) -> None:
 CHECKS: tuple[Check, ...] = (
     a_final_status_ends_the_run,
     ends_in_one_batch_each_have_their_consequences,
+    ends_in_one_batch_are_each_their_own,
     children_are_made_with_the_append,
     a_refused_append_makes_no_children,
     a_repeat_knows_its_children,

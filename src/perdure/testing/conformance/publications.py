@@ -80,11 +80,11 @@ async def payloads(bench: Bench, row: RunRow) -> list[bytes | None]:
 async def a_publication_is_kept_once_for_its_key(bench: Bench) -> None:
     store = bench.store.publications
     first, again = publication(payload=b"1", key="k"), publication(payload=b"2", key="k")
-    other = publication("refunded", b"3", key="k")
-    assert await store.publish([first, again, other]) == [True, False, True]
+    other, another = publication("refunded", b"3", key="k"), publication(payload=b"4", key="l")
+    assert await store.publish([first, again, other, another]) == [True, False, True, True]
     assert await store.publish([again]) == [False]
-    assert [one.payload for one in await store.find(name="paid", limit=10)] == [b"1"]
-    assert len(await store.find(limit=10)) == 2
+    assert {one.payload for one in await store.find(name="paid", limit=10)} == {b"1", b"4"}
+    assert len(await store.find(limit=10)) == 3
 
 
 async def publications_are_listed_newest_first(bench: Bench) -> None:
@@ -258,6 +258,31 @@ async def very_many_waits_get_it_in_portions(bench: Bench) -> None:
     assert len({item.run for item in mail}) == len(mail) == 1100
 
 
+async def very_many_who_wait_already_get_it_in_portions(bench: Bench) -> None:
+    """One that is published when all of them have looked back."""
+    worker = await bench.worker()
+    await bench.store.create([bench.new(f"r{number}") for number in range(1100)])
+    rows = await bench.claim(worker, limit=2000)
+    await bench.store.append([bench.change(row, b"e", effects=[wait()]) for row in rows])
+    assert await distribute(bench) == Distributed()
+    await publish(bench, b"1")
+    await distribute(bench)
+    mail = await bench.store.mail(worker)
+    assert len({item.run for item in mail}) == len(mail) == 1100
+
+
+async def each_wait_of_a_run_ends_by_itself(bench: Bench) -> None:
+    row = await waiting(bench, "r", wait(), wait("event:2", "refunded"), wait("event:3"))
+    await waiting(bench, "s", wait("event:2"))
+    await distribute(bench)
+    await publish(bench, b"1")
+    await distribute(bench)
+    await publish(bench, b"2", name="refunded")
+    await distribute(bench)
+    arrived = {(event.wait, event.payload) for event in await arrivals(bench, row)}
+    assert arrived == {("event:1", b"1"), ("event:3", b"1"), ("event:2", b"2")}
+
+
 async def waits_of_other_names_and_values_are_counted(bench: Bench) -> None:
     await waiting(bench, "a", wait(customer="c"))
     await waiting(bench, "b", wait(customer="c"), wait("event:2", "refunded"))
@@ -281,5 +306,7 @@ CHECKS: tuple[Check, ...] = (
     a_terminated_run_waits_no_more,
     mail_for_a_wait_wakes_the_run,
     very_many_waits_get_it_in_portions,
+    very_many_who_wait_already_get_it_in_portions,
+    each_wait_of_a_run_ends_by_itself,
     waits_of_other_names_and_values_are_counted,
 )
