@@ -180,6 +180,25 @@ def test_what_belongs_to_a_subject_is_erased(place: Place) -> None:
     run(main)
 
 
+def test_who_had_the_key_at_hand_finds_out_that_it_was_destroyed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that has looked at the run before, such as one that serves pages."""
+
+    async def main() -> None:
+        async with engine(place, OLD) as one, engine(place, OLD, worker=False) as looker:
+            done = await one.start(much_child(CANARY), id="done", subject="customer-42")
+            await done.result(timeout=60)
+            assert await looker.get("done").result() == CANARY * 2
+            assert (await one.erase(subject="customer-42")).keys == 1
+            monkeypatch.setattr("perdure.storage.sealing.vault.KEYS_FOR", 0.0)
+            assert isinstance((await history(looker.get("done")))[0], events.Sealed)
+            with pytest.raises(perdure.SealedError, match="destroyed"):
+                await looker.get("done").result()
+
+    run(main)
+
+
 def much_child(what: str) -> Any:
     from sealed_kit import child
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 from perdure.codec.sealing.envelope import Head, build, encode_head, split
-from perdure.errors import ConfigurationError, PerdureError, SealedError
+from perdure.errors import ConfigurationError, PerdureError
 
 
 class DataKey(NamedTuple):
@@ -159,8 +159,3 @@ class Chain:
 def _upto(head: Head, number: int) -> Head:
     names = head.codecs[: number + 1]
     return Head(names, head.key, head.kind, head.at, head.op, head.seq, head.scope, head.mark)
-
-
-def sealed_error(error: CannotOpen, what: str, key: str = "") -> SealedError:
-    """The error for whoever needs what can't be opened."""
-    return SealedError(f"{what} can't be opened: {error}.", key=key)

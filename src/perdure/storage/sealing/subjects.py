@@ -103,7 +103,7 @@ class Subjects:
         return None if id is None else self._vault.data_key(id)
 
     async def _fetch(self, ids: set[str]) -> None:
-        missing = [id for id in ids if self._vault.data_key(id) is None]
+        missing = [id for id in ids if not self._vault.is_known(id)]
         if not missing:
             return
         for id, row in zip(missing, await self._below.keys.get(missing), strict=True):

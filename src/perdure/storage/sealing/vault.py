@@ -17,6 +17,7 @@ generations, and its place is only known when it is taken.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
@@ -32,6 +33,8 @@ from perdure.errors import SealedError, UndecodableError
 
 #: So many data keys are kept at hand.
 _KEYS_MAX = 10_000
+#: Seconds after which it is asked whether a key at hand was destroyed meanwhile, by another process.
+KEYS_FOR = 30.0
 #: By these, a run that is ended from outside may end.
 _FINAL_KINDS = frozenset({"run_terminated", "run_cancelled", "run_failed", ""})
 _DEDUP = "dedup:"
@@ -102,33 +105,36 @@ class Vault:
         self.index: bytes | None = None  # for digests and hidden fingerprints; see `index.py`
         self.no_index = ""  # why there is none
         self._namespace = namespace
-        self._keys: OrderedDict[str, DataKey | None] = OrderedDict()
+        self._keys: OrderedDict[str, tuple[DataKey | None, float]] = OrderedDict()  # and since when
 
     # -- keys of subjects ---------------------------------------------------------------------------
 
     def unknown_keys(self, blobs: Iterable[bytes | None]) -> set[str]:
-        """The ids of data keys without which some of these bytes can't be opened, and which aren't at hand."""
+        """The ids of data keys without which some of these bytes can't be opened, and which are to be looked for."""
         found: set[str] = set()
         for data in blobs:
             if data is not None and b"data:" in data[:64] and (id := self.data_key_of(data)) is not None:
-                if id in self._keys:
+                if self.is_known(id):
                     self._keys.move_to_end(id)
                 else:
                     found.add(id)
         return found
 
+    def is_known(self, id: str) -> bool:
+        """Whether a data key is at hand, or known to be destroyed, and was looked for not long ago."""
+        kept = self._keys.get(id)
+        return kept is not None and time.monotonic() - kept[1] < KEYS_FOR
+
     def keep_key(self, id: str, key: DataKey | None) -> None:
-        """From now on this data key is at hand; None: it was destroyed."""
-        self._keys[id] = key
+        """From now on this data key is at hand; None: it was destroyed, or can't be opened here."""
+        self._keys[id] = key, time.monotonic()
         while len(self._keys) > _KEYS_MAX:
             self._keys.popitem(last=False)
 
     def data_key(self, id: str) -> DataKey | None:
-        return self._keys.get(id)
-
-    def forget_keys(self) -> None:
-        """Nothing is at hand any more: what was destroyed elsewhere is noticed."""
-        self._keys.clear()
+        """The key, if it is at hand, however long ago it was looked for."""
+        kept = self._keys.get(id)
+        return None if kept is None else kept[0]
 
     def data_key_of(self, data: bytes) -> str | None:
         """The id of the data key that bytes are sealed with, None if it is another kind of key."""
@@ -275,7 +281,7 @@ class Vault:
     def _key_of(self, head: Head) -> DataKey | None:
         if not head.key.startswith(DATA_KEY):
             return None
-        return self._keys.get(head.key.removeprefix(DATA_KEY))
+        return self.data_key(head.key.removeprefix(DATA_KEY))
 
     def _key_name(self, data: bytes) -> str:
         try:
