@@ -9,6 +9,7 @@ import msgspec
 
 from perdure.storage import conversation as c
 from perdure.storage import distribution as algorithm
+from perdure.storage.answering import carried_out
 from perdure.storage.publications import (
     CloseWait,
     CloseWaits,
@@ -158,16 +159,10 @@ class MemoryPublications:
 
     async def distribute(self, *, now: float) -> Distributed:
         conversation = algorithm.distribute(now, self.sealer)
-        answer: Any = None
-        while True:
-            try:
-                ask = conversation.send(answer)
-            except StopIteration as end:
-                done: Distributed = end.value
-                if not done.busy:
-                    self._changed()
-                return done
-            answer = _WAYS[type(ask)](self._database(), ask)
+        done = carried_out(conversation, lambda ask: _WAYS[type(ask)](self._database(), ask))
+        if not done.busy:
+            self._changed()
+        return done
 
     async def find(
         self,

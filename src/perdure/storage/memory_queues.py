@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from perdure.core.queues import LATER, QueueSettings
+from perdure.storage.answering import carried_out
 from perdure.storage.chain import first_link
-from perdure.storage.lines import Choice, Firsts, Lanes, Levels, Plain, Plan, Question, QueueState, pick
+from perdure.storage.lines import Firsts, Lanes, Levels, Plain, Plan, Question, QueueState, pick
 from perdure.storage.memory_run import Run
 from perdure.storage.queues import (
     AHEAD_MAX,
@@ -243,14 +244,7 @@ def admit(db: Any, plan: Plan, state: QueueState, workflows: Sequence[str]) -> l
     if free <= 0:
         return []
     asking = pick(state.settings, state.turn, free, held)
-    answer: Any = None
-    while True:
-        try:
-            question = asking.send(answer)
-        except StopIteration as chosen:
-            choice: Choice = chosen.value
-            break
-        answer = _answer(_line(db, state.name, workflows), question)
+    choice = carried_out(asking, lambda question: _answer(_line(db, state.name, workflows), question))
     after = plan.admitted(state, choice, len(choice.runs))
     row: QueueRow = db.queues[state.name]
     db.queues[state.name] = msgspec.structs.replace(row, arrival=after.arrival, turn=after.turn)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 from perdure.core.accounts import Account, AccountKey, Definition, Kin, Terms
 from perdure.core.budgets import Amount
 from perdure.storage import budgeting as wish
+from perdure.storage.answering import carried_out_by
 from perdure.storage.budgets import (
     Answer,
     Ask,
@@ -91,14 +92,7 @@ async def _standings(db: Database, name: str) -> list[Standing]:
 
 async def carry_out(db: Database, algorithm: Generator[wish.Wish, Any, R]) -> R:
     """Answer what it wishes, to its end."""
-    answer: Any = None
-    while True:
-        try:
-            wanted = algorithm.send(answer)
-        except StopIteration as end:
-            done: R = end.value
-            return done
-        answer = await _WAYS[type(wanted)](db, wanted)
+    return await carried_out_by(algorithm, lambda wanted: _WAYS[type(wanted)](db, wanted))
 
 
 async def settle(db: Database, due: Sequence[Due], now: float) -> None:

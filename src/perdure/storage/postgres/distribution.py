@@ -9,6 +9,7 @@ from typing import Any
 
 from perdure.storage import conversation as c
 from perdure.storage import distribution as algorithm
+from perdure.storage.answering import carried_out_by
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.lifecycle import create_runs
 from perdure.storage.publications import (
@@ -29,14 +30,7 @@ _EVERYTHING = 1 << 31
 async def distribute(db: Database, now: float, sealer: Sealer | None = None) -> Distributed:
     """One distribution, inside a transaction."""
     conversation = algorithm.distribute(now, sealer)
-    answer: Any = None
-    while True:
-        try:
-            ask = conversation.send(answer)
-        except StopIteration as end:
-            done: Distributed = end.value
-            return done
-        answer = await _WAYS[type(ask)](db, ask)
+    return await carried_out_by(conversation, lambda ask: _WAYS[type(ask)](db, ask))
 
 
 async def number_all(db: Database, last: int, now: float) -> int:

@@ -7,9 +7,9 @@ lets the rate go on meanwhile. Queues in whose lines nobody stands aren't locked
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from perdure.core.queues import free_slots
+from perdure.storage.answering import carried_out_by
 from perdure.storage.lines import (
     ENTER_MAX,
     LEVELS_MAX,
@@ -143,14 +143,7 @@ async def _choose(
     db: Database, state: QueueState, workflows: list[str], free: int, held: dict[str, int]
 ) -> Choice:
     asking = pick(state.settings, state.turn, free, held)
-    answer: Any = None
-    while True:
-        try:
-            question = asking.send(answer)
-        except StopIteration as chosen:
-            choice: Choice = chosen.value
-            return choice
-        answer = await _answer(db, state.name, workflows, question)
+    return await carried_out_by(asking, lambda question: _answer(db, state.name, workflows, question))
 
 
 async def _answer(db: Database, queue: str, workflows: list[str], question: Question) -> list[Row]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from perdure.core.accounts import Account, AccountKey, Definition, Kin, Terms
 from perdure.core.budgets import Amount
 from perdure.storage import budgeting as wish
+from perdure.storage.answering import carried_out
 from perdure.storage.budgets import (
     Answer,
     Ask,
@@ -84,14 +85,7 @@ def _standings(db: Database, name: str) -> list[Standing]:
 
 def carry_out(db: Database, algorithm: Generator[wish.Wish, Any, R]) -> R:
     """Answer what it wishes, to its end."""
-    answer: Any = None
-    while True:
-        try:
-            wanted = algorithm.send(answer)
-        except StopIteration as end:
-            done: R = end.value
-            return done
-        answer = _WAYS[type(wanted)](db, wanted)
+    return carried_out(algorithm, lambda wanted: _WAYS[type(wanted)](db, wanted))
 
 
 def settle(db: Database, charges: Sequence[Charge], now: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from perdure.storage import conversation as c
 from perdure.storage import distribution as algorithm
+from perdure.storage.answering import carried_out
 from perdure.storage.publications import (
     Distributed,
     Gathered,
@@ -26,14 +27,7 @@ from perdure.storage.sqlite.rows import as_json
 def distribute(db: Database, now: float, sealer: Sealer | None = None) -> Distributed:
     """One distribution, inside a transaction of the writer."""
     conversation = algorithm.distribute(now, sealer)
-    answer: Any = None
-    while True:
-        try:
-            ask = conversation.send(answer)
-        except StopIteration as end:
-            done: Distributed = end.value
-            return done
-        answer = _WAYS[type(ask)](db, ask)
+    return carried_out(conversation, lambda ask: _WAYS[type(ask)](db, ask))
 
 
 def number_all(db: Database, now: float) -> int:

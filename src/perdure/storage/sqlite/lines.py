@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.storage.answering import carried_out
 from perdure.storage.lines import (
     ENTER_MAX,
     LEVELS_MAX,
@@ -106,14 +107,7 @@ def _admit(
 
 def _choose(db: Database, state: QueueState, workflows: str, free: int, held: dict[str, int]) -> Choice:
     asking = pick(state.settings, state.turn, free, held)
-    answer: list[Row] | None = None
-    while True:
-        try:
-            question = asking.send(answer)  # type: ignore[arg-type]
-        except StopIteration as chosen:
-            choice: Choice = chosen.value
-            return choice
-        answer = _answer(db, state.name, workflows, question)
+    return carried_out(asking, lambda question: _answer(db, state.name, workflows, question))
 
 
 def _answer(db: Database, queue: str, workflows: str, question: Question) -> list[Row]:
