@@ -241,6 +241,8 @@ def test_a_zombie_writes_nothing_and_its_steps_are_told(place: Place) -> None:
         async with place.engine() as engine:
             handle = await engine.start(zombie(), id="a")
             await anext(handle.stream("words"))
+            # Else that note is what tells the worker, which then ends the step before it has emitted again.
+            await until(lambda: _has(handle, events.StepStarted))
             store = place.store()
             await store.open()
             end = encode_event(events.RunTerminated(at=time.time()))
