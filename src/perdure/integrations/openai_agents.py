@@ -57,6 +57,8 @@ __all__ = [
     "durable_agent",
 ]
 
+install()  # now, since workflow code may begin a trace before its first agent runs
+
 _settings: contextvars.ContextVar[DurableSettings | None] = contextvars.ContextVar(
     "perdure_agents_settings", default=None
 )
@@ -181,7 +183,7 @@ class _DurableAgentRunner(AgentRunner):
 
 def _prepared(agent: Agent[Any], input: Any, kwargs: dict[str, Any]) -> Agent[Any]:
     """Replace what the runner is given by what is durable."""
-    install()
+    install()  # again: the program may have set another provider
     scene = Scene(_settings.get() or DurableSettings())
     kwargs["run_config"] = _config(kwargs.get("run_config"), scene)
     kwargs["session"] = durable_session(kwargs.get("session"))
