@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -53,6 +54,33 @@ def test_an_index_of_another_day_keeps_nobody_from_working(capsys: pytest.Captur
     assert "not checked by hash" in capsys.readouterr().err
     assert script("install").install(Pip(lacks=True), strictly=True) == 1
     assert script("install").install(Pip(lacks=True, works=False)) == 1
+
+
+def test_uv_is_used_where_it_works_and_nothing_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install = script("install")
+    (tmp_path / "uv").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    fails, settings, commands = False, "", list[list[str]]()
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        told = settings if "config" in command else ""
+        return subprocess.CompletedProcess(command, int(fails and command[0].endswith("uv")), told, "")
+
+    monkeypatch.setattr(install.subprocess, "run", run)
+    assert install.main(["--into", "/other/python", "a>=1"]) == 0
+    assert [Path(command[0]).name for command in commands if "install" in command] == ["uv"]
+    assert commands[-1][-3:] == ["--python", "/other/python", "a>=1"]
+    for fails, settings in ((True, ""), (False, "global.index-url='https://pypi.example.com'")):
+        commands.clear()
+        assert install.main(["--into", "/other/python", "a>=1"]) == 0
+        assert commands[-1][1:] == ["-m", "pip", "--python", "/other/python", "install", "-q", "a>=1"], fails
+    commands.clear()
+    install.fetch_uv()
+    (command,) = commands
+    assert command[-4:-1] == ["--require-hashes", "--no-deps", "-r"]
 
 
 def test_the_lock_has_a_hash_for_each_file_and_covers_what_is_needed() -> None:
