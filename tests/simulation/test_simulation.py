@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from perdure.testing.simulation.scenario import drawn, load
+from perdure.testing.simulation.drawing import drawn
+from perdure.testing.simulation.scenario import load
 from perdure.testing.simulation.simulating import simulate
 from perdure.testing.simulation.world import ProcessLoop
 
@@ -52,7 +53,7 @@ def test_a_seed_does_the_same_in_another_process() -> None:
     """With other hashes of texts, and at other addresses."""
     ours = "\n".join("\n".join(simulate(drawn(seed)).log) for seed in (2, 11))
     script = (
-        "from perdure.testing.simulation.scenario import drawn\n"
+        "from perdure.testing.simulation.drawing import drawn\n"
         "from perdure.testing.simulation.simulating import simulate\n"
         "for seed in (2, 11): print('\\n'.join(simulate(drawn(seed)).log))\n"
     )

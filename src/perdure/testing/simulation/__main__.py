@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from multiprocessing import get_context
 from pathlib import Path
 
+from perdure.testing.simulation.drawing import drawn
 from perdure.testing.simulation.faults import KINDS
-from perdure.testing.simulation.scenario import drawn, load, save
+from perdure.testing.simulation.scenario import load, save
 from perdure.testing.simulation.shrink import shrunk
 from perdure.testing.simulation.simulating import Outcome, simulate, simulated
 

@@ -18,6 +18,7 @@ from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.errors import PerdureError, RunEndedError, StoreError
 from perdure.testing.simulation.books import SimulatedBooks
+from perdure.testing.simulation.callers import Callers
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.outsiders import Outsiders
 from perdure.testing.simulation.processes import SimulatedEngine
@@ -59,12 +60,18 @@ class Client:
         self._scenario = scenario
         self.pending = {plan.id: None for plan in scenario.runs}
         self._outsiders: Outsiders
+        self._callers: Callers
+        self._together: asyncio.Task[dict[str, Handle[int]]]
 
     async def work(self) -> None:
         """Do all of it."""
         await self._insist(self._enter)
         scenario, loop = self._scenario, asyncio.get_running_loop()
         self._outsiders = Outsiders(self._engine, self._rules, self._books, self._insist, scenario.faults)
+        self._callers = Callers(self._engine, self._rules, self._insist)
+        among = [plan for plan in scenario.runs if plan.among]
+        if among:
+            self._together = loop.create_task(self._start_together(among))
         await asyncio.gather(
             *map(self._one, scenario.runs),
             *(self._other(f"queue {plan.queue}", self._outsiders.hold(plan)) for plan in scenario.holds),
@@ -76,7 +83,22 @@ class Client:
                 self._other(f"event {number}", self._outsiders.tell(number, at))
                 for number, at in enumerate(scenario.published)
             ),
+            *(self._other(f"calls of {plan.id}", self._callers.talk(plan)) for plan in scenario.talks),
+            *(
+                self._other(f"starts of {plan.dedup}", self._callers.start_same(plan))
+                for plan in scenario.sames
+            ),
         )
+
+    async def _start_together(self, plans: list[RunPlan]) -> dict[str, Handle[int]]:
+        """All of these in one commit."""
+        await asyncio.sleep(min(plan.at for plan in plans))
+        handles = await self._insist(
+            lambda: self._engine.start_many(
+                [runs(plan.program, 0) for plan in plans], ids=[plan.id for plan in plans]
+            )
+        )
+        return {handle.id: handle for handle in handles}
 
     async def _other(self, name: str, work: Awaitable[None]) -> None:
         """Something that is no run."""
@@ -92,18 +114,23 @@ class Client:
         await self._engine.__aenter__()
 
     async def _one(self, plan: RunPlan) -> None:
-        await asyncio.sleep(plan.at)
-        handle: Handle[int] = await self._insist(
-            lambda: self._engine.start(
-                runs(plan.program, 0), id=plan.id, queue=plan.queue, key=plan.key, priority=plan.priority
+        handle: Handle[int]
+        if plan.among:
+            handle = (await asyncio.shield(self._together))[plan.id]
+        else:
+            await asyncio.sleep(plan.at)
+            handle = await self._insist(
+                lambda: self._engine.start(
+                    runs(plan.program, 0), id=plan.id, queue=plan.queue, key=plan.key, priority=plan.priority
+                )
             )
-        )
         self._acknowledged(plan.id in self._observer.database.keys, f"the start of {plan.id}")
         try:
             await asyncio.gather(
                 self._talk(handle, plan),
                 self._cancel(handle, plan),
                 self._compare(handle, plan),
+                self._callers.pause(plan, handle),
                 *self._outsiders.of(plan, handle),
             )
         except PerdureError as error:
@@ -138,6 +165,8 @@ class Client:
         if result != right or waits_for_ever(plan.program):
             self._observer.wrong(f"{plan.id} resulted in {result}, and its program says {right}")
         self._compare_histories(plan)
+        if plan.forked and result == right:
+            await self._callers.fork(plan, handle, right)
 
     def _compare_histories(self, plan: RunPlan) -> None:
         """Whether there is exactly as much in the histories as the program says."""

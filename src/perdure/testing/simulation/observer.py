@@ -17,6 +17,7 @@ from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.core.status import FINAL
 from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_queues import with_dedup
 from perdure.storage.memory_run import Run
 from perdure.storage.records import Append, Appended, NewRun, Stale
 from perdure.storage.workers import WorkerRow
@@ -164,6 +165,11 @@ class Observer:
         for rule in self.rules:
             rule.created(run)
 
+    def put_off(self, run: Run) -> None:
+        """A debounced start has met a run: until that is driven, its first event is that of the last start."""
+        if run.started_at is None and len(run.events) == 1:
+            self._histories[run.run] = list(run.events)
+
     def carried_out(self, verb: str) -> None:
         """The database has carried out a verb of a store."""
         for rule in self.rules:
@@ -296,6 +302,8 @@ class ObservedDatabase(MemoryDatabase):
         run = super().create(new, parent)
         if run is not None:
             self._observer.created(run)
+        elif new.debounce and (holder := with_dedup(self, new.dedup)) is not None:
+            self._observer.put_off(holder)
         return run
 
     def append(self, append: Append) -> Appended | Stale:

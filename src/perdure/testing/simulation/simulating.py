@@ -19,13 +19,14 @@ from perdure.storage.chance import chance
 from perdure.testing.simulation.books import SimulatedBooks
 from perdure.testing.simulation.client import Client
 from perdure.testing.simulation.clocks import RIGHT, clock_of
+from perdure.testing.simulation.drawing import drawn
 from perdure.testing.simulation.faults import Dice
 from perdure.testing.simulation.instructions import defined
 from perdure.testing.simulation.network import DistantStore, Line
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.processes import Faraway, Fleet, SimulatedEngine
 from perdure.testing.simulation.rules.all import Rules
-from perdure.testing.simulation.scenario import Scenario, drawn
+from perdure.testing.simulation.scenario import Scenario
 from perdure.testing.simulation.world import World
 from perdure.testing.torture import workshop
 from perdure.testing.torture.programs import instructions

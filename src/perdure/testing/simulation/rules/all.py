@@ -5,6 +5,7 @@ from __future__ import annotations
 from perdure.testing.simulation.books import SimulatedBooks
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.rules.callbacks import FirstCompletion
+from perdure.testing.simulation.rules.calls import Calls, Pauses
 from perdure.testing.simulation.rules.publications import Subscribers
 from perdure.testing.simulation.rules.queues import QueueLimits
 from perdure.testing.simulation.rules.schedules import Slots
@@ -25,4 +26,14 @@ class Rules:
         self.callbacks = FirstCompletion(observer, books)
         self.schedules = Slots(observer)
         self.streams = StreamItems(observer, books)
-        observer.rules = [self.queues, self.subscribers, self.callbacks, self.schedules, self.streams]
+        self.calls = Calls(observer)
+        self.pauses = Pauses(observer)
+        observer.rules = [
+            self.queues,
+            self.subscribers,
+            self.callbacks,
+            self.schedules,
+            self.streams,
+            self.calls,
+            self.pauses,
+        ]

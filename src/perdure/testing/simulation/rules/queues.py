@@ -20,7 +20,7 @@ class QueueLimits(Rule):
       admit them, if these are right.
     - Nobody begins while somebody with a higher priority stands in line, where priorities count and keys don't.
     - Nothing begins in a queue from when a pause or a drain is acknowledged until that of its end is asked for.
-    - Of the live runs of a queue no two have the same `dedup`.
+    - Of the live runs of a queue, also one without limits, no two have the same `dedup`.
 
     That nobody waits for ever is what the simulation looks at by itself: everything has to end.
     """
@@ -34,6 +34,8 @@ class QueueLimits(Rule):
 
     def carried_out(self, verb: str) -> None:
         database = self._observer.database
+        if verb == "create":
+            self._check_dedups()
         if verb not in ("claim", "create", "append", "terminate") or not database.queues:
             return
         by_queue: dict[str, list[Run]] = {}
@@ -52,7 +54,6 @@ class QueueLimits(Rule):
                 self._began(name, row.settings, fresh, begun)
             self._check_order(name, row.settings, fresh, runs)
             self._check_workers(name, row.settings, begun)
-        self._check_dedups(database.runs.values())
         self._line = {
             run.run: run.rank
             for runs in by_queue.values()
@@ -112,7 +113,7 @@ class QueueLimits(Rule):
             if number > limits.per_worker:
                 self._observer.wrong(f"queue {name}: worker {worker} has {number} of {limits.per_worker}")
 
-    def _check_dedups(self, runs: object) -> None:
+    def _check_dedups(self) -> None:
         live = Counter(
             run.dedup
             for run in self._observer.database.runs.values()

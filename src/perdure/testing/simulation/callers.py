@@ -1,0 +1,132 @@
+"""Those who call runs and entities, pause and fork runs, and start what is there already.
+
+Each is done by the client's process; what was acknowledged to it, the rules hear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from perdure.api.engine import Engine
+from perdure.api.handle import Handle
+from perdure.errors import HandlerFailed, RunConflictError, UpdateRejected
+from perdure.testing.simulation.callees import BAD, TALLY, Tally, takes_updates
+from perdure.testing.simulation.instructions import scheduled
+from perdure.testing.simulation.rules.all import Rules
+from perdure.testing.simulation.scenario import RunPlan, SamePlan, TalkPlan
+from perdure.testing.torture.programs import value_of
+
+
+class Callers:
+    """Do what needs an answer.
+
+    Args:
+        insist: repeats what the store refuses.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        rules: Rules,
+        insist: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]],
+    ) -> None:
+        self._engine = engine
+        self._rules = rules
+        self._insist = insist
+
+    # -- updates and entities -----------------------------------------------------------------------
+
+    async def talk(self, plan: TalkPlan) -> None:
+        """Make all calls of a plan, each twice."""
+        await asyncio.sleep(plan.at)
+        tags = [f"{plan.id}.{number}" for number in range(len(plan.calls))]
+        tags = [tag + BAD if value_of(tag) % 4 == 0 else tag for tag in tags]
+        good = sum(not tag.endswith(BAD) for tag in tags)
+        if plan.kind == "entity":
+            await asyncio.gather(*map(self._call_entity, [plan.id] * len(tags), tags, plan.calls))
+            entity = self._engine.entity(Tally, plan.id)
+            self._rules.calls.left(plan.id, await self._insist(entity.taken) if good else [])
+            run = self._engine.get(f"{TALLY}/{plan.id}")
+            await self._insist(partial(run.terminate, "all calls are answered"))
+            return
+        handle = await self._insist(lambda: self._engine.start(takes_updates(good or 1), id=plan.id))
+        await asyncio.gather(*map(self._update, [handle] * len(tags), tags, plan.calls))
+        if good:
+            self._rules.calls.left(plan.id, await self._insist(handle.result))
+        else:
+            await self._insist(partial(handle.terminate, "all calls are answered"))
+
+    async def _update(self, handle: Handle[Any], tag: str, after: float) -> None:
+        if tag.endswith(BAD):  # while the run takes updates for certain
+            after = 0.0
+
+        async def one() -> Any:
+            return await self._insist(partial(handle.update, "add", tag, key=tag))
+
+        await self._twice(tag, one, after)
+
+    async def _call_entity(self, id: str, tag: str, after: float) -> None:
+        async def one() -> Any:
+            return await self._insist(partial(self._engine.entity(Tally, id, key=tag).add, tag))
+
+        await self._twice(tag, one, after)
+
+    async def _twice(self, tag: str, ask: Callable[[], Awaitable[Any]], after: float) -> None:
+        async def one(more: float) -> None:
+            await asyncio.sleep(after + more)
+            try:
+                answer = await ask()
+            except (UpdateRejected, HandlerFailed, ValueError) as error:
+                answer = f"{type(error).__name__}"
+            self._rules.calls.answered(tag, answer)
+
+        await asyncio.gather(one(0.0), one(value_of(tag) % 5 / 20))
+
+    # -- pauses and forks ---------------------------------------------------------------------------
+
+    async def pause(self, plan: RunPlan, handle: Handle[int]) -> None:
+        """Pause a run now and then."""
+        pauses = self._rules.pauses
+        try:
+            for before, seconds in plan.pauses:
+                await asyncio.sleep(before)
+                await self._insist(partial(handle.pause, "a simulation says so"))
+                pauses.held.add(plan.id)
+                await asyncio.sleep(seconds)
+                pauses.goes_on(plan.id)
+                await self._insist(handle.resume)
+        except RunConflictError:  # it has ended
+            pauses.goes_on(plan.id)
+
+    async def fork(self, plan: RunPlan, handle: Handle[int], result: int) -> None:
+        """Let another run have all that this one did: nothing of it is done again."""
+        other = await self._insist(partial(handle.fork, id=f"fork of {plan.id}"))
+        again = await self._insist(other.result)
+        self._rules.observer.counts["forks"] += 1
+        if again != result:
+            self._rules.observer.wrong(f"a fork of {plan.id} resulted in {again}, and it in {result}")
+
+    # -- starts that mean the same ------------------------------------------------------------------
+
+    async def start_same(self, plan: SamePlan) -> None:
+        """Start runs of which one at a time may be live."""
+        await asyncio.gather(*(self._start_one(plan, at) for at in plan.starts))
+
+    async def _start_one(self, plan: SamePlan, at: float) -> None:
+        await asyncio.sleep(at)
+        handle = await self._insist(
+            lambda: self._engine.start(
+                scheduled(plan.milliseconds),
+                queue=plan.queue,
+                dedup=plan.dedup,
+                debounce=plan.debounce,
+                debounce_max=None if plan.debounce is None else 1.5,
+            )
+        )
+        self._rules.observer.counts["starts that mean the same"] += 1
+        result = await self._insist(handle.result)
+        if result != value_of(handle.id):
+            self._rules.observer.wrong(f"{handle.id} resulted in {result}")
