@@ -163,9 +163,9 @@ class MatchingCalls(Finding):
                 self._command(CancelOperation(dropped))
             return
         self._check_input(event, operation.input)
-        operation.recorded = True
         if event.reused:  # it is the donor's child that the code gets to know, and has sent messages to
             operation.run_id = event.run
+        operation.recorded = True
         if self._fresh.pop(operation.id, None) is not None and self._doubt is not None:
             self._check_doubt(operation.id)
         if operation.started is not None and not operation.started.done():

@@ -31,8 +31,8 @@ from perdure.testing.torture.programs import instructions, value_of
 T = TypeVar("T")
 
 _LOOK: Final = 0.02  #: seconds between two looks for a token
-#: Seconds without a fault before a schedule is paused for good.
-_QUIET: Final = 4.0
+#: Seconds without a fault before a schedule is paused for good. The only worker may be leaving, which may take 5.
+_QUIET: Final = 9.0
 
 
 class Outsiders:
