@@ -116,10 +116,13 @@ def batch(
     if (target.package, target.name) != ("anthropic", "Messages.create") and (
         target.package != "openai" or target.name not in _ENDPOINTS
     ):
-        msg = f"batch() got {target.name}: it knows batches of OpenAI's and Anthropic's create methods"
+        msg = (
+            f"batch() got {target.name}: it knows batches of OpenAI's and Anthropic's create methods. Make other calls "
+            "one by one"
+        )
         raise UsageError(msg)
     if not work:
-        msg = "batch() got no requests"
+        msg = "batch() got no requests: leave it out where there is nothing to ask"
         raise UsageError(msg)
     interval = None if every is None else seconds(every, "every")
     provider = (

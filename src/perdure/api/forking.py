@@ -233,7 +233,7 @@ async def retry(connection: Connection, id: str) -> None:
         )
         raise RunConflictError(msg)
     if not made.new:
-        msg = f"run {id!r} can't be retried: somebody else has just done that"
+        msg = f"run {id!r} can't be retried: somebody else has just done that, so it goes on"
         raise RunConflictError(msg)
     connection.nudge()
 

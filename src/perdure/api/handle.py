@@ -76,7 +76,7 @@ class Handle(Addressed, Travelled, Operated[R]):
                 limit = None if timeout is None else seconds(timeout, "timeout")
                 _, event = await asyncio.wait_for(waiter, limit)
         except TimeoutError:
-            msg = f"run {self.id!r} hasn't ended within {timeout} s; it goes on"
+            msg = f"run {self.id!r} hasn't ended within {timeout} s; it goes on. Ask for its result again, or cancel it"
             raise TimeoutError(msg) from None
         finally:
             connection.results.forget(self.id, waiter)
@@ -217,7 +217,7 @@ class Handle(Addressed, Travelled, Operated[R]):
             delivery = await store.terminate(self.id, event, now=now)
         self._known(delivery)
         if delivery is Delivery.RUN_ENDED:
-            msg = f"run {self.id!r} can't be terminated: it has ended already"
+            msg = f"run {self.id!r} can't be terminated: it has ended already. Nothing was changed"
             raise RunConflictError(msg)
         if self._connection.worker is not None:
             self._connection.worker.check_ownership_soon()

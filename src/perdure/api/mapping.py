@@ -126,7 +126,9 @@ def _check(fn: Any, items: Any) -> None:
         )
         raise UsageError(msg)
     if isinstance(items, AsyncIterable) or not isinstance(items, Iterable):
-        msg = f"map() takes a list or another plain iterable of items, not {items!r}"
+        msg = (
+            f"map() takes a list or another plain iterable of items, not {items!r}: have a step collect them"
+        )
         raise UsageError(msg)
 
 

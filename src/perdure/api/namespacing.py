@@ -103,7 +103,10 @@ class Namespaces:
         self._check()
         assert self._base is not None
         if self._bound not in (None, name):
-            msg = f"this engine is bound to the namespace {self._bound!r}, and leads to no other"
+            msg = (
+                f"this engine is bound to the namespace {self._bound!r}, and leads to no other: make one without "
+                "namespace= for several"
+            )
             raise NamespaceError(msg)
         view = self._views.get(name)
         if view is None:

@@ -200,6 +200,6 @@ class Operated(Generic[R]):
             msg = f"no run has the id {self.id!r} in this database: look it up with `perdure ls`"
             raise UnknownRunError(msg, run_id=self.id)
         if delivery is Delivery.RUN_ENDED:
-            msg = f"run {self.id!r} can't be {what}: it has ended already"
+            msg = f"run {self.id!r} can't be {what}: it has ended already. Nothing was changed"
             raise RunConflictError(msg)
         self._connection.nudge()

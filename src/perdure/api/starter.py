@@ -131,7 +131,7 @@ class Starter:
             call.mark_used()
         for name, given in (("ids", ids), ("keys", keys), ("dedups", dedups)):
             if given is not None and len(given) != len(calls):
-                msg = f"start_many() got {len(calls)} calls and {len(given)} {name}"
+                msg = f"start_many() got {len(calls)} calls and {len(given)} {name}: give one for each call"
                 raise UsageError(msg)
         items = [
             self._new(

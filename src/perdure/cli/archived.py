@@ -48,6 +48,8 @@ def packages_at(place: str) -> list[tuple[str, list[Package]]]:
             )
         return [(path.name, packages_in(path.read_bytes(), path.name))]
     if "://" not in place and not path.is_dir():
-        raise Trouble(f"There is no archive at {os.path.abspath(place)}.")
+        raise Trouble(
+            f"There is no archive at {os.path.abspath(place)}. Give the place that the rule names, or a file of it."
+        )
     there: Archive = archive_at(place)
     return [(name, there.read(name)) for name in there.files()]

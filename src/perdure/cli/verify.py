@@ -126,7 +126,9 @@ def verify(
         where = str(histories)
         files = [str(path) for path in files_in(histories)]
         if not files:
-            raise Trouble(f"There are no recorded histories in {histories}.")
+            raise Trouble(
+                f"There are no recorded histories in {histories}: `perdure verify --export-histories` writes some."
+            )
         findings = _try(Jobs(setup, number, len(files), str), files, len(files), quiet=as_json)
     else:
         assert setup.url is not None

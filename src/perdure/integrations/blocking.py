@@ -123,7 +123,7 @@ class BlockingEngine:
     def _living(self) -> _Life:
         with self._lock:
             if self._closed:
-                msg = "this BlockingEngine has been closed"
+                msg = "this BlockingEngine has been closed: make another one"
                 raise EngineClosedError(msg)
             if self._life is None or self._life.process != os.getpid():
                 self._life = _Life(Engine(self._url, **self._options))

@@ -37,7 +37,10 @@ class Compression(Codec):
             msg = f"compression needs a package that isn't installed ({error}): pip install 'perdure[crypto]'"
             raise ConfigurationError(msg) from error
         if above < 0 or output_max <= 0 or not 1 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
-            msg = f"Compression(above={above}, level={level}, output_max={output_max}): one of them is out of range"
+            msg = (
+                f"Compression(above={above}, level={level}, output_max={output_max}): above is at least 0 bytes, "
+                f"output_max more than that, and level from 1 to {zstandard.MAX_COMPRESSION_LEVEL}"
+            )
             raise ConfigurationError(msg)
         self._above = above
         self._output_max = output_max
