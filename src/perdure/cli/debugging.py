@@ -59,11 +59,6 @@ class WorkflowDebugger(pdb.Pdb):
             self._set_stopinfo(self.botframe, None, -1)  # type: ignore[attr-defined]
         sys.settrace(self.trace_dispatch)
 
-    def stop_at_next_line(self) -> None:
-        """Whatever line comes next."""
-        self.set_step()
-        sys.settrace(self.trace_dispatch)
-
     def stop_here(self, frame: FrameType) -> bool:
         """Never in the engine, nor in libraries, nor in what has no file."""
         path = frame.f_code.co_filename

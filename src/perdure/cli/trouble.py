@@ -18,7 +18,6 @@ from perdure.errors import PerdureError
 
 RUN_FAILED = 1
 USAGE = 2
-INTERRUPTED = 130
 
 
 class Trouble(Exception):

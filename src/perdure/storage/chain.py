@@ -94,7 +94,6 @@ class Proof:
         self._value: int | None = origin(id, generation)  # None where an event is missing before
         self._at = 0
         self._suspect: tuple[int, int, int] | None = None  # a seq, its link as computed, and as stored
-        self._last_is_bad = False
         self.found: list[Damage] = []
         self.untold = 0
 
@@ -121,7 +120,6 @@ class Proof:
     def finish(self) -> list[Damage]:
         """All that was found, the first of them first."""
         if self._suspect is not None:
-            self._last_is_bad = True
             self._settle(self._suspect[1] == self._chain)
         if self._at < self._seq:
             self._miss(self._at + 1, self._seq)

@@ -49,7 +49,6 @@ class Module:
         self.entities: list[ast.ClassDef] = []
         self.globals: dict[str, ast.expr | None] = {}
         self.functions = {node.name: node for node in tree.body if isinstance(node, _FUNCTIONS)}
-        self._local: dict[ast.AST, dict[str, Function]] = {}
         for node in ast.walk(tree):
             self._learn_import(node)
         for node in ast.walk(tree):

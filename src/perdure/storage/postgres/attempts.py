@@ -40,9 +40,6 @@ class Attempts:
 
     Args:
         where: the database's name for messages.
-
-    Attributes:
-        trips: transactions begun so far; tests count them.
     """
 
     def __init__(self, pool: AsyncConnectionPool[Any], queries: Mapping[str, str], where: str) -> None:
@@ -53,7 +50,6 @@ class Attempts:
         self._numbers = itertools.count(1)
         self._prepares = True
         self._weeding: asyncio.Task[None] | None = None
-        self.trips = 0
 
     async def close(self) -> None:
         """Let the pool be closed after this."""
@@ -87,7 +83,6 @@ class Attempts:
         async def attempt(connection: psycopg.AsyncConnection[Any], again: bool) -> R:
             nonlocal committing, answer
             db = Database(connection, self._queries)
-            self.trips += 1
             await db.begin()
             try:
                 if marked:
@@ -112,7 +107,6 @@ class Attempts:
         """One statement that is its own transaction, and recognises its own repeat."""
 
         async def attempt(connection: psycopg.AsyncConnection[Any], again: bool) -> list[tuple[Any, ...]]:
-            self.trips += 1
             return await Database(connection, self._queries).rows(query, **bindings)
 
         return await self._persist(attempt)
