@@ -73,6 +73,17 @@ def api() -> Iterator[schemathesis.BaseSchema]:
     server.stop()
 
 
+def test_each_operation_says_what_its_problems_look_like(api: schemathesis.BaseSchema) -> None:
+    schema = api.raw_schema
+    assert schema["components"]["schemas"]["ProblemOut"]["required"] == ["type", "title", "status", "detail"]
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemOut"}}}
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            if path.startswith("/api/v1/"):
+                told = {status: found.get("content") for status, found in operation["responses"].items()}
+                assert told["404"] == told["503"] == content, (path, method)
+
+
 def test_no_request_brings_what_the_schema_doesnt_say(
     api: schemathesis.BaseSchema, record_property: Callable[[str, object], None]
 ) -> None:
