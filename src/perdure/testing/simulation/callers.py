@@ -12,7 +12,7 @@ from typing import Any
 
 from perdure.api.engine import Engine
 from perdure.api.handle import Handle
-from perdure.errors import HandlerFailed, RunConflictError, UpdateRejected
+from perdure.errors import HandlerFailed, RunConflictError, RunEndedError, UpdateRejected
 from perdure.testing.simulation.callees import BAD, TALLY, Tally, takes_updates
 from perdure.testing.simulation.instructions import scheduled
 from perdure.testing.simulation.rules.all import Rules
@@ -79,6 +79,10 @@ class Callers:
             await asyncio.sleep(after + more)
             try:
                 answer = await ask()
+            except RunEndedError:
+                if not tag.endswith(BAD):  # the run waits for all others
+                    raise
+                return
             except (UpdateRejected, HandlerFailed, ValueError) as error:
                 answer = f"{type(error).__name__}"
             self._rules.calls.answered(tag, answer)

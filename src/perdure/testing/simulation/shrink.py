@@ -19,6 +19,9 @@ from perdure.testing.torture.programs import Program
 
 _replace = msgspec.structs.replace
 
+#: What a scenario has beside its runs and workers.
+_BESIDES = ("holds", "schedules", "published", "talks", "sames")
+
 
 def shrunk(
     scenario: Scenario, *, tries: int = 300, run: Callable[[Scenario], Outcome] = simulate
@@ -57,6 +60,16 @@ def _smaller(scenario: Scenario, outcome: Outcome) -> Iterator[Scenario]:
     for number in range(len(scenario.runs)):
         if len(scenario.runs) > 1:
             yield _replace(scenario, runs=_without(scenario.runs, number))
+    for field in _BESIDES:
+        items = getattr(scenario, field)
+        for number in range(len(items)):
+            yield _replace(scenario, **{field: _without(items, number)})
+    for name in scenario.queues:
+        plans: tuple[Any, ...] = (*scenario.runs, *scenario.sames, *scenario.holds)
+        if all(plan.queue != name for plan in plans):
+            yield _replace(
+                scenario, queues={other: limits for other, limits in scenario.queues.items() if other != name}
+            )
     for number in range(len(scenario.workers)):
         if len(scenario.workers) > 1:
             yield _replace(scenario, workers=_without(scenario.workers, number))
@@ -70,6 +83,10 @@ def _smaller(scenario: Scenario, outcome: Outcome) -> Iterator[Scenario]:
     for number, plan in enumerate(scenario.runs):
         for program in _programs(plan.program):
             yield _replace(scenario, runs=_with(scenario.runs, number, _replace(plan, program=program)))
+        for field, nothing in (("pauses", ()), ("forked", False), ("among", False)):
+            if getattr(plan, field) != nothing:
+                without = _replace(plan, **{field: nothing})
+                yield _replace(scenario, runs=_with(scenario.runs, number, without))
         if plan.at:
             yield _replace(scenario, runs=_with(scenario.runs, number, _replace(plan, at=0.0)))
     yield from _with_fewer_faults(scenario, outcome)
@@ -96,6 +113,10 @@ def _programs(program: Program) -> Iterator[Program]:
             case "child" | "failing child" | "next" | "tidy":
                 for part in _programs(more):
                     yield [*program[:number], [kind, tag, part], *program[number + 1 :]]
+            case "queued":
+                queue, key, whole = more
+                for part in _programs(whole):
+                    yield [*program[:number], [kind, tag, [queue, key, part]], *program[number + 1 :]]
             case "together":
                 for place, part in enumerate(more):
                     for smaller in _programs(part):

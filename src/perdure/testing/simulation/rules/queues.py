@@ -58,7 +58,7 @@ class QueueLimits(Rule):
             run.run: run.rank
             for runs in by_queue.values()
             for run in runs
-            if run.rank is not None and run.rank != LATER
+            if run.rank is not None and _may_begin(run)
         }
 
     def _began(self, name: str, limits: QueueSettings, fresh: list[Run], begun: dict[int, Run]) -> None:
@@ -96,7 +96,7 @@ class QueueLimits(Rule):
     def _check_order(self, name: str, limits: QueueSettings, fresh: list[Run], runs: list[Run]) -> None:
         if not limits.priority or limits.keyed or not fresh:
             return
-        left = [run for run in runs if run.rank is not None and run.run in self._line and run.rank != LATER]
+        left = [run for run in runs if run.run in self._line and _may_begin(run)]
         highest = max(left, key=lambda run: run.priority, default=None)
         lowest = min(fresh, key=lambda run: run.priority)
         if highest is not None and highest.priority > lowest.priority:
@@ -122,3 +122,8 @@ class QueueLimits(Rule):
         for dedup, number in live.items():
             if number > 1:
                 self._observer.wrong(f"{number} live runs have the dedup {dedup!r}")
+
+
+def _may_begin(run: Run) -> bool:
+    """Whether it stands in line, and isn't held."""
+    return run.rank not in (None, LATER) and run.wake_at is not None and run.paused is None

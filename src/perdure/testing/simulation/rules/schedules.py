@@ -26,7 +26,7 @@ class Slots(Rule):
       a run was live that was started before.
     - No slot has a second run, and none has one before its time, if clocks are right.
     - Where the policy lets only one run go on, no two of a schedule are live.
-    - When nothing goes wrong any more, slots are dealt with within seconds.
+    - When nothing goes wrong any more, slots are dealt with within seconds, if clocks are right.
     """
 
     def __init__(self, observer: Observer) -> None:
@@ -88,6 +88,8 @@ class Slots(Rule):
     def ended(self, name: str) -> None:
         """Somebody was told that the schedule is paused, for good; nothing has gone wrong for a while."""
         schedule = _schedule.decode(self._observer.database.schedules[name].data)
+        if not self._observer.clocks_are_right:
+            return
         if schedule.next is None or schedule.next < self._observer.now - _LATE - schedule.timing.jitter:
             self._observer.wrong(
                 f"schedule {name}: the slot {(schedule.next or 0.0) - EPOCH} isn't dealt with yet"
