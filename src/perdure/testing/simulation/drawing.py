@@ -186,11 +186,17 @@ class More:
         if "steps" in self._themes and not self._roomy:
             queues[ELSEWHERE] = QueueSettings(concurrency=chance.choice((1, 2, 5)))
         served = ("default", ELSEWHERE, *sorted(self.queues))
+        # Of workers whose clocks differ by more than a lease only the fastest is never held for dead.
+        differ = any(worker.skew != RIGHT for worker in scenario.workers)
         roomy = {"concurrency": 1000} if self._roomy and "steps" in self._themes else {}
         workers = tuple(
             msgspec.structs.replace(
                 worker,
-                options={**worker.options, **roomy, "queues": self._served(served, first=not number)},
+                options={
+                    **worker.options,
+                    **roomy,
+                    "queues": self._served(served, every=differ or not number),
+                },
             )
             for number, worker in enumerate(scenario.workers)
         )
@@ -240,9 +246,9 @@ class More:
             chance.choice((1, 50, 500)),
         )
 
-    def _served(self, queues: tuple[str, ...], *, first: bool) -> tuple[str, ...]:
-        """Which queues a worker serves: the first one all of them."""
-        if first or self._chance.random() < 0.5:
+    def _served(self, queues: tuple[str, ...], *, every: bool) -> tuple[str, ...]:
+        """Which queues a worker serves."""
+        if every or self._chance.random() < 0.5:
             return queues
         return ("default", *(name for name in queues[1:] if self._chance.random() < 0.5))
 
