@@ -18,7 +18,7 @@ from perdure.testing.simulation.world import ProcessLoop
 pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
-SEEDS = 80
+SEEDS = 60
 GROUPS = 8
 
 
