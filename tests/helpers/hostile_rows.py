@@ -55,6 +55,7 @@ OURS = (
     ("function.__new__", "perdure/codec/stub.py"),
     ("socket.gethostname", "perdure/runtime/liveness.py"),
     ("ctypes.addressof", "perdure/storage/sqlite/database.py"),
+    ("ctypes.addressof", "perdure/storage/sqlite/sqlite_file.py"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Logs are checkpointed and lengthened often here, so that a loss of power often meets a checkpoint or zeros behind a log."""
+"""Logs are checkpointed and lengthened often here: a loss of power often meets a checkpoint, or zeros behind a log."""
 
 from __future__ import annotations
 
