@@ -112,11 +112,15 @@ def apply_append(db: Database, append: Append) -> Appended | Stale:
     """Apply one append by plain statements."""
     run, expected = append.run, append.expected
     seq = expected + len(append.events)
-    if not db.run("advance", (run, expected, append.epoch, append.attempt, seq, append.now, append.chain)):
+    chain = append.links[-1] if append.links else None
+    if not db.run("advance", (run, expected, append.epoch, append.attempt, seq, append.now, chain)):
         return _refuse(db, append)
     try:
-        for event in _numbered([append]):
-            db.run("insert_event", event)
+        if len(append.events) == 1:  # the hot path: one step's outcome
+            db.run("insert_event", (run, seq, append.links[0], append.events[0]))
+        else:
+            for event in _numbered([append]):
+                db.run("insert_event", event)
     except apsw.ConstraintError as error:
         raise PlaceTakenError(run) from error
     return _follow(db, append) if _has_effects(append) else Appended(seq)

@@ -20,13 +20,18 @@ _TRUNCATE_PATIENCE = 0.1
 
 
 class Checkpointer:
-    """Watches the log's length on the writer's connection, and has room made in it."""
+    """Watches the log's length on the writer's connection, and has room made in it.
+
+    Attributes:
+        due: the log is long, or has little room.
+    """
 
     def __init__(self, db: Database) -> None:
         self._connection = connection = db.connection
         self._patience = db.patience
         self._log_room = LogRoom(db, _PASSIVE_PAGES)
         self._pages = 0
+        self.due = False
         self._next = _PASSIVE_PAGES
         connection.set_wal_hook(self._committed)
 
@@ -34,16 +39,14 @@ class Checkpointer:
         if pages < self._pages:  # the log began anew
             self._next = _PASSIVE_PAGES
         self._pages = pages
-        self._log_room.committed(pages)
+        self.due = self._log_room.committed(pages) or pages >= self._next
         return apsw.SQLITE_OK
-
-    @property
-    def due(self) -> bool:
-        """Whether the log is long, or has little room."""
-        return self._pages >= self._next or self._log_room.wanted
 
     def run_if_due(self) -> None:
         """Checkpoint if the log is long, make room if it has little; raises apsw.Error if the disk fails."""
+        if not self.due:
+            return
+        self.due = False
         if self._log_room.wanted:
             self._log_room.make()
         if self._pages < self._next:

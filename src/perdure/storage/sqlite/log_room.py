@@ -39,6 +39,9 @@ class LogRoom:
 
     Args:
         limit: pages after which a checkpoint lets the log begin anew; more room isn't needed.
+
+    Attributes:
+        wanted: the next small commits would make the file longer.
     """
 
     def __init__(self, db: Database, limit: int) -> None:
@@ -48,17 +51,18 @@ class LogRoom:
         self._pages = 0  # in use
         self._room = 0  # pages that the file has room for, as far as known
         self._small = 0  # commits in a row that wrote few pages
+        self.wanted = False
 
-    def committed(self, pages: int) -> None:
-        """A commit has left the log with so many pages in use."""
+    def committed(self, pages: int) -> bool:
+        """A commit has left the log with so many pages in use. Returns whether room is wanted."""
         self._small = self._small + 1 if pages - self._pages <= _LARGE else 0
         self._pages = pages
-        self._room = max(self._room, pages)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the next small commits would make the file longer."""
-        return self._small >= _WORTH_IT and self._pages + _NEAR > self._room and self._room < self._limit
+        if pages + _NEAR <= self._room or self._room >= self._limit:
+            self.wanted = False
+        else:
+            self._room = max(self._room, pages)
+            self.wanted = self._small >= _WORTH_IT and self._room < self._limit
+        return self.wanted
 
     def make(self) -> None:
         """Make the file longer, if nobody else is writing.
@@ -66,6 +70,7 @@ class LogRoom:
         Raises:
             apsw.Error: the disk fails. That it is full is no failure: then there is no room.
         """
+        self.wanted = False
         self._small = 0  # if somebody is writing, it is tried again after so many commits
         patience = self._db.patience
         before, patience.limit = patience.limit, 0.0

@@ -147,7 +147,7 @@ class SqliteStore:
             # two turns of the loop less, on the way to the writer and back: 15 microseconds of 200
             answer = self._writer.commit_here(batch[0])
             if answer is not None:
-                done: asyncio.Future[list[Appended | Stale]] = self._loop.create_future()
+                done: asyncio.Future[list[Appended | Stale]] = asyncio.Future(loop=self._loop)
                 done.set_result([answer])
                 return done
         return self._submit(None, batch)
