@@ -303,7 +303,7 @@ WORKS = (
         "steps and bare commits in slices",
         "beside_raw",
         BESIDE,
-        {"slices": 8, "steps": 1_000},
+        {"slices": 6, "steps": 2_000},
         {"slices": 3, "steps": 100},
         _modules("perdure_postgres perdure_inside"),
     ),
