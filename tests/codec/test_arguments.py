@@ -61,7 +61,7 @@ def arguments(function: Callable[..., Any] = fetch) -> Arguments:
 def test_a_wrong_call_raises_what_the_call_itself_would(
     function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
 ):
-    assert complaint(lambda: arguments(function).check(tuple(args), kwargs)) == complaint(
+    assert complaint(lambda: arguments(function).fits(*args, **kwargs)) == complaint(
         lambda: function(*args, **kwargs)
     )
 
@@ -78,7 +78,7 @@ def test_checking_never_runs_the_function():
     def explode(a: int) -> None:
         raise AssertionError("it ran")
 
-    arguments(explode).check((1,), {})
+    arguments(explode).fits(1)
 
 
 # -- round trips ----------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_known_bytes(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], data: bytes
 ):
     carried = arguments(function)
-    carried.check(args, kwargs)
+    carried.fits(*args, **kwargs)
     assert carried.encode(args, kwargs) == data
     again_args, again_kwargs = carried.decode(data)
     assert carried.encode(again_args, again_kwargs) == data

@@ -167,7 +167,7 @@ class StepCall(Call[R_co]):
         self, definition: StepDefinition, options: StepOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         self._used = True  # until the arguments are known to fit, there is nothing to await
-        definition.arguments.check(args, kwargs)
+        definition.arguments.fits(*args, **kwargs)
         super().__init__(args, kwargs)
         self.definition = definition
         self.options = options
@@ -272,7 +272,7 @@ class WorkflowCall(Call[R_co]):
 
     def __init__(self, definition: WorkflowDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._used = True
-        definition.arguments.check(args, kwargs)
+        definition.arguments.fits(*args, **kwargs)
         super().__init__(args, kwargs)
         self.definition = definition
 

@@ -191,7 +191,7 @@ def _input_of(step: str, args: Args) -> bytes:
     definition = step_named(operation_name(step))
     if definition is None:
         return _unnamed(step, args)
-    definition.arguments.check(args.args, args.kwargs)
+    definition.arguments.fits(*args.args, **args.kwargs)
     return definition.arguments.record(args.args, args.kwargs)[0]
 
 
@@ -234,7 +234,7 @@ def run_input(workflow: str, before: bytes, given: Any, max_payload: int) -> byt
         msg = f"fork(input={given!r}): this process has no code for {workflow!r}: import its module first"
         raise UsageError(msg)
     if isinstance(given, Args):
-        definition.arguments.check(given.args, given.kwargs)
+        definition.arguments.fits(*given.args, **given.kwargs)
         return definition.arguments.record(given.args, given.kwargs)[0]
     edit = given.edit(workflow)
     try:

@@ -181,7 +181,7 @@ class Proxy:
             raise AttributeError(msg)
 
         def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
-            self._of.arguments(name).check(args, kwargs)
+            self._of.arguments(name).fits(*args, **kwargs)
             if current_machine() is not None:
                 step = self._of.step(name)
                 return StepCall[Any](step, step.options, (self._key, *args), kwargs)
@@ -239,7 +239,7 @@ async def call_named(
         raise UsageError(msg)
     arguments = found.arguments(method)
     try:
-        arguments.check(args, kwargs)
+        arguments.fits(*args, **kwargs)
         given = arguments.decode(msgspec.json.encode((list(args), kwargs)))
     except (TypeError, UndecodableError) as error:
         msg = f"the arguments don't fit {type}.{method}: {error.__cause__ or error}"

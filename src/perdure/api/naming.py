@@ -39,7 +39,7 @@ def named_call(
     if definition is None:
         return _handed_on(WorkflowCall(_unknown(name), tuple(args), named))
     try:
-        definition.arguments.check(tuple(args), named)
+        definition.arguments.fits(*args, **named)
         given = definition.arguments.decode(msgspec.json.encode((list(args), named)))
     except (TypeError, UndecodableError) as error:
         msg = f"the arguments don't fit workflow {name!r}: {error.__cause__ or error}"

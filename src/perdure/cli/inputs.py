@@ -31,7 +31,7 @@ def call_with(workflow: Workflow[..., Any], text: str | None) -> Call[Any]:
     args, kwargs = ([], {}) if text is None else parse(text, "--input")
     arguments = workflow.definition.arguments
     try:
-        arguments.check(tuple(args), kwargs)
+        arguments.fits(*args, **kwargs)
     except TypeError as error:
         hint = ""
         if kwargs:

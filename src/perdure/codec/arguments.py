@@ -43,6 +43,7 @@ class Arguments:
         names: more names the annotations may use, such as the local ones at the place of decoration.
 
     Attributes:
+        fits: called like the function; raises the TypeError that this would.
         positions: names of the parameters that may be given by position.
 
     Example:
@@ -60,7 +61,7 @@ class Arguments:
         "_by_position",
         "_exact",
         "_movable",
-        "_stub",
+        "fits",
         "positions",
         "where",
     )
@@ -69,7 +70,7 @@ class Arguments:
         self, function: Callable[..., Any], where: str, *, names: Mapping[str, Any] | None = None
     ) -> None:
         self.where = where
-        self._stub = stub_of(function)
+        self.fits = stub_of(function)
         self._by_position: list[ValueCodec[Any]] = []
         self._by_name: dict[str, ValueCodec[Any]] = {}
         self._any_position: ValueCodec[Any] | None = None
@@ -96,10 +97,6 @@ class Arguments:
                 if parameter.kind is not Parameter.POSITIONAL_ONLY:
                     self._by_name[parameter.name] = codec
 
-    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Raise the TypeError that calling the function with these arguments would."""
-        self._stub(*args, **kwargs)
-
     def type_of(self, name: str) -> Any:
         """The declared type of a parameter, of any kind.
 
@@ -109,14 +106,17 @@ class Arguments:
         return self._by_any_name[name].resolved()
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """Return the canonical bytes of a call that `check` has passed.
+        """Return the canonical bytes of a call that `fits` has passed.
 
         Whether the values fit their annotations isn't looked at, and defaults aren't filled in.
 
         Raises:
             NotSerializableError: some part of them has no JSON form.
         """
-        args, rest = self._normal(args, kwargs)
+        return self._encode(*self._normal(args, kwargs))
+
+    def _encode(self, args: tuple[Any, ...], rest: dict[str, Any]) -> bytes:
+        """The canonical bytes of a call in its normal form."""
         try:
             if not rest and only_scalars(map(type, args)):
                 return encode_json((args, rest))  # nothing to put in order; replay does this for every step
@@ -140,7 +140,7 @@ class Arguments:
             ) from error
         call = self._each(args, kwargs, _decode)
         try:
-            self.check(*call)
+            self.fits(*call[0], **call[1])
         except TypeError as error:
             raise self._changed(str(error)) from error
         return call
@@ -170,7 +170,7 @@ class Arguments:
         return name in self._by_name or self._any_keyword is not None
 
     def record(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, Call]:
-        """Encode a call that `check` has passed, and make sure that nothing is lost.
+        """Encode a call that `fits` has passed, and make sure that nothing is lost.
 
         Returns:
             Its canonical bytes, and the decoded arguments: what live code must go on with, as replay will.
@@ -178,8 +178,8 @@ class Arguments:
         Raises:
             NotSerializableError: an argument can't be carried; names it, the place in it, and what to do.
         """
-        args, rest = self._normal(args, kwargs)
-        data = self.encode(args, rest)
+        args, rest = self._normal(args, kwargs) if kwargs else (args, {})
+        data = self._encode(args, rest)
         if not rest and self._come_back_as_they_are(args):
             return data, (args, rest)
         raw_args, raw_kwargs = _split(data)

@@ -27,6 +27,9 @@ __all__ = ["ValueCodec", "cannot_carry", "check_size"]
 
 T = TypeVar("T")
 
+#: JSON carries their values unchanged, and nobody can change them.
+_PLAIN = (int, str, bool)
+
 
 class ValueCodec(Generic[T]):
     """Carries the values of one declared type as JSON.
@@ -44,7 +47,7 @@ class ValueCodec(Generic[T]):
         (b'[7]', {7})
     """
 
-    __slots__ = ("_annotation", "_names", "_owner", "_schema", "where")
+    __slots__ = ("_annotation", "_names", "_owner", "_plain", "_schema", "where")
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class ValueCodec(Generic[T]):
         self._owner = owner
         self._names = names
         self._schema: Schema | None = None
+        self._plain: type | None = None  # the declared type, if JSON carries its values unchanged
 
     def encode(self, value: T) -> bytes:
         """Return the value's JSON, without checking that it fits the annotation.
@@ -107,13 +111,15 @@ class ValueCodec(Generic[T]):
             # First, so that a type which can't be carried is told before its first value is.
             self._build()
         data = self.encode(value)
+        if type(value) is self._plain:  # decoding would only make an equal object
+            return data, value
         return data, self.verify(value, data)
 
     def verify(self, value: T, data: bytes | msgspec.Raw) -> T:
         """Decode `data`, the JSON of `value`, and make sure that nothing is lost. See `record`."""
         schema = self._schema or self._build()
         try:
-            decoded = schema.decode(data)
+            decoded: T = schema.decode(data)
             problem = None if schema.loose is None else schema.loose(value)
             if schema.same is not None:
                 problem = non_finite(value) or (None if schema.same(value, decoded) else _otherwise(value))
@@ -126,7 +132,7 @@ class ValueCodec(Generic[T]):
             raise self._misfit(value, error) from error
         if problem is not None:
             raise cannot_carry(self.where, problem)
-        return cast("T", decoded)
+        return decoded
 
     def check(self) -> None:
         """Make sure that values of the declared type can be carried at all.
@@ -147,13 +153,13 @@ class ValueCodec(Generic[T]):
         return self._annotation
 
     def exact_type(self) -> type | None:
-        """The declared type, if it is one whose values JSON carries unchanged and nobody can change."""
+        """The declared type, if it is plain."""
         try:
             annotation = resolve(self._annotation, self._owner, self._names)
         # Evaluating an annotation can raise whatever the expression in it does; the first use will say so.
         except Exception:  # noqa: BLE001
             return None
-        return annotation if annotation in (int, str, bool) else None
+        return annotation if annotation in _PLAIN else None
 
     def _build(self) -> Schema:
         try:
@@ -168,6 +174,7 @@ class ValueCodec(Generic[T]):
                 "`if TYPE_CHECKING`.",
             ) from error
         self._annotation = annotation
+        self._plain = annotation if annotation in _PLAIN else None
         self._schema = build(annotation, self.where)
         return self._schema
 

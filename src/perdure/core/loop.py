@@ -47,6 +47,7 @@ class WorkflowLoop(TaskMaker):
     Attributes:
         now: what `time()` returns; wall-clock seconds, set by the owner before each drain.
         interrupted: set from outside (the turn limit) to end a drain that doesn't end by itself.
+        outer: what runs around this, and whether garbage is collected there; None = this isn't the running loop.
         silent: drop reports of unhandled exceptions (while replaying, and when leaving memory).
     """
 
@@ -63,7 +64,7 @@ class WorkflowLoop(TaskMaker):
         self.interrupted = False
         self.silent = False
         self.owner = owner
-        self._outer: tuple[asyncio.AbstractEventLoop | None, bool] | None = None  # what runs around this
+        self.outer: tuple[asyncio.AbstractEventLoop | None, bool] | None = None
         self._ready: deque[Handle] | None = None  # only while something is ready: an empty one is 600 bytes
         self._insistence: Insistence | None = None
 
@@ -116,11 +117,11 @@ class WorkflowLoop(TaskMaker):
 
         A replay enters once for many drains.
         """
-        if self._outer is not None:
+        if self.outer is not None:
             return False
         if self.dozing:
             self.rouse()
-        self._outer = (_get_running_loop(), gc.isenabled())
+        self.outer = (_get_running_loop(), gc.isenabled())
         gc.disable()
         _set_running_loop(self)
         watch()
@@ -128,12 +129,12 @@ class WorkflowLoop(TaskMaker):
 
     def leave(self) -> None:
         """Give the thread back. Once more does nothing, and finishes what an interrupt has cut short."""
-        if self._outer is not None:
-            loop, collecting = self._outer
+        if self.outer is not None:
+            loop, collecting = self.outer
             _set_running_loop(loop)
             if collecting:
                 gc.enable()
-            self._outer = None
+            self.outer = None
 
     def _run(self, handle: Handle) -> None:
         try:
@@ -174,7 +175,7 @@ class WorkflowLoop(TaskMaker):
         return bool(found)
 
     def _close_generator(self, agen: AsyncGenerator[Any, Any]) -> None:
-        context = None if self._outer is not None or self._context is None else self._context.copy()
+        context = None if self.outer is not None or self._context is None else self._context.copy()
         task = self._new_task(agen.aclose(), None, context)
         self._told = self._told or set()
         self._told.add(task)  # the run's end waits for it, and doesn't cancel it
@@ -193,7 +194,9 @@ class WorkflowLoop(TaskMaker):
         if isinstance(callback, MethodType) and insists(callback):
             self._insistence = self._insistence or Insistence(lambda: self._ready)
             handle = self._insistence.wrap(handle)
-        self._make_ready(handle)
+        if self._ready is None:
+            self._ready = deque()
+        self._ready.append(handle)
         return handle
 
     def _make_ready(self, handle: Handle) -> None:
@@ -266,7 +269,7 @@ class WorkflowLoop(TaskMaker):
         """Nobody has it any more, or the garbage collector has found that out."""
         if self._abandoned:
             return
-        if self._outer is not None and not collected:  # dropped by workflow code, which replays
+        if self.outer is not None and not collected:  # dropped by workflow code, which replays
             self._close_generator(agen)
         elif self._generators is not None:
             self._generators.keep(agen)
@@ -299,11 +302,10 @@ class WorkflowLoop(TaskMaker):
 
     # -- asyncio: state -----------------------------------------------------------------------------
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = staticmethod(bool)  # False. Each future and task asks, and this takes no frame
 
     def is_running(self) -> bool:
-        return self._outer is not None
+        return self.outer is not None
 
     def is_closed(self) -> bool:
         return self.over

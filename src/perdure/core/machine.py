@@ -115,7 +115,9 @@ class Machine(Matching):
         assert root is not None
         loop.silent = self.replaying
         try:
-            self._drain()
+            loop.drain()
+            if self.conditions is not None:
+                self.conditions.settle()
             while root.done() and loop.has_leftovers() and loop.wind_up() and not loop.interrupted:
                 self._drain()
         except SystemExit as error:

@@ -137,7 +137,10 @@ class Opening:
         if operation.id[-1] == "]":
             self._check_key(operation.id)
         self.operations[operation.id] = operation
-        self._hand_out(operation.id, operation)
+        if self._fresh is _NONE:  # as `_hand_out` does; each step comes here
+            self._fresh = {operation.id: operation}
+        else:
+            self._fresh[operation.id] = operation
 
     def _too_many(self, operation: OpenOperation) -> TooManyPendingError:
         return TooManyPendingError(

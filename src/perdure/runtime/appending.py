@@ -18,7 +18,7 @@ from perdure.core import events as ev
 from perdure.core.bounds import mended
 from perdure.core.finding import UNSET
 from perdure.core.status import Status
-from perdure.runtime.collecting import Batch, Collecting
+from perdure.runtime.collecting import NO_EVENTS, Batch, Collecting
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.endings import Last, told_to_parent, without_messages
 from perdure.runtime.fullness import tell_of_length
@@ -145,9 +145,13 @@ class Appending(Collecting):
             self._submit(status)
 
     def _submit(self, status: Status | None, *, release: bool = False) -> None:
-        events = self._take_events()
+        events, self._buffer = self._buffer, NO_EVENTS
+        if self._riders:
+            events = [*((note, UNSET) for note in self.take_riders()), *events]
         # the plain append of a step's outcome is the hot path: nothing is named that isn't needed
-        data = [encode_event(event) for event, _ in events]
+        data = (
+            [encode_event(events[0][0])] if len(events) == 1 else [encode_event(event) for event, _ in events]
+        )
         append = Append(
             self.run,
             self.seq,

@@ -94,7 +94,7 @@ class Calls:
             args, kwargs = operation.call.arguments(operation.input)
             if self._clock() >= self.sure_until:  # as late as can be: it is to hold when the body begins
                 await self._be_sure()
-            if self._void(attempt, function):
+            if attempt.permission is not None and self._void(attempt, function):
                 return None, TooLate()
             if options.heartbeat_timeout is not None and function is operation.call.definition.run:
                 self._heartbeats.watch(attempt, options.heartbeat_timeout)

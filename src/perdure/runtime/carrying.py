@@ -65,7 +65,10 @@ def carry_out(run: Run, commands: Sequence[Command]) -> list[Command] | None:
     for place, command in enumerate(commands):
         if type(command) is AwaitCallback and not command.recorded:
             return _hold(run, commands[place:])
-        _WAYS[type(command)](run, command)
+        if type(command) is RunStep:  # nearly all are
+            run.work.start_step(command)
+        else:
+            _WAYS[type(command)](run, command)
     return None
 
 
@@ -124,10 +127,6 @@ def _watch_callback(run: Run, command: AwaitCallback) -> None:
         return
     limits = [limit for limit in (command.timeout, command.heartbeat) if limit is not None]
     run.work.watch_callback(command, command.opened_at + min(limits) if limits else None)
-
-
-def _start_step(run: Run, command: RunStep) -> None:
-    run.work.start_step(command)
 
 
 def _start_timer(run: Run, command: StartTimer) -> None:
@@ -204,7 +203,6 @@ def _finish(run: Run, command: Finish) -> None:
 
 
 _WAYS: dict[type[Any], Callable[[Run, Any], None]] = {
-    RunStep: _start_step,
     StartTimer: _start_timer,
     StartChild: _start_child,
     AwaitMessage: _await_message,

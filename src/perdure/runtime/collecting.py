@@ -135,12 +135,6 @@ class Collecting:
         riders, self._riders = self._riders or [], None
         return riders
 
-    def _take_events(self) -> Batch:
-        events, self._buffer = self._buffer, NO_EVENTS
-        if self._riders:
-            events = [*((note, UNSET) for note in self.take_riders()), *events]
-        return events
-
     def _take_effects(self, append: Append) -> Append:
         """The same append, with all that the store is to do besides."""
         consumed, self._consumed = self._consumed or (), None

@@ -111,7 +111,7 @@ class Handler:
         if self._arguments is None:
             self._arguments = Arguments(self.function, f"{self._kind} {self.name}")
         args, kwargs = _split(input)
-        self._arguments.check(tuple(args), kwargs)
+        self._arguments.fits(*args, **kwargs)
         try:
             return self._arguments.decode(input)
         except UndecodableError as error:

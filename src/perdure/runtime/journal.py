@@ -75,8 +75,9 @@ class Journal:
         self.hurried = False
         if self._delivering or self._in_flight:
             self._loop.call_soon(self._flush)
-        else:
-            self._flush()
+        elif self._pending:
+            batch, self._pending = self._pending, []
+            self._offer(batch, RETRY_FIRST)
 
     async def drain(self) -> None:
         """Wait until everything submitted is settled, or the store refuses to take it."""
@@ -99,7 +100,9 @@ class Journal:
     def _offer(self, batch: _Batch, pause: float) -> None:
         self._in_flight += 1
         begun = 0.0 if self._observer is None else perf_counter()
-        future = self._store.append([item[0] for item in batch])
+        # a comprehension has a frame of its own, which a lone append needn't wait for
+        appends = [batch[0][0]] if len(batch) == 1 else [item[0] for item in batch]
+        future = self._store.append(appends)
         if future.done():  # a lone append is quicker done than handed over
             self._settled(batch, future, pause, begun)
         else:
@@ -109,8 +112,11 @@ class Journal:
         self, batch: _Batch, future: asyncio.Future[list[Appended | Stale]], pause: float, begun: float
     ) -> None:
         self._in_flight -= 1
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled() or error is not None:
+        try:
+            results = future.result()
+        except asyncio.CancelledError:
+            self._refused(batch, None, pause)
+        except Exception as error:  # noqa: BLE001 - whatever a store raises
             self._refused(batch, error, pause)
         else:
             self.commits += 1
@@ -120,7 +126,7 @@ class Journal:
             if self.trouble is not None:
                 logger.warning("the store takes writes again")
                 self.trouble = None
-            self._deliver(batch, future.result())
+            self._deliver(batch, results)
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 

@@ -109,7 +109,7 @@ class StepExecutor(Doorway):
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
         """Begin the next attempt of a step as soon as there is room."""
-        attempt = self.attempt_of(run, operation, self._clock())
+        attempt = Attempt(run, operation, self._info(run, operation), self._clock())
         if (
             len(self.executing) + self.gate.asking >= self._concurrency
             or self._closed
@@ -159,17 +159,20 @@ class StepExecutor(Doorway):
     # -- one attempt --------------------------------------------------------------------------------
 
     def _begin(self, attempt: Attempt) -> None:
-        if attempt.operation.unfit is not None:
-            self._loop.call_soon(self._failed, attempt, attempt.operation.unfit)
+        operation = attempt.operation
+        if operation.unfit is not None:
+            self._loop.call_soon(self._failed, attempt, operation.unfit)
             return
-        limits = self._limits_of(attempt.operation)
-        if limits and not self.gate.admits(attempt, limits):
-            return
+        call = operation.call
+        if call.options.limits or operation.delay is not None or self._providers:
+            limits = self._limits_of(operation)
+            if limits and not self.gate.admits(attempt, limits):
+                return
         self.executing.add(attempt)
         attempt.started_at = self._clock()
-        definition: StepDefinition = attempt.operation.call.definition
+        definition: StepDefinition = call.definition
         execute: Any = execute_once if definition.once else StepExecutor._execute
-        if not definition.once and may_spend(definition, attempt.operation.call.options):
+        if not definition.once and may_spend(definition, call.options):
             execute = execute_spending
         body, context = execute(self, attempt, definition), self._context.copy()
         if self.observer is not None:

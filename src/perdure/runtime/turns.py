@@ -79,10 +79,7 @@ class Turns:
         """Another turn of the same machine begins, in the same frame."""
         self._since = time.monotonic()
 
-    def __exit__(self, *error: object) -> None:
-        self.over()
-
-    def over(self) -> None:
+    def over(self, *error: object) -> None:
         """End the turn. Whoever catches a TurnInterrupt calls this again: it may have arrived in here."""
         if (loop := self._loop) is None:
             return
@@ -93,8 +90,11 @@ class Turns:
                 _set_async_exc(self._thread, ctypes.py_object())  # NULL takes back what hasn't arrived
         if self._guarded:
             guard.guarded.pop(self._thread, None)
-        loop.leave()
+        if loop.outer is not None:  # something has cut a drain short, or many were in one frame
+            loop.leave()
         self._loop = None
+
+    __exit__ = over
 
     def close(self) -> None:
         self._stop.set()

@@ -115,7 +115,7 @@ class Work:
 
     def start_step(self, operation: RunStep) -> None:
         """Begin the step's next attempt, now or when its wait is over."""
-        if operation.sent is not None or self.attempting(operation):
+        if operation.sent is not None or (self._attempts is not None and operation.id in self._attempts):
             return
         host = self._run.host
         if operation.parked is not None and (operation.parked.unknown or not operation.concluding):
@@ -200,8 +200,9 @@ class Work:
 
     def news(self, told: str | None) -> Status | None:
         """The run's status, if the store, which has been told another one, should know of it at once."""
-        parked = self.parked()
-        if parked:  # while other steps execute it isn't blocked, and may never be
+        if (
+            self._parked is not None and self.parked()
+        ):  # while other steps execute it isn't blocked, and may never be
             return None if self.executing else Status.BLOCKED
         if told == Status.BLOCKED:
             return self.standing()
