@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import engine_kit
 import pytest
 from agents import Agent, ModelSettings, OpenAIProvider, RunConfig, RunHooks
 from agents_kit import Brain, calls, says, weather
-from engine_kit import Place, of_kind, run
+from engine_kit import Place, of_kind
 from openai import AsyncOpenAI
 
 import perdure
@@ -19,6 +20,7 @@ from perdure.testing.fake_llm import FakeLLM, Prompt, Reply, Tool
 
 LLM: list[FakeLLM] = []
 PROMPTS: list[Prompt] = []
+CLIENTS: list[AsyncOpenAI] = []
 
 
 def think(prompt: Prompt) -> Reply:
@@ -37,8 +39,20 @@ def llm() -> Iterator[FakeLLM]:
         yield running
 
 
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def closing() -> None:
+        try:
+            await main()
+        finally:  # else they would close themselves when they are collected, whenever that is
+            while CLIENTS:
+                await CLIENTS.pop().close()
+
+    engine_kit.run(closing)
+
+
 def config(responses: bool, **more: Any) -> RunConfig:
     client = AsyncOpenAI(base_url=LLM[-1].openai_url, api_key="any")  # with its own two retries
+    CLIENTS.append(client)
     return RunConfig(
         model="gpt-5-mini",
         model_provider=OpenAIProvider(openai_client=client, use_responses=responses),
