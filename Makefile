@@ -20,7 +20,8 @@ demo: $(VENV)/.cli  ## an agent that is killed half way, and goes on
 	$(BIN)/python examples/research_agent.py
 
 test: $(VENV)/.dev  ## everything CI runs
-	$(MAKE) -j 3 lint supply unit  # one core is idle for half a minute while types are checked, or tests are collected
+	$(MAKE) -j 2 lint supply
+	$(MAKE) unit
 	$(MAKE) -j 2 acceptance others
 
 lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
@@ -30,11 +31,11 @@ lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
 		$(BIN)/mypy & mypy=$$!; $(BIN)/pyright; pyright=$$?; wait $$mypy && exit $$pyright
 
 unit: $(VENV)/.dev  ## all tests but those that kill processes
-	$(BIN)/pytest -q --forks $(WORKERS) --ignore tests/acceptance || \
+	$(BIN)/pytest -q -n $(WORKERS) --ignore tests/acceptance || \
 		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py --ignore tests/acceptance; }
 
 acceptance: $(VENV)/.dev $(VENV)/.browser  ## black-box tests with real processes and real kills
-	$(BIN)/pytest -q --forks $(WORKERS) -m acceptance tests/acceptance || \
+	$(BIN)/pytest -q -n $(WORKERS) -m acceptance tests/acceptance || \
 		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py -m acceptance tests/acceptance; }
 
 others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this machine
@@ -46,9 +47,9 @@ bench: $(VENV)/.bench  ## figures beside the raw limits and peers; PEERS=0: ours
 soak: $(VENV)/.dev $(VENV)/.browser  ## many more kills, all of the engine on PostgreSQL, all unit tests on the other Pythons, a slow machine
 	PERDURE_SOAK=1 $(BIN)/pytest -q -m acceptance -o faulthandler_timeout=3000 tests/acceptance
 	PERDURE_SOAK=1 $(BIN)/python tests/other_pythons.py
-	PERDURE_SOAK=1 $(BIN)/pytest -q --forks 2 tests/storage tests/engine tests/power_loss tests/crash_everywhere
-	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q --forks 2 tests/engine -k postgres
-	PERDURE_CANARY=1 $(BIN)/pytest -q --forks 2 -m "not acceptance"
+	PERDURE_SOAK=1 $(BIN)/pytest -q -n 2 tests/storage tests/engine tests/power_loss tests/crash_everywhere
+	PERDURE_TEST_HINTS=0 $(BIN)/pytest -q -n 2 tests/engine -k postgres
+	PERDURE_CANARY=1 $(BIN)/pytest -q -n 2 -m "not acceptance"
 	$(BIN)/python -m perdure.testing.simulation --seeds 10000 --jobs 2
 	$(BIN)/python tests/mutants/hunt.py
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from helpers.forks import Forks
 from helpers.memory import folder_in_memory
 
 try:
@@ -31,29 +30,6 @@ else:
     settings.load_profile("perdure")
 
 
-#: What begins first where there are several processes, so that in the end none of them is busy alone.
-LONGEST = (
-    *(
-        f"tests/acceptance/test_{name}.py"
-        for name in (
-            "examples", "dashboard_run", "dashboard_fleet", "dashboard", "packaging", "dashboard_access", "torture",
-            "dashboard_runs", "kills", "serving", "dashboard_travel", "breakage", "dashboard_questions", "poison",
-            "webhooks", "zombies", "dashboard_outlook", "metrics", "costs", "probes", "budgets",
-        )
-    ),
-    "tests/crash_everywhere/test_guide.py",
-    "tests/storage/test_migrations.py",
-    "tests/storage/test_postgres_doubt.py",
-    "tests/docs/test_snippets.py",
-    "tests/simulation/test_planted_bugs.py",
-    "tests/simulation/test_simulation.py",
-    "tests/storage/test_pgbouncer.py",
-    "tests/docs/test_site.py",
-    "tests/testing/test_plugin.py",
-    "tests/storage",
-    "tests/engine",
-)  # fmt: skip
-
 if os.environ.get("PERDURE_TEST_HICCUPS"):
     from helpers.hiccups import hiccups as hiccups
 
@@ -70,21 +46,6 @@ if (folder := folder_in_memory(4 << 30)) is not None:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start background jobs deaf to Ctrl-C. The programs that tests interrupt mustn't inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--forks",
-        type=int,
-        default=0,
-        metavar="N",
-        help="run the tests in N processes, forked after collection",
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if number := config.getoption("--forks"):
-        config.pluginmanager.register(Forks(number, LONGEST))
 
 
 @pytest.fixture(autouse=True)

