@@ -257,12 +257,13 @@ class More:
         timing: dict[str, Any] = chance.choice(
             ({"every": 0.5}, {"every": 1.7}, {"cron": "*/1 * * * * *"}, {"cron": "*/3 * * * * *"})
         )
+        overlap = chance.choice([*Overlap]).value  # what piles up has to be done in the end
         return SchedulePlan(
             f"s{number}",
-            {**timing, "overlap": chance.choice([*Overlap]).value, "jitter": chance.choice((0.0, 0.0, 0.4))},
+            {**timing, "overlap": overlap, "jitter": chance.choice((0.0, 0.0, 0.4))},
             at=chance.uniform(0.0, seconds / 2),
             pauses=(chance.uniform(0.5, 4.0), chance.uniform(0.5, 3.0)) if chance.random() < 0.3 else None,
-            milliseconds=chance.choice((1, 30, 400, 2500)),
+            milliseconds=chance.choice((1, 30, 100, 100) if overlap == "allow" else (1, 30, 400, 2500)),
         )
 
 
