@@ -11,6 +11,7 @@ import pytest
 
 from helpers.faulty_disk import FaultyDisk
 from perdure.storage.sqlite import SqliteStore
+from perdure.storage.sqlite.checkpoint import Checkpointer
 from perdure.storage.sqlite.connection import open_database
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.log_room import LogRoom
@@ -150,6 +151,20 @@ def test_no_room_is_made_beyond_the_next_checkpoint(path: Path) -> None:
             notebook.room.make()
     assert log_size(path) > LIMIT * PAGE
     assert not notebook.room.wanted
+
+
+def test_a_log_that_was_emptied_gets_room_again(path: Path) -> None:
+    notebook = Notebook(path)
+    checkpointer = Checkpointer(notebook.db)
+    for first in range(0, 1200, 20):
+        notebook.write(*numbered(first, first + 20))
+        checkpointer.run_if_due()
+    checkpointer.truncate()
+    assert log_size(path) == 0
+    notebook.write(*numbered(1200, 1220))
+    assert checkpointer.due
+    checkpointer.run_if_due()
+    assert log_size(path) > 200 * PAGE
 
 
 @pytest.mark.parametrize("piece", [1, 2, 4])

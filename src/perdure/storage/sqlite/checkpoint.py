@@ -65,6 +65,7 @@ class Checkpointer:
             self._run(apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             self._patience.limit = BUSY_LIMIT
+            self._log_room.look_again()
 
     def _run(self, mode: int) -> None:
         try:

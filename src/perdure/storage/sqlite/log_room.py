@@ -64,6 +64,10 @@ class LogRoom:
             self.wanted = self._small >= _WORTH_IT and self._room < self._limit
         return self.wanted
 
+    def look_again(self) -> None:
+        """The file may be shorter than it was."""
+        self._room = 0
+
     def make(self) -> None:
         """Make the file longer, if nobody else is writing.
 
