@@ -302,7 +302,8 @@ class WorkflowLoop(TaskMaker):
 
     # -- asyncio: state -----------------------------------------------------------------------------
 
-    get_debug = staticmethod(bool)  # False. Each future and task asks, and this takes no frame
+    def get_debug(self) -> bool:
+        return False
 
     def is_running(self) -> bool:
         return self.outer is not None

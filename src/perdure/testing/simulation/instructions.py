@@ -117,10 +117,10 @@ async def _follows(tag: str, more: Any) -> int:
         event = await perdure.event(FOLLOWED, where={"tag": tag}, since=3600)
         return int(event["number"])
 
+    got: list[int] = []
     if how == "together":
         got = sorted(await asyncio.gather(*(one() for _ in range(count))))
     else:
-        got = []
         for number in range(count):
             if how == "impatient":
                 task = asyncio.create_task(one())

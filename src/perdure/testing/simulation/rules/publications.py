@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any, cast
 
 import msgspec
 
@@ -54,8 +55,8 @@ class Subscribers(Rule):
             return
         started = decode_event(run.events[0])
         assert isinstance(started, ev.RunStarted)
-        (told,), _ = msgspec.json.decode(started.input)
-        told = told if isinstance(told, list) else [told]
+        (given,), _ = msgspec.json.decode(started.input)
+        told = cast("list[dict[str, Any]]", given if isinstance(given, list) else [given])
         if len(told) > BATCH:
             self._observer.wrong(f"{run.id} has a batch of {len(told)}")
         for one in told:
