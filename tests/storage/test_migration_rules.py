@@ -86,9 +86,14 @@ def test_no_migration_has_faults(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_statements_name_the_columns_they_mean(kind: str) -> None:
-    """The next migration may add one: with * its place and number would change under the statement."""
+    """The next migration may add one: with * its place and number would change under the statement. (Within a FROM that
+    is no matter: what is around it says what it means.)"""
     for name, statement in load_queries(FOLDERS[kind] / "queries").items():
-        stars = re.sub(r"count\(\*\)|SELECT \*\s+FROM (unnest|json_each)", "", statement)
+        stars = re.sub(
+            r"count\(\*\)|SELECT \*\s+FROM (unnest|json_each)|(LATERAL|FROM|JOIN)\s+\(\s*SELECT \*",
+            "",
+            statement,
+        )
         assert not re.search(r"(SELECT|RETURNING|,|\.)\s*\*", stars), f"{name} asks for all columns"
         for target, rest in re.findall(r"INSERT INTO (\S+)\s*(?:AS \w+\s*)?(.)", statement, re.DOTALL):
             assert rest == "(", f"{name} doesn't name the columns of {target}"

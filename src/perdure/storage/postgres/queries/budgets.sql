@@ -30,7 +30,9 @@ FROM (
     FROM unnest(%(names)s::text[], %(owners)s::text[], %(days)s::text[]) AS u (name, owner, day)
     ORDER BY name, owner, day
 ) AS k CROSS JOIN LATERAL (
-    SELECT * FROM perdure.budget_accounts AS b WHERE name = k.name AND owner = k.owner AND day = k.day
+    SELECT b.name, b.owner, b.day, b.data
+    FROM perdure.budget_accounts AS b
+    WHERE b.name = k.name AND b.owner = k.owner AND b.day = k.day
     FOR UPDATE OF b
 ) AS a;
 
