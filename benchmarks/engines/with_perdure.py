@@ -98,6 +98,10 @@ async def spread_out(items: int) -> int:
     return result.succeeded
 
 
+#: Histories may be as long as the work is; by default the 100,000th event blocks a run.
+UNBOUND = perdure.Bounds(history_events=None, history_bytes=None, warn_events=None, warn_bytes=None)
+
+
 def url_of(place: str) -> str:
     return place if "://" in place else f"sqlite:///{Path(place) / 'bench.db'}"
 
@@ -185,7 +189,7 @@ def recovery(place: str, sizes: Sizes) -> Figures:
 
     async def work() -> Figures:
         with stopwatch() as seconds:
-            async with perdure.Engine(url_of(place)) as engine:
+            async with perdure.Engine(url_of(place), bounds=UNBOUND) as engine:
                 assert await engine.get("long").result() == sizes["steps"]
                 took = seconds()
         return {"seconds": took}
@@ -203,7 +207,7 @@ def restart(place: str, sizes: Sizes) -> Figures:
 
     async def work() -> Figures:
         with stopwatch() as seconds:
-            async with perdure.Engine(url_of(place)) as engine:
+            async with perdure.Engine(url_of(place), bounds=UNBOUND) as engine:
                 results = await asyncio.gather(*(engine.get(f"r-{n}").result() for n in range(runs)))
                 took = seconds()
         assert results == [steps] * runs
@@ -220,7 +224,7 @@ async def _interrupt(place: str, runs: list[tuple[str, int]]) -> Figures:
     """Drive runs until each is in the step after its last recorded one, and die."""
     global holding
     holding = True
-    async with perdure.Engine(url_of(place), concurrency=len(runs) + 100) as engine:
+    async with perdure.Engine(url_of(place), concurrency=len(runs) + 100, bounds=UNBOUND) as engine:
         for first in range(0, len(runs), 1000):
             some = runs[first : first + 1000]
             await engine.start_many([count_and_hold(steps) for _, steps in some], ids=[id for id, _ in some])
@@ -282,7 +286,7 @@ def mapped(place: str, sizes: Sizes) -> Figures:
     """A map of a step over very many items, in one run."""
 
     async def work() -> Figures:
-        async with perdure.Engine(url_of(place)) as engine:
+        async with perdure.Engine(url_of(place), bounds=UNBOUND) as engine:
             await engine.run(spread_out(20))
             with stopwatch() as seconds:
                 assert await engine.run(spread_out(sizes["items"])) == sizes["items"]
@@ -295,7 +299,7 @@ def payloads(place: str, sizes: Sizes) -> Figures:
     """One run's steps whose results are large."""
 
     async def work() -> Figures:
-        async with perdure.Engine(url_of(place)) as engine:
+        async with perdure.Engine(url_of(place), bounds=UNBOUND) as engine:
             await engine.run(produce_many(5, sizes["bytes"]))
             with stopwatch() as seconds:
                 await engine.run(produce_many(sizes["steps"], sizes["bytes"]))
@@ -308,7 +312,7 @@ def growing(place: str, sizes: Sizes) -> Figures:
     """What a step costs early and late in one long history."""
 
     async def work() -> Figures:
-        async with perdure.Engine(url_of(place)) as engine:
+        async with perdure.Engine(url_of(place), bounds=UNBOUND) as engine:
             await engine.run(count(20))
             await engine.run(count_and_stamp(sizes["steps"]))
         return growth(stamps, (100, 1_000, 10_000, 100_000))
