@@ -194,7 +194,7 @@ class WorkflowLoop(TaskMaker):
         if isinstance(callback, MethodType) and insists(callback):
             self._insistence = self._insistence or Insistence(lambda: self._ready)
             handle = self._insistence.wrap(handle)
-        if self._ready is None:
+        if self._ready is None:  # as `_make_ready` does; each step comes here
             self._ready = deque()
         self._ready.append(handle)
         return handle

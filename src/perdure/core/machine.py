@@ -115,11 +115,12 @@ class Machine(Matching):
         assert root is not None
         loop.silent = self.replaying
         try:
-            loop.drain()
-            if self.conditions is not None:
-                self.conditions.settle()
-            while root.done() and loop.has_leftovers() and loop.wind_up() and not loop.interrupted:
-                self._drain()
+            while True:
+                loop.drain()
+                if self.conditions is not None:
+                    self.conditions.settle()
+                if not (root.done() and loop.has_leftovers() and loop.wind_up()) or loop.interrupted:
+                    break
         except SystemExit as error:
             loop.silent = True  # it is the run's outcome now: asyncio needn't report it as unheard
             self._finish(Ending.RAISED, error=error)
@@ -128,11 +129,6 @@ class Machine(Matching):
             raise self.turn_limit_error()
         if root.done() and not loop.live_tasks():
             self._read_outcome()
-
-    def _drain(self) -> None:
-        self.loop.drain()
-        if self.conditions is not None:
-            self.conditions.settle()
 
     def _read_outcome(self) -> None:
         root = self.loop.root

@@ -3,8 +3,8 @@
 A commit that makes the log longer has the file system write down the file's new length, too: on ext4 its sync takes
 twice as long (190 microseconds instead of 100) as that of one which overwrites. Once a checkpoint has let the log begin
 anew, commits overwrite; but each process that opens a database alone begins with an empty log, so a short one never
-comes that far. Therefore the writer puts zeros behind the log's end, so many at once that it costs little: one step of
-a run after the other takes 0.6 of the time until the first checkpoint.
+comes that far. Therefore the writer puts zeros behind the log's end, so many at once that it costs little: until the
+first checkpoint, one step after the other takes 0.7 of the time.
 
 SQLite reads its log up to the first page that doesn't belong there, as in a log that began anew, so zeros mean nothing
 to it. Nobody may write pages there meanwhile: it is done under the lock that each commit takes.
