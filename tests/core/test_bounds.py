@@ -52,15 +52,13 @@ def test_payloads_are_bounded_in_bytes_and_depth() -> None:
 def test_a_history_is_told_of_and_then_full() -> None:
     bounds = Bounds(history_events=10, history_bytes=100, warn_events=5, warn_bytes=50)
     assert (bounds.full(9, 99), bounds.long(4, 49)) == (None, None)
-    assert not bounds.reached(4, 49)
-    assert bounds.reached(5, 0)
-    assert bounds.reached(0, 50)
+    assert (bounds.least_events, bounds.least_bytes) == (5, 50)
     assert "10 events, and the limit is 10" in str(bounds.full(10, 0))
     assert "100 bytes, and the limit is 100" in str(bounds.full(0, 100))
     assert "5 events" in str(bounds.long(5, 0))
     assert "50 bytes" in str(bounds.long(0, 50))
     without = Bounds(history_events=None, history_bytes=None, warn_events=None, warn_bytes=None)
-    assert not without.reached(1 << 60, 1 << 60)
+    assert min(without.least_events, without.least_bytes) > 1 << 60
     assert without.full(1 << 60, 1) is None
     for wrong in (0, -1, True, 1.5, "many"):
         with pytest.raises(ConfigurationError, match=r"history_bytes=.*whole number"):

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from perdure.codec.changing import Misplaced
+from perdure.codec.depth import SHALLOW
 from perdure.codec.values import check_size
 from perdure.core.commands import StartChild
 from perdure.core.continuing import ContinueAs
@@ -168,7 +169,11 @@ class StepCall(Call[R_co]):
     ) -> None:
         self._used = True  # until the arguments are known to fit, there is nothing to await
         definition.arguments.fits(*args, **kwargs)
-        super().__init__(args, kwargs)
+        # what Call.__init__ does: each step passes here
+        self.args = args
+        self.kwargs = kwargs
+        self._used = False
+        self._op_id = self._iterator = self._refused = None
         self.definition = definition
         self.options = options
         self._copies: tuple[tuple[Any, ...], dict[str, Any]] | None = None
@@ -200,7 +205,8 @@ class StepCall(Call[R_co]):
                 data = definition.arguments.encode(self.args, self.kwargs)
             else:
                 data, self._copies = definition.arguments.record(self.args, self.kwargs)
-                check_size(data, machine.max_payload, f"input of step {definition.name}")
+                if len(data) > SHALLOW or len(data) > machine.max_payload:
+                    check_size(data, machine.max_payload, f"input of step {definition.name}")
         except NotSerializableError as error:
             data, unfit = b"", error
         if machine.started is not None and (donor := machine.started.donor) is not None:

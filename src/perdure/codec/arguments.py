@@ -178,23 +178,20 @@ class Arguments:
         Raises:
             NotSerializableError: an argument can't be carried; names it, the place in it, and what to do.
         """
+        if self._exact is None:
+            self._exact = tuple([codec.exact_type() for codec in self._by_position])
         args, rest = self._normal(args, kwargs) if kwargs else (args, {})
+        if not rest and tuple(map(type, args)) == self._exact[: len(args)]:
+            # Ints, texts and bools passed for just that: ids, urls, numbers of pages. Decoding would only make equal
+            # objects of them; not doing it makes such a call 2 microseconds cheaper, of 3.
+            try:
+                return encode_json((args, rest)), (args, rest)
+            except Exception as error:  # a text that isn't Unicode, a number that is too large
+                raise self._unwritable(args, rest) from error
         data = self._encode(args, rest)
-        if not rest and self._come_back_as_they_are(args):
-            return data, (args, rest)
         raw_args, raw_kwargs = _split(data)
         values = iter([*args, *(rest[name] for name in raw_kwargs)])
         return data, self._each(raw_args, raw_kwargs, lambda codec, raw: codec.verify(next(values), raw))
-
-    def _come_back_as_they_are(self, args: tuple[Any, ...]) -> bool:
-        """Whether all are ints, texts and bools passed for just that: ids, urls, numbers of pages.
-
-        Decoding would only make equal objects of them; not doing it makes such a call 2 microseconds
-        cheaper, of 3.
-        """
-        if self._exact is None:
-            self._exact = tuple([codec.exact_type() for codec in self._by_position])
-        return tuple(map(type, args)) == self._exact[: len(args)]
 
     def _each(
         self,

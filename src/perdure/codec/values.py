@@ -110,9 +110,12 @@ class ValueCodec(Generic[T]):
         if self._schema is None:
             # First, so that a type which can't be carried is told before its first value is.
             self._build()
-        data = self.encode(value)
         if type(value) is self._plain:  # decoding would only make an equal object
-            return data, value
+            try:
+                return encode_json(value), value
+            except Exception as error:  # a text that isn't Unicode, a number that is too large
+                raise cannot_carry(self.where, unwritable(value)) from error
+        data = self.encode(value)
         return data, self.verify(value, data)
 
     def verify(self, value: T, data: bytes | msgspec.Raw) -> T:

@@ -79,6 +79,9 @@ class Bounds:
         warn_events: a run whose history has so many events is told of in the log, and by `perdure why`. None = never.
         warn_bytes: the same for bytes, in the log.
 
+    Attributes:
+        least_events: with fewer events and bytes than `least_bytes`, `full` and `long` have nothing to say.
+
     Raises:
         ConfigurationError: a number isn't a whole one greater than 0.
 
@@ -91,8 +94,8 @@ class Bounds:
     history_bytes: int | None = 256 * MIB
     warn_events: int | None = 10_000
     warn_bytes: int | None = 50 * MIB
-    _events: float = field(init=False, repr=False, default=0)
-    _bytes: float = field(init=False, repr=False, default=0)
+    least_events: float = field(init=False, repr=False, default=0)
+    least_bytes: float = field(init=False, repr=False, default=0)
 
     def __post_init__(self) -> None:
         for given in fields(self)[:4]:
@@ -102,8 +105,8 @@ class Bounds:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 msg = f"Bounds({given.name}={value!r}): give a whole number greater than 0, or None for no limit"
                 raise ConfigurationError(msg)
-        object.__setattr__(self, "_events", min(_inf(self.history_events), _inf(self.warn_events)))
-        object.__setattr__(self, "_bytes", min(_inf(self.history_bytes), _inf(self.warn_bytes)))
+        object.__setattr__(self, "least_events", min(_inf(self.history_events), _inf(self.warn_events)))
+        object.__setattr__(self, "least_bytes", min(_inf(self.history_bytes), _inf(self.warn_bytes)))
 
     def full(self, events: int, size: int) -> str | None:
         """Why a history of so many events and bytes takes nothing more that its code asks for; None if it does."""
@@ -125,10 +128,6 @@ class Bounds:
             f"the history has {told}, and each replay reads them all: end the run with "
             "perdure.continue_as(...), which goes on with an empty one"
         )
-
-    def reached(self, events: int, size: int) -> bool:
-        """Whether `full` or `long` may have something to say: what is asked at every append."""
-        return events >= self._events or size >= self._bytes
 
 
 def _inf(limit: int | None) -> float:

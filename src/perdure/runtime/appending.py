@@ -222,7 +222,8 @@ class Appending(Collecting):
         self.seq = result.seq
         for data in append.events:
             self.size += len(data)
-        if self.host.bounds.reached(self.seq, self.size):
+        bounds = self.host.bounds
+        if self.seq >= bounds.least_events or self.size >= bounds.least_bytes:
             tell_of_length(self, append)
         if append.links:
             self.chain = append.links[-1]

@@ -37,12 +37,22 @@ class Capacity:
         self._steps = steps
         self._settings = settings
         self.queues = settings.queues
-        self.short = False
+        self._freed: Callable[[], None] | None = None
+        self._short = False
         self._first = 0
 
     def hear(self, freed: Callable[[], None]) -> None:
-        """Call this whenever a step has ended here."""
-        self._steps.freed = freed
+        """Call this whenever a step has ended here while this is `short`."""
+        self._freed = freed
+
+    @property
+    def short(self) -> bool:
+        return self._short
+
+    @short.setter
+    def short(self, short: bool) -> None:
+        self._short = short
+        self._steps.freed = self._freed if short else None  # most workers never are, and steps are many
 
     def shares(self, limit: int) -> list[Share]:
         """What to claim, at most `limit` of each; runs and errands together while there is much room for these."""

@@ -163,8 +163,7 @@ class Claims:
 
     def _room_made(self) -> None:
         """A step has ended here; errands may have been left in the store for want of room."""
-        if self._capacity.short:
-            self.poke()
+        self.poke()
 
     def _claim_now(self) -> None:
         self._next_claim = None

@@ -178,7 +178,8 @@ class Driver(Appending, TimeLimited):
         """Carry out what the code has asked for, and write down what that made happen."""
         if self.gone:
             return
-        if (self.host.bounds.reached(self.seq, self.size)) and holds_back(self):
+        bounds = self.host.bounds
+        if (self.seq >= bounds.least_events or self.size >= bounds.least_bytes) and holds_back(self):
             return
         if self._held is not None and self._in_flight:
             return  # what they wait for isn't durable yet; this is called again when it is

@@ -31,6 +31,10 @@ RETRY_MAX = 2.0
 #: So many appends are handed over without waiting for the turn's end, so that disk and code work at once.
 FLUSH_AT = 100
 
+#: So many appends in a row that were handed in during each other's answers are offered without a turn of the loop in
+#: between, which is 10 microseconds of a step's 160. Everything else in the loop waits for as long.
+IN_A_ROW = 4
+
 _Batch = list[tuple[Append, Callable[..., None], tuple[Any, ...]]]
 
 
@@ -55,6 +59,8 @@ class Journal:
         self._pending: _Batch = []
         self._in_flight = 0
         self._delivering = False  # steps that are done at once come back from within
+        self._in_row = False  # within _flush
+        self._again = False  # _flush is to offer once more, or has been called to
         self._waiting_to_retry: dict[asyncio.TimerHandle, _Batch] = {}
         self._idle: asyncio.Future[None] | None = None
         self._closed = False
@@ -71,13 +77,15 @@ class Journal:
             self._flush()
 
     def hurry(self) -> None:
-        """What was `hurried` has been submitted: offer it now, unless this comes from within an answer."""
+        """What was `hurried` has been submitted: offer it now. From within an answer: when that has been given."""
         self.hurried = False
-        if self._delivering or self._in_flight:
+        if self._in_row:
+            self._again = True
+        elif not (self._delivering or self._in_flight):
+            self._flush()
+        elif not self._again:
+            self._again = True
             self._loop.call_soon(self._flush)
-        elif self._pending:
-            batch, self._pending = self._pending, []
-            self._offer(batch, RETRY_FIRST)
 
     async def drain(self) -> None:
         """Wait until everything submitted is settled, or the store refuses to take it."""
@@ -93,9 +101,20 @@ class Journal:
         self._waiting_to_retry.clear()
 
     def _flush(self) -> None:
-        batch, self._pending = self._pending, []
-        if batch:
-            self._offer(batch, RETRY_FIRST)
+        """Offer what is pending, and what is handed in hurriedly by those who get the answer, some times."""
+        self._in_row = True
+        try:
+            for _ in range(IN_A_ROW):
+                self._again = False
+                batch, self._pending = self._pending, []
+                if batch:
+                    self._offer(batch, RETRY_FIRST)
+                if not self._again or self._in_flight:
+                    break
+        finally:
+            self._in_row = False
+            if self._again:
+                self._loop.call_soon(self._flush)
 
     def _offer(self, batch: _Batch, pause: float) -> None:
         self._in_flight += 1

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,13 +18,14 @@ from typing import Any
 
 import msgspec
 
+from perdure.codec.depth import SHALLOW
 from perdure.codec.failures import failure_of
 from perdure.codec.values import check_size
 from perdure.core import events as ev
 from perdure.core.commands import RunStep
 from perdure.core.retry import decide
 from perdure.errors import OutcomeUnknown
-from perdure.runtime import heartbeats
+from perdure.runtime import eager, heartbeats
 from perdure.runtime.attempt import Attempt, Encoded, Log, NotBegun, Recorder, parks, recorded_input
 from perdure.runtime.beginning import execute_spending
 from perdure.runtime.calling import Calls
@@ -45,9 +45,6 @@ from perdure.storage.streams import Settle, Supersede
 
 logger = logging.getLogger("perdure.steps")
 
-_EAGER = sys.version_info >= (3, 12)
-_eager_task: Any = asyncio.Task  # the type checkers look at it as Python 3.11's
-
 
 class StepExecutor(Doorway):
     """Runs the steps of one engine.
@@ -62,7 +59,7 @@ class StepExecutor(Doorway):
         store: keeps rate limits, and what is spent.
 
     Attributes:
-        freed: called when an attempt is over.
+        freed: called when an attempt is over, if somebody waits for that.
     """
 
     def __init__(
@@ -104,7 +101,7 @@ class StepExecutor(Doorway):
         self.gate = Gate(store.limits, loop, clock, self)
         self.books = Bookkeeper(store.ledger, loop, clock)
         self.purse = Purse(store.budgets, self.books, loop, clock)
-        self.freed: Callable[[], None] = lambda: None
+        self.freed: Callable[[], None] | None = None
         self._log = log
 
     def start(self, run: Recorder, operation: RunStep) -> Attempt:
@@ -177,12 +174,10 @@ class StepExecutor(Doorway):
         body, context = execute(self, attempt, definition), self._context.copy()
         if self.observer is not None:
             context.run(self.observer.begins, attempt)
-        if _EAGER:  # a step that doesn't wait for anything is then done already
-            task = _eager_task(body, loop=self._loop, context=context, eager_start=True)
-            attempt.future = None if attempt.over else task
-        else:
-            attempt.unbegun = self._over
-            attempt.future = asyncio.Task(body, loop=self._loop, context=context)
+        attempt.unbegun = self._over
+        task = eager.begin(self._loop, body, context)
+        if not attempt.over:
+            attempt.future = task
 
     async def _execute(self, attempt: Attempt, definition: StepDefinition) -> None:
         if definition.is_async:
@@ -267,7 +262,8 @@ class StepExecutor(Doorway):
                 data, decoded = value.data, definition.result.decode(value.data)
             else:
                 data, decoded = definition.result.record(value)
-            check_size(data, self._max_payload, f"result of step {definition.name}")
+            if len(data) > SHALLOW or len(data) > self._max_payload:
+                check_size(data, self._max_payload, f"result of step {definition.name}")
         except Exception as error:  # noqa: BLE001 - a result that can't be kept is the step's failure
             self._failed(attempt, error)
             return
@@ -382,7 +378,8 @@ class StepExecutor(Doorway):
         attempt.run.work.attempt_over(attempt.operation)
         if self._line:
             self._begin_next()
-        self.freed()
+        if self.freed is not None:
+            self.freed()
 
     def _begin_next(self) -> None:
         if self._clock() >= self.calls.sure_until:

@@ -113,11 +113,13 @@ def apply_append(db: Database, append: Append) -> Appended | Stale:
     run, expected = append.run, append.expected
     seq = expected + len(append.events)
     chain = append.links[-1] if append.links else None
-    if not db.run("advance", (run, expected, append.epoch, append.attempt, seq, append.now, chain)):
+    execute, queries = db.execute, db.queries
+    execute(queries["advance"], (run, expected, append.epoch, append.attempt, seq, append.now, chain))
+    if not db.changes():
         return _refuse(db, append)
     try:
         if len(append.events) == 1:  # the hot path: one step's outcome
-            db.run("insert_event", (run, seq, append.links[0], append.events[0]))
+            execute(queries["insert_event"], (run, seq, append.links[0], append.events[0]))
         else:
             for event in _numbered([append]):
                 db.run("insert_event", event)

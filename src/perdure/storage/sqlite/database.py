@@ -7,7 +7,7 @@ whose tables are STRICT.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import apsw
@@ -25,15 +25,17 @@ class Database:
     """Runs named queries on one connection, on the thread that opened it.
 
     Attributes:
+        execute, changes, queries: what `run` is made of, for the commits that each step waits for.
         patience: with locks that others hold.
     """
 
     def __init__(self, connection: apsw.Connection, queries: Mapping[str, str]) -> None:
         self.connection = connection
-        self._queries = queries
+        self.queries = queries
         # apsw's stubs name a class that Python 3.11 lacks, so its signature can't be checked there.
         self._cursor = cast(Any, connection.cursor())
-        self._changes = connection.changes
+        self.execute: Callable[..., Any] = self._cursor.execute
+        self.changes = connection.changes
         self.patience = Patience()
         connection.set_busy_handler(self.patience)
         self._moved = ctypes.c_int(0)
@@ -41,21 +43,21 @@ class Database:
 
     def run(self, query: str, bindings: Bindings = ()) -> int:
         """Run a statement without rows; returns how many it changed."""
-        self._cursor.execute(self._queries[query], bindings)
-        return self._changes()
+        self.execute(self.queries[query], bindings)
+        return self.changes()
 
     def many(self, query: str, rows: Sequence[Sequence[Value]]) -> None:
         """Run a statement without rows once for each of these bindings."""
         if rows:
-            self._cursor.executemany(self._queries[query], rows)
+            self._cursor.executemany(self.queries[query], rows)
 
     def rows(self, query: str, bindings: Bindings = ()) -> list[Row]:
-        found: list[Row] = self._cursor.execute(self._queries[query], bindings).fetchall()
+        found: list[Row] = self.execute(self.queries[query], bindings).fetchall()
         return found
 
     def value(self, query: str, bindings: Bindings = ()) -> Any:
         """The one column of the one row; None if there is no row."""
-        return self._cursor.execute(self._queries[query], bindings).get
+        return self.execute(self.queries[query], bindings).get
 
     def pragma(self, name: str, value: int | str | None = None) -> Any:
         """Set or ask one of SQLite's settings."""
@@ -64,13 +66,13 @@ class Database:
 
     def script(self, statements: str) -> None:
         """Run several statements, as in a migration."""
-        self._cursor.execute(statements)
+        self.execute(statements)
 
     def begin(self, kind: str = "BEGIN IMMEDIATE") -> None:
-        self._cursor.execute(kind)
+        self.execute(kind)
 
     def commit(self) -> None:
-        self._cursor.execute("COMMIT")
+        self.execute("COMMIT")
 
     def moved(self) -> bool:
         """Whether the file's name doesn't lead to it any more. Takes a microsecond or two."""
@@ -80,7 +82,7 @@ class Database:
     def roll_back(self) -> None:
         """End the open transaction, if there is one: after some errors SQLite has rolled back already."""
         if self.connection.in_transaction:
-            self._cursor.execute("ROLLBACK")
+            self.execute("ROLLBACK")
 
     def close(self) -> None:
         self.connection.close(force=True)

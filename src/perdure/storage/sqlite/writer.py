@@ -129,13 +129,13 @@ class Writer:
                 return None
             db.patience.limit = 0.0
             try:
-                db.begin()
+                db.execute("BEGIN IMMEDIATE")
                 if began >= self._look_where:
                     if db.moved():
                         raise moved_error(self._path)
                     self._look_where = began + _LOOK_WHERE_EVERY
                 answer = apply_append(db, append)
-                db.commit()
+                db.execute("COMMIT")
                 if began - self._looked_at >= _LOOK_EVERY:
                     self._look(idle=True)
             except _OUTCOME_UNKNOWN:
