@@ -131,10 +131,8 @@ _collection = _Collection()
 
 
 def watch() -> None:
-    """Make sure that this thread's async generators pass through hooks of ours."""
-    hooks = sys.get_asyncgen_hooks()
-    if type(getattr(hooks[0], "__self__", None)) is not Hooks:
-        ours = Hooks(hooks)
-        sys.set_asyncgen_hooks(ours.begins, ours.dropped)
-        if _collection not in gc.callbacks:
-            gc.callbacks.append(_collection)
+    """Let this thread's async generators pass through hooks of ours, which the installed ones aren't."""
+    ours = Hooks(sys.get_asyncgen_hooks())
+    sys.set_asyncgen_hooks(ours.begins, ours.dropped)
+    if _collection not in gc.callbacks:
+        gc.callbacks.append(_collection)

@@ -24,7 +24,7 @@ from types import MethodType
 from typing import Any
 
 from perdure.core.forbidden import called_on_the_spot, thread_error
-from perdure.core.generators import Generators, watch
+from perdure.core.generators import Generators, Hooks, watch
 from perdure.core.handles import Handle, TimerHandle, timer_kind
 from perdure.core.insistence import Insistence, cancel_in_order, insists
 from perdure.core.tasks import TaskMaker
@@ -33,6 +33,7 @@ from perdure.core.unwinding import unwind
 _get_running_loop = _events._get_running_loop
 _set_running_loop = _events._set_running_loop
 _copy_context = contextvars.copy_context
+_hooks = sys.get_asyncgen_hooks
 
 logger = logging.getLogger("perdure.workflow")
 
@@ -124,7 +125,8 @@ class WorkflowLoop(TaskMaker):
         self.outer = (_get_running_loop(), gc.isenabled())
         gc.disable()
         _set_running_loop(self)
-        watch()
+        if type(getattr(_hooks()[0], "__self__", None)) is not Hooks:
+            watch()
         return True
 
     def leave(self) -> None:
@@ -302,8 +304,7 @@ class WorkflowLoop(TaskMaker):
 
     # -- asyncio: state -----------------------------------------------------------------------------
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug: Any = staticmethod(bool)  # False. Each future asks for it, and a frame is a frame
 
     def is_running(self) -> bool:
         return self.outer is not None

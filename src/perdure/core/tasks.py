@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import sys
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from perdure.core.as_completed import as_completed_siblings, made_by_wait_for
@@ -19,7 +19,11 @@ from perdure.core.futures import NumberedFuture, NumberedTask
 from perdure.core.schedulable import Schedulable
 from perdure.core.scope import Scope
 
-_current_task = asyncio.current_task
+#: The task that a loop is running. Python 3.11's `asyncio.current_task` is a function around this table.
+running_task: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = asyncio.current_task
+if sys.version_info[:2] < (3, 12):
+    running_task = vars(asyncio.tasks)["_current_tasks"].get
+
 _copy_context = contextvars.copy_context
 
 
@@ -77,7 +81,7 @@ class TaskMaker(ForbiddenApi):
 
     def scope(self) -> Scope:
         """The scope of the running task; plain callbacks share one of their own."""
-        task = _current_task(self)
+        task = running_task(self)
         if task is None:
             if self._callback_scope is None:
                 self._callback_scope = Scope("0")

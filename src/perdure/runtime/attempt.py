@@ -160,6 +160,7 @@ class Attempt(msgspec.Struct, eq=False):
         waited: it asked for that at a moment which it had been told.
         unbegun: called if its task is cancelled before it has begun, and so can't tell of its end by itself.
         outlet: where what it puts into streams goes; only attempts that put something there have one.
+        listed: its run knows of it; of one that is over as soon as it has begun it needn't.
     """
 
     run: Recorder
@@ -177,6 +178,7 @@ class Attempt(msgspec.Struct, eq=False):
     permission: Pass | None = None
     waited: bool = False
     unbegun: Callable[[Attempt], None] | None = None
+    listed: bool = False
 
     @property
     def beginning(self) -> bool:

@@ -194,7 +194,8 @@ class Driver(Appending, TimeLimited):
         self._held = carry_out(self, commands)
         if self.overflow is not None:
             take_more(self)
-        self.flush()
+        if not self._in_flight:
+            self.flush()
         if (status := self.work.news(self._state)) is not None:
             self.note([], status)
 

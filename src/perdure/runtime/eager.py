@@ -13,13 +13,12 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
+from perdure.core.tasks import running_task
+
+#: Whether this Python can't do it by itself.
+HAND_MADE = sys.version_info[:2] < (3, 12)
+
 _Body = Coroutine[Any, Any, None]
-
-
-def _eager(loop: asyncio.AbstractEventLoop, body: _Body, context: Context) -> asyncio.Task[None]:
-    task: Any = asyncio.Task  # the type checkers look at it as Python 3.11's
-    begun: asyncio.Task[None] = task(body, loop=loop, context=context, eager_start=True)
-    return begun
 
 
 def _begun_by_hand(loop: asyncio.AbstractEventLoop, body: _Body, context: Context) -> asyncio.Task[None]:
@@ -27,13 +26,17 @@ def _begun_by_hand(loop: asyncio.AbstractEventLoop, body: _Body, context: Contex
     if own is None or "call_soon" in own:
         return asyncio.Task(body, loop=loop, context=context)
     first: list[Callable[[], object]] = []
-    own["call_soon"] = lambda callback, *, context=None: first.append(callback)
+
+    def keep(callback: Callable[[], object], *, context: Context) -> None:
+        first.append(callback)
+
+    own["call_soon"] = keep
     try:
         task = asyncio.Task(body, loop=loop, context=context)
     finally:
         del own["call_soon"]
     # as Python 3.12 does it: for as long as this lasts, the task that begins is the current one
-    outer = asyncio.tasks._current_tasks.get(loop)  # type: ignore[attr-defined]
+    outer = running_task(loop)
     if outer is not None:
         asyncio.tasks._leave_task(loop, outer)
     try:
@@ -44,7 +47,11 @@ def _begun_by_hand(loop: asyncio.AbstractEventLoop, body: _Body, context: Contex
     return task
 
 
+def _begun(loop: asyncio.AbstractEventLoop, body: _Body, context: Context) -> asyncio.Task[None]:
+    task: Any = asyncio.Task  # the type checkers look at it as Python 3.11's
+    begun: asyncio.Task[None] = task(body, loop=loop, context=context, eager_start=True)
+    return begun
+
+
 #: Makes a task of a coroutine, which begins in `context` before this returns, or else in the loop's next turn.
-begin: Callable[[asyncio.AbstractEventLoop, _Body, Context], asyncio.Task[None]] = (
-    _eager if sys.version_info >= (3, 12) else _begun_by_hand
-)
+begin = _begun_by_hand if HAND_MADE else _begun

@@ -375,7 +375,8 @@ class StepExecutor(Doorway):
         self.executing.discard(attempt)
         if self.heartbeats.watched:
             self.heartbeats.over(attempt)
-        attempt.run.work.attempt_over(attempt.operation)
+        if attempt.listed:
+            attempt.run.work.attempt_over(attempt.operation)
         if self._line:
             self._begin_next()
         if self.freed is not None:

@@ -144,6 +144,7 @@ class Work:
             if self._attempts is None:
                 self._attempts = {}
             self._attempts[operation.id] = attempt
+            attempt.listed = True
 
     def _retry(self, operation: RunStep) -> None:
         self.start_step(operation)

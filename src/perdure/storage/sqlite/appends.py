@@ -90,9 +90,7 @@ def _apply_wave(db: Database, wave: Sequence[Append]) -> list[Appended | Stale]:
     if ending_plainly:
         _finish_many(db, ending_plainly)
     return [
-        Appended(append.expected + len(append.events))
-        if _only_ends(append) or not _has_effects(append)
-        else _follow(db, append)
+        Appended(append.expected + len(append.events)) if _only_ends(append) else _follow(db, append)
         for append in wave
     ]
 
@@ -125,7 +123,7 @@ def apply_append(db: Database, append: Append) -> Appended | Stale:
                 db.run("insert_event", event)
     except apsw.ConstraintError as error:
         raise PlaceTakenError(run) from error
-    return _follow(db, append) if _has_effects(append) else Appended(seq)
+    return _follow(db, append)
 
 
 def _refuse(db: Database, append: Append) -> Appended | Stale:
@@ -153,18 +151,6 @@ def _successor_again(db: Database, append: Append) -> tuple[int, int] | None:
     return key, 1 if ours else 0
 
 
-def _has_effects(append: Append) -> bool:
-    """Whether an append changes more than its run's seq."""
-    return bool(
-        append.status is not None
-        or append.release
-        or append.consumed
-        or append.children
-        or append.parent_mail
-        or append.effects
-    )
-
-
 def _only_ends(append: Append) -> bool:
     """Whether it is the end of a run and nothing besides."""
     return append.status in _FINAL and not (
@@ -184,7 +170,11 @@ def _finish_many(db: Database, appends: Sequence[Append]) -> None:
 
 
 def _follow(db: Database, append: Append) -> Appended:
-    """What follows from an append that has passed."""
+    """What follows from an append that has passed: nothing, if it changes no more than its run's seq."""
+    if append.status is None and not (
+        append.release or append.consumed or append.children or append.parent_mail or append.effects
+    ):
+        return Appended(append.expected + len(append.events))
     run, now = append.run, append.now
     if append.consumed:
         taken = db.run("take_mail", {"run": run, "ids": as_json(append.consumed)})

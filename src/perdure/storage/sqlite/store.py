@@ -58,7 +58,6 @@ from perdure.storage.sqlite.retention import SqliteRetention
 from perdure.storage.sqlite.schedules import SqliteSchedules
 from perdure.storage.sqlite.streams import SqliteStreams
 from perdure.storage.sqlite.survey import SqliteSurvey
-from perdure.storage.sqlite.transaction import needs_mark
 from perdure.storage.sqlite.unbegun import SqliteUnbegun
 from perdure.storage.sqlite.updates import SqliteUpdates
 from perdure.storage.sqlite.writer import Writer
@@ -143,9 +142,10 @@ class SqliteStore:
     # -- writing ------------------------------------------------------------------------------------
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
-        if len(batch) == 1 and not self._pending and self._unusable is None and not needs_mark(batch[0]):
+        append = batch[0] if len(batch) == 1 and not self._pending and self._unusable is None else None
+        if append is not None and not (append.children or append.successor):  # as needs_mark() asks
             # two turns of the loop less, on the way to the writer and back: 15 microseconds of 200
-            answer = self._writer.commit_here(batch[0])
+            answer = self._writer.commit_here(append)
             if answer is not None:
                 done: asyncio.Future[list[Appended | Stale]] = asyncio.Future(loop=self._loop)
                 done.set_result([answer])
