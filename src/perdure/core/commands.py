@@ -48,6 +48,7 @@ class RunStep(Operation, eq=False):
             go beyond that.
         recalled: asked for on replay, so an attempt may have begun before this process drove the run.
         parked: why it waits for a person's decision, None if it doesn't.
+        decided: the `parked` about which somebody has said something that is on its way to the history.
         pulse: what its heartbeats have left, the runtime's own.
         elsewhere: its attempts are sent to a queue.
         sent: the attempt that was, while nothing is known of its end.
@@ -67,6 +68,7 @@ class RunStep(Operation, eq=False):
     concluding: bool = False
     recalled: bool = False
     parked: StepParked | None = None
+    decided: StepParked | None = None
     pulse: Any = None
     elsewhere: bool = False
     sent: StepSent | None = None

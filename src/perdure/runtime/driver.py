@@ -39,7 +39,7 @@ from perdure.runtime.fullness import holds_back, keeps_back, take_more
 from perdure.runtime.host import Handover, Host
 from perdure.runtime.machines import let_go
 from perdure.runtime.notes import wait_notes
-from perdure.runtime.parking import admitted, why_parked
+from perdure.runtime.parking import DECISIONS, admitted, goes_on, too_late, why_parked
 from perdure.runtime.pausing import TURNING, Pause, admitted_now, paused_after
 from perdure.runtime.reception import Reception
 from perdure.runtime.renewing import renew
@@ -133,9 +133,12 @@ class Driver(Appending, TimeLimited):
     def take_mail(self, items: Iterable[tuple[int, ev.Event]]) -> None:
         """Take inbox items into the history, each once, in the order of their arrival."""
         for number, sent in admitted_now(items, paused=self.pause is not None):
-            event = admitted(self.machine, sent, self.now()) if isinstance(sent, ev.StepCompleted) else sent
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
+                if type(sent) in DECISIONS and too_late(self.machine, sent):
+                    self.drop(number)
+                    continue
+                event = admitted(self.machine, sent, self.now()) if type(sent) in DECISIONS else sent
                 if keeps_back(self, number, event):
                     continue
                 if self._reception is not None or isinstance(event, ev.UpdateAccepted):
@@ -164,8 +167,9 @@ class Driver(Appending, TimeLimited):
 
     def give(self, event: ev.Event, value: Any) -> None:
         """Give the code something that is durable, and do what follows from that here."""
+        ignored = isinstance(event, ev.StepRerun) and not goes_on(self.machine, event)
         feed(self, event, value)
-        if type(event) in FOLLOWED:
+        if type(event) in FOLLOWED and not ignored:
             self._state = None if isinstance(event, ev.StepParked) else self._state
             self.work.follow(event)
         elif isinstance(event, ev.Checkpointed):

@@ -25,6 +25,9 @@ from perdure.runtime.withholding import why_refused
 
 logger = logging.getLogger("perdure.budgets")
 
+#: What a person's decision about a step amounts to.
+DECISIONS = frozenset({ev.StepCompleted, ev.StepFailed, ev.StepRerun})
+
 
 class Run(Protocol):
     """The run's driver."""
@@ -114,19 +117,48 @@ def _unpaid(run_id: str, alike: Sequence[ev.StepParked]) -> str:
     )
 
 
-def admitted(machine: Machine, event: ev.StepCompleted, now: float) -> ev.Event:
-    """A result that a person gave; if the code can't read it, the step goes on waiting, and tells that.
+def too_late(machine: Machine, event: ev.Event) -> bool:
+    """Whether mail is a decision about a step that doesn't wait for one (any more): somebody else's came first.
+
+    Two who look at the same time both see that it waits. The first word counts; in the history the second one would
+    look like another outcome of the step, or like leave to begin again what has begun.
+    """
+    if not isinstance(event, ev.StepCompleted | ev.StepFailed | ev.StepRerun) or event.decision is None:
+        return False
+    operation = machine.operations.get(event.step)
+    if not isinstance(operation, RunStep) or operation.parked is None:
+        return True
+    if operation.decided is operation.parked:
+        return True
+    # what is said of an earlier attempt says nothing of the one that has followed meanwhile
+    return not isinstance(event, ev.StepRerun) and event.started_at != operation.parked.started_at
+
+
+def goes_on(machine: Machine, event: ev.StepRerun) -> bool:
+    """Whether a step that waits is to go on by this, which isn't fed yet."""
+    operation = machine.operations.get(event.step)
+    if not isinstance(operation, RunStep) or operation.parked is None:
+        return False
+    return operation.parked.budget is not None or not event.raised
+
+
+def admitted(machine: Machine, event: ev.Event, now: float) -> ev.Event:
+    """A decision that counts. A result that the code can't read doesn't: the step goes on waiting, and tells that.
 
     In the history it would block every replay of the run, so it is looked at before.
     """
+    if not isinstance(event, ev.StepCompleted | ev.StepFailed | ev.StepRerun) or event.decision is None:
+        return event
     operation = machine.operations.get(event.step)
     if not isinstance(operation, RunStep) or operation.parked is None:
-        return event  # decided already, or given up: it is passed over
-    try:
-        operation.decode(event.result)
-    except UndecodableError as error:
-        given = event.result.decode(errors="replace")[:200]
-        why = f"{operation.parked.why}. The result {given} was given for it, and doesn't fit: "
-        why += str(error.__cause__ or error)
-        return msgspec.structs.replace(operation.parked, at=now, why=why)
+        return event
+    if isinstance(event, ev.StepCompleted):
+        try:
+            operation.decode(event.result)
+        except UndecodableError as error:
+            given = event.result.decode(errors="replace")[:200]
+            why = f"{operation.parked.why}. The result {given} was given for it, and doesn't fit: "
+            why += str(error.__cause__ or error)
+            return msgspec.structs.replace(operation.parked, at=now, why=why)
+    operation.decided = operation.parked
     return event
