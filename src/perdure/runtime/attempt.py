@@ -90,6 +90,10 @@ class Recorder(Protocol):
 
     @property
     def reporter(self) -> Reporter | None: ...
+    def now(self) -> float:
+        """The wall clock's time, or that of the newest event if the clock was set back."""
+        ...
+
     def record(self, event: ev.Event, value: Any = ...) -> None: ...
     def add_effect(self, effect: Effect) -> None: ...
     def flush(self) -> None: ...
@@ -154,6 +158,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     Attributes:
         begun: set when the attempt's start is durable; only steps that wait for that have one.
+        start: that start, once it is on its way. A note that it has begun may be before it, and brings nothing along.
         starved: it was cut off because its heartbeats had stopped.
         in_thread: its body is executing in a thread, which nothing can interrupt.
         permission: to begin, of the rate limits that its step has; None without, and before it has one.
@@ -172,6 +177,7 @@ class Attempt(msgspec.Struct, eq=False):
     abandoned: bool = False
     over: bool = False
     begun: asyncio.Future[None] | None = None
+    start: ev.StepStarted | None = None
     starved: bool = False
     in_thread: bool = False
     outlet: Outlet | None = None

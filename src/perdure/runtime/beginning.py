@@ -47,7 +47,8 @@ async def begin_durably(steps: Executor, attempt: Attempt) -> BaseException | No
         if short is not None:
             return short
         steps.books.forecast(attempt)
-    attempt.run.record(ev.StepStarted(steps._clock(), attempt.operation.id, attempt.info.attempt))
+    attempt.start = ev.StepStarted(attempt.run.now(), attempt.operation.id, attempt.info.attempt)
+    attempt.run.record(attempt.start)
     try:
         await attempt.begun
     except asyncio.CancelledError as error:

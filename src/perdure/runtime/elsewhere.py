@@ -250,6 +250,9 @@ class _Taking:
         self.keys = run.keys
         self.work = run.work
 
+    def now(self) -> float:
+        return self._run.now()
+
     def record(self, event: ev.Event, value: Any = UNSET) -> None:
         self._run.collect(event, value)
 

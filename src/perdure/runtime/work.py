@@ -168,7 +168,8 @@ class Work:
                     self._park(operation)
             case ev.StepStarted():
                 attempt = None if self._attempts is None else self._attempts.get(event.step)
-                if attempt is not None and attempt.begun is not None and attempt.beginning:
+                if attempt is not None and attempt.start is event and attempt.beginning:
+                    assert attempt.begun is not None
                     attempt.begun.set_result(None)
             case ev.MessageSent():
                 self._run.host.changed()  # its receiver may be driven here
