@@ -71,6 +71,11 @@ class Figures:
             f"{count['events heard']:,} heard by runs; {count['callbacks completed']:,} callbacks completed, "
             f"{count['callbacks expired']:,} timed out; {count['slots fired']:,} slots fired, "
             f"{count['slots skipped']:,} skipped; {count['items']:,} items in streams",
+            f"simulation: {count['begun under limits']:,} bodies begun under rate limits, which were blocked "
+            f"{count['blocks of limits']:,} times; {count['calls that spend']:,} calls that spend, "
+            f"{count['budgets raised']:,} raises of budgets; {count['answers']:,} answers counted, "
+            f"{count['answers too late']:,} came too late; {count['steps parked']:,} steps waited for people, who let "
+            f"{count['decisions']:,} go on, and {count['retries']:,} failed runs; {count['singletons']:,} singletons",
             f"simulation: faults that hit: {hits or 'none'}; {count['takeovers']:,} takeovers, {count['stale']:,} "
             f"appends fenced off, {count['recognised']:,} repeated ones recognised",
             f"simulation: {len(self.failed)} of {self.seeds:,} seeds with violations",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.world import ProcessLoop, World
 from perdure.testing.torture import workshop
@@ -14,6 +17,8 @@ class SimulatedBooks(workshop.Books):
         tokens: of callbacks, by their tags, as steps have handed them out.
         outcomes: what came of them, as the code has seen it.
         emitting: how many items a step or code puts out, by its tag.
+        turned_away: how often the provider has taken no more, by tag.
+        broken, mended: tags of steps whose cause somebody has to mend; those where that has been done.
     """
 
     def __init__(self, world: World, observer: Observer) -> None:
@@ -22,6 +27,9 @@ class SimulatedBooks(workshop.Books):
         self.tokens: dict[str, str] = {}
         self.outcomes: dict[str, set[str]] = {}
         self.emitting: dict[str, int] = {}
+        self.turned_away: Counter[str] = Counter()
+        self.broken: set[str] = set()
+        self.mended: set[str] = set()
 
     def process(self) -> int:
         """The process that has its turn."""
@@ -60,3 +68,13 @@ class SimulatedBooks(workshop.Books):
     def kept(self, tag: str, outcome: str) -> None:
         """Code of a run goes on with what came of a callback."""
         self.outcomes.setdefault(tag, set()).add(outcome)
+
+    def says(self, what: str, tag: str, more: Any = None) -> None:
+        """A body, or code of a run, says what it is at; the rules that know of it hear that."""
+        self._observer.hears(self.process(), what, tag, more)
+
+
+def books() -> SimulatedBooks:
+    """Those of the simulation that is going on."""
+    assert isinstance(workshop.books, SimulatedBooks), "only a simulation does this"
+    return workshop.books

@@ -10,9 +10,11 @@ from typing import Final
 
 import perdure
 from perdure import workflow
+from perdure.testing.simulation.books import books
 from perdure.testing.torture import workshop
 
 TALLY: Final = "perdure.simulation.tally"
+SINGLE: Final = "perdure.simulation.single"
 BAD: Final = "bad"  #: ends the tags of calls that are to be turned away
 
 
@@ -37,6 +39,19 @@ async def takes_updates(count: int) -> list[str]:
     perdure.on_update(add, validator=look)
     await perdure.until(lambda: len(taken) >= count and not under_way)
     return taken
+
+
+@workflow(name=SINGLE, singleton=True)
+async def is_single(name: str, milliseconds: int, more: int, fails: bool) -> str:
+    """Work for a while, and go on as so many generations. If it is to, it fails until it is mended."""
+    run = perdure.info()
+    tag = f"{run.id}~{run.generation}"
+    workshop.books.sees((await workshop.works(tag, milliseconds))[0])
+    if fails and run.id not in books().mended:
+        raise ValueError(run.id)
+    if more:
+        perdure.continue_as(is_single(name, milliseconds, more - 1, fails))
+    return name
 
 
 @perdure.entity(name=TALLY)

@@ -12,11 +12,12 @@ from typing import Any
 
 from perdure.api.engine import Engine
 from perdure.api.handle import Handle
-from perdure.errors import HandlerFailed, RunConflictError, RunEndedError, UpdateRejected
-from perdure.testing.simulation.callees import BAD, TALLY, Tally, takes_updates
+from perdure.errors import HandlerFailed, RunConflictError, RunEndedError, RunFailed, UpdateRejected
+from perdure.testing.simulation.books import SimulatedBooks
+from perdure.testing.simulation.callees import BAD, TALLY, Tally, is_single, takes_updates
 from perdure.testing.simulation.instructions import scheduled
 from perdure.testing.simulation.rules.all import Rules
-from perdure.testing.simulation.scenario import RunPlan, SamePlan, TalkPlan
+from perdure.testing.simulation.scenario import RunPlan, SamePlan, SinglePlan, TalkPlan
 from perdure.testing.torture.programs import value_of
 
 
@@ -31,10 +32,12 @@ class Callers:
         self,
         engine: Engine,
         rules: Rules,
+        books: SimulatedBooks,
         insist: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]],
     ) -> None:
         self._engine = engine
         self._rules = rules
+        self._books = books
         self._insist = insist
 
     # -- updates and entities -----------------------------------------------------------------------
@@ -133,4 +136,37 @@ class Callers:
         self._rules.observer.counts["starts that mean the same"] += 1
         result = await self._insist(handle.result)
         if result != value_of(handle.id):
+            self._rules.observer.wrong(f"{handle.id} resulted in {result}")
+
+    async def start_singles(self, plan: SinglePlan) -> None:
+        """Start what is there once at most; some start it anew, and let it go on when it has failed."""
+        await asyncio.gather(*(self._start_single(plan, n, *start) for n, start in enumerate(plan.starts)))
+
+    async def _start_single(self, plan: SinglePlan, number: int, at: float, anew: bool) -> None:
+        await asyncio.sleep(at)
+        call = partial(is_single, plan.id, plan.milliseconds, plan.more, plan.fails)
+        try:
+            handle = await self._insist(
+                lambda: self._engine.start(
+                    call(),
+                    id=plan.id if anew else f"{plan.id}.{number}",
+                    if_exists="restart" if anew else "attach",
+                )
+            )
+        except RunConflictError as error:  # it is live
+            self._rules.observer.tell(f"{plan.id} isn't started anew: {error}")
+            return
+        self._rules.observer.counts["starts of singletons"] += 1
+        while True:
+            try:
+                result = await self._insist(handle.result)
+                break
+            except RunFailed as error:
+                self._books.mended.add(handle.id)
+                try:
+                    await self._insist(handle.retry)
+                except RunConflictError as conflict:  # another one is live, or somebody has
+                    self._rules.observer.tell(f"{handle.id} stays as it is: {conflict}, {error}")
+                    return
+        if result != handle.id.partition(".")[0]:
             self._rules.observer.wrong(f"{handle.id} resulted in {result}")

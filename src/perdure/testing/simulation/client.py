@@ -10,9 +10,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from perdure import RunCancelled
+from perdure import RunCancelled, RunFailed
 from perdure.api.handle import Handle
 from perdure.codec.events import decode_event
 from perdure.core import events as ev
@@ -21,9 +21,11 @@ from perdure.testing.simulation.books import SimulatedBooks
 from perdure.testing.simulation.callers import Callers
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.outsiders import Outsiders
+from perdure.testing.simulation.people import People, is_broken
 from perdure.testing.simulation.processes import SimulatedEngine
 from perdure.testing.simulation.rules.all import Rules
 from perdure.testing.simulation.scenario import RunPlan, Scenario
+from perdure.testing.simulation.trouble import WITH_LEAVE
 from perdure.testing.torture.programs import Program, expected, messages, tally, value_of
 from perdure.testing.torture.workshop import runs
 
@@ -61,6 +63,7 @@ class Client:
         self.pending = {plan.id: None for plan in scenario.runs}
         self._outsiders: Outsiders
         self._callers: Callers
+        self._people: People
         self._together: asyncio.Task[dict[str, Handle[int]]]
 
     async def work(self) -> None:
@@ -68,7 +71,8 @@ class Client:
         await self._insist(self._enter)
         scenario, loop = self._scenario, asyncio.get_running_loop()
         self._outsiders = Outsiders(self._engine, self._rules, self._books, self._insist, scenario.faults)
-        self._callers = Callers(self._engine, self._rules, self._insist)
+        self._callers = Callers(self._engine, self._rules, self._books, self._insist)
+        self._people = People(self._engine, self._rules, self._books, self._insist, self.pending)
         among = [plan for plan in scenario.runs if plan.among]
         if among:
             self._together = loop.create_task(self._start_together(among))
@@ -87,6 +91,14 @@ class Client:
             *(
                 self._other(f"starts of {plan.dedup}", self._callers.start_same(plan))
                 for plan in scenario.sames
+            ),
+            *(
+                self._other(f"starts of {plan.id}", self._callers.start_singles(plan))
+                for plan in scenario.singles
+            ),
+            *(
+                self._other(f"budget {plan.name}", self._people.pay(plan, scenario.runs))
+                for plan in scenario.budgets
             ),
         )
 
@@ -132,6 +144,7 @@ class Client:
                 self._compare(handle, plan),
                 self._callers.pause(plan, handle),
                 *self._outsiders.of(plan, handle),
+                *self._people.of(plan),
             )
         except PerdureError as error:
             self._observer.wrong(f"{plan.id}: {type(error).__name__}: {error}")
@@ -140,12 +153,16 @@ class Client:
     async def _talk(self, handle: Handle[int], plan: RunPlan) -> None:
         for number, tag in enumerate(messages(plan.program)):
             await asyncio.sleep(plan.waits[number % len(plan.waits)])
-            try:
-                await self._insist(partial(handle.send, tag, value_of(tag), key=tag))
-            except RunEndedError:
-                if plan.cancel is None:
-                    raise
-                return
+            while True:
+                try:
+                    await self._insist(partial(handle.send, tag, value_of(tag), key=tag))
+                    break
+                except RunEndedError:
+                    if plan.cancel is not None:
+                        return
+                    if not is_broken(plan.program):
+                        raise
+                    await asyncio.sleep(_PAUSE)  # it has failed, and is to go on
 
     async def _cancel(self, handle: Handle[int], plan: RunPlan) -> None:
         if plan.cancel is not None:
@@ -153,10 +170,7 @@ class Client:
             await self._insist(partial(handle.cancel, "a simulation says so"))
 
     async def _compare(self, handle: Handle[int], plan: RunPlan) -> None:
-        try:
-            result: Any = await self._insist(handle.result)
-        except RunCancelled:
-            result = None
+        result = await self._result(handle, plan)
         right = expected(plan.program)
         self._observer.tell(f"{plan.id} resulted in {result}")
         if result is None and plan.cancel is not None:
@@ -164,9 +178,21 @@ class Client:
             return
         if result != right or waits_for_ever(plan.program):
             self._observer.wrong(f"{plan.id} resulted in {result}, and its program says {right}")
-        self._compare_histories(plan)
+        if not is_broken(plan.program):  # else generations have taken over what others did
+            self._compare_histories(plan)
         if plan.forked and result == right:
             await self._callers.fork(plan, handle, right)
+
+    async def _result(self, handle: Handle[int], plan: RunPlan) -> int | None:
+        """None of a run that was cancelled. One that was to fail goes on."""
+        while True:
+            try:
+                return await self._insist(handle.result)
+            except RunCancelled:
+                return None
+            except RunFailed:
+                if not await self._people.retries(plan, handle):
+                    raise
 
     def _compare_histories(self, plan: RunPlan) -> None:
         """Whether there is exactly as much in the histories as the program says."""
@@ -199,7 +225,7 @@ def contents(history: Sequence[bytes]) -> Counter[str]:
     found: Counter[str] = Counter()
     for event in map(decode_event, history):
         match event:
-            case ev.StepCompleted():
+            case ev.StepCompleted() if WITH_LEAVE not in event.step:  # what people say decides about those
                 found["steps"] += 1
             case ev.StepFailed() if event.failure.type == "builtins.ValueError":
                 found["steps"] += 1

@@ -15,11 +15,13 @@ from perdure.testing.simulation.clocks import RIGHT, drawn_skew
 from perdure.testing.simulation.faults import KINDS, Weather
 from perdure.testing.simulation.scenario import (
     ELSEWHERE,
+    BudgetPlan,
     HoldPlan,
     RunPlan,
     SamePlan,
     Scenario,
     SchedulePlan,
+    SinglePlan,
     TalkPlan,
     WorkerPlan,
 )
@@ -58,6 +60,11 @@ THEMES: Final = (
     "dedups",
     "pauses",
     "forks",
+    "limits",
+    "budgets",
+    "questions",
+    "troubles",
+    "singletons",
 )
 _DONE_ANEW: Final = (
     "fails",
@@ -70,6 +77,8 @@ _DONE_ANEW: Final = (
     "publishes",
     "promised",
     "next",
+    "asks",
+    "limited given up",
 )
 _ENDLESS: Final = "elsewhere given up"
 _KINDS: Final[dict[str, tuple[str, ...]]] = {
@@ -78,6 +87,10 @@ _KINDS: Final[dict[str, tuple[str, ...]]] = {
     "events": ("hears", "follows", "publishes"),
     "callbacks": ("promised",),
     "streams": ("emits", "puts out"),
+    "limits": ("limited", "limited", "turned away", "limited given up"),
+    "budgets": ("pays",),
+    "questions": ("asks", "approved"),
+    "troubles": ("breaks", "doubtful", "used up"),
 }
 
 
@@ -134,6 +147,9 @@ class More:
         self.kinds = [kind for theme in self._themes for kind in _KINDS.get(theme, ())]
         if "queued" in self.kinds and not self.queues:
             self.kinds.remove("queued")
+        # What a run had put out, or was promised, when it failed, its next generation puts out or asks for anew.
+        if "breaks" in self.kinds and not {"streams", "callbacks"}.isdisjoint(self._themes):
+            self.kinds.remove("breaks")
         # Sent steps that go on until they are given up fill workers with little room for ever, as they should.
         self._roomy = chance.random() < 0.5
         self.among = chance.random() < 0.2
@@ -227,7 +243,40 @@ class More:
             sames=tuple(self._same(number, seconds) for number in range(1, chance.randint(1, 3) + 1))
             if "dedups" in self._themes
             else (),
+            singles=tuple(self._single(number, seconds) for number in range(1, chance.randint(1, 2) + 1))
+            if "singletons" in self._themes
+            else (),
+            budgets=self._budgets() if "budgets" in self._themes else (),
         )
+
+    def _single(self, number: int, seconds: float) -> SinglePlan:
+        chance = self._chance
+        starts = tuple(
+            (chance.uniform(0.0, seconds / 2 + 1.0), chance.random() < 0.4)
+            for _ in range(chance.randint(2, 7))
+        )
+        return SinglePlan(
+            f"u{number}",
+            starts,
+            chance.choice((1, 50, 500)),
+            chance.choice((0, 0, 1, 2)),
+            chance.random() < 0.4,
+        )
+
+    def _budgets(self) -> tuple[BudgetPlan, ...]:
+        chance = self._chance
+        plans = (
+            BudgetPlan(
+                "each",
+                "run",
+                chance.choice((300, 600, 1500)),
+                chance.choice((300, 1000)),
+                chance.choice(("pause", "ask")),
+                chance.choice((0.1, 0.5, 2.0)),
+            ),
+            BudgetPlan("all", "day", chance.choice((300, 1000, 3000)), chance.choice((300, 2000)), looks=0.3),
+        )
+        return chance.choice((plans, plans[:1], plans[1:]))
 
     def _talk(self, number: int, seconds: float) -> TalkPlan:
         chance = self._chance
@@ -282,6 +331,8 @@ def _run(chance: random.Random, id: str, seconds: float, more: More) -> RunPlan:
         chance, id, more=more.kinds, children=queue is None, queues=sorted(more.queues)
     ).program()
     cancel = chance.uniform(0.0, seconds / 2 + 1.0) if chance.random() < 0.2 else None
+    if any(kind == "breaks" for kind, _, _ in instructions(program)):
+        cancel = None  # of a run that has failed nobody hears a cancellation
     if cancel is not None and chance.random() < 0.4:
         program = [*program[:-1], ["never", f"{id}.never", 0], *program[-1:]]
     if chance.random() < 0.2 and program[-1][0] != "next":

@@ -17,7 +17,7 @@ from perdure.runtime import definitions
 from perdure.runtime import queues as defined_queues
 from perdure.runtime.definitions import define_workflow
 from perdure.runtime.queues import Queue
-from perdure.testing.simulation.books import SimulatedBooks
+from perdure.testing.simulation.books import books
 from perdure.testing.simulation.scenario import ELSEWHERE
 from perdure.testing.torture import workshop
 from perdure.testing.torture.programs import value_of
@@ -25,11 +25,6 @@ from perdure.testing.torture.programs import value_of
 STREAM: Final = "out"
 SAID, FOLLOWED, TOLD, BATCHED, DEBOUNCED = "said", "followed", "told", "told.batch", "told.debounce"
 BATCH: Final = 3  #: payloads in a batch at most
-
-
-def _books() -> SimulatedBooks:
-    assert isinstance(workshop.books, SimulatedBooks), "only a simulation does this"
-    return workshop.books
 
 
 # -- steps in a queue -----------------------------------------------------------------------------------
@@ -106,7 +101,7 @@ async def _queued(tag: str, more: Any) -> int:
 
 async def _hears(tag: str, since: float | None) -> int:
     said = await perdure.event(SAID, where={"tag": tag}, since=since)
-    _books().followed(tag, [said["number"]], 1)
+    books().followed(tag, [said["number"]], 1)
     return value_of(tag)
 
 
@@ -131,7 +126,7 @@ async def _follows(tag: str, more: Any) -> int:
                     got.append(await task)
                     continue
             got.append(await one())
-    _books().followed(tag, got, count)
+    books().followed(tag, got, count)
     return value_of(tag)
 
 
@@ -192,7 +187,7 @@ async def scheduled(milliseconds: int) -> int:
 @step(name="perdure.simulation.hands_out")
 async def hands_out(tag: str, token: str) -> tuple[str, int]:
     workshop.note("begin", tag)
-    _books().promised(tag, token)
+    books().promised(tag, token)
     await asyncio.sleep(0)
     workshop.note("effect", tag)
     return tag, value_of(tag)
@@ -205,9 +200,9 @@ async def _promised(tag: str, more: Any) -> int:
     _seen(await hands_out(tag, callback.token))
     impatient.cancel()  # giving up a wait leaves the callback open
     with contextlib.suppress(asyncio.CancelledError):
-        _books().kept(tag, await impatient)
+        books().kept(tag, await impatient)
     for _ in range(2):
-        _books().kept(tag, await _outcome(callback))
+        books().kept(tag, await _outcome(callback))
     return value_of(tag)
 
 
@@ -227,7 +222,7 @@ async def _outcome(callback: perdure.Callback[str]) -> str:
 async def puts_out(tag: str, count: int) -> tuple[str, int]:
     """Puts items out; its first attempts fail midway."""
     workshop.note("begin", tag)
-    _books().emitting[tag] = count
+    books().emitting[tag] = count
     for number in range(count):
         perdure.emit(STREAM, [tag, number, count])
         await asyncio.sleep(value_of(f"{tag}/{number}") % 20 / 1000)
@@ -246,7 +241,7 @@ async def _puts_out(tag: str, count: int) -> int:
         perdure.emit(STREAM, [tag, number, count])
         if number % 3 == 2:
             await asyncio.sleep(0.001)
-    _books().emitting[tag] = count
+    books().emitting[tag] = count
     return value_of(tag)
 
 

@@ -45,6 +45,9 @@ class Rule:
     def carried_out(self, verb: str) -> None:
         """The database has carried out a verb of a store, for the observer's `sender`."""
 
+    def noted(self, process: int, what: str, tag: str, more: Any) -> None:
+        """A body or code of a run has said what it is at; see `SimulatedBooks.says`."""
+
     def is_at_rest(self) -> bool:
         """Whether nothing of what it watches is under way. Else the simulation goes on."""
         return True
@@ -74,6 +77,8 @@ class Observer:
         self.sender = 0
         self.recorded: dict[str, tuple[float, int]] = {}
         self.database = ObservedDatabase(self)
+        self._failed: set[str] = set()  # those of them that failed
+        self._retried: set[str] = set()  # ids of runs that went on after they had failed
         self._histories: dict[int, list[bytes]] = {}
         self._ended: set[int] = set()
         self._outcomes: set[tuple[int, str]] = set()
@@ -110,10 +115,19 @@ class Observer:
         if tag not in self.recorded:
             return
         at, run = self.recorded[tag]
-        if process in self.deceived and not self.owned_by(run, process):
+        if tag in self._failed and self.goes_on_anew(self.database.runs[run].id):
+            self.counts["failures done anew"] += 1
+        elif process in self.deceived and not self.owned_by(run, process):
             self.counts["late bodies"] += 1
         else:
             self.wrong(f"{tag} was recorded at {at:.6f}, and process {process} began it again")
+
+    def goes_on_anew(self, id: str) -> bool:
+        """Whether somebody has let a run go on that had failed, or that run has started this one.
+
+        What failed is done anew then, and what is taken over has the times of before.
+        """
+        return id.partition("/")[0].partition("~")[0] in self._retried
 
     def has_effect(self, process: int, tag: str) -> None:
         """A body has done what it is for."""
@@ -124,6 +138,11 @@ class Observer:
         """Whether a step had its effect."""
         return self._effects[tag] > 0
 
+    def hears(self, process: int, what: str, tag: str, more: Any) -> None:
+        """A body, or code of a run, says something to the rules."""
+        for rule in self.rules:
+            rule.noted(process, what, tag, more)
+
     def sees(self, process: int, tag: str) -> None:
         """The code of a run goes on with the outcome of a step."""
         if tag not in self.recorded:
@@ -131,7 +150,7 @@ class Observer:
 
     def waited(self, tag: str, asked: float, took: float) -> None:
         """The code of a run goes on after a time."""
-        if took < asked - _ROUNDING:
+        if took < asked - _ROUNDING and not self.goes_on_anew(tag.partition(".")[0]):
             self.wrong(f"{tag} was to last {asked} s, and lasted {took} s")
 
     def owned_by(self, run: int, process: int) -> bool:
@@ -235,6 +254,7 @@ class Observer:
                 self._outcome(run, event.step)
                 if event.failure.type == "builtins.ValueError":  # else it was given up
                     self._recorded(run, event.failure.message)
+                    self._failed.add(event.failure.message)
                 self.counts["steps"] += 1
             case ev.TimerFired():
                 self._outcome(run, event.timer)
@@ -250,6 +270,8 @@ class Observer:
                 self.counts["messages"] += 1
             case ev.RunRecovered():
                 self.counts["takeovers"] += 1
+            case ev.RunFailed():
+                self._retried.add(run.id)
             case ev.RunContinued():
                 self.counts["generations"] += 1
             case _:

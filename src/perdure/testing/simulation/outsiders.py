@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from perdure.api.engine import Engine
 from perdure.api.handle import Handle
 from perdure.api.streams import StreamItem
+from perdure.core.status import Status
 from perdure.errors import CallbackError, StoreError
 from perdure.testing.simulation.books import SimulatedBooks
 from perdure.testing.simulation.instructions import (
@@ -63,9 +64,9 @@ class Outsiders:
         for kind, tag, more in instructions(plan.program):
             match kind:
                 case "hears":
-                    found.append(self._publish(SAID, tag, 1, pause=_draw(tag, 0.0, 0.02, 0.5)))
+                    found.append(self._publish(SAID, tag, 1, pause=drawn_of(tag, 0.0, 0.02, 0.5)))
                 case "follows":
-                    found.append(self._publish(FOLLOWED, tag, more[0], pause=_draw(tag, 0.0, 0.02, 0.2)))
+                    found.append(self._publish(FOLLOWED, tag, more[0], pause=drawn_of(tag, 0.0, 0.02, 0.2)))
                 case "promised":
                     found.append(self._keep_promise(tag, more, handle))
                 case _:
@@ -94,7 +95,7 @@ class Outsiders:
             self._rules.observer.wrong(
                 f"the event {name} with the key {key} was there before it was published"
             )
-        if _draw(key, 0, 1):
+        if drawn_of(key, 0, 1):
             if await self._insist(publish):
                 self._rules.observer.wrong(f"the event {name} with the key {key} was published twice")
             self._rules.observer.counts["events repeated"] += 1
@@ -110,14 +111,14 @@ class Outsiders:
             await asyncio.sleep(_LOOK)
         token = self._books.tokens[tag]
         ends = timeout is not None or heartbeat is not None
-        if not (ends and _draw(tag, 0, 0, 1)):
+        if not (ends and drawn_of(tag, 0, 0, 1)):
             rivals = [self._end(tag, token, number) for number in range(2)]
             await asyncio.gather(*rivals, *([self._beat(tag, token)] if heartbeat else []))
 
     async def _end(self, tag: str, token: str, number: int) -> None:
-        await asyncio.sleep(_draw(f"{tag}/{number}", 0.0, 0.1, 0.5, 0.8, 1.5, 3.0))
+        await asyncio.sleep(drawn_of(f"{tag}/{number}", 0.0, 0.1, 0.5, 0.8, 1.5, 3.0))
         callbacks, text = self._engine.callbacks, str(number)
-        fails = _draw(f"{tag}/{number}", 0, 1, 0)
+        fails = drawn_of(f"{tag}/{number}", 0, 1, 0)
         end = callbacks.fail if fails else callbacks.complete
         try:
             await self._insist(partial(end, token, text))
@@ -128,7 +129,7 @@ class Outsiders:
 
     async def _beat(self, tag: str, token: str) -> None:
         try:
-            for _ in range(_draw(tag, 1, 3, 6)):
+            for _ in range(drawn_of(tag, 1, 3, 6)):
                 await asyncio.sleep(0.4)
                 await self._insist(partial(self._engine.callbacks.heartbeat, token))
         except CallbackError:
@@ -136,7 +137,7 @@ class Outsiders:
 
     def _is_over(self, handle: Handle[int]) -> bool:
         run = self._rules.observer.database.find_id(handle.id)
-        return run is None or run.ended
+        return run is None or (run.ended and run.status != Status.FAILED)  # then it is to go on
 
     # -- streams ------------------------------------------------------------------------------------
 
@@ -190,6 +191,6 @@ class Outsiders:
         self._rules.schedules.ended(plan.name)
 
 
-def _draw(tag: str, *choices: T) -> T:
+def drawn_of(tag: str, *choices: T) -> T:
     """One of these, always the same for a tag."""
     return choices[value_of(f"{tag}?") % len(choices)]

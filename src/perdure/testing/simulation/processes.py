@@ -6,14 +6,16 @@ import asyncio
 import dataclasses
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from perdure.api.engine import Engine
 from perdure.errors import StoreError
 from perdure.runtime import collector
+from perdure.runtime.budgets import Budget
 from perdure.runtime.liveness import Whereabouts
 from perdure.storage.chance import chance as process_chance
 from perdure.storage.workers import WorkerRow
+from perdure.testing.simulation.bounds import dollars
 from perdure.testing.simulation.clocks import clock_of
 from perdure.testing.simulation.faults import AT_PROCESSES, Dice
 from perdure.testing.simulation.network import DistantStore, Line
@@ -56,6 +58,19 @@ class SimulatedEngine(Engine):
             self._settings, clock=clock, monotonic=loop.time, whereabouts=whereabouts
         )
         self._store: Any = store
+
+
+def budgets_of(scenario: Scenario) -> list[Budget]:
+    """What every engine says of budgets."""
+    return [
+        Budget(
+            usd=dollars(plan.cap),
+            per=cast("Any", plan.per),
+            on_exhausted=cast("Any", plan.on_exhausted),
+            name=plan.name,
+        )
+        for plan in scenario.budgets
+    ]
 
 
 class _Whereabouts(Whereabouts):
@@ -202,7 +217,14 @@ class Worker:
         near = fleet.scenario.one_machine
         whereabouts = (_Whereabouts if near else Faraway)(loop, fleet.alive)
         self._engine = SimulatedEngine(
-            self._store, loop, clock, whereabouts, fleet.scenario.lease, worker=True, **self._plan.options
+            self._store,
+            loop,
+            clock,
+            whereabouts,
+            fleet.scenario.lease,
+            worker=True,
+            budgets=budgets_of(fleet.scenario),
+            **self._plan.options,
         )
         self._stop = asyncio.Event()
         if self._plan.skew.shape != "right":

@@ -106,6 +106,40 @@ class SamePlan(msgspec.Struct, frozen=True, omit_defaults=True):
     milliseconds: int = 30
 
 
+class SinglePlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Starts of the workflow of which one run may be live.
+
+    Attributes:
+        starts: when each of them comes, and whether it starts this id anew, if its run has ended.
+        milliseconds: how long a generation takes.
+        more: generations that follow.
+        fails: runs fail once, and whoever hears of it lets them go on.
+    """
+
+    id: str
+    starts: tuple[tuple[float, bool], ...]
+    milliseconds: int = 30
+    more: int = 0
+    fails: bool = False
+
+
+class BudgetPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A budget, and somebody who raises it when runs wait for it. Amounts in thousandths of a dollar.
+
+    Attributes:
+        per: as of a Budget.
+        on_exhausted: "pause" or "ask".
+        looks: seconds between two looks at it.
+    """
+
+    name: str
+    per: str
+    cap: int
+    raises: int
+    on_exhausted: str = "pause"
+    looks: float = 0.5
+
+
 class HoldPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """Somebody holds a queue for a while.
 
@@ -134,7 +168,8 @@ class Scenario(msgspec.Struct, frozen=True):
         queues: those with limits, by name.
         holds: of them.
         published: when the client publishes events that start runs.
-        talks, sames: who is called from outside; which starts mean one run.
+        talks, sames, singles: who is called from outside; which starts mean one run.
+        budgets: of all workers.
     """
 
     seed: int
@@ -152,6 +187,8 @@ class Scenario(msgspec.Struct, frozen=True):
     published: tuple[float, ...] = ()
     talks: tuple[TalkPlan, ...] = ()
     sames: tuple[SamePlan, ...] = ()
+    singles: tuple[SinglePlan, ...] = ()
+    budgets: tuple[BudgetPlan, ...] = ()
 
     def size(self) -> tuple[int, int]:
         """How large it is, for whoever makes it smaller."""

@@ -20,7 +20,7 @@ from perdure.testing.torture.programs import Program
 _replace = msgspec.structs.replace
 
 #: What a scenario has beside its runs and workers.
-_BESIDES = ("holds", "schedules", "published", "talks", "sames")
+_BESIDES = ("holds", "schedules", "published", "talks", "sames", "singles", "budgets")
 
 
 def shrunk(

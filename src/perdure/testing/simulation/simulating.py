@@ -24,7 +24,7 @@ from perdure.testing.simulation.faults import Dice
 from perdure.testing.simulation.instructions import defined
 from perdure.testing.simulation.network import DistantStore, Line
 from perdure.testing.simulation.observer import Observer
-from perdure.testing.simulation.processes import Faraway, Fleet, SimulatedEngine
+from perdure.testing.simulation.processes import Faraway, Fleet, SimulatedEngine, budgets_of
 from perdure.testing.simulation.rules.all import Rules
 from perdure.testing.simulation.scenario import Scenario
 from perdure.testing.simulation.world import World
@@ -102,7 +102,13 @@ class _Simulation:
         clock = clock_of(RIGHT, loop.time, sources[3])
         self.client = Client(
             lambda: SimulatedEngine(
-                store, loop, clock, Faraway(loop, self.fleet.alive), scenario.lease, worker=False
+                store,
+                loop,
+                clock,
+                Faraway(loop, self.fleet.alive),
+                scenario.lease,
+                worker=False,
+                budgets=budgets_of(scenario),
             ),
             self.observer,
             self.rules,

@@ -91,6 +91,8 @@ class Drawing:
         if receives:
             kinds += ["message", "message"]
         kinds += [kind for kind in self._besides * 2 if depth < _DEEPEST or kind != "queued"]
+        if not receives:  # whoever starts a run that is to go on when it has failed would hear of its failure
+            kinds = [kind for kind in kinds if kind != "breaks"]
         kind, tag = chance.choice(kinds), self._tag()
         match kind:
             case "together":
@@ -138,6 +140,31 @@ class Drawing:
                 return chance.choice(("code", "step"))
             case "emits" | "puts out":
                 return chance.randint(1, 6)
+            case _:
+                return self._of_bounds(kind)
+
+    def _of_bounds(self, kind: str) -> Any:
+        """What instructions need that are held back, by limits, budgets or people."""
+        chance = self._chance
+        match kind:
+            case "limited":  # the limits' places, tokens, how many of them are used, how
+                which = chance.choice(([0], [1], [2], [1, 2], [0, 2]))
+                tokens = chance.choice((1, 1, 5, 20, 60))
+                how = chance.choice(
+                    ("plain", "thread", "elsewhere", "fails first", "settles", "settles late")
+                )
+                return [which, tokens, chance.choice((0, 1, tokens, 2 * tokens)), how]
+            case "turned away":  # the same, how often, for how long
+                which, after = chance.choice(([0], [1], [2])), chance.choice((0.2, 0.2, 1.0, None))
+                return [which, chance.choice((1, 5)), chance.choice((1, 1, 2)), after]
+            case "pays":  # what it may cost, what it costs, in thousandths of a dollar; how
+                most = chance.choice((50, 100, 300))
+                how = chance.choice(("plain", "elsewhere", "fails first", "unknown first"))
+                return [most, chance.choice((most, most // 2)), how]
+            case "asks":  # time-out; how long the code waits at least, if it gives up
+                return [chance.choice((None, None, 0.5, 3.0)), chance.choice((None, None, 1, 300))]
+            case "doubtful":  # when the answer is lost
+                return chance.choice(("before", "after", "never"))
             case _:
                 return chance.choice((0, 1, 5, 30))
 
@@ -217,6 +244,10 @@ def tally(program: Program) -> Counter[str]:
                 found["steps"] += 1
             case "elsewhere" | "elsewhere flaky" | "elsewhere fails" | "promised" | "emits":
                 found["steps"] += 1
+            case "limited" | "turned away" | "pays" | "used up" | "doubtful":
+                found["steps"] += 1
+            case "asks":
+                found["steps"] += more[1] is not None
             case "publishes":
                 found["steps"] += more == "step"
             case "follows":
@@ -230,7 +261,7 @@ def tally(program: Program) -> Counter[str]:
                 found += tally(more[2])
             case "many" | "mostly":
                 found["steps"] += len(more)
-            case "sleep" | "hurry" | "give up":
+            case "sleep" | "hurry" | "give up" | "limited given up":
                 found["timers"] += more > 0  # what is over at once needs no timer
             case "message":
                 found["messages"] += 1

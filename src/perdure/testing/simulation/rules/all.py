@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from perdure.testing.simulation.books import SimulatedBooks
+from perdure.testing.simulation.callees import SINGLE
 from perdure.testing.simulation.observer import Observer
 from perdure.testing.simulation.rules.callbacks import FirstCompletion
 from perdure.testing.simulation.rules.calls import Calls, Pauses
+from perdure.testing.simulation.rules.money import Spending
+from perdure.testing.simulation.rules.people import Answers, Decisions, Singletons
 from perdure.testing.simulation.rules.publications import Subscribers
 from perdure.testing.simulation.rules.queues import QueueLimits
+from perdure.testing.simulation.rules.rates import RateLimits
 from perdure.testing.simulation.rules.schedules import Slots
 from perdure.testing.simulation.rules.streams import StreamItems
 
@@ -28,6 +32,7 @@ class Rules:
         self.streams = StreamItems(observer, books)
         self.calls = Calls(observer)
         self.pauses = Pauses(observer)
+        self.answers = Answers(observer)
         observer.rules = [
             self.queues,
             self.subscribers,
@@ -36,4 +41,9 @@ class Rules:
             self.streams,
             self.calls,
             self.pauses,
+            self.answers,
+            Decisions(observer),
+            Singletons(observer, SINGLE),
+            RateLimits(observer),
+            Spending(observer),
         ]

@@ -1,0 +1,87 @@
+"""What must hold of rate limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from perdure.core.limiting import HORIZON
+from perdure.core.rates import MICRO
+from perdure.testing.simulation.bounds import LIMITS, TOKENS
+from perdure.testing.simulation.observer import Observer, Rule
+
+_ROUNDING = 0.000_5  #: seconds: some turns of a loop, between the look at a permission and the body
+
+
+class RateLimits(Rule):
+    """Of steps under rate limits, if clocks are right:
+
+    - In no window of a rate's length do bodies begin that may use more than its limit, over all workers, whether
+      their outcomes count or not. What a body has said to have left unused may be used by others.
+    - Whoever was turned away has blocked the limit. From when that is committed nothing begins under it before the
+      block ends, but for those who had a permission: these are given for a tenth of a second ahead, and hold for a
+      moment. No block is cut short.
+
+    That being turned away is no attempt shows in results: such a step may be attempted once.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._rates = {(limit.name, unit): rate for limit in LIMITS for unit, rate in limit.rates.items()}
+        self._begun: dict[tuple[str, str], list[_Use]] = {place: [] for place in self._rates}
+        self._newest: dict[tuple[int, str], _Use] = {}  # of tokens, by process and tag
+        self._blocks: dict[str, tuple[int, float]] = {}  # until when, and since when that is known
+
+    def noted(self, process: int, what: str, tag: str, more: Any) -> None:
+        if what == "has used":
+            use = self._newest[process, tag]
+            use.amount = min(use.amount, more)
+        elif what == "begins under limits":
+            for place, amount in more.items():
+                self._begins(process, tag, place, amount)
+            for name in {name for name, _ in more}:
+                self._check_block(tag, name)
+
+    def _begins(self, process: int, tag: str, place: tuple[str, str], amount: int) -> None:
+        now, rate = self._observer.now, self._rates[place]
+        self._observer.counts["begun under limits"] += 1
+        use = _Use(now, amount)
+        if place == (TOKENS.name, "tokens"):
+            self._newest[process, tag] = use
+        uses = self._begun[place]
+        uses.append(use)
+        used = sum(one.amount for one in uses if one.at > now - rate.per + _ROUNDING)
+        if used > rate.limit and self._observer.clocks_are_right:
+            self._observer.wrong(
+                f"limit {place[0]}: {tag} began, which makes {used} {place[1]} of {rate.limit} within {rate.per} s"
+            )
+
+    def _check_block(self, tag: str, name: str) -> None:
+        until, since = self._blocks.get(name, (0, 0.0))
+        now = self._observer.now
+        slack = min(rate.pace.slack for place, rate in self._rates.items() if place[0] == name)
+        known = now - since > (HORIZON + slack) / MICRO + _ROUNDING
+        if self._observer.clocks_are_right and known and now < until / MICRO - _ROUNDING:
+            self._observer.wrong(f"limit {name}: {tag} began {until / MICRO - now} s before its block ends")
+
+    def carried_out(self, verb: str) -> None:
+        if verb != "limits.turn":
+            return
+        for name, state in self._observer.database.limits.items():
+            before, _ = self._blocks.get(name, (0, 0.0))
+            if state.blocked_until < before:
+                self._observer.wrong(
+                    f"limit {name}: its block was cut short by {before - state.blocked_until}"
+                )
+            if state.blocked_until != before:
+                self._observer.counts["blocks of limits"] += 1
+                self._blocks[name] = state.blocked_until, self._observer.now
+
+
+class _Use:
+    """What a body may use, from when it began."""
+
+    __slots__ = ("amount", "at")
+
+    def __init__(self, at: float, amount: int) -> None:
+        self.at = at
+        self.amount = amount
