@@ -5,9 +5,11 @@ This file's folder is on the path of every test, so that `from helpers...` works
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 
@@ -42,6 +44,9 @@ if os.environ.get("PERDURE_CANARY") == "1":
 
 if (folder := folder_in_memory(4 << 30)) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)  # pytest's name for where `tmp_path` is
+
+#: Clients of providers load the trusted certificates, 50 ms each time: once is enough where all is local.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start background jobs deaf to Ctrl-C. The programs that tests interrupt mustn't inherit that.

@@ -11,12 +11,14 @@ becomes durable by one, so a death just before or just after each of them is a d
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
 import os
 import runpy
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -211,10 +213,21 @@ def look(folder: Path) -> dict[str, Any]:
     return found
 
 
+def certificates_are_loaded_once() -> None:
+    """Each client of a provider would load those that are trusted, 50 ms each time, and here all is local."""
+    ssl.create_default_context = functools.cache(ssl.create_default_context)
+    with contextlib.suppress(ImportError):
+        import httpx
+
+        httpx.Client().close()
+
+
 def main(frameworks: bool) -> None:
     for name in FRAMEWORKS if frameworks else ():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    if frameworks:
+        certificates_are_loaded_once()
     gc.collect()
     gc.freeze()  # a collection in a fork needn't look at (so copy) what all have in common
     answers = os.fdopen(os.dup(1), "w")
