@@ -493,6 +493,7 @@ def plain_asyncio(make: Callable[[], Coroutine[Any, Any, Any]]) -> Recorded:
     sights: list[Any] = []
     _Stage.sights, _Stage.plain = sights, True
     gc.collect()
+    gc.freeze()  # what is left of the tests before: the next one needn't look at it
     gc.disable()
     try:
         with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
