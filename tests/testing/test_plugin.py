@@ -52,6 +52,10 @@ def installed(tmp_path: Path) -> Path:
     return site
 
 
+#: Plugins that the development environment has, and that take seconds to import.
+WITHOUT = ("-p", "no:langsmith_plugin", "-p", "no:schemathesis", "-p", "no:hypothesispytest")
+
+
 def pytest_in(folder: Path, site: Path, text: str, *options: str, ini: str = "") -> tuple[str, int]:
     (folder / "test_it.py").write_text(text)
     (folder / "pytest.ini").write_text(
@@ -61,7 +65,18 @@ def pytest_in(folder: Path, site: Path, text: str, *options: str, ini: str = "")
     )
     path = os.pathsep.join([str(SOURCE), str(site), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "--strict-markers", *options, "test_it.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-W",
+            "error",
+            "--strict-markers",
+            *WITHOUT,
+            *options,
+            "test_it.py",
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "PERDURE_URL": ""},
         capture_output=True,
