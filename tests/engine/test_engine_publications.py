@@ -51,6 +51,33 @@ def test_what_was_published_since_the_run_began_is_not_missed(place: Place) -> N
     run(main)
 
 
+def test_a_retry_gets_what_came_before_its_run_was_first_driven(place: Place) -> None:
+    broken = [True]
+
+    @step(name="pub.breaks_late")
+    async def breaks() -> None:
+        if broken:
+            raise ValueError
+
+    @workflow(name="pub.tries_late")
+    async def tries() -> Any:
+        await breaks()
+        return await perdure.event("paid")
+
+    async def main() -> None:
+        async with place.engine(worker=False) as client:
+            handle = await client.start(tries(), id="r")
+            await client.publish("paid", 1)
+            async with place.engine() as engine:
+                await reaches(engine.get("r"), "failed")
+                broken.clear()
+                await handle.retry()
+                assert await handle.result(timeout=20) == 1
+                assert await (await handle.fork(id="f")).result(timeout=20) == 1
+
+    run(main)
+
+
 def test_a_loop_gets_each_once_and_in_order(place: Place) -> None:
     async def main() -> None:
         async with place.engine() as engine:

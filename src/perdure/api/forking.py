@@ -13,6 +13,7 @@ from perdure.api.forkplans import ForkPlan, plan
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.values import check_size
 from perdure.core import events as ev
+from perdure.core.listening import heard_of
 from perdure.core.namespaces import prefix_of, short
 from perdure.core.status import Status
 from perdure.core.tracing import TraceContext
@@ -138,6 +139,7 @@ class Original:
             started,
             at=now,
             donor=donor,
+            heard=heard_of(started),
             deadline=None if limit is None else now + limit,
             parent=None,  # whoever waited for it has heard of its end
             parent_op=None,

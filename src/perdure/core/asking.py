@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from perdure.core.asking_mail import AskingMail
 from perdure.core.commands import CancelOperation, ConcludeStep, RunStep, StartChild
-from perdure.core.events import Heard, RunStarted
+from perdure.core.events import RunStarted
 from perdure.core.futures import HeldFuture
-from perdure.core.listening import Listening
+from perdure.core.listening import Listening, heard_of
 
 #: Length of the seeds of the first runs, in bytes. They are used as they are.
 SHORT_SEED = 16
@@ -175,8 +175,7 @@ class Asking(AskingMail):
         if self.listening is None:
             started = self.started
             assert started is not None
-            heard = started.heard or Heard(started.at if started.donor is None else started.donor.began)
-            self.listening = Listening(self, heard, closing)
+            self.listening = Listening(self, heard_of(started), closing)
         if since is None and self.handlers is not None and self.handlers.keeper is not None:
             since = self.loop.now
         return self.listening.wait(name, where, decode, since, timeout)

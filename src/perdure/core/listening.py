@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.core.commands import AwaitPublication
-from perdure.core.events import Heard, Record
+from perdure.core.events import Heard, Record, RunStarted
 from perdure.core.loop import WorkflowLoop
 
 #: Subscriptions whose place goes over to the next generation; of more, those used last.
@@ -35,6 +35,13 @@ class Run(Protocol):
     def open_listening(self, operation: AwaitPublication) -> None: ...
     def give_up_listening(self, operation: AwaitPublication) -> None: ...
     def write_down(self, record: Record, effects: Sequence[Any] = ()) -> None: ...
+
+
+def heard_of(started: RunStarted) -> Heard:
+    """What a run has had of publications when it began. One that goes on from another has begun when that one did."""
+    if started.heard is not None:
+        return started.heard
+    return Heard(started.at if started.donor is None else started.donor.began)
 
 
 class Listening:

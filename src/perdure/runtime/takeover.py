@@ -14,6 +14,7 @@ from perdure.core import events as ev
 from perdure.core.commands import Command, StartChild
 from perdure.core.donor import NOTHING
 from perdure.core.finding import UNSET
+from perdure.core.listening import heard_of
 from perdure.core.machine import Machine
 from perdure.core.namespaces import prefix_of, short
 from perdure.core.reuse import Reuse
@@ -232,7 +233,7 @@ def with_donor(new: NewRun, parent: ev.RunStarted | None, origin: Origin | None,
     if origin is not None and _continues(first, origin):
         row, before = origin.row, origin.started
         began = first_moment(before, row.started_at or row.created_at)
-        first = msgspec.structs.replace(first, seed=before.seed)
+        first = msgspec.structs.replace(first, seed=before.seed, heard=heard_of(before))
         if donor is None:
             donor = ev.Donor(short(row.id), row.generation, began)
         else:
