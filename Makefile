@@ -20,7 +20,7 @@ demo: $(VENV)/.cli  ## an agent that is killed half way, and goes on
 	$(BIN)/python examples/research_agent.py
 
 test: $(VENV)/.dev  ## everything CI runs
-	$(MAKE) -j 2 lint supply
+	$(MAKE) -j 3 lint supply $(VENV)/.compiled
 	$(MAKE) unit
 	$(MAKE) -j 2 acceptance others
 
@@ -30,7 +30,7 @@ lint: $(VENV)/.dev  ## formatting, lint, types (two checkers)
 	@echo "$(BIN)/mypy, $(BIN)/pyright"; \
 		$(BIN)/mypy & mypy=$$!; $(BIN)/pyright; pyright=$$?; wait $$mypy && exit $$pyright
 
-unit: $(VENV)/.dev  ## all tests but those that kill processes
+unit: $(VENV)/.compiled  ## all tests but those that kill processes
 	$(BIN)/pytest -q -n $(WORKERS) --ignore tests/acceptance || \
 		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py --ignore tests/acceptance; }
 
@@ -101,6 +101,11 @@ $(VENV)/.cli: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml requirements/dev.lock
 	$(BIN)/python requirements/install.py
+	@touch $@
+
+# What tests import is compiled when it is first imported: once, before several processes do so at the same time.
+$(VENV)/.compiled: $(VENV)/.dev
+	@$(BIN)/pytest -q --collect-only >/dev/null || true  # what can't be imported is told by the tests themselves
 	@touch $@
 
 $(VENV)/.browser: $(VENV)/bin/python  # Chromium, for the dashboard's tests

@@ -48,6 +48,9 @@ if (folder := folder_in_memory(4 << 30)) is not None:
 #: Clients of providers load the trusted certificates, 50 ms each time: once is enough where all is local.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 
+#: Nothing that is imported or collected is garbage, and there is much of it to look at.
+gc.disable()
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start background jobs deaf to Ctrl-C. The programs that tests interrupt mustn't inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -85,6 +88,7 @@ def pytest_collection_finish() -> None:
     """Let garbage collections pass over all that was imported: many tests make one after each turn."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

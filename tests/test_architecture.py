@@ -6,6 +6,7 @@ Everything is read from the syntax trees; nothing is imported but the package's 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,12 +31,17 @@ def module_of(path: Path) -> str:
 
 
 MODULES = {module_of(path): path for path in FILES}
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+@functools.cache
+def tree_of(name: str) -> ast.Module:
+    """Its syntax: read when a test asks for it, as every test process imports this file."""
+    return ast.parse(MODULES[name].read_text())
 
 
 def imported(name: str) -> Iterator[str]:
     """Modules of this package that a module imports, TYPE_CHECKING or not, in functions or not."""
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name == "perdure" or alias.name.startswith("perdure."):
@@ -52,7 +58,7 @@ def imported(name: str) -> Iterator[str]:
 def foreign(name: str) -> set[str]:
     """Top-level names of all other modules that a module imports."""
     found: set[str] = set()
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -63,7 +69,7 @@ def foreign(name: str) -> set[str]:
 def taken_from(name: str, other: str) -> set[str]:
     """What a module takes from another one; that one's own name if it takes all of it."""
     found: set[str] = set()
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name == other}
         elif isinstance(node, ast.ImportFrom) and node.module == other:
@@ -149,7 +155,7 @@ def test_the_core_has_no_clock_threads_files_or_network(name: str) -> None:
         banned.remove("threading")
         assert taken_from(name, "threading") == {"get_ident"}
     assert not foreign(name) & banned
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.value.id == "random":
                 assert node.attr == "Random", f"{name} uses the process's random numbers"
@@ -163,10 +169,10 @@ def test_the_core_has_no_clock_threads_files_or_network(name: str) -> None:
 
 @of_each(sorted(MODULES))
 def test_a_module_tells_its_story_and_stays_small(name: str) -> None:
-    story = ast.get_docstring(TREES[name])
+    story = ast.get_docstring(tree_of(name))
     assert story, f"{name} has no docstring"
     assert (lines := len(MODULES[name].read_text().splitlines())) < 400, f"{name} has {lines} lines"
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length < 70, f"{name}.{node.name} has {length} lines"
@@ -175,7 +181,7 @@ def test_a_module_tells_its_story_and_stays_small(name: str) -> None:
 @of_each(sorted(MODULES))
 def test_nothing_is_unpickled_or_evaluated(name: str) -> None:
     assert not foreign(name) & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "code", "codeop"}
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in {"eval", "exec", "compile", "__import__"}, f"{name}:{node.lineno}"
 
@@ -192,14 +198,14 @@ def test_the_public_names_are_sorted_and_complete() -> None:
     for name in public:
         assert getattr(perdure, name) is not None
     assert set(public) <= set(dir(perdure))
-    bound = {alias.name for node in imports_of_names(TREES[""].body) for alias in node.names}
+    bound = {alias.name for node in imports_of_names(tree_of("").body) for alias in node.names}
     assert bound - set(public) == set(), "imported by the package, and not public"
     assert not hasattr(perdure, "nonsense")
 
 
 def test_what_is_imported_when_it_is_used_is_what_checkers_of_types_see() -> None:
     """The package says it twice: in imports for them, in a table for programs."""
-    hidden = [node for node in TREES[""].body if isinstance(node, ast.If)]
+    hidden = [node for node in tree_of("").body if isinstance(node, ast.If)]
     (block,) = (node for node in hidden if ast.unparse(node.test) == "_typing.TYPE_CHECKING")
     seen = {
         alias.name: "" if node.module == "perdure" else (node.module or "").removeprefix("perdure.")
@@ -215,13 +221,13 @@ def imports_of_names(body: list[ast.stmt]) -> Iterator[ast.ImportFrom]:
 
 
 def test_the_errors_docstring_draws_every_class_once() -> None:
-    drawn = ast.get_docstring(TREES["errors"])
+    drawn = ast.get_docstring(tree_of("errors"))
     assert drawn
     defined = [
         node.name
-        for name, tree in TREES.items()
+        for name in MODULES
         if layer(name) == "errors"
-        for node in tree.body
+        for node in tree_of(name).body
         if isinstance(node, ast.ClassDef)
     ]
     for name in defined:
