@@ -137,11 +137,12 @@ async def claim(
     if special:
         return await claim_limited(db, worker, workflows, queues, special, since, float(now), limit)
     fitting: dict[str, Any] = {"worker": worker, "queues": list(queues), "workflows": list(workflows)}
-    due = await lock_due(db, worker, workflows, queues, float(now), limit)
+    now = float(now)
+    due = await lock_due(db, worker, workflows, queues, now, limit)
     rows: list[RunRow] = []
     if due:
-        await db.run("claim", worker=worker, now=float(now), runs=due)
-        rows = await rows_by_key(db, due)
+        claimed = {row.run: row for row in run_rows(await db.rows("claim", worker=worker, now=now, runs=due))}
+        rows = [claimed[run] for run in due]
     return Claimed(rows, await db.value("next_at", **fitting), suspected=since)
 
 

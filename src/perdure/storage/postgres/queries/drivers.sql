@@ -71,13 +71,18 @@ LIMIT %(limit)s::bigint
 FOR UPDATE OF d SKIP LOCKED;
 
 -- name: claim
-UPDATE perdure.runs
-SET version = CASE WHEN pinned AND version IS NOT NULL THEN version
+-- With the rows as they are now, as `rows_by_key` has them.
+UPDATE perdure.runs AS r
+SET version = CASE WHEN r.pinned AND r.version IS NOT NULL THEN r.version
               ELSE (SELECT w.version FROM perdure.workers AS w WHERE w.id = %(worker)s::bigint) END,
-    owner = %(worker)s::bigint, epoch = epoch + 1, status = 'running', reason = NULL, block_code = NULL,
+    owner = %(worker)s::bigint, epoch = r.epoch + 1, status = 'running', reason = NULL, block_code = NULL,
     wake_at = NULL, updated_at = %(now)s::double precision,
-    started_at = coalesce(started_at, %(now)s::double precision)
-WHERE run = ANY (%(runs)b::bigint[]);
+    started_at = coalesce(r.started_at, %(now)s::double precision)
+WHERE r.run = ANY (%(runs)b::bigint[])
+RETURNING r.run, r.id, r.workflow, r.status, r.queue, r.fingerprint, r.seq, r.epoch, r.owner, r.created_at,
+          r.updated_at, r.started_at, r.ended_at, r.wake_at, r.mail, r.recoveries, r.semantics, r.reason,
+          r.block_code, r.parent, (SELECT p.id FROM perdure.runs AS p WHERE p.run = r.parent), r.parent_op,
+          r.on_parent_close, r.generation, r.next, r.version, r.pinned, r.chain, r.key, r.priority;
 
 -- name: next_at
 -- When the next unowned run is due that a worker can drive.
