@@ -239,6 +239,31 @@ def test_statements_find_runs_by_their_keys_whatever_statistics_say(server: Serv
                 )
 
 
+def test_claims_go_by_the_order_of_an_index_when_nothing_was_due(server: Server) -> None:
+    """Not by a bitmap, of which all has to be read and sorted: the plan is kept while much becomes due."""
+    database = server.new_database()
+
+    async def make() -> None:
+        bench = Bench(lambda: PostgresStore(server.socket_url(database)))
+        await bench.open()
+        await bench.make("run1", owner=await bench.worker())
+        await bench.close()
+
+    asyncio.run(make())
+    with psycopg.connect(server.socket_url(database), autocommit=True) as connection:
+        connection.execute(_FEW_ROWS)
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute(OTHERS.replace(f"{RUNS})", f"{10 * RUNS})").encode())
+        connection.execute("UPDATE perdure.runs SET owner = NULL")
+        connection.execute("VACUUM ANALYZE")
+        names: list[str] = []
+        text = PARAMETER.sub(lambda found: numbered(found, names), QUERIES["due"])
+        connection.execute(f"PREPARE due AS {text}".encode())
+        nulls = ", ".join(["NULL"] * len(names))
+        plan = "".join(line for (line,) in connection.execute(f"EXPLAIN EXECUTE due ({nulls})".encode()))
+        assert "Index Scan using runs_due" in plan
+
+
 PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 
 
