@@ -71,7 +71,10 @@ class Bench:
             sys.path.append(str(ROOT / "tests"))
             from helpers.postgres import Server
 
-            self._server = Server(folder=self._folder, shared_buffers="256MB", max_wal_size="1GB")
+            # the tests' server looks for what to vacuum each 10 s and keeps few files of its log: both cost time that a
+            # server which has been up for a while doesn't take
+            settings = {"shared_buffers": "256MB", "min_wal_size": "1GB", "max_wal_size": "1GB"}
+            self._server = Server(folder=self._folder, autovacuum_naptime="1min", **settings)
             self._exits.callback(self._server.remove)
         return self._server
 
