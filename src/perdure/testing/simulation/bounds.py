@@ -30,8 +30,8 @@ LIMITS: Final = (
 )
 TOKENS: Final = LIMITS[2]
 
-#: How long bodies last that last, in seconds. Workers whose clocks differ by much lose their runs each second or so, and
-#: what lasts longer never ends.
+#: How long bodies last that last, in seconds. Workers whose clocks differ by much lose their runs each second or so,
+#: and what lasts longer never ends.
 _LONG: Final = {"for ever": 3600.0, "settles late": 0.5}
 
 _OFTEN: Final = Retry(max_attempts=50, initial=0.01, jitter=False)
