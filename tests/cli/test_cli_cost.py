@@ -60,6 +60,28 @@ def test_what_was_spent_is_told(cli):
     assert "0.021 USD, 3 calls, 25,600 tokens" in cli("show", "r-1").out
 
 
+def test_what_removed_runs_have_spent_is_told_too(cli):
+    drive(cli, lambda engine: engine.run(research("a", "b"), id="r-1", key="acme"))
+    drive(cli, lambda engine: engine.run(research("c"), id="r-2", key="acme"))
+    assert "not in it" not in cli("cost", "--key", "acme").out
+    before = cli("cost").out
+    drive(cli, lambda engine: engine.prune([perdure.Retention(0, workflow="*.research")]))
+    assert cli("cost").out == before
+    drive(cli, lambda engine: engine.run(research("d"), id="r-3", key="acme"))
+    for by in ("key", "run"):
+        told = cli("cost", "--by", by).out
+        assert re.search(r"\(removed runs\) +5 ", told), told
+        assert re.search(r"total +7 ", told), told
+    assert re.search(r"\d{4}-\d\d +7 ", cli("cost", "--by", "month").out)
+    told = cli("cost", "--key", "acme").out
+    assert re.search(r"research +2 ", told), told
+    assert "runs that were removed aren't in it: nobody knows any more what each key had spent" in told
+    assert "aren't in it" in cli("cost", "--key", "nobody").out
+    assert cli("cost", "--key", "acme", "--json").json["left_out"]
+    assert [line["removed"] for line in cli("cost", "--by", "run", "--json").json["lines"]] == [False, True]
+    assert "No call" in cli("cost", "--until", "2d").err
+
+
 def test_it_is_told_to_programs(cli):
     drive(cli, lambda engine: engine.run(research("a"), id="r-1"))
     told = cli("cost", "r-1", "--by", "model", "--json").json

@@ -19,7 +19,20 @@ from decimal import Decimal
 from typing import Any
 
 import perdure
-from perdure import Budget, Engine, Event, Queue, Quota, Rate, RateLimit, Retry, Spend, step, workflow
+from perdure import (
+    Budget,
+    Engine,
+    Event,
+    Queue,
+    Quota,
+    Rate,
+    RateLimit,
+    Retention,
+    Retry,
+    Spend,
+    step,
+    workflow,
+)
 from perdure.storage.checkpoints import ChannelValue, ChannelWrite, CheckpointRow
 
 LINE = Queue("released-line", concurrency=1, per_key=1)
@@ -151,6 +164,11 @@ async def pays() -> list[str]:
     return [first, await paid("b")]
 
 
+@workflow(name="released.forgotten")
+async def forgotten() -> str:
+    return await paid("c")
+
+
 @workflow(name="released.careful")
 async def careful(number: int) -> int:
     return await once(number)
@@ -250,6 +268,8 @@ async def kept_checkpoint(store: Any) -> list[bytes]:
 
 async def prepare(engine: Engine) -> None:
     """Everything that a version can leave behind, under way."""
+    await engine.run(forgotten(), id="forgotten")
+    await engine.prune([Retention(0, workflow="released.forgotten")])
     await engine.run(done(51), id="done")
     failure = await engine.start(failed(2), id="failed")
     await _until(engine, failure.id, "failed")

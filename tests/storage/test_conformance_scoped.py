@@ -28,6 +28,7 @@ EXCEPTIONS = {
     "quotas": "nobody gives quotas from within a namespace",
     "retention": "old runs are removed by workers, and from everywhere",
     "removing": "the same",
+    "totals": "the same",
     "the_ledger_is_in_a_package": "packages have stored ids",
     "the_chain_goes_on_with_each_append": "a chain begins with the stored id",
     "another_run_is_charged_for_its_errand": "drivers name errands by their stored ids",

@@ -84,11 +84,17 @@ def test_the_newest_migration_tells_who_may_use_the_schema(ground: Ground) -> No
     asyncio.run(ground.open_and_close(TODAY))
 
 
-def test_a_new_database_gets_all_of_them(ground: Ground) -> None:
+def test_a_new_database_gets_all_of_them(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    """Without telling of each."""
+    caplog.set_level("INFO")
     ground.add(EXPAND)
     new = ground.add(FILL, in_steps=True)
     asyncio.run(ground.open_and_close())
     assert ground.version() == new
+    assert "migrating" not in caplog.text
+    later = ground.add("SELECT 2;")
+    asyncio.run(ground.open_and_close())
+    assert f"migrating to schema version {later}" in caplog.text
 
 
 def test_live_workers_that_couldnt_go_on_stop_a_migration(ground: Ground) -> None:

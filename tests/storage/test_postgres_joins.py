@@ -46,7 +46,7 @@ STATEMENTS = {
     ],
     "checkpoints": ["values_of_checkpoint", "checkpoint_ancestors"],
     "retention": [
-        *("ended_runs", "orphans", "family", "forked", "forget_remainders"),
+        *("ended_runs", "orphans", "family", "forked", "forget_remainders", "keep_usage"),
         *("drop_events", "drop_inbox_item", "drop_item"),
         *(name for name in QUERIES if name.startswith("sweep_")),
     ],
@@ -62,7 +62,7 @@ STATEMENTS = {
 }
 
 #: Tables that are small, or that a statement is about as a whole: of remainders each is looked at, for instance.
-SMALL = ("queues", "moves", "schedules", "inquiries", "remainders", "workers")
+SMALL = ("queues", "moves", "schedules", "inquiries", "remainders", "workers", "usage_totals")
 
 #: Indexes all of which may be read: they know nothing but what is looked for.
 NARROW = ("runs_unbegun", "runs_with_mail")

@@ -19,7 +19,7 @@ import released_work
 from migration_kit import EXPAND, FILL, TODAY, Ground
 
 from helpers.postgres import Server
-from perdure import Engine
+from perdure import Engine, Retention
 from perdure.runtime.checking import Check
 from perdure.storage.urls import auditor_for, schema_at
 
@@ -97,6 +97,26 @@ def test_todays_code_goes_on_with_what_a_release_has_left(
 
     check(asyncio.run(goes_on()))
     assert schema_at(url).due == []
+    assert not faults(url)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_a_releases_runs_have_spent_stays_when_they_are_removed(
+    release: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = restored(release, kind, tmp_path, request)
+
+    async def removed() -> None:
+        async with Engine(url, **released_work.options(all_queues=True)) as engine:
+            await released_work.go_on(engine)
+            before = await engine.usage("step")
+            assert {line.name for line in before} == {"released.paid", "released.long"}
+            await engine.prune([Retention(0)])
+            left = {run.id async for run in engine.runs() if run.status.final}
+            assert left == {"lasting"}  # for whose lost call money is held
+            assert await engine.usage("step") == before
+
+    asyncio.run(removed())
     assert not faults(url)
 
 

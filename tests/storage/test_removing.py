@@ -21,6 +21,7 @@ from perdure.storage.archives import archive_at
 from perdure.storage.attributes import MarkPatched
 from perdure.storage.budgets import Ask
 from perdure.storage.callbacks import OpenCallback
+from perdure.storage.ledger import Book, EntryState
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.protocol import Store
 from perdure.storage.publications import OpenWait
@@ -30,12 +31,24 @@ from perdure.storage.sqlite import SqliteStore
 from perdure.storage.streams import Emit
 from perdure.storage.urls import store_for
 from perdure.testing.conformance.bench import NOW, Bench
+from perdure.testing.conformance.ledger import entry
 
 #: What belongs to no run: facts of the database, the choices of fields by which there have been waits, workers,
-#: marks of writers, and whoever removes runs.
+#: marks of writers, whoever removes runs, and what removed runs have spent.
 APART = frozenset(
-    {"meta", "publication_shapes", "workers", "commits", "sweeper", "sqlite_sequence", "dedups"}
+    {
+        "meta",
+        "publication_shapes",
+        "workers",
+        "commits",
+        "sweeper",
+        "sqlite_sequence",
+        "dedups",
+        "usage_totals",
+    }
 )
+#: An account of all runs goes on counting what removed ones have spent.
+COLUMNS = {"budget_accounts": "name, owner, day"}
 
 
 async def others(bench: Bench) -> None:
@@ -61,6 +74,7 @@ async def rich(bench: Bench) -> None:
         MarkPatched("change"),
         OpenCallback(b"hash", "callback:1", NOW),
         OpenWait("event:1", "paid", where_text({"x": 1}), NOW, 7),
+        Book([entry(1), entry(2, EntryState.OPEN, epoch=row.epoch)]),
     )
     children = [bench.new("goes-child", owner=worker, parent_op="child#1")]
     row = await bench.put(row, b"event", effects=effects, children=children)
@@ -68,7 +82,8 @@ async def rich(bench: Bench) -> None:
     following = Successor(bench.new("goes", owner=worker, generation=2, created_at=NOW + 2))
     await bench.put(row, b"end", status="continued", successor=following)
     row = await bench.row("goes")
-    row = await bench.put(row, *[b"more"] * 30, effects=(Emit("out", b"four"),))
+    more = (Emit("out", b"four"), Book([entry(1)]))
+    row = await bench.put(row, *[b"more"] * 30, effects=more)
     row = await bench.put(row, b"end", status="completed")
     retention = bench.store.retention
     assert await retention.needed([row.run]) == {}
@@ -81,6 +96,8 @@ async def rich(bench: Bench) -> None:
         if swept.done and not orphans:
             break
     assert swept.done
+    kept = {(total.state, total.figures[0]) for total in await bench.store.ledger.totals()}
+    assert kept == {("spent", 2), ("unknown", 1)}
 
 
 def contents(
@@ -104,7 +121,7 @@ def test_nothing_is_left_in_sqlite(tmp_path: Path) -> None:
         db = apsw.Connection(str(path))
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         found = {
-            name: sorted(db.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr)
+            name: sorted(db.execute(f'SELECT {COLUMNS.get(name, "*")} FROM "{name}"').fetchall(), key=repr)
             for name in tables
             if name not in APART
         }

@@ -218,7 +218,7 @@ REFUSED = {
     "publications": {"subscribe", "unsubscribe", "pending", "distribute", "forget"},
     "schedules": {"due"},
     "limits": {"turn"},
-    "ledger": {"book"},
+    "ledger": {"book", "totals", "receive"},
     "quotas": {"set", "take"},
     "budgets": {"define", "reserve"},
     "unbegun": {"mail", "missed", "end"},

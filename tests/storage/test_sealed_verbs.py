@@ -21,7 +21,7 @@ AS_THEY_ARE = {
     "keys": {"obtain", "get", "of", "page", "rewrap", "erase"},
     "limits": {"turn", "all"},
     "quotas": {"set", "all", "take", "live", "measure"},
-    "ledger": {"book", "report", "entries"},
+    "ledger": {"book", "report", "entries", "totals", "receive"},
     "budgets": {"define", "reserve", "change", "definitions", "standings"},
     "entities": {"kinds", "find"},
     "namespaces": {

@@ -297,6 +297,11 @@ def test_the_fleet_is_looked_at_and_changed() -> None:
             assert await ok(client, "GET", "/schedules") == []
             assert (await client.post(f"{API}/schedules/none/resume")).status_code == 404
             assert await ok(client, "GET", "/cost", params={"by": "model"}) == []
+            bounds = {"since": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z"}
+            (spent,) = await ok(client, "GET", "/cost", params=bounds)
+            assert (spent["name"], spent["removed"], spent["usage"]["calls"]) == (None, False, 0)
+            bad = await client.get(f"{API}/cost", params={"until": "2026-02-01T00:00:00"})
+            assert "no time zone" in bad.text
 
     run(main)
 

@@ -18,7 +18,7 @@ from perdure.runtime.stepcontext import current_step
 from perdure.storage.ledger import Query, Share
 
 #: What `engine.usage` tells sums apart by.
-By: TypeAlias = Literal["step", "workflow", "model", "key", "day", "run"]
+By: TypeAlias = Literal["step", "workflow", "model", "key", "day", "month", "run"]
 
 
 def record_usage(
@@ -161,12 +161,15 @@ class UsageLine(msgspec.Struct, frozen=True):
     """One line of `engine.usage(by=...)`.
 
     Attributes:
-        name: of the step, workflow, model, key or run, or the day (in UTC); None for what has none: calls without a
-            key, say.
+        name: of the step, workflow, model, key or run, or the day or month (in UTC); None for what has none: calls
+            without a key, say.
+        removed: of a report by key or run, the line of all that runs had spent which were removed since: nobody can
+            tell it apart any more.
     """
 
     name: str | None
     usage: Usage
+    removed: bool = False
 
 
 def usage_of(sums: Sums) -> Usage:
@@ -217,7 +220,8 @@ async def report(
         since=None if since is None else since.timestamp(),
         until=None if until is None else until.timestamp(),
     )
-    return [UsageLine(line.name, usage_of(line.sums)) for line in await connection.store.ledger.report(query)]
+    lines = await connection.store.ledger.report(query)
+    return [UsageLine(line.name, usage_of(line.sums), line.removed) for line in lines]
 
 
 class Spending:
@@ -237,15 +241,17 @@ class Spending:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[UsageLine]:
-        """What was spent, added up.
+        """What was spent, added up. What runs had spent that were removed by retention since counts, too; but their
+        keys and ids aren't known any more, nor the time of day.
 
         Args:
-            by: what the sums are told apart by; None for one line. Of `day` those in UTC. The key is that of the run,
-                or of the nearest of its parents that has one.
+            by: what the sums are told apart by; None for one line. Of `day` and `month` those in UTC. The key is that
+                of the run, or of the nearest of its parents that has one.
             run: only what this run has spent, its earlier generations and everything that it has started included.
             workflow: only what runs of this workflow have spent, by its durable name.
-            key: only what is charged to this key.
-            since, until: only what was spent from then on, before then; with a time zone.
+            key: only what is charged to this key, by runs that are there.
+            since, until: only what was spent from then on, before then; with a time zone. Of removed runs a day (in
+                UTC) counts as a whole, if it begins within that.
 
         Raises:
             UnknownRunError: no run has this id.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -29,6 +29,7 @@ class By(StrEnum):
     MODEL = "model"
     KEY = "key"
     DAY = "day"
+    MONTH = "month"
     RUN = "run"
 
 
@@ -39,6 +40,7 @@ class _Bill:
     by: str
     total: Usage
     lines: list[UsageLine]
+    left_out: bool = False  #: runs were removed of which nobody knows whether they had the key
 
 
 def cost(
@@ -54,35 +56,53 @@ def cost(
         str | None,
         typer.Option("--since", metavar="2h|DATE", help="Only what was spent since.", show_default=False),
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="2h|DATE", help="Only what was spent before.", show_default=False),
+    ] = None,
     workflow: Annotated[
         str | None, typer.Option("--workflow", help="Only runs of this workflow.", show_default=False)
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="Only what is charged to this key.", show_default=False)
+        str | None,
+        typer.Option(
+            "--key", help="Only what is charged to this key, by runs that are there.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Show what calls of models have cost, and what replays have saved."""
-    start = None if since is None else since_when(since, datetime.now(UTC))
+    """Show what calls of models have cost, and what replays have saved, also of runs that were removed since."""
+    now = datetime.now(UTC)
+    start, end = (None if text is None else since_when(text, now) for text in (since, until))
     share = by or (By.WORKFLOW if run is None else By.STEP)
-    bill = asyncio.run(_look(url, share, {"run": run, "since": start, "workflow": workflow, "key": key}))
+    only = {"run": run, "since": start, "until": end, "workflow": workflow, "key": key}
+    bill = asyncio.run(_look(url, share, only))
     if as_json:
         print_json(_facts(bill))
-    elif not bill.lines:
+    elif not bill.lines and not bill.left_out:
         tell("No call of a model is in the ledger: steps record theirs with perdure.record_usage(...).")
     else:
         console = out()
         console.print(_table(bill))
         for remark in remarks(bill.total):
             console.print(remark)
+        if bill.left_out:
+            console.print(
+                "runs that were removed aren't in it: nobody knows any more what each key had spent"
+            )
 
 
 async def _look(url: str | None, by: By, filters: dict[str, Any]) -> _Bill:
     async with reader(url) as engine:
         try:
             (whole,) = await engine.usage(**filters)
-            return _Bill(by.value, whole.usage, await engine.usage(by.value, **filters))
+            lines = await engine.usage(by.value, **filters)
+            left_out = False
+            if filters["key"] is not None and filters["run"] is None:
+                everybody = await engine.usage("key", **{**filters, "key": None})
+                left_out = any(line.removed for line in everybody)
+            return _Bill(by.value, whole.usage, lines, left_out)
         except UnknownRunError as error:
             raise await unknown(engine, error) from None
 
@@ -94,8 +114,8 @@ def usage_facts(usage: Usage) -> dict[str, Any]:
 
 
 def _facts(bill: _Bill) -> dict[str, Any]:
-    lines = [{"name": line.name, **usage_facts(line.usage)} for line in bill.lines]
-    return {**asdict(_Bill(bill.by, bill.total, [])), "total": usage_facts(bill.total), "lines": lines}
+    lines = [{"name": line.name, "removed": line.removed, **usage_facts(line.usage)} for line in bill.lines]
+    return {"by": bill.by, "total": usage_facts(bill.total), "lines": lines, "left_out": bill.left_out}
 
 
 def _table(bill: _Bill) -> Table:
@@ -104,10 +124,16 @@ def _table(bill: _Bill) -> Table:
     for title in ("calls", "input", "output", "cached", "thought", "USD", "unknown", "saved USD"):
         table.add_column(title, justify="right", no_wrap=True)
     for line in bill.lines:
-        table.add_row(Text("(none)" if line.name is None else one_line(line.name, 80)), *_cells(line.usage))
+        table.add_row(_name(line), *_cells(line.usage))
     if len(bill.lines) > 1:
         table.add_row(Text("total", style="bold"), *_cells(bill.total))
     return table
+
+
+def _name(line: UsageLine) -> Text:
+    if line.removed:
+        return Text("(removed runs)", style="dim")
+    return Text("(none)" if line.name is None else one_line(line.name, 80))
 
 
 def _cells(usage: Usage) -> list[Text]:

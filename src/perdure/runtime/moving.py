@@ -4,6 +4,7 @@
     drivers let go            what executes ends and is recorded; runs that somebody drives are paused for that
     runs are copied           they are held in the target; each copy is read back, and its digest compared
     the switch                one transaction of the source ends all its live runs, if nothing has changed since
+    sums go over              of what removed runs had spent
     runs arrive               in the target; then schedules go over
 
 A mover may be killed anywhere. The next one finds the mark, compares what was copied by its digests, copies what is
@@ -272,6 +273,8 @@ class Mover:
     # -- after the switch ---------------------------------------------------------------------------
 
     async def _arrive(self, token: str) -> None:
+        # Nothing has been removed here since the mark, so however often they go over, they are the same.
+        await self._target.ledger.receive(token, await self._source.ledger.totals())
         while arrived := await self._target.moving.arrive(token, now=self._clock(), limit=_RUNS_AT_ONCE):
             self.report.arrived += arrived
         for row in await self._source.schedules.all():

@@ -32,6 +32,7 @@ from perdure.runtime.timers import Timers
 from perdure.runtime.watching import Watch
 from perdure.storage.archives import archive_at, new_name
 from perdure.storage.moving import Package
+from perdure.storage.packing import counted
 from perdure.storage.protocol import Store
 from perdure.storage.retention import EndedRun, Removal
 
@@ -217,7 +218,7 @@ class Sweeper:
             plan, found = await self._packages(plan)
             seqs = {id: seq for _, seq, id in plan.runs}
             packages = [
-                package
+                counted(package)
                 for package in found
                 if package is not None and package.generations[-1].seq == seqs[package.id]
             ]

@@ -12,12 +12,17 @@ an outcome, whatever crashes, and a replay writes none.
 An open entry whose attempt nobody executes any more counts as unknown: its driver has lost the run, which the run's
 epoch tells, or the run has ended. So a crash needs no writing to be seen.
 
+When a run is removed, its entries are added to the *totals* in the same transaction, which stay: sums by namespace,
+day, workflow, step and model. So a report is the same afterwards, unless it needs the run. An entry that comes back
+from an archive is *counted* already: it shows only in what is asked of its run.
+
 An entry belongs to the run whose code asked for the step, and to the key of that run or of its nearest ancestor that
 has one. Sums of a run include its earlier generations and everything that it has started.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
@@ -27,6 +32,9 @@ import msgspec
 from perdure.core.usage import Sums, Used
 from perdure.storage.budgets import Charge
 from perdure.storage.effects import Effect
+
+#: Seconds.
+DAY = 86_400
 
 
 class EntryState(StrEnum):
@@ -103,6 +111,7 @@ class Share(StrEnum):
     MODEL = "model"
     KEY = "key"
     DAY = "day"  #: in UTC
+    MONTH = "month"  #: in UTC
     RUN = "run"
 
 
@@ -112,7 +121,9 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         by: None for one sum.
         run: id of a run; all that belongs to it.
-        since, until: wall-clock seconds; an entry at `until` isn't in it.
+        key: of runs that are there: totals don't know it.
+        since, until: wall-clock seconds; an entry at `until` isn't in it. Totals are of whole days, each of which
+            counts where it begins.
         within: only runs of the namespace whose ids begin with this.
     """
 
@@ -126,10 +137,35 @@ class Query(msgspec.Struct, frozen=True, gc=False):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of a report. `name` is None where there is none: a call without a key, say."""
+    """One line of a report.
+
+    Attributes:
+        name: None where there is none: a call without a key, say.
+        removed: it has what removed runs had spent and nobody can tell apart by this any more.
+    """
 
     name: str | None
     sums: Sums
+    removed: bool = False
+
+
+class Total(msgspec.Struct, frozen=True, gc=False):
+    """What removed runs of one workflow have spent by one step on one model within a day.
+
+    Attributes:
+        namespace: the prefix of their ids.
+        day: since 1970, in UTC.
+        state: never open.
+        figures: `FIGURES`.
+    """
+
+    namespace: str
+    day: int
+    workflow: str
+    name: str
+    model: str | None
+    state: str
+    figures: tuple[int, ...]
 
 
 class LedgerStore(Protocol):
@@ -140,7 +176,21 @@ class LedgerStore(Protocol):
         ...
 
     async def report(self, query: Query) -> list[Line]:
-        """Sums, by name; the line without a name is the last. Without `by` there is one line, always."""
+        """Sums, by name; the line without a name is the last but for what was removed. Without `by` there is one line,
+        always.
+        """
+        ...
+
+    async def totals(self) -> list[Total]:
+        """What removed runs have spent, also what has come by `receive`."""
+        ...
+
+    async def receive(self, origin: str, totals: Sequence[Total]) -> None:
+        """Take in totals of another database, in place of what has come from there before.
+
+        Args:
+            origin: the token of the move.
+        """
         ...
 
     async def entries(self, run: int) -> list[Entry]:
@@ -207,7 +257,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
     return Entry(id, EntryState(state), step, name, attempt, at, Used(*used), epoch, errand)
 
 
-#: A row of what the stores group by name and state: both of these, then `FIGURES`.
+#: A row of what the stores group by name and state: both of these, whether the name isn't known any more, `FIGURES`.
 Group = tuple[Any, ...]
 
 #: What stores sum up in a group: how many; tokens; cost, and how many have none; the same times how often each was
@@ -220,10 +270,23 @@ FIGURES = (
 
 def lines_of(groups: Iterable[Group], query: Query) -> list[Line]:
     """The lines of a report."""
-    found: dict[str | None, Sums] = {} if query.by is not None else {None: Sums()}
-    for name, state, *figures in groups:
-        _add(found.setdefault(name, Sums()), state, [int(figure or 0) for figure in figures])
-    return [Line(name, found[name]) for name in sorted(found, key=lambda name: (name is None, name or ""))]
+    found: dict[tuple[bool, str | None], Sums] = {} if query.by is not None else {(False, None): Sums()}
+    for name, state, removed, *figures in groups:
+        _add(found.setdefault((bool(removed), name), Sums()), state, [int(figure or 0) for figure in figures])
+    places = sorted(found, key=lambda place: (place[0], place[1] is None, place[1] or ""))
+    return [Line(name, found[removed, name], removed) for removed, name in places]
+
+
+def days_of(query: Query) -> tuple[int, int]:
+    """The days that begin in a query's time: the first, and the first that doesn't any more."""
+    first = 0 if query.since is None else math.ceil(query.since / DAY)
+    return first, 1 << 40 if query.until is None else math.ceil(query.until / DAY)
+
+
+def total_of(row: Sequence[Any]) -> Total:
+    """A total from its columns."""
+    namespace, day, workflow, name, model, state, *figures = row
+    return Total(namespace, day, workflow, name, model, state, tuple(figures))
 
 
 def _add(sums: Sums, state: str, figures: Sequence[int]) -> None:

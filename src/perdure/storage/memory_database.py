@@ -20,7 +20,7 @@ from perdure.storage.keys import KeyRow
 from perdure.storage.memory_budgets import Budgets
 from perdure.storage.memory_checkpoints import Checkpoints
 from perdure.storage.memory_effects import take_effect
-from perdure.storage.memory_ledger import Row
+from perdure.storage.memory_ledger import Kept, Row
 from perdure.storage.memory_publications import Publications
 from perdure.storage.memory_queues import put_in_line, stands_for
 from perdure.storage.memory_run import Run
@@ -77,10 +77,10 @@ class MemoryDatabase:
         self.last_inquiry = 0
         self.children: dict[int, list[int]] = {}  #: keys by those of their parents
         self.move: Mark | None = None  #: where the runs are moved to
-        #: Of held runs: when each was due, how much mail it had, and for which move it is held.
-        self.arrivals: dict[int, tuple[float | None, int, str]] = {}
+        self.arrivals: dict[int, tuple[float | None, int, str]] = {}  #: held runs: when due, mail, which move
         self.publications = Publications()
         self.usage: dict[int, dict[int, Row]] = {}  #: the ledger, by run and entry
+        self.usage_totals: dict[tuple[str, Kept], list[int]] = {}  #: by where they came from, "" = here
         self.checkpoints = Checkpoints()
         self.budgets = Budgets()
         self._last_mail = 0

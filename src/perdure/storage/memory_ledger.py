@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import msgspec
 
+from perdure.core.namespaces import prefix_of
 from perdure.storage.ledger import (
+    DAY,
     FIGURES,
     Book,
     Entry,
@@ -19,8 +21,10 @@ from perdure.storage.ledger import (
     Line,
     Query,
     Share,
+    Total,
     charge_of,
     columns,
+    days_of,
     entry_of,
     lines_of,
     moment_of,
@@ -30,6 +34,9 @@ from perdure.storage.records import Append
 
 #: The Db, which knows the rows of this module.
 Db: TypeAlias = Any
+
+#: What totals are told apart by, as in `Total`.
+Kept: TypeAlias = tuple[str, int, str, str, str | None, str]
 
 
 class Row(msgspec.Struct):
@@ -56,6 +63,7 @@ class Row(msgspec.Struct):
     cost: int | None
     price: str | None
     spared: int = 0
+    counted: bool = False
 
 
 class MemoryLedger:
@@ -75,7 +83,23 @@ class MemoryLedger:
         self._changed()
 
     async def report(self, query: Query) -> list[Line]:
-        return lines_of(_groups(self._database(), query), query)
+        db = self._database()
+        return lines_of([*_groups(db, query), *_kept(db, query)], query)
+
+    async def totals(self) -> list[Total]:
+        sums: dict[Kept, list[int]] = defaultdict(lambda: [0] * len(FIGURES))
+        for (_, place), figures in self._database().usage_totals.items():
+            _add(sums[place], figures)
+        return [Total(*place, tuple(figures)) for place, figures in sums.items()]
+
+    async def receive(self, origin: str, totals: Sequence[Total]) -> None:
+        kept = self._database().usage_totals
+        for place in [place for place in kept if place[0] == origin]:
+            del kept[place]
+        for total in totals:
+            *place, figures = msgspec.structs.astuple(total)
+            kept[origin, tuple(place)] = list(figures)
+        self._changed()
 
     async def entries(self, run: int) -> list[Entry]:
         db = self._database()
@@ -133,6 +157,7 @@ def inherit(db: Db, append: Append, effect: Inherit) -> None:
                 row,
                 state=EntryState.REUSED.value,
                 spared=0,
+                counted=False,
                 workflow=db.runs[append.run].workflow,
                 key=_key_of(db, append.run),
             )
@@ -146,6 +171,17 @@ def spare(db: Db, runs: Iterable[int]) -> None:
             for row in db.usage.get(run, {}).values():
                 if row.state in (EntryState.SPENT, EntryState.REUSED):
                     row.spared += 1
+
+
+def fold(db: Db, runs: Iterable[int]) -> None:
+    """These runs are about to be removed: what they have spent is kept."""
+    for run in runs:
+        namespace = prefix_of(db.runs[run].id)
+        for row in db.usage.get(run, {}).values():
+            if not row.counted:
+                state = EntryState.UNKNOWN.value if row.state == EntryState.OPEN else row.state
+                place = (namespace, int(row.at // DAY), row.workflow, row.name, row.model, state)
+                _add(db.usage_totals.setdefault(("", place), [0] * len(FIGURES)), _figures(row))
 
 
 def packed(db: Db, run: int) -> list[tuple[Any, ...]]:
@@ -206,8 +242,8 @@ def _name(db: Db, run: int, row: Row, by: Share | None) -> str | None:
             return row.model
         case Share.KEY:
             return row.key
-        case Share.DAY:
-            return datetime.fromtimestamp(row.at, UTC).strftime("%Y-%m-%d")
+        case Share.DAY | Share.MONTH:
+            return _date(row.at, by)
         case Share.RUN:
             return str(db.runs[run].id)
         case None:
@@ -229,11 +265,32 @@ def _groups(db: Db, query: Query) -> list[Group]:
                 and (query.key is None or row.key == query.key)
                 and (query.since is None or row.at >= query.since)
                 and (query.until is None or row.at < query.until)
+                and (query.run is not None or not row.counted)
             ):
-                sums = groups[_name(db, run, row, query.by), _state(db, run, row)]
-                for place, figure in enumerate(_figures(row)):
-                    sums[place] += figure
-    return [(*place, *sums) for place, sums in groups.items()]
+                _add(groups[_name(db, run, row, query.by), _state(db, run, row)], _figures(row))
+    return [(*place, False, *sums) for place, sums in groups.items()]
+
+
+def _kept(db: Db, query: Query) -> Iterator[Group]:
+    """What removed runs have spent, of which nobody knows the key."""
+    if query.run is not None or query.key is not None:
+        return
+    first, end = days_of(query)
+    for (_, (namespace, day, workflow, name, model, state)), figures in db.usage_totals.items():
+        if first <= day < end and query.within in (None, namespace) and query.workflow in (None, workflow):
+            names = {Share.STEP: name, Share.WORKFLOW: workflow, Share.MODEL: model}
+            names |= {by: _date(day * DAY, by) for by in (Share.DAY, Share.MONTH)}
+            removed = query.by is not None and query.by not in names
+            yield (None if query.by is None else names.get(query.by), state, removed, *figures)
+
+
+def _date(at: float, by: Share) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d" if by is Share.DAY else "%Y-%m")
+
+
+def _add(sums: list[int], figures: Iterable[int]) -> None:
+    for place, figure in enumerate(figures):
+        sums[place] += figure
 
 
 def _figures(row: Row) -> tuple[Any, ...]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from perdure.core.namespaces import prefix_for
 from perdure.core.quotas import Measured, Quota, QuotaState, Refusal, admit
+from perdure.storage.ledger import DAY, FIGURES
 from perdure.storage.memory_database import MemoryDatabase
 from perdure.storage.memory_run import Run
 from perdure.storage.quotas import bounds_of, decode_quota, encode_quota
@@ -53,10 +55,12 @@ class MemoryQuotas:
         db = self._database()
         runs = list(self._within(namespace))
         size = sum(len(data) for run in runs for data in run.events)
-        entries = [entry for run in runs for entry in db.usage.get(run.run, {}).values()]
-        return size, sum(
-            entry.cost or 0 for entry in entries if entry.at >= since and entry.state != "reused"
-        )
+        entries = [entry for run in runs for entry in db.usage.get(run.run, {}).values() if not entry.counted]
+        spent = sum(entry.cost or 0 for entry in entries if entry.at >= since and entry.state != "reused")
+        for (_, (within, day, *_, state)), figures in db.usage_totals.items():
+            if within == prefix_for(namespace) and day * DAY >= since and state != "reused":
+                spent += figures[FIGURES.index("cost")]
+        return size, spent
 
     def _within(self, namespace: str) -> Iterator[Run]:
         low, high = bounds_of(namespace)

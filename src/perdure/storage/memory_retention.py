@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from perdure.storage.budgets import decode_definition
 from perdure.storage.memory_database import MemoryDatabase
+from perdure.storage.memory_ledger import fold
 from perdure.storage.memory_moving import erase_runs
 from perdure.storage.memory_run import Run
 from perdure.storage.retention import (
@@ -139,6 +140,7 @@ def _remove(db: MemoryDatabase, key: int, seq: int, archive: str) -> Removal:
     if db.move is not None or key in db.arrivals:
         return Removal.STAYS
     keys = [each.run for each in db.runs.values() if each.id == run.id]
+    fold(db, keys)
     erase_runs(db, [run.id])
     definitions = map(decode_definition, db.budgets.definitions.values())
     each = {one.declared.name for one in definitions if one.declared.owner == "run"}

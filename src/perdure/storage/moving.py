@@ -140,7 +140,9 @@ class WaitPart(Part, frozen=True, gc=False, tag="wait"):
 
 
 class UsagePart(Part, frozen=True, gc=False, tag="usage"):
-    """An entry of the ledger; see Entry. None is open: nobody executes anything while runs are moved."""
+    """An entry of the ledger; see Entry. None is open: nobody executes anything while runs are moved. One that is
+    `counted` is in the totals of the database from which it was removed.
+    """
 
     id: int
     state: str
@@ -163,6 +165,7 @@ class UsagePart(Part, frozen=True, gc=False, tag="usage"):
     cost: int | None
     price: str | None
     spared: int
+    counted: bool = False
 
 
 class UpdatePart(Part, frozen=True, gc=False, tag="update"):

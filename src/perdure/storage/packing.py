@@ -222,3 +222,12 @@ def make_stamps(rows: Iterable[Sequence[Any]]) -> list[Stamp]:
         )
         for id, several in found.items()
     ]
+
+
+def counted(package: Package) -> Package:
+    """A package as an archive has it: what the run has spent is in the totals of the database from which it goes."""
+    parts = (
+        msgspec.structs.replace(part, counted=True) if isinstance(part, m.UsagePart) else part
+        for part in package.parts
+    )
+    return Package(package.id, tuple(parts))

@@ -270,15 +270,18 @@ async def heartbeat(engine: EngineHere, token: Token) -> None:
 @router.get("/cost")
 async def cost(
     engine: EngineHere,
-    by: Literal["step", "workflow", "model", "key", "day", "run"] | None = None,
+    by: Literal["step", "workflow", "model", "key", "day", "month", "run"] | None = None,
     run: Annotated[str | None, Query(max_length=1000)] = None,
     workflow: Annotated[str | None, Query(max_length=255)] = None,
     key: Annotated[str | None, Query(max_length=255)] = None,
     since: Annotated[datetime | None, Query(description="With a time zone.")] = None,
+    until: Annotated[datetime | None, Query(description="With a time zone.")] = None,
 ) -> list[UsageLineOut]:
-    """What was spent on language models, added up."""
-    if since is not None and since.tzinfo is None:
-        msg = f"since={since.isoformat()!r} has no time zone: give one, as in 2026-01-31T12:00:00Z"
-        raise UsageError(msg)
-    lines = await engine.usage(by, run=run, workflow=workflow, key=key, since=since)
-    return [UsageLineOut(name=line.name, usage=usage_out(line.usage)) for line in lines]
+    """What was spent on language models, added up, also by runs that were removed since; by their keys and ids only
+    runs that are there are known."""
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.tzinfo is None:
+            msg = f"{name}={moment.isoformat()!r} has no time zone: give one, as in 2026-01-31T12:00:00Z"
+            raise UsageError(msg)
+    lines = await engine.usage(by, run=run, workflow=workflow, key=key, since=since, until=until)
+    return [UsageLineOut(name=line.name, usage=usage_out(line.usage), removed=line.removed) for line in lines]

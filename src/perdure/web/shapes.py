@@ -237,6 +237,7 @@ class UsageOut(Out):
 class UsageLineOut(Out):
     name: str | None
     usage: UsageOut
+    removed: bool = Field(False, description="By key or run: what runs had spent that were removed since.")
 
 
 class ForkOut(Out):

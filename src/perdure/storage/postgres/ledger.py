@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
 
 from perdure.storage.budgets import Charge
 from perdure.storage.ledger import (
@@ -12,11 +14,14 @@ from perdure.storage.ledger import (
     Inherit,
     Line,
     Query,
+    Total,
     charge_of,
     columns,
+    days_of,
     entry_of,
     lines_of,
     moment_of,
+    total_of,
 )
 from perdure.storage.postgres.budgets import settle
 from perdure.storage.postgres.database import Database
@@ -36,11 +41,18 @@ class PostgresLedger:
     async def report(self, query: Query) -> list[Line]:
         return await self._ways.read(_report, query)
 
+    async def totals(self) -> list[Total]:
+        return await self._ways.read(_totals)
+
+    async def receive(self, origin: str, totals: Sequence[Total]) -> None:
+        await self._ways.beside(_receive, origin, totals, marked=False)
+
     async def entries(self, run: int) -> list[Entry]:
         return await self._ways.read(_entries, run)
 
 
 async def _book_alone(db: Database, run: int, book: Book) -> None:
+    await db.rows("keep_run", run=run)  # else it may be removed meanwhile, and this would be in no sum
     charge = await write(db, run, book)
     if charge is not None:
         await settle(db, [charge], moment_of(book))
@@ -124,6 +136,8 @@ async def _report(db: Database, query: Query) -> list[Line]:
         keys = [key for _, key, *_ in await db.rows("keys_of", ids=[query.run])]
         runs = sorted(await _family(db, keys, ended=False))
     bounded = "usage_report_of" if runs is not None else "usage_report_since"
+    first, end = days_of(query)
+    more = {} if runs is not None else {"first": first, "end": end}
     groups = await db.rows(
         "usage_report" if runs is None and query.since is None else bounded,
         by=None if query.by is None else query.by.value,
@@ -133,8 +147,19 @@ async def _report(db: Database, query: Query) -> list[Line]:
         since=query.since,
         until=query.until,
         within=query.within,
+        **more,
     )
     return lines_of(groups, query)
+
+
+async def _totals(db: Database) -> list[Total]:
+    return [total_of(row) for row in await db.rows("usage_totals")]
+
+
+async def _receive(db: Database, origin: str, totals: Sequence[Total]) -> None:
+    await db.run("forget_totals_from", origin=origin)
+    rows = [msgspec.structs.astuple(total) for total in totals]
+    await db.many("put_totals", [(origin, *place, *figures) for *place, figures in rows])
 
 
 async def _entries(db: Database, run: int) -> list[Entry]:

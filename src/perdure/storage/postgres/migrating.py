@@ -62,8 +62,9 @@ async def migrate(db: Database, conninfo: str, where: str, migrations: Sequence[
         if not await _held(holder, db, where, known):
             return
         version, _ = await _version(db)
+        new = not version  # of a new schema there is nothing to tell
         for migration in migrations[version:]:
-            if version:  # of a new schema there is nothing to tell
+            if not new:
                 logger.info("%s: migrating to schema version %d", where, migration.version)
             await _refuse_for_older_workers(db, where, version, migration)
             await (_in_steps if migration.steps else _as_a_whole)(db, where, migration)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from perdure.core.quotas import Measured, Quota, QuotaState, Refusal, admit
+from perdure.storage.ledger import Query, days_of
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.ways import Ways
 from perdure.storage.quotas import bounds_of, decode_quota, encode_quota
@@ -88,5 +89,6 @@ async def _measure(db: Database, namespace: str, since: float) -> tuple[int, int
     mark = low.removesuffix("/")
     events: Any = await db.value("events_within", mark=mark)
     length: Any = await db.value("length_within", mark=mark)
-    spent: Any = await db.value("spent_within", low=low, high=high, since=float(since))
+    first, _ = days_of(Query(since=since))
+    spent: Any = await db.value("spent_within", low=low, high=high, since=float(since), first=first)
     return int(events * length), spent

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from perdure.core.namespaces import prefix_of
 from perdure.storage.budgets import decode_definition
 from perdure.storage.postgres.database import Database
 from perdure.storage.postgres.disk import LINGER, current_range
@@ -150,6 +151,9 @@ async def _remove_one(
     part = len(keys) == rows or await db.run("drop_updates", id=id, limit=rows) == rows
     if not part:
         keys.append(run)
+    if keys and await db.rows("any_usage"):
+        await db.run("keep_usage", runs=keys, namespace=prefix_of(id))
+    if not part:
         await db.run("remain_streams", id=id)
         await db.run("drop_streams", id=id)
         await db.run("drop_id", id=id, run=run)

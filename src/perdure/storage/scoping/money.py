@@ -14,7 +14,7 @@ from perdure.core.accounts import AccountKey, Definition, Terms
 from perdure.core.namespaces import short
 from perdure.core.permits import Answers, Batch, LimitState
 from perdure.storage.budgets import Answer, Ask, BudgetStore, Change, Standing
-from perdure.storage.ledger import Book, Entry, LedgerStore, Line, Query
+from perdure.storage.ledger import Book, Entry, LedgerStore, Line, Query, Total
 from perdure.storage.limits import LimitStore
 from perdure.storage.scoping.mine import Mine, of_workers
 
@@ -38,7 +38,16 @@ class ScopedLedger:
             within=self._prefix,
         )
         lines = await self._inner.report(inside)
-        return [Line(None if line.name is None else short(line.name), line.sums) for line in lines]
+        return [
+            msgspec.structs.replace(line, name=None if line.name is None else short(line.name))
+            for line in lines
+        ]
+
+    async def totals(self) -> list[Total]:
+        of_workers()
+
+    async def receive(self, origin: str, totals: Sequence[Total]) -> None:
+        of_workers()
 
     async def entries(self, run: int) -> list[Entry]:
         if not await self._mine.only([run]):

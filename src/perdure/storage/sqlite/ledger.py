@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from perdure.storage.ledger import (
     Book,
@@ -11,11 +13,14 @@ from perdure.storage.ledger import (
     Inherit,
     Line,
     Query,
+    Total,
     charge_of,
     columns,
+    days_of,
     entry_of,
     lines_of,
     moment_of,
+    total_of,
 )
 from perdure.storage.records import Append
 from perdure.storage.sqlite.budgets import settle
@@ -40,6 +45,13 @@ class SqliteLedger:
     async def report(self, query: Query) -> list[Line]:
         lines: list[Line] = await self._read(_report, query)
         return lines
+
+    async def totals(self) -> list[Total]:
+        found: list[Total] = await self._read(_totals)
+        return found
+
+    async def receive(self, origin: str, totals: Sequence[Total]) -> None:
+        await self._write(_receive, origin, totals)
 
     async def entries(self, run: int) -> list[Entry]:
         found: list[Entry] = await self._read(_entries, run)
@@ -129,11 +141,22 @@ def _report(db: Database, query: Query) -> list[Line]:
         "until": query.until,
         "within": query.within,
     }
+    bindings["first"], bindings["end"] = days_of(query)
     if query.run is not None:
         keys = [key for key, *_ in db.rows("key_of", {"id": query.run})]
         bindings["runs"] = as_json(sorted(_family(db, keys, ended=False)))
         return lines_of(db.rows("usage_of", bindings), query)
     return lines_of(db.rows("usage_report" if query.since is None else "usage_report_since", bindings), query)
+
+
+def _totals(db: Database) -> list[Total]:
+    return [total_of(row) for row in db.rows("usage_totals")]
+
+
+def _receive(db: Database, origin: str, totals: Sequence[Total]) -> None:
+    db.run("forget_totals_from", {"origin": origin})
+    rows = [msgspec.structs.astuple(total) for total in totals]
+    db.many("put_totals", [(origin, *place, *figures) for *place, figures in rows])
 
 
 def _entries(db: Database, run: int) -> list[Entry]:

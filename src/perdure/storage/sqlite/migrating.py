@@ -44,12 +44,14 @@ def migrate(db: Database, path: str, migrations: Sequence[Migration]) -> None:
     Raises:
         OlderWorkersError: workers are up whose code couldn't use it afterwards.
     """
+    new: bool | None = None  # of a new file there is nothing to tell
     while not is_ready(db, path, migrations):
         version = _pragma(db, "user_version")
+        new = version == 0 if new is None else new
         if version >= migrations[-1].version:
             continue  # another process was faster; look whether this code can still use it
         migration = migrations[version]
-        if version:  # of a new file there is nothing to tell
+        if not new:
             logger.info("%s: migrating to schema version %d", path, migration.version)
         for statement in migration.steps:
             while _step(db, path, migration, statement.sql) and statement.repeats:

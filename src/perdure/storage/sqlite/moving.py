@@ -104,6 +104,7 @@ def _read(db: Database, ids: Sequence[str]) -> list[Package | None]:
         for table in ("runs", *TABLES, "streams", "items", "stream_writers")
     }
     tables["runs"] = [_with_list(row) for row in tables["runs"]]
+    tables["usage"] = [(*row[:-1], bool(row[-1])) for row in tables["usage"]]
     return assemble(ids, tables)
 
 

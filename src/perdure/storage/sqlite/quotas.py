@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from perdure.core.quotas import Measured, Quota, QuotaState, Refusal, admit
+from perdure.storage.ledger import Query, days_of
 from perdure.storage.quotas import bounds_of, decode_quota, encode_quota
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.rows import as_json
@@ -101,5 +102,6 @@ def _measure(db: Database, namespace: str, since: float) -> tuple[int, int]:
     within = {"low": low, "high": high}
     events: Any = db.value("events_within", within)
     length: Any = db.value("length_within", within)
-    spent: Any = db.value("spent_within", {**within, "since": since})
+    first, _ = days_of(Query(since=since))
+    spent: Any = db.value("spent_within", {**within, "since": since, "first": first})
     return int(events * length), spent

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from perdure.core.namespaces import prefix_of
 from perdure.storage.budgets import decode_definition
 from perdure.storage.retention import (
     AT_ONCE,
@@ -40,6 +41,10 @@ _LIGHT = (
     "budget_waits",
     "stream_writers",
 )
+
+
+#: For each row that may be removed so many entries of the ledger may be added to the totals: reading is quicker.
+ENTRIES = 10
 
 
 class SqliteRetention:
@@ -156,27 +161,53 @@ def _remove(
             if definition.declared.owner == "run"
         ]
     )
-    return [_remove_one(db, run, seq, archive, now, rows, each) for run, seq in runs]
+    removed: list[Removal] = []
+    left = rows * ENTRIES
+    for run, seq in runs:
+        if left > 0:
+            became, read = _remove_one(db, run, seq, archive, now, rows, left, each)
+        else:
+            became, read = Removal.PART, 0
+        removed.append(became)
+        left -= read
+    return removed
 
 
 def _remove_one(
-    db: Database, run: int, seq: int, archive: str, now: float, rows: int, budgets: str
-) -> Removal:
-    id = db.value("removable", {"run": run, "seq": seq})
+    db: Database, run: int, seq: int, archive: str, now: float, rows: int, entries: int, budgets: str
+) -> tuple[Removal, int]:
+    """What became of it, and how many entries of the ledger were read for that."""
+    id: Any = db.value("removable", {"run": run, "seq": seq})
     if id is None:
-        return Removal.STAYS
+        return Removal.STAYS, 0
     keys = [key for (key,) in db.rows("earlier_generations", {"id": id, "limit": rows})]
-    part = len(keys) == rows or db.run("drop_updates", {"id": id, "limit": rows}) == rows
-    if not part:
+    if len(keys) < rows and db.run("drop_updates", {"id": id, "limit": rows}) < rows:
         keys.append(run)
+    keys, read = _some(db, keys, entries)
+    part = run not in keys
+    if not part:
         db.run("remain_streams", {"id": id})
         db.run("drop_streams", {"id": id})
         db.run("drop_accounts_of", {"id": id, "names": budgets})
     gone = {"runs": as_json(keys)}
+    if read:
+        db.run("keep_usage", {**gone, "namespace": prefix_of(id)})
     db.many("remain", [(key, archive, now) for key in keys])
     db.run("erase_donors", gone)
     db.run("erase_runs", gone)
-    return Removal.PART if part else Removal.GONE
+    return Removal.PART if part else Removal.GONE, read
+
+
+def _some(db: Database, keys: list[Any], most: int) -> tuple[list[Any], int]:
+    """The first of these runs, with at most so many entries of the ledger but for those of the last; and how many."""
+    read = 0
+    if db.rows("any_usage"):
+        for place, key in enumerate(keys):
+            if read >= most:
+                return keys[:place], read
+            count: Any = db.value("entries_of_run", {"run": key})
+            read += count
+    return keys, read
 
 
 def _sweep(db: Database, rows: int, most: int) -> Swept:

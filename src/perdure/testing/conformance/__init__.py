@@ -56,6 +56,7 @@ from perdure.testing.conformance import (
     subscriptions,
     survey,
     suspicion,
+    totals,
     unbegun,
     versions,
     watching,
@@ -103,6 +104,7 @@ CHECKS: tuple[Check, ...] = (
     *moving.CHECKS,
     *removing.CHECKS,
     *retention.CHECKS,
+    *totals.CHECKS,
     *unbegun.CHECKS,
     *watching.CHECKS,
 )

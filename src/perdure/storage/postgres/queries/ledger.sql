@@ -71,11 +71,12 @@ LEFT JOIN LATERAL (
 -- An open entry whose attempt nobody executes any more is unknown.
 SELECT CASE %(by)s::text
            WHEN 'step' THEN u.name WHEN 'workflow' THEN u.workflow WHEN 'model' THEN u.model WHEN 'key' THEN u.key
-           WHEN 'day' THEN to_char(to_timestamp(u.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD') WHEN 'run' THEN r.id END,
+           WHEN 'day' THEN to_char(to_timestamp(u.at) AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+           WHEN 'month' THEN to_char(to_timestamp(u.at) AT TIME ZONE 'UTC', 'YYYY-MM') WHEN 'run' THEN r.id END,
        CASE WHEN u.state <> 'open' THEN u.state
             WHEN d.owner IS NOT NULL AND d.epoch = u.epoch THEN 'open'
             ELSE 'unknown' END,
-       count(*), sum(u.input)::bigint, sum(u.output)::bigint, sum(u.cached)::bigint, sum(u.written)::bigint,
+       false, count(*), sum(u.input)::bigint, sum(u.output)::bigint, sum(u.cached)::bigint, sum(u.written)::bigint,
        sum(u.reasoning)::bigint, sum(u.cost)::bigint, sum(CASE WHEN u.cost IS NULL THEN 1 ELSE 0 END)::bigint,
        sum(u.spared)::bigint, sum(u.spared * u.input)::bigint, sum(u.spared * u.output)::bigint,
        sum(u.spared * u.cost)::bigint, sum(CASE WHEN u.cost IS NULL THEN u.spared ELSE 0 END)::bigint
@@ -88,14 +89,44 @@ WHERE (%(within)s::text IS NULL OR left(r.id, length(%(within)s::text)) = %(with
       AND (%(since)s::double precision IS NULL OR u.at >= %(since)s::double precision)
       AND (%(until)s::double precision IS NULL OR u.at < %(until)s::double precision)
 
+-- part: not_in_totals
+-- Neither what is left of a removed run, nor what has come back from an archive.
+AND r.id IS NOT NULL AND NOT u.counted
+
+-- part: with_totals
+-- What removed runs have spent; nobody knows their keys.
+UNION ALL
+SELECT CASE %(by)s::text
+           WHEN 'step' THEN t.name WHEN 'workflow' THEN t.workflow WHEN 'model' THEN nullif(t.model, '')
+           WHEN 'day' THEN to_char(to_timestamp(t.day * 86400) AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+           WHEN 'month' THEN to_char(to_timestamp(t.day * 86400) AT TIME ZONE 'UTC', 'YYYY-MM') END,
+       t.state, coalesce(%(by)s::text IN ('key', 'run'), false),
+       -- with: totals_of_usage
+FROM perdure.usage_totals AS t
+WHERE t.day >= %(first)s::bigint AND t.day < %(end)s::bigint AND %(key)s::text IS NULL
+      AND (%(within)s::text IS NULL OR t.namespace = %(within)s::text)
+      AND (%(workflow)s::text IS NULL OR t.workflow = %(workflow)s::text)
+GROUP BY 1, 2
+
+-- part: totals_of_usage
+sum(t.calls)::bigint, sum(t.input)::bigint, sum(t.output)::bigint, sum(t.cached)::bigint, sum(t.written)::bigint,
+sum(t.reasoning)::bigint, sum(t.cost)::bigint, sum(t.unpriced)::bigint, sum(t.spared)::bigint,
+sum(t.spared_input)::bigint, sum(t.spared_output)::bigint, sum(t.spared_cost)::bigint, sum(t.spared_unpriced)::bigint
+
 -- name: usage_report
 -- with: summed
-GROUP BY 1, 2;
+-- with: not_in_totals
+GROUP BY 1, 2
+-- with: with_totals
+;
 
 -- name: usage_report_since
 -- with: summed
+-- with: not_in_totals
 AND u.at >= %(since)s::double precision
-GROUP BY 1, 2;
+GROUP BY 1, 2
+-- with: with_totals
+;
 
 -- name: usage_report_of
 -- with: summed
@@ -113,3 +144,52 @@ FROM perdure.usage AS u
      -- with: driven
 WHERE u.run = %(run)s::bigint
 ORDER BY u.at + 0, u.id;  -- an order that no index has
+
+-- part: figures_of_usage
+calls, input, output, cached, written, reasoning, cost, unpriced, spared, spared_input, spared_output, spared_cost, spared_unpriced
+
+-- name: keep_usage
+-- What these runs have spent is added to the totals.
+INSERT INTO perdure.usage_totals AS t (
+    day, namespace, workflow, name, model, state, origin,
+    -- with: figures_of_usage
+)
+SELECT floor(u.at / 86400)::bigint, %(namespace)s::text, u.workflow, u.name, coalesce(u.model, ''),
+       CASE u.state WHEN 'open' THEN 'unknown' ELSE u.state END, '',
+       count(*), sum(u.input)::bigint, sum(u.output)::bigint, sum(u.cached)::bigint, sum(u.written)::bigint,
+       sum(u.reasoning)::bigint, coalesce(sum(u.cost), 0)::bigint,
+       sum(CASE WHEN u.cost IS NULL THEN 1 ELSE 0 END)::bigint,
+       sum(u.spared)::bigint, sum(u.spared * u.input)::bigint, sum(u.spared * u.output)::bigint,
+       coalesce(sum(u.spared * u.cost), 0)::bigint, sum(CASE WHEN u.cost IS NULL THEN u.spared ELSE 0 END)::bigint
+FROM perdure.usage AS u
+WHERE u.run = ANY (%(runs)b::bigint[]) AND NOT u.counted
+GROUP BY 1, 3, 4, 5, 6
+ORDER BY 1, 3, 4, 5, 6
+ON CONFLICT (day, namespace, workflow, name, model, state, origin) DO UPDATE
+SET calls = t.calls + excluded.calls, input = t.input + excluded.input, output = t.output + excluded.output,
+    cached = t.cached + excluded.cached, written = t.written + excluded.written,
+    reasoning = t.reasoning + excluded.reasoning, cost = t.cost + excluded.cost,
+    unpriced = t.unpriced + excluded.unpriced, spared = t.spared + excluded.spared,
+    spared_input = t.spared_input + excluded.spared_input, spared_output = t.spared_output + excluded.spared_output,
+    spared_cost = t.spared_cost + excluded.spared_cost, spared_unpriced = t.spared_unpriced + excluded.spared_unpriced;
+
+-- name: keep_run
+-- It isn't removed while this transaction goes on.
+SELECT run FROM perdure.runs WHERE run = %(run)s::bigint FOR KEY SHARE;
+
+-- name: usage_totals
+SELECT t.namespace, t.day, t.workflow, t.name, nullif(t.model, ''), t.state,
+       -- with: totals_of_usage
+FROM perdure.usage_totals AS t GROUP BY 1, 2, 3, 4, 5, 6;
+
+-- name: forget_totals_from
+DELETE FROM perdure.usage_totals WHERE origin = %(origin)s::text;
+
+-- name: put_totals
+INSERT INTO perdure.usage_totals (
+    origin, namespace, day, workflow, name, model, state,
+    -- with: figures_of_usage
+) VALUES (
+    %s::text, %s::text, %s::bigint, %s::text, %s::text, coalesce(%s::text, ''), %s::text, %s::bigint, %s::bigint,
+    %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint, %s::bigint,
+    %s::bigint, %s::bigint);

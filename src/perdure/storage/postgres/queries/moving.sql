@@ -81,7 +81,7 @@ FROM perdure.callbacks WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: pack_usage
 -- Nobody executes anything while runs are moved: what is open is unknown.
-SELECT run, id, CASE state WHEN 'open' THEN 'unknown' ELSE state END, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output, cached, written, reasoning, cost, price, spared
+SELECT run, id, CASE state WHEN 'open' THEN 'unknown' ELSE state END, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output, cached, written, reasoning, cost, price, spared, counted
 FROM perdure.usage WHERE run = ANY (%(runs)b::bigint[]);
 
 -- name: pack_attributes
@@ -151,12 +151,12 @@ ON CONFLICT (token_hash) DO NOTHING;
 -- name: put_usage
 INSERT INTO perdure.usage (
     run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
-    cached, written, reasoning, cost, price, spared
+    cached, written, reasoning, cost, price, spared, counted
 ) VALUES (
     %s::bigint, %s::bigint, %s::text, %s::text, %s::text, %s::bigint,
     %s::double precision, %s::bigint, %s::text, %s::text, %s::text, %s::text,
     %s::text, %s::text, %s::bigint, %s::bigint, %s::bigint, %s::bigint,
-    %s::bigint, %s::bigint, %s::text, %s::bigint);
+    %s::bigint, %s::bigint, %s::text, %s::bigint, %s::boolean);
 
 -- name: put_attributes
 INSERT INTO perdure.attributes (run, name, place, family, text, number)

@@ -37,7 +37,13 @@ SELECT coalesce(avg(length(s.data)), 0)::double precision FROM (
 ) AS s;
 
 -- name: spent_within
-SELECT coalesce(sum(u.cost), 0)::bigint
-FROM perdure.usage AS u CROSS JOIN LATERAL (SELECT id FROM perdure.runs WHERE run = u.run OFFSET 0) AS r
-WHERE r.id COLLATE "C" >= %(low)s::text AND r.id COLLATE "C" < %(high)s::text
-  AND u.at >= %(since)s::double precision AND u.state <> 'reused';
+-- Of runs that are there, and of those that were removed.
+SELECT coalesce((
+    SELECT sum(u.cost)
+    FROM perdure.usage AS u CROSS JOIN LATERAL (SELECT id FROM perdure.runs WHERE run = u.run OFFSET 0) AS r
+    WHERE r.id COLLATE "C" >= %(low)s::text AND r.id COLLATE "C" < %(high)s::text
+      AND u.at >= %(since)s::double precision AND u.state <> 'reused' AND NOT u.counted
+), 0)::bigint + coalesce((
+    SELECT sum(t.cost) FROM perdure.usage_totals AS t
+    WHERE t.day >= %(first)s::bigint AND t.namespace = %(low)s::text AND t.state <> 'reused'
+), 0)::bigint;

@@ -79,7 +79,7 @@ FROM json_each(:runs) AS k CROSS JOIN publication_waits AS w ON w.run = k.value;
 
 -- name: pack_usage
 -- Nobody executes anything while runs are moved: what is open is unknown.
-SELECT u.run, u.id, CASE u.state WHEN 'open' THEN 'unknown' ELSE u.state END, u.step, u.name, u.attempt, u.at, u.epoch, u.errand, u.workflow, u.key, u.model, u.provider, u.response, u.input, u.output, u.cached, u.written, u.reasoning, u.cost, u.price, u.spared
+SELECT u.run, u.id, CASE u.state WHEN 'open' THEN 'unknown' ELSE u.state END, u.step, u.name, u.attempt, u.at, u.epoch, u.errand, u.workflow, u.key, u.model, u.provider, u.response, u.input, u.output, u.cached, u.written, u.reasoning, u.cost, u.price, u.spared, u.counted
 FROM json_each(:runs) AS k CROSS JOIN usage AS u ON u.run = k.value;
 
 -- name: pack_updates
@@ -146,8 +146,8 @@ INSERT INTO publication_shapes (name, fields) VALUES (?, ?) ON CONFLICT DO NOTHI
 -- name: put_usage
 INSERT INTO usage (
     run, id, state, step, name, attempt, at, epoch, errand, workflow, key, model, provider, response, input, output,
-    cached, written, reasoning, cost, price, spared
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    cached, written, reasoning, cost, price, spared, counted
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: put_updates
 INSERT INTO updates (run, run_id, id, call, state, answer) VALUES (?, ?, ?, ?, ?, ?);

@@ -36,8 +36,14 @@ SELECT ifnull(avg(length(data)), 0) FROM (
 );
 
 -- name: spent_within
-SELECT ifnull(sum(u.cost), 0) FROM (
-    SELECT run FROM runs WHERE next IS NULL AND id >= :low AND id < :high
-    UNION ALL SELECT run FROM runs WHERE next IS NOT NULL AND id >= :low AND id < :high
-) AS r CROSS JOIN usage AS u ON u.run = r.run
-WHERE u.at >= :since AND u.state <> 'reused';
+-- Of runs that are there, and of those that were removed.
+SELECT ifnull((
+    SELECT sum(u.cost) FROM (
+        SELECT run FROM runs WHERE next IS NULL AND id >= :low AND id < :high
+        UNION ALL SELECT run FROM runs WHERE next IS NOT NULL AND id >= :low AND id < :high
+    ) AS r CROSS JOIN usage AS u ON u.run = r.run
+    WHERE u.at >= :since AND u.state <> 'reused' AND u.counted = 0
+), 0) + ifnull((
+    SELECT sum(t.cost) FROM usage_totals AS t
+    WHERE t.day >= :first AND t.namespace = :low AND t.state <> 'reused'
+), 0);
