@@ -37,18 +37,19 @@ LARGE = {
         "checkpoint_values",
         "checkpoint_writes",
     ),
-    *("donors", "data_keys", "dedups"),
+    *("donors", "data_keys", "dedups", "budgets", "subscriptions"),
 }
 
-#: Indexes all of whose entries are looked for.
+#: Indexes all of whose entries are looked for, or any one.
 NARROW = re.compile(
     r"USING (COVERING )?INDEX (publications_new|publication_waits_new|runs_(line|due|slots|kinds|entities|children)"
-    r"|usage_by_time|remainders_full|sqlite_autoindex)"
+    r"|usage_by_time|budgets_untold|budgets_by_workflow|subscriptions_by_event|remainders_full|sqlite_autoindex)"
 )
 
 #: What is about everything there is, and rarely done; lists that end after a page.
 ABOUT_ALL = {
     *("fence_runs", "live_runs", "stamps", "limit_queue", "rank_line", "usage_report", "checkpoint_heads"),
+    *("any_budget", "budgets", "subscriptions"),
     *("find", "oldest_run", "namespaces", "waiting", "waiting_within", "let_go"),
 }
 

@@ -35,6 +35,14 @@ class AllDefinitions(msgspec.Struct, frozen=True):
     """All budgets: list[Definition]."""
 
 
+class DefinitionsFor(msgspec.Struct, frozen=True):
+    """The budgets that may be charged for runs of these workflows, by name: list[Definition]; None if there are no
+    budgets at all. There may be others among them.
+    """
+
+    workflows: Sequence[str]
+
+
 class KeepDefinition(msgspec.Struct, frozen=True):
     """Write a budget, or drop it with its accounts, holds and waits."""
 
@@ -157,13 +165,13 @@ def defining(declared: Sequence[Terms], now: float) -> Generator[Wish, Any, list
 
 def reserving(asks: Sequence[Ask], now: float) -> Generator[Wish, Any, list[Answer] | None]:
     """See BudgetStore.reserve."""
-    definitions: list[Definition] = yield AllDefinitions()
-    if not definitions:
-        return None
     kin: dict[int, list[Kin]] = {}
     for ask in asks:
         if ask.run not in kin:
             kin[ask.run] = yield KinOf(ask.run)
+    definitions: list[Definition] | None = yield _for(kin.values())
+    if definitions is None:
+        return None
     places = [
         [(each.terms, key) for each in definitions for key in accounts_of(each.terms, kin[ask.run], now)]
         for ask in asks
@@ -195,6 +203,10 @@ def reserving(asks: Sequence[Ask], now: float) -> Generator[Wish, Any, list[Answ
     if over:
         yield DropWaits(over)
     return answers
+
+
+def _for(kin: Iterable[Sequence[Kin]]) -> DefinitionsFor:
+    return DefinitionsFor(sorted({each.workflow for runs in kin for each in runs}))
 
 
 def _short(
@@ -267,16 +279,17 @@ def settling(
         for each in found:
             held.setdefault((each.run, each.id), []).append(each)
     places: list[list[tuple[AccountKey, Hold | None]]] = []
-    definitions: list[Definition] = []
+    kin: dict[int, list[Kin]] = {}  # of those for which nothing is held
     for charge in charges:
         holds = held.get((charge.run, charge.id), ()) if charge.id is not None else ()
-        covering: list[tuple[AccountKey, Hold | None]] = [(each.key, each) for each in holds]
-        if not holds and charge.used:
-            if not definitions:
-                definitions = yield AllDefinitions()
-            kin: list[Kin] = yield KinOf(charge.run)
-            covering = [(key, None) for each in definitions for key in accounts_of(each.terms, kin, now)]
-        places.append(covering)
+        places.append([(each.key, each) for each in holds])
+        if not holds and charge.used and charge.run not in kin:
+            kin[charge.run] = yield KinOf(charge.run)
+    definitions: list[Definition] = ((yield _for(kin.values())) or []) if kin else []
+    for charge, covering in zip(charges, places, strict=True):
+        if not covering and charge.used:
+            keys_of = [accounts_of(each.terms, kin[charge.run], now) for each in definitions]
+            covering += [(key, None) for several in keys_of for key in several]
     keys = sorted({key for covering in places for key, _ in covering} | {wait.key for _, wait in waits})
     if not keys:
         return

@@ -34,6 +34,14 @@ decode_account = msgspec.json.Decoder(Account).decode
 encode_definition = msgspec.json.Encoder().encode
 decode_definition = msgspec.json.Decoder(Definition).decode
 
+#: Under this, in place of a workflow's name, budgets are found that hold for all.
+ALL_WORKFLOWS = ""
+
+
+def workflow_in(data: bytes) -> str:
+    """The workflow of an encoded definition, by which it is found."""
+    return decode_definition(data).declared.workflow or ALL_WORKFLOWS
+
 
 class Ask(msgspec.Struct, frozen=True):
     """An attempt is about to begin that may spend.

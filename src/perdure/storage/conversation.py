@@ -101,7 +101,10 @@ class Deliver(Ask, frozen=True):
 
 
 class Subscriptions(Ask, frozen=True):
-    """Answer: all subscriptions."""
+    """Answer: the subscriptions to these events, and those of these workflows, by workflow."""
+
+    events: Sequence[str] = ()
+    workflows: Sequence[str] = ()
 
 
 class Settle(Ask, frozen=True):

@@ -112,17 +112,16 @@ def _distribute(now: float) -> Conversation:
     more = False
     mail: list[tuple[int, str, bytes]] = []
     runs: list[NewRun] = []
-    subscriptions: list[Subscription] = []
-    if todo.subscribed or todo.due:
-        subscriptions = yield Subscriptions()
+    gathers = False
     if todo.new:
         more |= yield from _number(todo.last, now)
     if todo.waits:
         more |= yield from _look_back(mail, now)
     if todo.new or todo.unsettled:
-        more |= yield from _settle(subscriptions, mail, runs, now)
-    if todo.due or subscriptions:
-        more |= yield from _fire(subscriptions, runs, now)
+        unsettled, gathers = yield from _settle(todo.subscribed, mail, runs, now)
+        more |= unsettled
+    if todo.due or gathers:
+        more |= yield from _fire(runs, now)
     if mail:
         yield Deliver(sorted(mail), now)
     started: int = (yield Start(runs)) if runs else 0
@@ -215,15 +214,18 @@ def _arrival(wait: Waiting, publication: Publication, now: float) -> tuple[int, 
 
 
 def _settle(
-    subscriptions: Sequence[Subscription],
+    subscribed: bool,
     posted: list[tuple[int, str, bytes]],
     runs: list[NewRun],
     now: float,
-) -> Generator[Ask, Any, bool]:
-    """What unsettled publications lead to. True: there are more of them."""
+) -> Generator[Ask, Any, tuple[bool, bool]]:
+    """What unsettled publications lead to: whether there are more of them, and whether any was gathered."""
     found: list[Publication] = yield Unsettled(PUBLICATIONS_MAX)
     if not found:
-        return False
+        return False, False
+    subscriptions: list[Subscription] = []
+    if subscribed:
+        subscriptions = yield Subscriptions(events=sorted({short(publication.name) for publication in found}))
     shapes: dict[str, list[list[str]]] = {}
     for name, fields in (yield Shapes(sorted({publication.name for publication in found}))):
         shapes.setdefault(name, []).append(_decode(fields))
@@ -256,7 +258,7 @@ def _settle(
     if settled:
         yield Settle(settled)
     posted += [(run, op, data) for (run, op), data in mail.items()]
-    return len(settled) < len(found) or len(found) == PUBLICATIONS_MAX
+    return len(settled) < len(found) or len(found) == PUBLICATIONS_MAX, bool(gathered)
 
 
 def _tell(
@@ -305,9 +307,12 @@ def _gather(subscription: Subscription, group: str, items: Sequence[Gathered]) -
         yield Keep(Gathering(subscription.workflow, group, due_at, count), items)
 
 
-def _fire(subscriptions: Sequence[Subscription], runs: list[NewRun], now: float) -> Generator[Ask, Any, bool]:
+def _fire(runs: list[NewRun], now: float) -> Generator[Ask, Any, bool]:
     """Runs of the gatherings that are due. True: there are more of them."""
     due: list[Gathering] = yield DueGatherings(now, GATHERINGS_MAX)
+    if not due:
+        return False
+    subscriptions: list[Subscription] = yield Subscriptions(workflows=sorted({one.workflow for one in due}))
     known = {subscription.workflow: subscription for subscription in subscriptions}
     more = len(due) == GATHERINGS_MAX
     for gathering in due:

@@ -104,6 +104,12 @@ def _definitions(db: Db, wanted: wish.AllDefinitions) -> list[Definition]:
     return [decode_definition(db.budgets.definitions[name]) for name in sorted(db.budgets.definitions)]
 
 
+def _definitions_for(db: Db, wanted: wish.DefinitionsFor) -> list[Definition] | None:
+    known = _definitions(db, wish.AllDefinitions())
+    covering = (None, *wanted.workflows)
+    return [each for each in known if each.declared.workflow in covering] if known else None
+
+
 def _keep_definition(db: Db, wanted: wish.KeepDefinition) -> None:
     kept: Budgets = db.budgets
     if wanted.definition is not None:
@@ -199,6 +205,7 @@ def _send_mail(db: Db, wanted: wish.SendMail) -> None:
 
 _WAYS: dict[type[Any], Callable[[Db, Any], Any]] = {
     wish.AllDefinitions: _definitions,
+    wish.DefinitionsFor: _definitions_for,
     wish.KeepDefinition: _keep_definition,
     wish.KinOf: _kin_of,
     wish.LockAccounts: _lock,

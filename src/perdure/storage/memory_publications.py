@@ -261,7 +261,8 @@ def _deliver(db: Any, ask: c.Deliver) -> None:
 
 
 def _subscriptions(db: Any, ask: c.Subscriptions) -> list[Subscription]:
-    return list(db.publications.subscriptions.values())
+    kept = sorted(db.publications.subscriptions.items())
+    return [one for workflow, one in kept if one.event in ask.events or workflow in ask.workflows]
 
 
 def _settle(db: Any, ask: c.Settle) -> None:

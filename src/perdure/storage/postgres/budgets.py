@@ -14,6 +14,7 @@ from perdure.core.budgets import Amount
 from perdure.storage import budgeting as wish
 from perdure.storage.answering import carried_out_by
 from perdure.storage.budgets import (
+    ALL_WORKFLOWS,
     Answer,
     Ask,
     AwaitMoney,
@@ -26,6 +27,7 @@ from perdure.storage.budgets import (
     decode_definition,
     encode_account,
     encode_definition,
+    workflow_in,
 )
 from perdure.storage.postgres.database import Database, Row
 from perdure.storage.postgres.lifecycle import deliver
@@ -69,6 +71,8 @@ class PostgresBudgets:
 
 
 async def _define(db: Database, terms: Sequence[Terms], now: float) -> list[Terms] | None:
+    untold = await db.rows("untold_budgets")
+    await db.many("tell_budget", [(workflow_in(data), name, data) for name, data in untold])
     return await carry_out(db, wish.defining(terms, now))
 
 
@@ -122,9 +126,17 @@ async def _definitions(db: Database, wanted: wish.AllDefinitions) -> list[Defini
     return [decode_definition(data) for (data,) in await db.rows("budgets")]
 
 
+async def _definitions_for(db: Database, wanted: wish.DefinitionsFor) -> list[Definition] | None:
+    found = await db.rows("budgets_for", workflows=[ALL_WORKFLOWS, *wanted.workflows])
+    if not found and not await db.rows("any_budget"):
+        return None
+    return [decode_definition(data) for _, data in found]
+
+
 async def _keep_definition(db: Database, wanted: wish.KeepDefinition) -> None:
     if wanted.definition is not None:
-        await db.run("keep_budget", name=wanted.name, data=encode_definition(wanted.definition))
+        data = encode_definition(wanted.definition)
+        await db.run("keep_budget", name=wanted.name, data=data, workflow=workflow_in(data))
         return
     for query in ("drop_budget", "drop_accounts", "drop_holds_of", "drop_waits_of"):
         await db.run(query, name=wanted.name)
@@ -204,6 +216,7 @@ async def _send_mail(db: Database, wanted: wish.SendMail) -> None:
 
 _WAYS: dict[type[Any], Callable[[Database, Any], Awaitable[Any]]] = {
     wish.AllDefinitions: _definitions,
+    wish.DefinitionsFor: _definitions_for,
     wish.KeepDefinition: _keep_definition,
     wish.KinOf: _kin_of,
     wish.LockAccounts: _lock,

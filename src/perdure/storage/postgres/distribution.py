@@ -116,7 +116,8 @@ async def _deliver(db: Database, ask: c.Deliver) -> None:
 
 
 async def _subscriptions(db: Database, ask: c.Subscriptions) -> list[Subscription]:
-    return [subscription_in(data) for (data,) in await db.rows("subscriptions")]
+    rows = await db.rows("subscriptions_to", events=list(ask.events), workflows=list(ask.workflows))
+    return [subscription_in(data) for _, data in rows]
 
 
 async def _settle(db: Database, ask: c.Settle) -> None:

@@ -10,6 +10,7 @@ from perdure.core.budgets import Amount
 from perdure.storage import budgeting as wish
 from perdure.storage.answering import carried_out
 from perdure.storage.budgets import (
+    ALL_WORKFLOWS,
     Answer,
     Ask,
     AwaitMoney,
@@ -22,10 +23,12 @@ from perdure.storage.budgets import (
     decode_definition,
     encode_account,
     encode_definition,
+    workflow_in,
 )
 from perdure.storage.records import Append
 from perdure.storage.sqlite.database import Database, Row, Value
 from perdure.storage.sqlite.lifecycle import deliver
+from perdure.storage.sqlite.rows import as_json
 
 R = TypeVar("R")
 
@@ -62,6 +65,8 @@ class SqliteBudgets:
 
 
 def _define(db: Database, terms: Sequence[Terms], now: float) -> list[Terms] | None:
+    untold: list[Any] = db.rows("untold_budgets")
+    db.many("tell_budget", [(workflow_in(data), name, data) for name, data in untold])
     return carry_out(db, wish.defining(terms, now))
 
 
@@ -115,9 +120,17 @@ def _definitions(db: Database, wanted: wish.AllDefinitions) -> list[Definition]:
     return [decode_definition(data) for (data,) in db.rows("budgets")]
 
 
+def _definitions_for(db: Database, wanted: wish.DefinitionsFor) -> list[Definition] | None:
+    found = db.rows("budgets_for", {"workflows": as_json([ALL_WORKFLOWS, *wanted.workflows])})
+    if not found and not db.rows("any_budget"):
+        return None
+    return [decode_definition(data) for _, data in found]
+
+
 def _keep_definition(db: Database, wanted: wish.KeepDefinition) -> None:
     if wanted.definition is not None:
-        db.run("keep_budget", {"name": wanted.name, "data": encode_definition(wanted.definition)})
+        data = encode_definition(wanted.definition)
+        db.run("keep_budget", {"name": wanted.name, "data": data, "workflow": workflow_in(data)})
         return
     for query in ("drop_budget", "drop_accounts", "drop_holds_of", "drop_waits_of"):
         db.run(query, {"name": wanted.name})
@@ -199,6 +212,7 @@ def _send_mail(db: Database, wanted: wish.SendMail) -> None:
 
 _WAYS: dict[type[Any], Callable[[Database, Any], Any]] = {
     wish.AllDefinitions: _definitions,
+    wish.DefinitionsFor: _definitions_for,
     wish.KeepDefinition: _keep_definition,
     wish.KinOf: _kin_of,
     wish.LockAccounts: _lock,

@@ -92,7 +92,8 @@ def _deliver(db: Database, ask: c.Deliver) -> None:
 
 
 def _subscriptions(db: Database, ask: c.Subscriptions) -> list[Subscription]:
-    return [subscription_in(data) for (data,) in db.rows("subscriptions")]
+    wanted = {"events": as_json(ask.events), "workflows": as_json(ask.workflows)}
+    return [subscription_in(data) for _, data in db.rows("subscriptions_to", wanted)]
 
 
 def _settle(db: Database, ask: c.Settle) -> None:

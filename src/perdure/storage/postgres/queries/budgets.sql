@@ -4,8 +4,25 @@
 SELECT data FROM perdure.budgets ORDER BY name COLLATE "C";
 
 -- name: keep_budget
-INSERT INTO perdure.budgets (name, data) VALUES (%(name)s::text, %(data)s::bytea)
-ON CONFLICT (name) DO UPDATE SET data = excluded.data;
+INSERT INTO perdure.budgets (name, data, workflow, told)
+VALUES (%(name)s::text, %(data)s::bytea, %(workflow)s::text, %(data)s::bytea)
+ON CONFLICT (name) DO UPDATE SET data = excluded.data, workflow = excluded.workflow, told = excluded.told;
+
+-- name: budgets_for
+-- Also those of which code of before has written something that nobody has looked at.
+SELECT name COLLATE "C", data FROM perdure.budgets WHERE workflow = ANY (%(workflows)b::text[])
+UNION
+SELECT name COLLATE "C", data FROM perdure.budgets WHERE told IS DISTINCT FROM data
+ORDER BY 1;
+
+-- name: any_budget
+SELECT 1 FROM perdure.budgets LIMIT 1;
+
+-- name: untold_budgets
+SELECT name, data FROM perdure.budgets WHERE told IS DISTINCT FROM data ORDER BY name;
+
+-- name: tell_budget
+UPDATE perdure.budgets SET workflow = %s::text, told = data WHERE name = %s::text AND data = %s::bytea;
 
 -- name: drop_budget
 DELETE FROM perdure.budgets WHERE name = %(name)s::text;

@@ -80,6 +80,12 @@ FROM unnest(%(runs)b::bigint[], %(numbers)b::bigint[], %(data)b::bytea[]) AS n (
 -- name: settle_publications
 UPDATE perdure.publications SET settled = true WHERE id = ANY (%(ids)b::text[]);
 
+-- name: subscriptions_to
+SELECT workflow COLLATE "C", data FROM perdure.subscriptions WHERE event = ANY (%(events)b::text[])
+UNION
+SELECT workflow COLLATE "C", data FROM perdure.subscriptions WHERE workflow = ANY (%(workflows)b::text[])
+ORDER BY 1;
+
 -- name: gathering
 SELECT workflow, grp, due_at, count FROM perdure.gatherings WHERE workflow = %(workflow)s AND grp = %(grp)s;
 

@@ -4,7 +4,24 @@
 SELECT data FROM budgets ORDER BY name;
 
 -- name: keep_budget
-INSERT INTO budgets (name, data) VALUES (:name, :data) ON CONFLICT (name) DO UPDATE SET data = excluded.data;
+INSERT INTO budgets (name, data, workflow, told) VALUES (:name, :data, :workflow, :data)
+ON CONFLICT (name) DO UPDATE SET data = excluded.data, workflow = excluded.workflow, told = excluded.told;
+
+-- name: budgets_for
+-- Also those of which code of before has written something that nobody has looked at.
+SELECT b.name, b.data FROM json_each(:workflows) AS k CROSS JOIN budgets AS b ON b.workflow = k.value
+UNION
+SELECT name, data FROM budgets INDEXED BY budgets_untold WHERE told IS NOT data
+ORDER BY 1;
+
+-- name: any_budget
+SELECT 1 FROM budgets LIMIT 1;
+
+-- name: untold_budgets
+SELECT name, data FROM budgets WHERE told IS NOT data ORDER BY name;
+
+-- name: tell_budget
+UPDATE budgets SET workflow = ?, told = data WHERE name = ? AND data = ?;
 
 -- name: drop_budget
 DELETE FROM budgets WHERE name = :name;

@@ -48,6 +48,12 @@ ORDER BY w.run, w.op LIMIT :limit;
 -- name: settle_publication
 UPDATE publications SET settled = 1 WHERE id = ?;
 
+-- name: subscriptions_to
+SELECT s.workflow, s.data FROM json_each(:events) AS k CROSS JOIN subscriptions AS s ON s.event = k.value
+UNION
+SELECT s.workflow, s.data FROM json_each(:workflows) AS k CROSS JOIN subscriptions AS s ON s.workflow = k.value
+ORDER BY 1;
+
 -- name: gathering
 SELECT workflow, grp, due_at, count FROM gatherings WHERE workflow = :workflow AND grp = :grp;
 

@@ -1,0 +1,17 @@
+-- What many have declared is found by what it is about.
+-- oldest code: 1
+-- in steps
+
+DROP INDEX CONCURRENTLY IF EXISTS perdure.subscriptions_by_event;
+CREATE INDEX CONCURRENTLY subscriptions_by_event ON perdure.subscriptions (event);
+
+-- For which workflow a budget holds, '' = for all, as it was in its data when these were as in `told`. Code of before
+-- writes data alone.
+ALTER TABLE perdure.budgets ADD COLUMN IF NOT EXISTS workflow text;
+ALTER TABLE perdure.budgets ADD COLUMN IF NOT EXISTS told bytea;
+
+DROP INDEX CONCURRENTLY IF EXISTS perdure.budgets_by_workflow;
+CREATE INDEX CONCURRENTLY budgets_by_workflow ON perdure.budgets (workflow);
+
+DROP INDEX CONCURRENTLY IF EXISTS perdure.budgets_untold;
+CREATE INDEX CONCURRENTLY budgets_untold ON perdure.budgets (name) WHERE told IS DISTINCT FROM data;
