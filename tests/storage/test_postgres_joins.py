@@ -140,6 +140,15 @@ def prepared_when(server: Server, standing: str) -> psycopg.Connection[Any]:
 
 
 @pytest.mark.parametrize("standing", STANDINGS)
+def test_what_is_not_settled_is_found_among_all_that_is(server: Server, standing: str) -> None:
+    """While there are no publications, one index costs as much as the other; and the plan stays when there are."""
+    with prepared_when(server, standing) as connection:
+        for name in ("publications_unsettled", "lock_clock", "publications_pending"):
+            used = set(re.findall(r"'Index Name': '(publications_\w+)'", repr(plan_of(connection, name))))
+            assert used - {"publications_new"} == {"publications_open"}, name
+
+
+@pytest.mark.parametrize("standing", STANDINGS)
 def test_no_join_reads_a_whole_table_whatever_statistics_say(server: Server, standing: str) -> None:
     wrong: dict[str, list[str]] = {}
     with prepared_when(server, standing) as connection:

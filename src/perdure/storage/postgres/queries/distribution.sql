@@ -1,11 +1,18 @@
 -- What a distribution asks; see storage/distribution.py.
 
+-- part: any_unsettled
+-- In an order that one index has alone: that of others over numbers costs nothing either while there are none, and the
+-- plan stays when there are millions that are settled.
+(SELECT number FROM perdure.publications WHERE NOT settled AND number IS NOT NULL ORDER BY number + 0 LIMIT 1)
+IS NOT NULL
+
 -- name: lock_clock
 -- Nobody waits for it: who finds it locked needn't do what the other one does.
 SELECT number,
        EXISTS (SELECT 1 FROM perdure.publications WHERE number IS NULL),
        EXISTS (SELECT 1 FROM perdure.publication_waits WHERE fresh),
-       EXISTS (SELECT 1 FROM perdure.publications WHERE NOT settled AND number IS NOT NULL),
+       -- with: any_unsettled
+       ,
        EXISTS (SELECT 1 FROM perdure.gatherings WHERE due_at <= %(now)s::double precision),
        EXISTS (SELECT 1 FROM perdure.subscriptions)
 FROM perdure.publication_clock WHERE one = 1 AND NOT EXISTS (SELECT 1 FROM perdure.moves)
@@ -39,7 +46,7 @@ WHERE run = ANY (%(runs)b::bigint[])
 
 -- name: publications_unsettled
 SELECT id, name, key, payload, at, number, settled FROM perdure.publications
-WHERE NOT settled AND number IS NOT NULL ORDER BY number LIMIT %(limit)s::bigint;
+WHERE NOT settled AND number IS NOT NULL ORDER BY number + 0 LIMIT %(limit)s::bigint;
 
 -- name: shapes
 SELECT name, fields FROM perdure.publication_shapes WHERE name = ANY (%(names)b::text[]) ORDER BY name, fields;

@@ -50,7 +50,8 @@ ORDER BY name COLLATE "C", condition COLLATE "C" LIMIT 1000;
 -- name: publications_pending
 SELECT NOT EXISTS (SELECT 1 FROM perdure.moves) AND (
            EXISTS (SELECT 1 FROM perdure.publications WHERE number IS NULL)
-           OR EXISTS (SELECT 1 FROM perdure.publications WHERE NOT settled AND number IS NOT NULL)
+           OR
+           -- with: any_unsettled
            OR EXISTS (SELECT 1 FROM perdure.publication_waits WHERE fresh)
        ),
        (SELECT min(due_at) FROM perdure.gatherings WHERE NOT EXISTS (SELECT 1 FROM perdure.moves));
