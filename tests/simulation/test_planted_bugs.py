@@ -137,4 +137,4 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any]]] = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_found(monkeypatch, *PLANTED[name], first=200 if name == "lease ignored" else 0)
+    check_found(monkeypatch, name, *PLANTED[name], first=200 if name == "lease ignored" else 0)

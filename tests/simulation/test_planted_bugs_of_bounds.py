@@ -151,4 +151,4 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, bug, theme = PLANTED[name]
-    check_found(monkeypatch, owner, attribute, bug, theme)
+    check_found(monkeypatch, name, owner, attribute, bug, theme)

@@ -270,4 +270,4 @@ THEMES: dict[Any, str] = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, bug = PLANTED[name]
-    check_found(monkeypatch, owner, attribute, bug, THEMES.get(bug, THEMES.get(owner)))
+    check_found(monkeypatch, name, owner, attribute, bug, THEMES.get(bug, THEMES.get(owner)))
