@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def shown(url: str) -> str:
 
 def make_pool(conninfo: str, *, prepares: bool) -> AsyncConnectionPool[AsyncConnection[Any]]:
     """Connections for this process, which prepare statements or don't; nothing is opened yet."""
-    pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+    return AsyncConnectionPool(
         conninfo,
         min_size=1,
         max_size=CONNECTIONS,
@@ -85,19 +84,6 @@ def make_pool(conninfo: str, *, prepares: bool) -> AsyncConnectionPool[AsyncConn
         configure=by_index if prepares else None,
         name="perdure",
     )
-    pool._pool = _NewestFirst()
-    return pool
-
-
-class _NewestFirst(deque[AsyncConnection[Any]]):
-    """Idle connections, of which the one that was used last is taken first.
-
-    A process of the server that has just worked has plans, catalogs and memory in the caches of its core. In turn
-    each of eight would find them cold.
-    """
-
-    def append(self, connection: AsyncConnection[Any]) -> None:
-        self.appendleft(connection)
 
 
 async def by_index(connection: AsyncConnection[Any]) -> None:
