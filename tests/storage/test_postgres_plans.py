@@ -91,8 +91,9 @@ def test_large_batches_and_replays_look_at_their_own_runs_only(server: Server) -
     assert asyncio.run(main()) < MANY * (2 * TIMES + 4)
 
 
-def test_claims_dont_look_at_all_that_is_queued(server: Server) -> None:
-    """Nor at all that sleeps."""
+@pytest.mark.parametrize("hour", ["the first", "quiet", "busy"])
+def test_claims_dont_look_at_all_that_is_queued(server: Server, hour: str) -> None:
+    """Nor at all that sleeps, whatever statistics say: nothing, that nothing is due, or that much is."""
     database = server.new_database()
 
     async def main() -> None:
@@ -101,7 +102,17 @@ def test_claims_dont_look_at_all_that_is_queued(server: Server) -> None:
         kinds = {"workflows": ["a", "b"], "queues": [QUEUE, "other"]}
         worker = await bench.worker(**kinds)
         await bench.make("seed")
+        if hour == "quiet":
+            others = OTHERS.replace("'run1'", "'seed'").replace("SELECT n,", "SELECT 900000 + n,")
+            server.execute(others, database)
+            server.execute("UPDATE perdure.runs SET wake_at = NULL", database)
+            server.execute("VACUUM ANALYZE", database)
+            for number in range(2 * TIMES):  # plans are made now, for good
+                await bench.make(f"first{number}", workflow="a")
+                assert len((await bench.store.claim(worker, now=NOW, limit=2, **kinds)).rows) == 1
         server.execute(QUEUED, database)
+        if hour == "busy":
+            server.execute("VACUUM ANALYZE", database)
         for _ in range(ROUNDS):
             due = await bench.store.claim(worker, now=NOW, limit=2, **kinds)
             assert len(due.rows) == 2

@@ -1,4 +1,4 @@
--- What many have declared is found by what it is about.
+-- What is looked for among many is found by what it is about.
 -- oldest code: 1
 -- in steps
 
@@ -20,3 +20,8 @@ CREATE INDEX CONCURRENTLY budgets_untold ON perdure.budgets (name) WHERE told IS
 -- there by `number` is for code of before.
 DROP INDEX CONCURRENTLY IF EXISTS perdure.publications_open;
 CREATE INDEX CONCURRENTLY publications_open ON perdure.publications ((number + 0)) WHERE NOT settled AND number IS NOT NULL;
+
+-- Runs that have lost their drivers again and again. A look for them that is due names no condition of `runs_due`: when
+-- statistics said that nothing is due, all that had become due since was read for each look.
+DROP INDEX CONCURRENTLY IF EXISTS perdure.runs_shaken;
+CREATE INDEX CONCURRENTLY runs_shaken ON perdure.runs (wake_at) WHERE recoveries >= 2;

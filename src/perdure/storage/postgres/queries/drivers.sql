@@ -21,9 +21,10 @@ FROM (
         EXISTS (SELECT 1 FROM perdure.queues WHERE name = ANY (%(queues)b::text[]))
         OR EXISTS (SELECT 1 FROM perdure.moves)
     ) AS special, (
-        SELECT max(s.wake_at) FROM perdure.runs AS s
-        WHERE s.owner IS NULL AND s.wake_at IS NOT NULL AND s.lane IS NULL AND s.recoveries >= 2
+        SELECT s.wake_at FROM perdure.runs AS s
+        WHERE s.recoveries >= 2 AND (s.owner IS NULL) IS TRUE AND (s.lane IS NULL) IS TRUE  -- as `runs_shaken` has them
           AND s.wake_at <= %(now)s::double precision
+        ORDER BY s.wake_at DESC LIMIT 1
     ) AS suspected
     OFFSET 0
 ) AS look;
@@ -61,7 +62,7 @@ LIMIT %(limit)s::bigint;
 -- those alike who was claimed last; of those claimed together it's another one's turn in each epoch.
 SELECT d.run, d.recoveries, d.queue
 FROM perdure.runs AS d JOIN perdure.workers AS me ON me.id = %(worker)s::bigint
-WHERE d.owner IS NULL AND d.wake_at IS NOT NULL AND d.lane IS NULL AND d.recoveries >= 2
+WHERE d.recoveries >= 2 AND (d.owner IS NULL) IS TRUE AND (d.lane IS NULL) IS TRUE  -- as `runs_shaken` has them
   AND d.wake_at <= %(upto)s::double precision
   AND d.queue = ANY (%(queues)b::text[]) AND d.workflow = ANY (%(workflows)b::text[])
   AND (NOT d.pinned OR d.version IS NULL OR d.version = me.version)

@@ -33,9 +33,10 @@ UPDATE perdure.workers SET workflows = %(workflows)s::text[] WHERE id = %(worker
 -- And which of its queues aren't like others, when the last suspected run became due, and whether some are being tried
 -- just now.
 SELECT ARRAY(SELECT q.name FROM perdure.queues AS q WHERE q.name = ANY (%(queues)b::text[])),
-       (SELECT max(s.wake_at) FROM perdure.runs AS s
-        WHERE s.owner IS NULL AND s.wake_at IS NOT NULL AND s.lane IS NULL AND s.recoveries >= 2
-          AND s.wake_at <= %(now)s::double precision),
+       (SELECT s.wake_at FROM perdure.runs AS s
+        WHERE s.recoveries >= 2 AND (s.owner IS NULL) IS TRUE AND (s.lane IS NULL) IS TRUE  -- as `runs_shaken` has them
+          AND s.wake_at <= %(now)s::double precision
+        ORDER BY s.wake_at DESC LIMIT 1),
        EXISTS (SELECT 1 FROM perdure.runs AS t
                WHERE t.owner IS NOT NULL AND t.recoveries >= 3
                  AND t.updated_at > %(now)s::double precision - power(2.0, least(t.recoveries, 16) - 4))
