@@ -479,6 +479,26 @@ def test_what_is_given_up_before_the_question_is_durable_is_withdrawn(memory: Pl
     run(main)
 
 
+@workflow(name="questions.beside_a_step")
+async def asks_beside_a_step() -> tuple[str, bool]:
+    # the step's outcome is on its way to the log already when the question is written down
+    said, answer = await asyncio.gather(says("a"), perdure.ask("Now?"))
+    return said, answer
+
+
+def test_a_question_is_asked_once_whatever_is_on_its_way_meanwhile(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine() as engine:
+            handle = await engine.start(asks_beside_a_step(), id="a")
+            await open_questions(engine, "a")
+            await handle.answer(True)
+            assert await handle.result() == ("a", True)
+            told = await of_kind(handle, events.QuestionAsked, events.StepCompleted)
+            assert sorted(type(event).__name__ for event in told) == ["QuestionAsked", "StepCompleted"]
+
+    run(main)
+
+
 def test_cancelling_a_run_withdraws_its_questions(place: Place) -> None:
     async def main() -> None:
         async with place.engine() as engine:

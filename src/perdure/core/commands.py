@@ -114,6 +114,7 @@ class AwaitCallback(Operation, eq=False):
         ended: what the code awaits.
         timeout, heartbeat: seconds, None = any. Those of the history count if the code's are others by now.
         opened_at: when CallbackOpened was written.
+        written: CallbackOpened goes with an append, this one or a later one.
         recorded: CallbackOpened is in the history.
         question: what a person is asked, if it is a question.
         withdrawing: what the store does when the code gives it up.
@@ -127,6 +128,7 @@ class AwaitCallback(Operation, eq=False):
     timeout: float | None = None
     heartbeat: float | None = None
     opened_at: float = 0.0
+    written: bool = False
     recorded: bool = False
     noted: bool = False
     question: Question | None = None

@@ -89,7 +89,8 @@ def _hold(run: Run, commands: Sequence[Command]) -> list[Command]:
         if isinstance(command, WriteDown):
             _write_down(run, command)
             continue
-        if isinstance(command, AwaitCallback):
+        if isinstance(command, AwaitCallback) and not command.written:
+            command.written = True  # an append that was on its way already may bring us here once more
             _open_callback(run, command)
         held.append(command)
     return held
