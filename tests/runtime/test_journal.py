@@ -70,8 +70,8 @@ def follow(main: Callable[[Journal, Answering], None], *, at_once: bool) -> tupl
     """What the store was offered, and how many batches each turn of the loop has seen offered."""
 
     async def turns() -> tuple[Answering, list[int]]:
-        store = Answering(at_once=at_once)
-        journal = Journal(store, asyncio.get_running_loop())  # type: ignore[arg-type]
+        store: Any = Answering(at_once=at_once)
+        journal = Journal(store, asyncio.get_running_loop())
         main(journal, store)
         counts = [len(store.batches)]
         while journal._pending or journal._in_flight or len(counts) < 10:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from migration_kit import Ground
+from reading_kit import read, without_statistics
 
 from helpers.postgres import Server
 from perdure.core.accounts import Definition, Terms
@@ -24,21 +25,7 @@ MANY = 2_000
 TIMES = 20
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server(autovacuum="off")  # nothing tells the planner that tables have grown
-    yield server
-    server.remove()
-
-
-def read(server: Server, database: str, table: str) -> int:
-    """Rows and index entries of a table that were looked at so far."""
-    (found,) = server.execute(
-        f"SELECT t.seq_tup_read, (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relid = t.relid) "
-        f"FROM pg_stat_user_tables AS t WHERE t.relname = '{table}'",
-        database,
-    )
-    return sum(int(str(number)) for number in found)
+server = pytest.fixture(scope="module")(without_statistics)
 
 
 def looked_at(

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from reading_kit import read, without_statistics
 
 from helpers.postgres import Server
 from perdure.core.attributes import attributes_of
@@ -21,21 +22,7 @@ ROUNDS, EACH, RUNS = 40, 5, 1_000
 MANY, TIMES = 400, 8
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server(autovacuum="off")  # nothing tells the planner that tables have grown
-    yield server
-    server.remove()
-
-
-def read(server: Server, database: str, table: str) -> int:
-    """Rows and index entries of a table that were looked at so far."""
-    (found,) = server.execute(
-        f"SELECT t.seq_tup_read, (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relid = t.relid) "
-        f"FROM pg_stat_user_tables AS t WHERE t.relname = '{table}'",
-        database,
-    )
-    return sum(int(str(number)) for number in found)
+server = pytest.fixture(without_statistics)
 
 
 def test_appends_dont_look_at_the_runs_of_others(server: Server) -> None:
@@ -214,18 +201,19 @@ def ways_to_runs(plan: dict[str, Any]) -> Iterator[str]:
         yield from ways_to_runs(part)
 
 
+async def made(server: Server, database: str, *, with_run: bool = True) -> None:
+    """Make the tables, with one run that somebody drives."""
+    bench = Bench(lambda: PostgresStore(server.socket_url(database)))
+    await bench.open()
+    if with_run:
+        await bench.make("run1", owner=await bench.worker())
+    await bench.close()
+
+
 @pytest.mark.parametrize("standing", STANDINGS)
 def test_statements_find_runs_by_their_keys_whatever_statistics_say(server: Server, standing: str) -> None:
     database = server.new_database()
-
-    async def make() -> None:
-        bench = Bench(lambda: PostgresStore(server.socket_url(database)))
-        await bench.open()
-        if "owns" in standing:
-            await bench.make("run1", owner=await bench.worker())
-        await bench.close()
-
-    asyncio.run(make())
+    asyncio.run(made(server, database, with_run="owns" in standing))
     with psycopg.connect(server.socket_url(database), autocommit=True) as connection:
         connection.execute(_FEW_ROWS)
         connection.execute("SET plan_cache_mode = force_generic_plan")
@@ -253,14 +241,7 @@ def test_statements_find_runs_by_their_keys_whatever_statistics_say(server: Serv
 def test_claims_go_by_the_order_of_an_index_when_nothing_was_due(server: Server) -> None:
     """Not by a bitmap, of which all has to be read and sorted: the plan is kept while much becomes due."""
     database = server.new_database()
-
-    async def make() -> None:
-        bench = Bench(lambda: PostgresStore(server.socket_url(database)))
-        await bench.open()
-        await bench.make("run1", owner=await bench.worker())
-        await bench.close()
-
-    asyncio.run(make())
+    asyncio.run(made(server, database))
     with psycopg.connect(server.socket_url(database), autocommit=True) as connection:
         connection.execute(_FEW_ROWS)
         connection.execute("SET plan_cache_mode = force_generic_plan")

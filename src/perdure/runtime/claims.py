@@ -52,7 +52,7 @@ class Claims:
         self._residency = residency
         self._worker = worker
         self._capacity = capacity
-        capacity.hear(self._room_made)
+        capacity.hear(self.poke)  # errands may have been left in the store for want of room
         self._take = take
         self._taken = taken
         self._spread = spread
@@ -160,10 +160,6 @@ class Claims:
             if self._next_claim is not None:
                 self._next_claim.cancel()
             self._next_claim = self._timers.at(due, self._claim_now)
-
-    def _room_made(self) -> None:
-        """A step has ended here; errands may have been left in the store for want of room."""
-        self.poke()
 
     def _claim_now(self) -> None:
         self._next_claim = None
