@@ -277,3 +277,10 @@ def publishes_from_a_process(word: str) -> str:
     if perdure.step_info().attempt == 1:
         raise OSError(word)
     return word
+
+
+@step(process=True, retry=perdure.Retry(max_attempts=1))
+def tells_its_key(mended: str) -> str:
+    if not os.path.exists(mended):
+        raise ValueError(perdure.idempotency_key())
+    return perdure.idempotency_key()

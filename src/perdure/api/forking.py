@@ -120,7 +120,9 @@ class Original:
         )
         for part in _parts_of(donor):
             check_size(part, max_payload, "edit of a fork")
-        first = msgspec.structs.replace(self._first(now, donor), generation=1, keys=1, attributes=None)
+        first = msgspec.structs.replace(
+            self._first(now, donor), generation=1, keys=1, keys_of=None, attributes=None
+        )
         if wish.input is not None:
             data = run_input(first.workflow, first.input, wish.input, max_payload)
             first = msgspec.structs.replace(first, input=data)

@@ -145,7 +145,9 @@ def publish(name: str, payload: Any = None, *, key: str | None = None) -> None:
         started, now = machine.started, machine.loop.now
         assert started is not None
         op = machine.loop.scope().numbered("publish")
-        id = op_id(machine.run_id, started.keys, op) if key is None else keyed_id(name, key)
+        id = (
+            op_id(started.keys_of or machine.run_id, started.keys, op) if key is None else keyed_id(name, key)
+        )
         whole = len(data) <= RECORD_INPUTS_MAX
         record = Published(
             now,

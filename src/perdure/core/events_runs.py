@@ -25,6 +25,9 @@ class RunStarted(Fact, frozen=True, tag="run_started"):
     donor: Donor | None = None  #: the run that this one retries or forks
     heard: Heard | None = None  #: of what was published: what started it, what former generations have got
     trace: TraceContext | None = None  #: where whoever asked for it stands in a trace
+    keys_of: str | None = (
+        None  #: the id by which those keys are made, if another one: of the child that it retries
+    )
 
 
 class RunRecovered(Fact, frozen=True, tag="run_recovered"):

@@ -114,6 +114,13 @@ class Collecting:
         assert self.machine.started is not None
         return self.machine.started.keys
 
+    @property
+    def keys_of(self) -> str | None:
+        """The stored id by which they are made, if that isn't the run's own."""
+        assert self.machine.started is not None
+        of = self.machine.started.keys_of
+        return None if of is None else prefix_of(self.id) + of
+
     def now(self) -> float:
         """The wall clock's time, or that of the run's newest event if the clock was set back."""
         return max(self.host.clock(), self._last_at)

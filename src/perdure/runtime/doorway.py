@@ -58,7 +58,13 @@ class Doorway:
     def _info(self, run: Recorder, operation: RunStep) -> StepInfo:
         number = operation.failed_attempts + 1
         info = StepInfo(
-            run.known_as, operation.id, operation.name, number, sink=self.heartbeats, keys=run.keys
+            run.known_as,
+            operation.id,
+            operation.name,
+            number,
+            sink=self.heartbeats,
+            keys=run.keys,
+            keys_of=run.keys_of,
         )
         if operation.pulse is not None:
             operation.pulse.show(info)

@@ -58,6 +58,8 @@ class Run(Protocol):
     def work(self) -> OpenWork: ...
     @property
     def keys(self) -> int: ...
+    @property
+    def keys_of(self) -> str | None: ...
     def now(self) -> float: ...
     def write_down(self, event: Any, effects: Any = ..., child: NewRun | None = ...) -> None: ...
     def collect(self, event: Any, value: Any, effects: Any = ...) -> ev.Event: ...
@@ -87,6 +89,7 @@ def send(run: Run, operation: RunStep) -> None:
         run=run.id,
         step=operation.id,
         keys=run.keys,
+        keys_of=run.keys_of,
         attempt=number,
         input=operation.input,
         timeout=options.timeout,
@@ -247,7 +250,7 @@ class _Taking:
         self.id = self.known_as = run.id
         self.run = run.run
         self.epoch = run.epoch
-        self.keys = run.keys
+        self.keys, self.keys_of = run.keys, run.keys_of
         self.work = run.work
 
     def now(self) -> float:

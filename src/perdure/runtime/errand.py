@@ -27,6 +27,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         run, step: the stored id of the run whose step it is, and the step's id there.
         keys: that run's generation by which idempotency keys are made.
+        keys_of: the stored id by which they are made, if that isn't `run`.
         input: the step's encoded arguments.
         timeout, heartbeat_timeout: of the attempt, in seconds.
         deadline: in seconds from `first_at`, when the first attempt began; until then attempts may begin.
@@ -50,6 +51,7 @@ class Errand(msgspec.Struct, frozen=True, omit_defaults=True):
     first_at: float | None = None
     quiet: bool = False
     trace: str | None = None
+    keys_of: str | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode

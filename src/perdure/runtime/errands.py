@@ -171,6 +171,10 @@ class ErrandDriver(Driver):
         return self.errand.keys
 
     @property
+    def keys_of(self) -> str | None:
+        return self.errand.keys_of
+
+    @property
     def streams_of(self) -> int | None:
         return self.sender
 

@@ -44,6 +44,7 @@ def successor(run: Run, last: ev.RunContinued) -> Successor:
         seed=chance.secret(SEED_BYTES),
         generation=generation,
         keys=generation,
+        keys_of=None,
         donor=donor,
         trace=None if observer is None else observer.carried((run.id, started), link=True),
         heard=started.heard if machine.listening is None else machine.listening.heard(),

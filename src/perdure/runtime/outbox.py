@@ -93,7 +93,7 @@ class Outlet:
             self.publications = []
         if not self.closed:
             op = f"{self.info.step_id}/publish:{len(self.publications) + 1}"
-            id = op_id(self.info.known_as, self.info.keys, op) if key is None else keyed_id(name, key)
+            id = op_id(self.info.acts_as, self.info.keys, op) if key is None else keyed_id(name, key)
             self.publications.append(Publication(id, name, key, data, 0.0))
 
     async def see_through(self) -> None:

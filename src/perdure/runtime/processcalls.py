@@ -102,6 +102,7 @@ class ProcessCalls:
             step_id=info.step_id,
             attempt=info.attempt,
             keys=info.keys,
+            keys_of=info.keys_of,
             max_payload=self._max_payload,
             detail=None if pulse is None else pulse.data,
             heard_at=None if pulse is None else pulse.at,

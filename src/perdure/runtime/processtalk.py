@@ -37,6 +37,7 @@ class Job(msgspec.Struct, frozen=True, tag=True):
         max_payload: largest encoded result or item in bytes.
         limits: names of the rate limits that it is under.
         trace: where it stands in a trace, if somebody traces.
+        keys_of: the stored id by which idempotency keys are made, if that isn't `run_id`.
         begin_by: when it must have begun because of those, wall-clock seconds.
     """
 
@@ -53,6 +54,7 @@ class Job(msgspec.Struct, frozen=True, tag=True):
     limits: tuple[str, ...] = ()
     begin_by: float | None = None
     trace: TraceContext | None = None
+    keys_of: str | None = None
 
 
 class Begun(msgspec.Struct, frozen=True, tag=True):

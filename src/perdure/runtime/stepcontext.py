@@ -64,6 +64,7 @@ class StepInfo(msgspec.Struct, eq=False):
         detail: what the newest heartbeat told, of this attempt or an earlier one; plain JSON data.
         last_heartbeat: when that was.
         keys: the run's generation by which idempotency keys are made.
+        keys_of: the stored id by which they are made, if that isn't the run's own.
 
     The garbage collector sees it (no gc=False), since of an engine that is left standing it is part of circles.
     """
@@ -78,6 +79,7 @@ class StepInfo(msgspec.Struct, eq=False):
     sink: Listener | None = None  #: the engine's own
     heard: float = 0.0  #: the engine's own: when the newest heartbeat came, by the monotonic clock
     keys: int = 1
+    keys_of: str | None = None
     permission: Permission | None = None  #: the engine's own: of the step's rate limits
     outlay: Outlay | None = None  #: the engine's own: what the attempt spends, once it does
 
@@ -89,6 +91,11 @@ class StepInfo(msgspec.Struct, eq=False):
         """The run this step belongs to."""
         return short(self.known_as)
 
+    @property
+    def acts_as(self) -> str:
+        """The stored id under which it acts on others: they recognise by it what is done again."""
+        return self.keys_of or self.known_as
+
     def heartbeat(self, detail: Any = None) -> None:
         """See `perdure.heartbeat`."""
         if self.cancelled:
@@ -99,7 +106,7 @@ class StepInfo(msgspec.Struct, eq=False):
 
     def idempotency_key(self) -> str:
         """32 hexadecimal digits, the same for every attempt of this step and different for every other."""
-        text = f"{self.known_as}\n{self.step_id}"
+        text = f"{self.acts_as}\n{self.step_id}"
         if self.keys > 1:
             text += f"\n{self.keys}"
         return blake2b(text.encode(), digest_size=16).hexdigest()

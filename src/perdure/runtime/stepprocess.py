@@ -154,7 +154,9 @@ def _execute(job: Job, told: Greeting, line: Line) -> Told:
     if definition is None:
         return Unfound(f"there is no step of this name in {job.module}")
     _send_log(told, line)
-    info = StepInfo(job.run_id, job.step_id, job.step, job.attempt, sink=line, keys=job.keys)
+    info = StepInfo(
+        job.run_id, job.step_id, job.step, job.attempt, sink=line, keys=job.keys, keys_of=job.keys_of
+    )
     if job.detail is not None and job.heard_at is not None:
         info.detail = _DETAIL.decode(job.detail)
         info.last_heartbeat = datetime.fromtimestamp(job.heard_at, UTC)

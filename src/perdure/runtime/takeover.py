@@ -141,7 +141,8 @@ async def load_donor(store: Store, started: ev.RunStarted, own: History, within:
                 history.events if history.damage is None else history.events[: (history.damage.seq or 1) - 1]
             )
             theirs = [decode_event(data) for data in sound]
-            origins = await origins_of(store, row, _kept(theirs, donor), again=again)
+            retries = again or started.keys_of is not None
+            origins = await origins_of(store, row, _kept(theirs, donor), again=again, retries=retries)
             break
         except StoreError as error:
             logger.warning("couldn't read a donor's history, will try again: %s", error)
@@ -163,11 +164,14 @@ class Origin(msgspec.Struct, frozen=True):
 
     Attributes:
         like: only if it is called in the same way: it is retried, not forked.
+        failed: it is retried, with its parent or with one further up: to services, and to those who hear what it
+            publishes, the new one is the same if it is called in the same way.
     """
 
     row: RunRow
     started: ev.RunStarted
     like: bool
+    failed: bool
 
 
 def _kept(history: Sequence[ev.Event], donor: ev.Donor) -> Sequence[ev.Event]:
@@ -175,9 +179,13 @@ def _kept(history: Sequence[ev.Event], donor: ev.Donor) -> Sequence[ev.Event]:
 
 
 async def origins_of(
-    store: Store, parent: RunRow, history: Sequence[ev.Event], *, again: bool
+    store: Store, parent: RunRow, history: Sequence[ev.Event], *, again: bool, retries: bool = False
 ) -> dict[str, Origin]:
-    """The children of a donor by op id: for a retry (`again`) those that failed, for a fork all that have ended."""
+    """The children of a donor by op id: for a retry (`again`) those that failed, for a fork all that have ended.
+
+    Args:
+        retries: the run is a retry, or a child of one that goes on from the child that failed.
+    """
     ids: dict[str, str] = {}
     ended: list[str] = []
     for event in history:
@@ -192,14 +200,15 @@ async def origins_of(
     for page in (ended[start : start + PAGE] for start in range(0, len(ended), PAGE)):
         rows = await store.get([prefix_of(parent.id) + ids[op] for op in page])
         for op, row in zip(page, rows, strict=True):
-            if row is None or (
-                again and (row.parent, row.parent_op, row.status) != (parent.run, op, Status.FAILED)
-            ):
+            if row is None:
+                continue
+            failed = (row.parent, row.parent_op, row.status) == (parent.run, op, Status.FAILED)
+            if again and not failed:
                 continue
             ((_, first),) = await store.events(row.run, limit=1)
             started = decode_event(first)
             assert isinstance(started, ev.RunStarted)
-            found[op] = Origin(row, started, again)
+            found[op] = Origin(row, started, like=again, failed=retries and failed)
     return found
 
 
@@ -234,6 +243,9 @@ def with_donor(new: NewRun, parent: ev.RunStarted | None, origin: Origin | None,
         row, before = origin.row, origin.started
         began = first_moment(before, row.started_at or row.created_at)
         first = msgspec.structs.replace(first, seed=before.seed, heard=heard_of(before))
+        if origin.failed and first.input == before.input:
+            keys_of = before.keys_of or short(row.id)
+            first = msgspec.structs.replace(first, keys=before.keys, keys_of=keys_of)
         if donor is None:
             donor = ev.Donor(short(row.id), row.generation, began)
         else:

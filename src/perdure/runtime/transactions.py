@@ -172,7 +172,7 @@ def _flow(info: StepInfo, dialect: str) -> Generator[Ask, Any, Any]:
         msg = f"transactional steps work on PostgreSQL, SQLite, MySQL and MariaDB; this is {dialect!r}"
         raise ConfigurationError(msg)
     step = info.step_id if info.keys == 1 else f"{info.step_id}@{info.keys}"  # a run can go on under its id
-    place = {"run": info.known_as, "step": step}
+    place = {"run": info.acts_as, "step": step}
     mine = _CLAIMED + chance.token_hex(8)
     yield Statement(_CLAIM[dialect], {**place, "result": mine, "at": time.time()})
     found = yield Statement(_FIND, place)
