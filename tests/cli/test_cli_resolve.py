@@ -62,6 +62,10 @@ def test_fresh_attempts_and_a_failure(cli, drive):
     run = drive()
     kinds = [event["kind"] for event in run["history"]]
     assert (run["status"], kinds.count("step_parked"), kinds.count("step_rerun")) == ("blocked", 2, 1)
+    about = [
+        event["started_at"] for event in run["history"] if event["kind"] in ("step_parked", "step_rerun")
+    ]
+    assert about[0] == about[1] != about[2], "the history says which attempt it was about"
     assert "run again (decided by " in cli("show", "o-1").out
     assert "counts as failed" in cli("resolve", "o-1", "ship", "--fail", "no lorry").err
     run = drive()

@@ -213,6 +213,7 @@ SAMPLES: list[Event] = [
         1.0, "m.w", b"[[1],{}]", b"seed", heard=ev.Heard(1.0, {"order.paid": 7}, event="order.paid")
     ),
     ev.RunStarted(1.0, "m.w", b"[[1],{}]", b"seed", trace=TraceContext(_PARENT, "a=b", link=True)),
+    ev.StepRerun(at=4.0, step="app.pay#1", decision=ev.Decision("ann"), started_at=2.0),
     ev.RunStarted(1.0, "m.w", b"[[1],{}]", b"seed", donor=ev.Donor("r/m.w#1", 1, 0.5), keys_of="r/m.w#1"),
 ]
 

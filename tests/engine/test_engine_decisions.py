@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from engine_kit import Place, Wrapped, of_kind, reaches, run
+from engine_kit import Place, Wrapped, of_kind, reaches, run, until
 
 import perdure
 from perdure import events, step, workflow
@@ -147,3 +147,59 @@ def test_a_second_rerun_that_comes_while_the_step_executes_begins_nothing() -> N
             assert kinds[kinds.index("StepCompleted") :] == ["StepCompleted"]
 
     run(main)
+
+
+@step(once=True)
+async def never_answers() -> str:
+    BEGUN["never"] += 1
+    if BEGUN["never"] < 3:
+        raise TimeoutError("no answer")
+    return "done"
+
+
+@workflow
+async def pays_twice_in_doubt() -> str:
+    return await never_answers()
+
+
+def test_a_rerun_that_was_meant_for_an_earlier_attempt_doesnt_count_for_a_later_one(place: Place) -> None:
+    """It is on its way while the step is run again, and is in doubt once more: of that its sender knew nothing."""
+
+    async def parked(handle: perdure.Handle[str]) -> int:
+        return len(await of_kind(handle, events.StepParked))
+
+    async def main() -> None:
+        BEGUN.clear()
+        async with place.engine() as engine, place.engine(Held, worker=False) as client:
+            handle = await engine.start(pays_twice_in_doubt(), id="a")
+            await reaches(handle, "blocked")
+            held: Any = client._store
+            late = asyncio.ensure_future(client.get("a").resolve("never_answers", rerun=True))
+            await held.sends.wait()
+            await handle.resolve("never_answers", rerun=True)
+            await until(lambda: is_true(parked(handle), 2))
+            held.may.set()
+            await late
+            await until(lambda: read(engine, handle))
+            assert BEGUN["never"] == 2
+            await reaches(handle, "blocked")
+            assert await parked(handle) == 2
+            await handle.resolve("never_answers", rerun=True)
+            assert await handle.result() == "done"
+            reruns = await of_kind(handle, events.StepRerun)
+            waited = await of_kind(handle, events.StepParked)
+            assert [event.started_at for event in reruns] == [event.started_at for event in waited]
+
+    run(main)
+
+
+async def is_true(count: Awaitable[int], wanted: int) -> bool:
+    return await count == wanted
+
+
+async def read(engine: perdure.Engine, handle: perdure.Handle[str]) -> bool:
+    """Nothing lies in its inbox any more."""
+    (row,) = await engine._store.get([handle.id])
+    assert row is not None
+    (kept,) = await engine._store.load([row.run])
+    return not kept.mail

@@ -26,6 +26,7 @@ from perdure.storage.memory_run import Run
 pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
 
 _permit, _settle, _wake = limiting._permit, memory_ledger.settle, budgeting._wake
+_too_late = driver.too_late
 _read, _deliver, _close = approving._read, MemoryDatabase.deliver, MemoryCallbacks._close
 
 
@@ -111,6 +112,13 @@ def second_words(*more: Any) -> bool:
     return False
 
 
+def earlier_words(machine: Any, event: ev.Event) -> bool:
+    """What was said of an earlier attempt of a step lets it be attempted once more."""
+    if isinstance(event, ev.StepRerun):
+        event = msgspec.structs.replace(event, started_at=None)
+    return _too_late(machine, event)
+
+
 def rerun_unheard(
     database: MemoryDatabase, run: Run, data: bytes, now: float | None, *more: Any, **named: Any
 ) -> bool:
@@ -142,6 +150,7 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "refusal not heeded": (approving, "_read", always_yes, "questions"),
     "done twice in doubt": (once, "_ask", surely_not, "troubles"),
     "second word counts": (driver, "too_late", second_words, "troubles"),
+    "earlier word counts": (driver, "too_late", earlier_words, "troubles"),
     "decision unheard": (MemoryDatabase, "deliver", rerun_unheard, "troubles"),
     "retry does all anew": (Reuse, "_take", nothing_taken, "troubles"),
     "singleton not heeded": (runs, "is_singleton", any_number, "singletons"),

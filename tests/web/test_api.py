@@ -203,6 +203,16 @@ def test_a_run_is_operated() -> None:
     run(main)
 
 
+async def waited_for(handle: perdure.Handle[Any], times: int) -> list[float | None]:
+    """When the attempts began of which a person is told, or decides, once the run has asked so many times."""
+    kinds = perdure.events.StepParked, perdure.events.StepRerun
+    while True:
+        found = [event async for event in handle.history() if isinstance(event, kinds)]
+        if sum(isinstance(event, perdure.events.StepParked) for event in found) >= times:
+            return [event.started_at for event in found]
+        await asyncio.sleep(0.01)
+
+
 def test_a_step_that_waits_for_a_person_is_decided() -> None:
     async def main() -> None:
         async with serving() as (engine, client):
@@ -211,6 +221,9 @@ def test_a_step_that_waits_for_a_person_is_decided() -> None:
                 await asyncio.sleep(0.01)
             (waiting,) = (await ok(client, "GET", "/runs/w"))["waiting_for"]
             path = f"/runs/w/steps/{waiting['id'].replace('#', '%23')}/resolve"
+            await ok(client, "POST", path, json={"rerun": True})
+            about = await waited_for(engine.get("w"), 2)
+            assert about[0] == about[1] != about[2], "it is about that attempt, and about no later one"
             await ok(client, "POST", path, json={"result": 7, "why": "counted by hand"})
             assert (await ended(client, "w"))["result"] == 7
             events = [event async for event in engine.get("w").history()]

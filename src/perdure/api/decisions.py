@@ -52,7 +52,7 @@ def decision(run_id: str, history: History, step: str, chosen: Choice, *, now: f
     """
     parked = _the_one(run_id, _waiting(history), step)
     if chosen.rerun:
-        return ev.StepRerun(at=now, step=parked.step, decision=chosen.mark)
+        return ev.StepRerun(at=now, step=parked.step, decision=chosen.mark, started_at=parked.started_at)
     if chosen.fail is not False:
         return ev.StepFailed(
             at=now,

@@ -146,3 +146,4 @@ class StepRerun(Fact, frozen=True, tag="step_rerun"):
     step: str
     decision: Decision | None = None
     raised: bool = False
+    started_at: float | None = None  #: when the attempt began that it is about; histories of before don't say

@@ -131,7 +131,7 @@ def too_late(machine: Machine, event: ev.Event) -> bool:
     if operation.decided is operation.parked:
         return True
     # what is said of an earlier attempt says nothing of the one that has followed meanwhile
-    return not isinstance(event, ev.StepRerun) and event.started_at != operation.parked.started_at
+    return event.started_at is not None and event.started_at != operation.parked.started_at
 
 
 def goes_on(machine: Machine, event: ev.StepRerun) -> bool:

@@ -18,6 +18,7 @@ class SimulatedBooks(workshop.Books):
         outcomes: what came of them, as the code has seen it.
         emitting: how many items a step or code puts out, by its tag.
         turned_away: how often the provider has taken no more, by tag.
+        doubts: how often a step has begun that leaves people in doubt, by its tag.
         broken, mended: tags of steps whose cause somebody has to mend; those where that has been done.
     """
 
@@ -28,6 +29,7 @@ class SimulatedBooks(workshop.Books):
         self.outcomes: dict[str, set[str]] = {}
         self.emitting: dict[str, int] = {}
         self.turned_away: Counter[str] = Counter()
+        self.doubts: Counter[str] = Counter()
         self.broken: set[str] = set()
         self.mended: set[str] = set()
 

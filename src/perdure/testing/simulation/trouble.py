@@ -22,6 +22,9 @@ USED_UP: Final = "perdure.simulation.used_up"
 #: Kinds of instructions whose steps wait for a decision, and the steps' names.
 DECIDED: Final = {"doubtful": DOUBTFUL, "used up": USED_UP}
 
+#: How often nobody knows, by when the answer is lost.
+_DOUBTS: Final = {"before": 1, "before, thrice": 3, "after": 1}
+
 
 def _seen(outcome: tuple[str, int]) -> int:
     workshop.books.sees(outcome[0])
@@ -104,17 +107,17 @@ async def uses_attempts_up(tag: str) -> tuple[str, int]:
 
 @step(name=DOUBTFUL, once=True)
 async def leaves_in_doubt(tag: str, how: str) -> tuple[str, int]:
-    """Doesn't tell, the first time, whether it has happened. Only a person knows that."""
+    """Doesn't tell, the first times, whether it has happened. Only a person knows that."""
     info = perdure.step_info()
     books().says("begins once", tag, (info.known_as, info.step_id))
     workshop.note("begin", tag)
     await asyncio.sleep(0.005)
-    first = tag not in books().broken
-    books().broken.add(tag)
-    if how == "before" and first:
+    books().doubts[tag] += 1
+    in_doubt = books().doubts[tag] <= _DOUBTS.get(how, 0)
+    if in_doubt and how != "after":
         raise TimeoutError("no answer")
     workshop.note("effect", tag)
-    if how == "after" and first:
+    if in_doubt:
         raise TimeoutError("no answer")
     return tag, value_of(tag)
 

@@ -164,7 +164,7 @@ class Drawing:
             case "asks":  # time-out; how long the code waits at least, if it gives up
                 return [chance.choice((None, None, 0.5, 3.0)), chance.choice((None, None, 1, 300))]
             case "doubtful":  # when the answer is lost
-                return chance.choice(("before", "after", "never"))
+                return chance.choice(("before", "before, thrice", "after", "never"))
             case _:
                 return chance.choice((0, 1, 5, 30))
 

@@ -97,6 +97,7 @@ class Decisions(Rule):
     """Of steps that wait for a person:
 
     - A step that is done once begins as often as people have said that it hasn't happened, and once more at most.
+    - What people decide is about the attempt that they looked at, and counts for no later one.
     - Of a run that failed, and that several people let go on, there is one next generation.
     - Generations of an id follow each other: none is left out, none comes twice, and of one at most is live.
 
@@ -107,6 +108,9 @@ class Decisions(Rule):
         self._observer = observer
         self._begun: Counter[tuple[str, str]] = Counter()
         self._again: Counter[tuple[str, str]] = Counter()
+        self._parked: dict[
+            tuple[str, str], float
+        ] = {}  # when the newest attempt began of which somebody is to decide
         self._newest: dict[str, Run] = {}
 
     def noted(self, process: int, what: str, tag: str, more: Any) -> None:
@@ -121,7 +125,13 @@ class Decisions(Rule):
         if isinstance(event, ev.StepRerun):
             self._again[run.id, event.step] += 1
             self._observer.counts["decisions"] += 1
+            if event.decision is not None and event.started_at != self._parked[run.id, event.step]:
+                self._observer.wrong(
+                    f"{run.id}: {event.step} is run again by what was said of its attempt of {event.started_at}, and "
+                    f"it waits because of that of {self._parked[run.id, event.step]}"
+                )
         elif isinstance(event, ev.StepParked):
+            self._parked[run.id, event.step] = event.started_at
             self._observer.counts["steps parked"] += 1
 
     def created(self, run: Run) -> None:
