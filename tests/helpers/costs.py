@@ -1,4 +1,4 @@
-"""Counts what work costs a store: calls, statements, commits, syncs, round trips, rows. Nothing here measures time."""
+"""Counts what work costs a store: calls, statements, commits, syncs, pages, round trips, rows. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Counted:
 @contextmanager
 def of_sqlite(disk: FaultyDisk, costs: Costs) -> Iterator[Costs]:
     """Count what connections do that are opened within the block: statements, commits that wrote, rows they changed,
-    and syncs of the log."""
+    and syncs of the log and pages written to it."""
 
     def watch(connection: apsw.Connection) -> None:
         changed = 0
@@ -68,13 +68,14 @@ def of_sqlite(disk: FaultyDisk, costs: Costs) -> Iterator[Costs]:
         connection.set_commit_hook(on_commit)
         connection.trace_v2(apsw.SQLITE_TRACE_STMT, on_statement)
 
-    before = disk.log_syncs
+    syncs, pages = disk.log_syncs, disk.log_pages
     apsw.connection_hooks.append(watch)
     try:
         yield costs
     finally:
         apsw.connection_hooks.remove(watch)
-        costs["syncs"] = disk.log_syncs - before
+        costs["syncs"] = disk.log_syncs - syncs
+        costs["pages"] = disk.log_pages - pages
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import apsw
 
+_PAGE = 4096  # of a database
 _numbers = itertools.count(1)
 
 
@@ -21,12 +22,14 @@ class FaultyDisk(apsw.VFS):
     Attributes:
         name: by which a store opens files on it.
         log_syncs: how often a write-ahead log was synced.
+        log_pages: how many pages were written to one.
         faults: how many operations failed.
     """
 
     def __init__(self) -> None:
         self.name = f"faulty-{next(_numbers)}"
         self.log_syncs = 0
+        self.log_pages = 0
         self.faults = 0
         self.read_only = False
         self._plan: Callable[[str, str], bool] = lambda operation, filename: False
@@ -94,6 +97,8 @@ class _File(apsw.VFSFile):
         self._disk.do("truncate", self._name, lambda: apsw.VFSFile.xTruncate(self, newsize))
 
     def xWrite(self, data: Any, offset: int) -> None:
+        if self._name.endswith("-wal") and len(data) == _PAGE:
+            self._disk.log_pages += 1
         self._disk.do("write", self._name, lambda: apsw.VFSFile.xWrite(self, data, offset))
 
     def xSync(self, flags: int) -> None:

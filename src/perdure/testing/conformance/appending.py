@@ -18,8 +18,13 @@ async def events_follow_on(bench: Bench) -> None:
     assert await bench.append(row, b"2", b"3", now=NOW + 7) == Appended(3)
     row = await bench.row("r")
     assert (row.seq, row.updated_at, row.status, row.owner) == (3, NOW + 7, "running", worker)
-    assert await bench.append(row, b"4") == Appended(4)
+    assert await bench.append(row, b"4", now=NOW + 8, release=True, wake_at=NOW) == Appended(4)
     assert list(await bench.history(row)) == [b"first", b"2", b"3", b"4"]
+    assert (await bench.row("r")).updated_at == NOW + 8
+    (row,) = await bench.claim(worker, now=NOW + 9)
+    assert (row.seq, row.updated_at) == (4, NOW + 9)
+    assert await bench.append(row, b"5", now=NOW + 10) == Appended(5)
+    assert (await bench.row("r")).updated_at == NOW + 10
 
 
 async def bytes_come_back_as_they_were(bench: Bench) -> None:
@@ -242,6 +247,22 @@ async def recording_something_clears_recoveries(bench: Bench) -> None:
     assert row.recoveries == 0
 
 
+async def recording_in_a_batch_clears_recoveries(bench: Bench) -> None:
+    """Of runs that have lost a driver; one of the batch has lost none, and one records nothing."""
+    old, new = await bench.worker(), await bench.worker()
+    for id in ("a", "b", "idle"):
+        await bench.make(id, owner=old)
+    await bench.store.bury(old, LEASE, now=NOW, max_recoveries=9)
+    rows = [*await bench.claim(new), await bench.make("sound", owner=new)]
+    assert [(row.id, row.recoveries) for row in rows] == [("a", 1), ("b", 1), ("idle", 1), ("sound", 0)]
+    events = {"a": [b"2"], "b": [b"2", b"3"], "idle": [], "sound": [b"2"]}
+    changes = [bench.change(row, *events[row.id]) for row in rows]
+    answers = await bench.store.append(changes)
+    assert answers == [Appended(1 + len(found)) for found in events.values()]
+    assert [(await bench.row(row.id)).recoveries for row in rows] == [0, 0, 1, 0]
+    assert await bench.store.append(changes) == answers, "a repeat recognises itself"
+
+
 async def load_answers_in_order(bench: Bench) -> None:
     """Whole histories, in the order asked, also long ones."""
     worker = await bench.worker()
@@ -305,6 +326,7 @@ CHECKS: tuple[Check, ...] = (
     a_state_can_change_without_events,
     release_gives_the_run_up,
     recording_something_clears_recoveries,
+    recording_in_a_batch_clears_recoveries,
     load_answers_in_order,
     the_chain_goes_on_with_each_append,
     a_run_with_other_links_is_damaged,
