@@ -13,11 +13,11 @@ from perdure.api import approving
 from perdure.codec.events import decode_event
 from perdure.core import events as ev
 from perdure.core import limiting
-from perdure.core.permits import LimitState
+from perdure.core.permits import Block, LimitState, Unblock
 from perdure.core.reuse import Reuse
 from perdure.runtime import driver, once, runs, spending
 from perdure.runtime.spending import Bookkeeper
-from perdure.storage import budgeting, memory_callbacks, memory_ledger
+from perdure.storage import budgeting, memory_callbacks, memory_ledger, memory_limits
 from perdure.storage.callbacks import CallbackVerdict
 from perdure.storage.memory_callbacks import MemoryCallbacks
 from perdure.storage.memory_database import MemoryDatabase
@@ -25,7 +25,7 @@ from perdure.storage.memory_run import Run
 
 pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
 
-_permit, _settle, _wake = limiting._permit, memory_ledger.settle, budgeting._wake
+_turn, _permit, _settle, _wake = limiting.turn, limiting._permit, memory_ledger.settle, budgeting._wake
 _too_late = driver.too_late
 _read, _deliver, _close = approving._read, MemoryDatabase.deliver, MemoryCallbacks._close
 
@@ -45,6 +45,28 @@ def open_to_all(states: Mapping[str, LimitState], ask: Any, now: int) -> Any:
     for name, state in opened.items():
         states[name].latest = state.latest
     return permit
+
+
+def newest_block(states: dict[str, LimitState], batch: Any, now: int) -> Any:
+    """Whoever blocks a limit cuts a longer block short."""
+    for change in batch.changes:
+        if isinstance(change, Block) and change.limit in states:
+            states[change.limit].blocked_until = 0
+    return _turn(states, batch, now)
+
+
+def no_changes(states: dict[str, LimitState], batch: Any, now: int) -> Any:
+    """What people say of a limit that is in use isn't heard."""
+    if batch.asks or not states:
+        return _turn(states, batch, now)
+    kept = [change for change in batch.changes if not isinstance(change, Block | Unblock)]
+    return _turn(states, msgspec.structs.replace(batch, changes=kept), now)
+
+
+def block_goes_on(states: dict[str, LimitState], batch: Any, now: int) -> Any:
+    """Ending a block does nothing."""
+    kept = [change for change in batch.changes if not isinstance(change, Unblock)]
+    return _turn(states, msgspec.structs.replace(batch, changes=kept), now)
 
 
 # -- of spending and budgets --------------------------------------------------------------------------
@@ -140,6 +162,9 @@ def any_number(workflow: str) -> bool:
 PLANTED: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "limit not counted": (limiting, "taken", nothing_used, "limits"),
     "block not heeded": (limiting, "_permit", open_to_all, "limits"),
+    "block cuts a block short": (memory_limits, "turn", newest_block, "limits"),
+    "people's blocks unheard": (memory_limits, "turn", no_changes, "limits"),
+    "block can't be ended": (memory_limits, "turn", block_goes_on, "limits"),
     "nothing held": (budgeting, "hold", nothing_held, "budgets"),
     "charged twice": (memory_ledger, "settle", charged_twice, "budgets"),
     "call not noted": (Bookkeeper, "forecast", not_written_before, "budgets"),

@@ -100,6 +100,7 @@ class Client:
                 self._other(f"budget {plan.name}", self._people.pay(plan, scenario.runs))
                 for plan in scenario.budgets
             ),
+            *(self._other(f"limit {plan.limit}", self._people.block(plan)) for plan in scenario.blocks),
         )
 
     async def _start_together(self, plans: list[RunPlan]) -> dict[str, Handle[int]]:

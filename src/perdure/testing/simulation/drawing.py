@@ -15,6 +15,7 @@ from perdure.testing.simulation.clocks import RIGHT, drawn_skew
 from perdure.testing.simulation.faults import KINDS, Weather
 from perdure.testing.simulation.scenario import (
     ELSEWHERE,
+    BlockPlan,
     BudgetPlan,
     HoldPlan,
     RunPlan,
@@ -247,6 +248,21 @@ class More:
             if "singletons" in self._themes
             else (),
             budgets=self._budgets() if "budgets" in self._themes else (),
+            blocks=self._blocks(seconds) if "limits" in self._themes else (),
+        )
+
+    def _blocks(self, seconds: float) -> tuple[BlockPlan, ...]:
+        """People block limits, each at most one of them."""
+        chance = self._chance
+        return tuple(
+            BlockPlan(
+                limit,
+                chance.uniform(0.0, seconds / 2 + 2.0),
+                chance.choice((0.2, 1.0, 8.0)),
+                chance.choice((None, 0.1, 0.5)),
+            )
+            for limit in range(3)
+            if chance.random() < 0.4
         )
 
     def _single(self, number: int, seconds: float) -> SinglePlan:

@@ -1,6 +1,6 @@
-"""The people around simulated runs: they answer, approve, mend what is broken, decide, and raise budgets.
+"""The people around simulated runs: they answer, approve, mend what is broken, decide, raise budgets, block limits.
 
-Of each there are two, who don't know of each other. All of them are in the client's process, and use its engine; what
+Of most there are two, who don't know of each other. All of them are in the client's process, and use its engine; what
 they draw is made of the tags. How they come to look at a run is their affair, so they look at the database itself.
 """
 
@@ -27,10 +27,10 @@ from perdure.errors import (
 )
 from perdure.storage.memory_run import Run
 from perdure.testing.simulation.books import SimulatedBooks
-from perdure.testing.simulation.bounds import dollars
+from perdure.testing.simulation.bounds import LIMITS, dollars
 from perdure.testing.simulation.outsiders import drawn_of
 from perdure.testing.simulation.rules.all import Rules
-from perdure.testing.simulation.scenario import BudgetPlan, RunPlan
+from perdure.testing.simulation.scenario import BlockPlan, BudgetPlan, RunPlan
 from perdure.testing.simulation.trouble import DECIDED
 from perdure.testing.torture.programs import Program, instructions, value_of
 
@@ -177,6 +177,25 @@ class People:
             self._rules.observer.tell(f"{handle.id} isn't let go on twice: {error}")
         else:
             self._rules.observer.counts["retries"] += 1
+
+    # -- rate limits --------------------------------------------------------------------------------
+
+    async def block(self, plan: BlockPlan) -> None:
+        """Block a limit, and perhaps end that."""
+        name, rates = LIMITS[plan.limit].name, self._rules.rates
+        await asyncio.sleep(plan.at)
+        until = self._rules.observer.now + plan.seconds
+        await self._insist(partial(self._engine.limits.block, name, after=plan.seconds))
+        rates.was_blocked(name, until)
+        if plan.lifted is not None:
+            await asyncio.sleep(plan.lifted)
+            since = self._rules.observer.now
+            await self._insist(partial(self._unblock, name))
+            rates.was_unblocked(name, since)
+
+    async def _unblock(self, name: str) -> None:
+        self._rules.rates.may_be_unblocked(name)
+        await self._engine.limits.unblock(name)
 
     # -- money --------------------------------------------------------------------------------------
 

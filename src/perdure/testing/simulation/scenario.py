@@ -155,6 +155,22 @@ class HoldPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float
 
 
+class BlockPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody blocks a rate limit, and may think better of it.
+
+    Attributes:
+        limit: its place among those of bounds.py.
+        at: when.
+        seconds: for how long.
+        lifted: seconds after which the block is ended; None for never.
+    """
+
+    limit: int
+    at: float
+    seconds: float
+    lifted: float | None = None
+
+
 class Scenario(msgspec.Struct, frozen=True):
     """A simulation.
 
@@ -170,6 +186,7 @@ class Scenario(msgspec.Struct, frozen=True):
         published: when the client publishes events that start runs.
         talks, sames, singles: who is called from outside; which starts mean one run.
         budgets: of all workers.
+        blocks: of rate limits, by people.
     """
 
     seed: int
@@ -189,6 +206,7 @@ class Scenario(msgspec.Struct, frozen=True):
     sames: tuple[SamePlan, ...] = ()
     singles: tuple[SinglePlan, ...] = ()
     budgets: tuple[BudgetPlan, ...] = ()
+    blocks: tuple[BlockPlan, ...] = ()
 
     def size(self) -> tuple[int, int]:
         """How large it is, for whoever makes it smaller."""

@@ -33,6 +33,7 @@ class Rules:
         self.calls = Calls(observer)
         self.pauses = Pauses(observer)
         self.answers = Answers(observer)
+        self.rates = RateLimits(observer)
         observer.rules = [
             self.queues,
             self.subscribers,
@@ -44,6 +45,6 @@ class Rules:
             self.answers,
             Decisions(observer),
             Singletons(observer, SINGLE),
-            RateLimits(observer),
+            self.rates,
             Spending(observer),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from perdure.core.limiting import HORIZON
@@ -17,9 +18,11 @@ class RateLimits(Rule):
 
     - In no window of a rate's length do bodies begin that may use more than its limit, over all workers, whether
       their outcomes count or not. What a body has said to have left unused may be used by others.
-    - Whoever was turned away has blocked the limit. From when that is committed nothing begins under it before the
-      block ends, but for those who had a permission: these are given for a tenth of a second ahead, and hold for a
-      moment. No block is cut short.
+    - Whoever was turned away has blocked the limit, and so may people. From when that is committed nothing begins under
+      it before the block ends, but for those who had a permission: these are given for a tenth of a second ahead, and
+      hold for a moment.
+    - A block that somebody was told of is in the database. None is cut short but by whoever ends it, once each time;
+      and when that is told, it has ended.
 
     That being turned away is no attempt shows in results: such a step may be attempted once.
     """
@@ -30,6 +33,29 @@ class RateLimits(Rule):
         self._begun: dict[tuple[str, str], list[_Use]] = {place: [] for place in self._rates}
         self._newest: dict[tuple[int, str], _Use] = {}  # of tokens, by process and tag
         self._blocks: dict[str, tuple[int, float]] = {}  # until when, and since when that is known
+        self._lifts: Counter[str] = (
+            Counter()
+        )  # how often somebody may have ended a block, and none has ended by that
+
+    def was_blocked(self, name: str, until: float) -> None:
+        """Somebody was told that a limit is blocked."""
+        self._observer.counts["blocks by people"] += 1
+        state = self._observer.database.limits.get(name)
+        if until <= self._observer.now:
+            return
+        if state is None or state.blocked_until / MICRO < until - _ROUNDING:
+            self._observer.wrong(f"limit {name}: somebody was told that it is blocked until {until}: {state}")
+
+    def may_be_unblocked(self, name: str) -> None:
+        """Somebody is about to end its block."""
+        self._lifts[name] += 1
+
+    def was_unblocked(self, name: str, since: float) -> None:
+        """Somebody was told that it isn't blocked any more, who has asked for that then."""
+        self._observer.counts["blocks ended by people"] += 1
+        until, known = self._blocks.get(name, (0, 0.0))
+        if until / MICRO > self._observer.now and known < since:
+            self._observer.wrong(f"limit {name}: somebody was told that its block has ended, and it hasn't")
 
     def noted(self, process: int, what: str, tag: str, more: Any) -> None:
         if what == "has used":
@@ -69,9 +95,11 @@ class RateLimits(Rule):
         for name, state in self._observer.database.limits.items():
             before, _ = self._blocks.get(name, (0, 0.0))
             if state.blocked_until < before:
-                self._observer.wrong(
-                    f"limit {name}: its block was cut short by {before - state.blocked_until}"
-                )
+                self._lifts[name] -= 1
+                if self._lifts[name] < 0 or state.blocked_until:
+                    self._observer.wrong(
+                        f"limit {name}: its block was cut short by {before - state.blocked_until}"
+                    )
             if state.blocked_until != before:
                 self._observer.counts["blocks of limits"] += 1
                 self._blocks[name] = state.blocked_until, self._observer.now
