@@ -86,6 +86,22 @@ async def strict(calls: int) -> str:
     return "enough"
 
 
+GATES: list[asyncio.Event] = []
+
+
+@step(spends=Spend(cost=Decimal("0.80")))
+async def takes_long(what: str) -> str:
+    """Is at it until somebody opens the gate."""
+    await GATES[-1].wait()
+    cheap(what)
+    return what.upper()
+
+
+@workflow(budget=Budget(usd=1, on_exhausted="fail"))
+async def crowded() -> list[str]:
+    return list(await asyncio.gather(takes_long("long"), asks("short")))
+
+
 @workflow(budget=Budget(usd=1, on_exhausted="ask"))
 async def asking(calls: int) -> int:
     for number in range(calls):
@@ -239,6 +255,29 @@ def test_a_budget_may_fail_the_step(place: Place) -> None:
             assert "0.8 USD of 1 USD are spent" in told
             assert "this call may cost 0.3 USD" in told
             assert await engine.run(strict(3), id="other") == "enough"
+
+    run(main)
+
+
+def test_what_is_reserved_for_others_fails_no_call(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows yet whether there is no money: the call waits for them, also where it were to fail."""
+    monkeypatch.setattr("perdure.runtime.purse.CROWD_MAX", 0.0)
+    monkeypatch.setattr("perdure.runtime.purse.CROWD_NAP", 0.02)
+
+    async def main() -> None:
+        gate = asyncio.Event()
+        GATES.append(gate)
+        async with place.engine() as engine:
+            handle = await engine.start(crowded(), id="a")
+
+            async def waits() -> bool:
+                return (
+                    len(await of_kind(handle, events.StepParked)) > 0 or (await handle.status()) == "failed"
+                )
+
+            await until(waits)
+            gate.set()
+            assert await handle.result() == ["LONG", "SHORT"]
 
     run(main)
 

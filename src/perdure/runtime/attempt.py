@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.core import events as ev
-from perdure.core.budgets import Shortage
+from perdure.core.budgets import Lack, Shortage
 from perdure.core.commands import RunStep
 from perdure.core.finding import fingerprint
 from perdure.errors import OutcomeUnknown
@@ -127,6 +127,11 @@ class NoMoney(NotBegun):
         super().__init__(shortage.why)
         self.shortage = shortage
         self.again_at = again_at
+
+    @property
+    def fails(self) -> bool:
+        """Whether the step fails by it. Not before it's known that there is no money: who is only crowded out waits."""
+        return self.shortage.action == "fail" and self.shortage.lack is not Lack.CROWDED
 
 
 class Pass(Protocol):

@@ -114,7 +114,7 @@ class Doorway:
         if attempt.dropped:
             return
         operation = attempt.operation
-        if error.shortage.action == "fail" or attempt.abandoned:
+        if error.fails or attempt.abandoned:
             exceeded = refusal(error, operation.name)
             if attempt.run.reporter is not None:
                 attempt.run.reporter.report(attempt, exceeded)
