@@ -11,11 +11,12 @@ from planting import check_found
 
 from perdure.api import approving
 from perdure.codec.events import decode_event
+from perdure.core import budgets, limiting
 from perdure.core import events as ev
-from perdure.core import limiting
 from perdure.core.permits import Block, LimitState, Unblock
 from perdure.core.reuse import Reuse
 from perdure.runtime import driver, once, runs, spending
+from perdure.runtime.attempt import NoMoney
 from perdure.runtime.spending import Bookkeeper
 from perdure.storage import budgeting, memory_callbacks, memory_ledger, memory_limits
 from perdure.storage.callbacks import CallbackVerdict
@@ -25,6 +26,7 @@ from perdure.storage.memory_run import Run
 
 pytestmark = pytest.mark.usefixtures("no_definitions_of_others")
 
+_shortage = budgeting.shortage
 _turn, _permit, _settle, _wake = limiting.turn, limiting._permit, memory_ledger.settle, budgeting._wake
 _too_late = driver.too_late
 _read, _deliver, _close = approving._read, MemoryDatabase.deliver, MemoryCallbacks._close
@@ -102,6 +104,22 @@ def slept_through(keys: Any, more: Any, now: float) -> Generator[Any, Any, bool]
         answer = None if isinstance(wish, budgeting.SendMail) else (yield wish)
 
 
+def nothing_lately(account: Any, now: float) -> int:
+    """What was spent within the last minute is forgotten at once."""
+    return 0
+
+
+def closed_by_whoever_asks(terms: Any, key: Any, account: Any, *more: Any) -> Any:
+    """An open breaker is closed by the next call."""
+    account.tripped_at = None
+    return _shortage(terms, key, account, *more)
+
+
+def always_fails(error: Any) -> bool:
+    """A call for which there is no money fails, also where it is to wait."""
+    return True
+
+
 # -- of people ----------------------------------------------------------------------------------------
 
 
@@ -169,6 +187,9 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "charged twice": (memory_ledger, "settle", charged_twice, "budgets"),
     "call not noted": (Bookkeeper, "forecast", not_written_before, "budgets"),
     "unknown call forgotten": (spending, "may_have_cost", surely_free, "budgets"),
+    "spike not seen": (budgets, "spent_lately", nothing_lately, "budgets"),
+    "breaker closes by itself": (budgeting, "shortage", closed_by_whoever_asks, "budgets"),
+    "no money fails": (NoMoney, "fails", property(always_fails), "budgets"),
     "raise unheard": (budgeting, "_wake", slept_through, "budgets"),
     "question answered twice": (memory_callbacks, "standing", always_open, "questions"),
     "answer unheard": (MemoryCallbacks, "_close", unheard, "questions"),

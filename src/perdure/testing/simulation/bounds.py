@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import perdure
-from perdure import Rate, RateLimit, RateLimited, Retry, Spend, step
+from perdure import BudgetExceeded, Rate, RateLimit, RateLimited, Retry, Spend, step
 from perdure.runtime.limits import Limited
 from perdure.testing.simulation.books import books
 from perdure.testing.simulation.scenario import ELSEWHERE
@@ -150,7 +150,11 @@ async def pays(tag: str, most: int, cost: int, how: str) -> tuple[str, int]:
 async def _pays(tag: str, more: Any) -> int:
     most, cost, how = more
     called = pays.with_options(queue=ELSEWHERE) if how == "elsewhere" else pays
-    return _seen(await called(tag, most, cost, how))
+    try:
+        return _seen(await called(tag, most, cost, how))
+    except BudgetExceeded:
+        books().says("goes without", tag)
+        return value_of(tag)
 
 
 workshop.others.update(

@@ -32,6 +32,10 @@ from perdure.testing.torture.workshop import runs
 T = TypeVar("T")
 
 _PAUSE: Final = 0.2  #: seconds after a refusal
+_FAILURES: Final = (
+    "builtins.ValueError",
+    "perdure.errors.BudgetExceeded",
+)  #: of steps that are to fail
 
 
 class Client:
@@ -228,7 +232,7 @@ def contents(history: Sequence[bytes]) -> Counter[str]:
         match event:
             case ev.StepCompleted() if WITH_LEAVE not in event.step:  # what people say decides about those
                 found["steps"] += 1
-            case ev.StepFailed() if event.failure.type == "builtins.ValueError":
+            case ev.StepFailed() if event.failure.type in _FAILURES:
                 found["steps"] += 1
             case ev.TimerFired():
                 found["timers"] += 1

@@ -227,8 +227,11 @@ class More:
             for name in sorted(self.queues)
             if chance.random() < 0.3
         ]
+        budgets = self._budgets() if "budgets" in self._themes else ()
+        fails = any(plan.on_exhausted == "fail" for plan in budgets)
         return msgspec.structs.replace(
             scenario,
+            runs=tuple(map(_unforked, scenario.runs)) if fails else scenario.runs,
             workers=workers if self._themes else scenario.workers,
             queues=queues,
             holds=tuple(holds),
@@ -247,7 +250,7 @@ class More:
             singles=tuple(self._single(number, seconds) for number in range(1, chance.randint(1, 2) + 1))
             if "singletons" in self._themes
             else (),
-            budgets=self._budgets() if "budgets" in self._themes else (),
+            budgets=budgets,
             blocks=self._blocks(seconds) if "limits" in self._themes else (),
         )
 
@@ -287,10 +290,18 @@ class More:
                 "run",
                 chance.choice((300, 600, 1500)),
                 chance.choice((300, 1000)),
-                chance.choice(("pause", "ask")),
+                chance.choice(("pause", "ask", "fail")),
                 chance.choice((0.1, 0.5, 2.0)),
+                chance.choice((None, None, 400, 700)),
             ),
-            BudgetPlan("all", "day", chance.choice((300, 1000, 3000)), chance.choice((300, 2000)), looks=0.3),
+            BudgetPlan(
+                "all",
+                "day",
+                chance.choice((300, 1000, 3000)),
+                chance.choice((300, 2000)),
+                looks=0.3,
+                spike=chance.choice((None, None, 500, 1500)),
+            ),
         )
         return chance.choice((plans, plans[:1], plans[1:]))
 
@@ -330,6 +341,13 @@ class More:
             pauses=(chance.uniform(0.5, 4.0), chance.uniform(0.5, 3.0)) if chance.random() < 0.3 else None,
             milliseconds=chance.choice((1, 30, 100, 100) if overlap == "allow" else (1, 30, 400, 2500)),
         )
+
+
+def _unforked(plan: RunPlan) -> RunPlan:
+    """What a run has had no money for, its fork does."""
+    if all(kind != "pays" for kind, _, _ in instructions(plan.program)):
+        return plan
+    return msgspec.structs.replace(plan, forked=False)
 
 
 def _worker(chance: random.Random, *, skewed: bool) -> WorkerPlan:

@@ -207,9 +207,13 @@ class People:
             info: BudgetInfo | None = await self._insist(partial(self._engine.budgets.get, plan.name))
             for account in () if info is None else info.accounts:
                 if account.waiting:
-                    observer.counts["budgets raised"] += 1
-                    raises = partial(self._engine.budgets.raise_by, plan.name, usd=dollars(plan.raises))
-                    owner = account.owner or None
+                    budgets, owner = self._engine.budgets, account.owner or None
+                    raises = partial(budgets.raise_by, plan.name, usd=dollars(plan.raises))
+                    if account.tripped_since is not None:
+                        observer.counts["breakers closed"] += 1
+                        raises = partial(budgets.close_breaker, plan.name)
+                    else:
+                        observer.counts["budgets raised"] += 1
                     try:
                         await self._insist(partial(raises, owner=owner))
                     except UsageError as error:

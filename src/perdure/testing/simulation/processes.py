@@ -68,6 +68,7 @@ def budgets_of(scenario: Scenario) -> list[Budget]:
             per=cast("Any", plan.per),
             on_exhausted=cast("Any", plan.on_exhausted),
             name=plan.name,
+            spike=None if plan.spike is None else dollars(plan.spike),
         )
         for plan in scenario.budgets
     ]

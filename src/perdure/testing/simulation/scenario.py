@@ -128,8 +128,9 @@ class BudgetPlan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         per: as of a Budget.
-        on_exhausted: "pause" or "ask".
+        on_exhausted: as of a Budget. Where calls fail, runs do without them.
         looks: seconds between two looks at it.
+        spike: above so much in a minute its breaker opens, which somebody closes.
     """
 
     name: str
@@ -138,6 +139,7 @@ class BudgetPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     raises: int
     on_exhausted: str = "pause"
     looks: float = 0.5
+    spike: int | None = None
 
 
 class HoldPlan(msgspec.Struct, frozen=True, omit_defaults=True):

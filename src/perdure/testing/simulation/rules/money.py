@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from perdure.core.accounts import AccountKey
+from perdure.core.accounts import Account, AccountKey
 from perdure.storage.budgets import decode_account, decode_definition
 from perdure.storage.ledger import EntryState
 from perdure.testing.simulation.observer import Observer, Rule
@@ -26,6 +26,9 @@ class Spending(Rule):
     - Of calls that say truly what they cost at most, what is spent and what is held is never more than an account's
       cap, as it was raised to; nor is what providers have billed, whatever is held for it.
     - An account was charged for what the ledger has as spent, once.
+    - Between two moments at which people have made room no more is spent than counts as a spike, within a minute; what
+      crashes have left in doubt doesn't count. While a breaker is open nothing is reserved; only people close it.
+    - A run goes without a call only where its budget says so.
 
     That nobody sleeps through a raise is what the simulation looks at by itself: everything has to end.
     """
@@ -38,9 +41,16 @@ class Spending(Rule):
         self._costs: dict[str, int] = {}
         self._spent: Counter[AccountKey] = Counter()  # as providers have it
         self._accounts: dict[AccountKey, bytes] = {}
+        self._lately: dict[AccountKey, list[tuple[float, int]]] = {}  # what was spent, and when
+        self._room: dict[AccountKey, float] = {}  # when people have made room last
 
     def noted(self, process: int, what: str, tag: str, more: Any) -> None:
-        if what == "spends":
+        if what == "goes without":
+            self._observer.counts["calls done without"] += 1
+            definitions = self._observer.database.budgets.definitions.values()
+            if all(decode_definition(data).terms.on_exhausted != "fail" for data in definitions):
+                self._observer.wrong(f"{tag} failed for want of money, and no budget says that it is to")
+        elif what == "spends":
             self._begins(tag, more)
         elif what == "is billed":
             self._is_billed(tag, more * MILLI)
@@ -82,14 +92,39 @@ class Spending(Rule):
     def carried_out(self, verb: str) -> None:
         accounts = self._observer.database.budgets.accounts
         for key, data in accounts.items():
-            if self._accounts.get(key) == data:
+            was = self._accounts.get(key)
+            if was == data:
                 continue
             self._accounts[key] = data
             account, cap = decode_account(data), self._cap(key)
+            if was is not None:
+                self._look_at_breaker(key, decode_account(was), account)
             if cap is not None and account.spent + account.held > cap:
                 self._observer.wrong(
                     f"{key} has spent {account.spent} and holds {account.held}, which is more than {cap}"
                 )
+
+    def _look_at_breaker(self, key: AccountKey, was: Account, account: Account) -> None:
+        made_room = account.version != was.version
+        if made_room:
+            self._room[key] = self._observer.now
+        if was.tripped_at is None:
+            self._observer.counts["breakers opened"] += account.tripped_at is not None
+        elif account.tripped_at is None and not made_room:
+            self._observer.wrong(f"the breaker of {key} was closed, and nobody has closed it")
+        elif account.tripped_at is not None and account.held > was.held:
+            self._observer.wrong(f"money of {key} was reserved while its breaker was open")
+        lately = account.spent - was.spent
+        if lately:
+            self._lately.setdefault(key, []).append((self._observer.now, lately))
+            self._look_for_spike(key)
+
+    def _look_for_spike(self, key: AccountKey) -> None:
+        spike = decode_definition(self._observer.database.budgets.definitions[key.name]).terms.spike
+        since = max(self._observer.now - 59.0, self._room.get(key, 0.0))
+        spent = sum(cost for at, cost in self._lately[key] if at > since)
+        if spike is not None and spent > spike and not self._observer.counts["takeovers"]:
+            self._observer.wrong(f"{key}: {spent} were spent within a minute, and {spike} count as a spike")
 
     def look_back(self) -> None:
         for tag in self._runs:
