@@ -142,6 +142,11 @@ def always_yes(data: bytes) -> Any:
     return said if said.approved else type(said)(True)
 
 
+def as_it_was(function: Any, arguments: Any, input: bytes, given: Any) -> bytes:
+    """What a person changes of a call that is approved isn't heard."""
+    return input
+
+
 async def surely_not(*more: Any) -> tuple[None, None]:
     """A step that is done once, and of which nobody knows whether it happened, is done again."""
     return None, None
@@ -194,6 +199,7 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "question answered twice": (memory_callbacks, "standing", always_open, "questions"),
     "answer unheard": (MemoryCallbacks, "_close", unheard, "questions"),
     "refusal not heeded": (approving, "_read", always_yes, "questions"),
+    "edit not heeded": (approving, "changed", as_it_was, "questions"),
     "done twice in doubt": (once, "_ask", surely_not, "troubles"),
     "second word counts": (driver, "too_late", second_words, "troubles"),
     "earlier word counts": (driver, "too_late", earlier_words, "troubles"),

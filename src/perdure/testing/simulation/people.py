@@ -31,7 +31,7 @@ from perdure.testing.simulation.bounds import LIMITS, dollars
 from perdure.testing.simulation.outsiders import drawn_of
 from perdure.testing.simulation.rules.all import Rules
 from perdure.testing.simulation.scenario import BlockPlan, BudgetPlan, RunPlan
-from perdure.testing.simulation.trouble import DECIDED
+from perdure.testing.simulation.trouble import DECIDED, EDITABLE
 from perdure.testing.torture.programs import Program, instructions, value_of
 
 _LOOK, _LOOK_MAX = 0.1, 2.0  #: seconds between two looks, at first and in the end
@@ -68,7 +68,7 @@ class People:
                 case "asks" if more[0] is None or drawn_of(tag, True, True, False):
                     found += [self._answer(plan, tag, number) for number in _TWO]
                 case "approved":
-                    found += [self._answer(plan, tag, number, approves=True) for number in _TWO]
+                    found += [self._answer(plan, tag, number, approves=True, amount=more) for number in _TWO]
                 case "doubtful" | "used up":
                     found += [self._decide(plan, tag, f"{DECIDED[kind]}[{tag}]", n) for n in _TWO]
                 case _:
@@ -88,22 +88,28 @@ class People:
 
     # -- questions ----------------------------------------------------------------------------------
 
-    async def _answer(self, plan: RunPlan, tag: str, number: int, *, approves: bool = False) -> None:
+    async def _answer(
+        self, plan: RunPlan, tag: str, number: int, *, approves: bool = False, amount: int = 0
+    ) -> None:
         """One of two who answer, each something else."""
         await asyncio.sleep(drawn_of(f"{tag}/{number}", 0.0, 0.1, 0.5, 1.5))
         question = await self._question(plan, tag)
         if question is None:
             return
+        wrong: Any = {"approved": "who knows"}
         if approves:
             yes = bool(drawn_of(f"{tag}/{number}", 1, 1, 0))
             value: Any = {"approved": yes, "comment": str(number)}
+            if amount in EDITABLE and drawn_of(f"{tag}/{number}/edits", 1, 0):
+                value["arguments"] = {"amount": amount + number + 1}
+                wrong["arguments"] = {"amount": "as much as you like"}
             told = "approved" if yes else "rejected"
         else:
             value = value_of(tag) + number
             told = f"answered {value}"
         observer = self._rules.observer
         try:
-            await self._insist(partial(self._engine.answer, question.id, {"approved": "who knows"}))
+            await self._insist(partial(self._engine.answer, question.id, wrong))
         except InvalidAnswerError:
             observer.counts["answers of the wrong form"] += 1
         else:

@@ -19,6 +19,9 @@ WITH_LEAVE: Final = "perdure.simulation.with_leave"
 DOUBTFUL: Final = "perdure.simulation.doubtful"
 USED_UP: Final = "perdure.simulation.used_up"
 
+#: Amounts that whoever approves a step may change.
+EDITABLE: Final = (5, 30)
+
 #: Kinds of instructions whose steps wait for a decision, and the steps' names.
 DECIDED: Final = {"doubtful": DOUBTFUL, "used up": USED_UP}
 
@@ -61,8 +64,8 @@ def _heard(tag: str, outcome: str) -> None:
 
 
 @step(name=WITH_LEAVE)
-async def done_with_leave(tag: str) -> tuple[str, int]:
-    books().says("begins with leave", tag)
+async def done_with_leave(tag: str, amount: int) -> tuple[str, int]:
+    books().says("begins with leave", tag, amount)
     workshop.note("begin", tag)
     await asyncio.sleep(0.005)
     workshop.note("effect", tag)
@@ -71,7 +74,8 @@ async def done_with_leave(tag: str) -> tuple[str, int]:
 
 async def _approved(tag: str, more: Any) -> int:
     try:
-        value = _seen(await perdure.approve(done_with_leave(tag), tag))
+        call = done_with_leave(tag, more)
+        value = _seen(await perdure.approve(call, tag, editable=more in EDITABLE))
     except ApprovalRejected:
         _heard(tag, "rejected")
         return value_of(tag)

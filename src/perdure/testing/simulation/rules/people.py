@@ -21,7 +21,8 @@ class Answers(Rule):
       in the database by then, and stays there.
     - Code that gets an answer gets that one, whatever crashes. It gets none only when time is over, and then
       nobody was told that an answer counts, or when it gives up. All replays of a run see the same.
-    - A step that needs approval begins only when a person's approval is in the database.
+    - A step that needs approval begins only when a person's approval is in the database, and with what was approved:
+      its own arguments, or those that the person has put in their place.
 
     That none times out before its time is a rule of callbacks, which questions are.
     """
@@ -51,8 +52,26 @@ class Answers(Rule):
         if what == "heard":
             generation, outcome = more
             self._heard.setdefault(tag, {}).setdefault(generation, set()).add(outcome)
-        elif what == "begins with leave" and "approved" not in self._kept(tag):
-            self._observer.wrong(f"{tag} began, and nobody has approved it: {self._kept(tag)}")
+        elif what == "begins with leave":
+            if "approved" not in self._kept(tag):
+                self._observer.wrong(f"{tag} began, and nobody has approved it: {self._kept(tag)}")
+            elif more not in (amounts := self._amounts(tag)):
+                self._observer.wrong(f"{tag} began with the amount {more}, and approved was {amounts}")
+
+    def _amounts(self, tag: str) -> list[int]:
+        """The amounts that people have approved."""
+        found: list[int] = []
+        for row in self._observer.database.callbacks.values():
+            if _text(row) == tag and _told(row) == "approved":
+                assert row.answer is not None
+                assert row.question is not None
+                answered = decode_event(row.answer)
+                assert isinstance(answered, ev.QuestionAnswered)
+                assert answered.result is not None
+                edited = msgspec.json.decode(answered.result).get("arguments")
+                self._observer.counts["calls edited"] += edited is not None
+                found.append((edited or _asked(row)["arguments"])["amount"])
+        return found
 
     def _kept(self, tag: str) -> list[str]:
         """What the database says of the questions of a tag. It may be asked again, by a fork or a retry."""
@@ -79,6 +98,12 @@ class Answers(Rule):
 
 def _text(row: CallbackRow) -> str:
     return "" if row.question is None else unpack_question(row.question).text
+
+
+def _asked(row: CallbackRow) -> Any:
+    """What a question shows."""
+    assert row.question is not None
+    return msgspec.json.decode(unpack_question(row.question).details or b"{}")
 
 
 def _told(row: CallbackRow) -> str:
