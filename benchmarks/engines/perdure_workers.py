@@ -19,6 +19,12 @@ from benchmarks.engines.with_perdure import count, url_of
 
 STEPS = 10
 
+#: With the settings that the store has, and for its reason: once statistics said that many runs are driven, this look
+#: read the whole table, in which they have all ended: five times as much work as all else that the server did.
+_BY_INDEX = """
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET cpu_tuple_cost = 1; SET cpu_index_tuple_cost = 1
+"""
+
 #: Whether a run is driven or due. Each half reads an index that has nothing else in it.
 _ANY_LEFT = """
 SELECT EXISTS (SELECT 1 FROM {runs} WHERE owner IS NULL AND wake_at IS NOT NULL AND lane IS NULL)
@@ -71,6 +77,7 @@ def _looking(url: str) -> Iterator[Callable[[], bool]]:
         file.close()
     else:
         with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_BY_INDEX)
             query = _ANY_LEFT.format(runs="perdure.runs").encode()
             yield lambda: connection.execute(query).fetchone() == (True,)
 
