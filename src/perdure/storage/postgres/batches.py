@@ -20,9 +20,13 @@ from perdure.storage.records import Append, Appended, Stale
 
 #: Batches on their way at once. More only split the work into smaller commits.
 IN_FLIGHT = 3
-#: What is less than this waits for the batch on its way, if that left within so many seconds, and gathers meanwhile:
-#: a larger batch costs the server and this process less than two small ones.
-ALONGSIDE, GATHERING = 100, 0.01
+#: What is less than this waits for the batches on their way, and goes together with what follows from them: one batch
+#: costs the server and this process less than two, and whoever has travelled together goes on together.
+ALONGSIDE = 100
+#: A lone append does so if they are as many as this. Beside fewer the quick way costs less.
+CROWD = 10
+#: A batch that has been on its way for so many seconds isn't waited for: something holds it up.
+GATHERING = 0.2
 _APPENDS_MAX = 1000
 _BYTES_MAX = 8 * 1024 * 1024
 
@@ -65,9 +69,10 @@ class Batches:
         self._waiting: deque[tuple[Append, _Ticket, int]] = deque()
         self._travelling: dict[int, _Ticket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # until what follows from them is here: when they left, and how many appends they are
+        self._awaited: dict[asyncio.Task[None], tuple[float, int]] = {}
         self._lone: Load | None = None  # on the quick way
         self._idle: asyncio.Future[None] | None = None
-        self._left_at = 0.0  # when the newest batch has left
         self._later: asyncio.TimerHandle | None = None
         self.commits = 0
 
@@ -77,9 +82,7 @@ class Batches:
         ticket = _Ticket(future, len(batch))
         if not batch:
             future.set_result([])
-        if len(batch) == 1 and not self._waiting and self._goes_alone(batch[0]):
-            self._lone = [(batch[0], ticket, 0)]
-            self._travelling[batch[0].run] = ticket
+        if len(batch) == 1 and not self._waiting and self._goes_alone((batch[0], ticket, 0)):
             return future
         for place, append in enumerate(batch):
             self._waiting.append((append, ticket, place))
@@ -95,16 +98,21 @@ class Batches:
 
     async def drain(self) -> None:
         """Wait for everything submitted."""
-        while self._tasks or self._lone:
+        while self._waiting or self._tasks or self._lone:
+            self._send()
             if self._lone:
                 self._idle = self._loop.create_future()
                 await self._idle
-            else:
+            elif self._tasks:
                 await asyncio.wait(self._tasks)
+            else:
+                await asyncio.sleep(0)  # it goes with what follows from the batch that has just arrived
 
     def _send(self) -> None:
+        if len(self._waiting) == 1 and self._goes_alone(self._waiting[0]):
+            self._waiting.popleft()
         while self._waiting and len(self._tasks) < IN_FLIGHT:
-            if self._tasks and len(self._waiting) < ALONGSIDE and self._gathers():
+            if len(self._waiting) < ALONGSIDE and self._gathers():
                 return
             load = self._next_load()
             if not load:
@@ -113,28 +121,41 @@ class Batches:
 
     def _gathers(self) -> bool:
         """Whether what waits is to become more first."""
-        left = self._left_at + GATHERING - self._loop.time()
-        if left > 0 and self._later is None:
-            self._later = self._loop.call_later(left, self._gathered)
-        return left > 0
+        if not self._crowd():
+            return False
+        if self._later is None:
+            newest = max(left for left, _ in self._awaited.values())
+            self._later = self._loop.call_at(newest + GATHERING, self._gathered)
+        return True
+
+    def _crowd(self) -> int:
+        """How many appends are on their way, or have just arrived, that aren't held up."""
+        late = self._loop.time() - GATHERING
+        return sum(size for left, size in self._awaited.values() if left > late)
 
     def _gathered(self) -> None:
         self._later = None
         self._send()
 
-    def _goes_alone(self, append: Append) -> bool:
-        """Send an append the quick way, if that is free and it may go."""
-        return (
+    def _goes_alone(self, item: tuple[Append, _Ticket, int]) -> bool:
+        """Send an append the quick way, if that is free, it may go, and no crowd is on its way that it can join."""
+        append, ticket, _ = item
+        if (
             self._lone is None
+            and (not self._awaited or self._crowd() < CROWD)
             and append.run not in self._travelling
             and appends.plain(append)
             and self._express.send(append, self._lone_arrived)
-        )
+        ):
+            self._lone = [item]
+            self._travelling[append.run] = ticket
+            return True
+        return False
 
     def _send_off(self, load: Load) -> None:
-        self._left_at = self._loop.time()
         task = self._loop.create_task(self._travel(load))
         self._tasks.add(task)
+        self._awaited[task] = self._loop.time(), len(load)
         task.add_done_callback(self._arrived)
 
     def _lone_arrived(self, passed: bool) -> None:
@@ -224,4 +245,9 @@ class Batches:
 
     def _arrived(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._loop.call_soon(self._followed, task)
+
+    def _followed(self, task: asyncio.Task[None]) -> None:
+        """What follows from a batch is here a turn after the answers, and goes together with what has waited."""
+        del self._awaited[task]
         self._send()
