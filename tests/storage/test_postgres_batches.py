@@ -1,4 +1,4 @@
-"""Appends of many runs come to share their batches, whenever each of them began. Batches are counted."""
+"""Appends of many runs come to share their batches, whenever each of them began, and these their statements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from helpers.postgres import lent_database
+from helpers.costs import Costs, of_postgres
+from helpers.postgres import lent_database, shared
 from perdure.storage.chain import link
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.records import Append, Appended, RunRow
@@ -92,3 +93,34 @@ def test_what_waits_when_the_store_closes_is_appended(url: str) -> None:
         assert [future.result() for future in futures] == [[Appended(2)]] * 4
 
     asyncio.run(main())
+
+
+def statements_of(runs: int, **said: Any) -> int:
+    """Statements that it takes to append to so many runs."""
+    server, costs = shared(), Costs()
+    with of_postgres(server, server.new_database(), costs) as url:
+
+        async def main() -> int:
+            bench = Bench(lambda: PostgresStore(url))
+            await bench.open()
+            worker = await bench.worker()
+            rows = [await bench.make(f"r{number}", owner=worker) for number in range(runs)]
+            before = costs["statements"]
+            await bench.store.append([bench.change(row, b"event", **said) for row in rows])
+            took = costs["statements"] - before
+            for row in rows:
+                found = await bench.row(row.id)
+                assert (found.status, found.reason) == (said["status"], said.get("reason"))
+            await bench.close()
+            return took
+
+        return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"status": "waiting"}, {"status": "blocked", "reason": "it doesn't fit", "block_code": "code"}],
+    ids=["waiting", "blocked"],
+)
+def test_what_many_runs_say_of_themselves_is_one_statement(said: dict[str, Any]) -> None:
+    assert statements_of(20, **said) < 20  # some, and a hint may be among them

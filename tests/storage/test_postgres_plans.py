@@ -186,6 +186,7 @@ BY_KEY = [
         "append_one",
         "lock_families",
         "finish_many",
+        "set_statuses",
         "set_chains",
         "more_mail_many",
     ),

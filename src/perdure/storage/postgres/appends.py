@@ -90,12 +90,7 @@ def bindings(batch: Sequence[Append]) -> dict[str, Any]:
 def ending_bindings(batch: Sequence[Append]) -> dict[str, Any]:
     """Of the `end_many` query."""
     ordered = sorted(batch, key=_run)
-    return {
-        **bindings(batch),
-        "statuses": [append.status for append in ordered],
-        "reasons": [append.reason for append in ordered],
-        "codes": [append.block_code for append in ordered],
-    }
+    return {**bindings(batch), **_said(ordered)}
 
 
 async def answers(
@@ -164,6 +159,7 @@ async def apply(db: Database, batch: Sequence[Append]) -> list[Appended | Stale]
     results: list[Appended | Stale] = []
     ending: list[Append] = []
     due: list[Due] = []
+    await _set_statuses(db, [append for append in batch if append.run not in told])
     for append in batch:
         if append.run in told:
             results.append(told[append.run])
@@ -181,8 +177,24 @@ async def apply(db: Database, batch: Sequence[Append]) -> list[Appended | Stale]
     return results
 
 
+async def _set_statuses(db: Database, passed: Sequence[Append]) -> None:
+    """What runs that go on say of themselves."""
+    saying = [append for append in passed if append.status is not None and append.status not in _FINAL]
+    if saying:
+        saying.sort(key=_run)
+        await db.run("set_statuses", runs=integers([append.run for append in saying]), **_said(saying))
+
+
+def _said(ordered: Sequence[Append]) -> dict[str, Any]:
+    return {
+        "statuses": [append.status for append in ordered],
+        "reasons": [append.reason for append in ordered],
+        "codes": [append.block_code for append in ordered],
+    }
+
+
 async def _follow(db: Database, append: Append, due: list[Due]) -> Appended:
-    """What follows from an append that has passed, its end aside, and what budgets have to do with."""
+    """What follows from an append that has passed, its status aside, and what budgets have to do with."""
     run = append.run
     if append.consumed:
         taken = await db.run("take_mail", run=run, ids=list(append.consumed))
@@ -190,17 +202,8 @@ async def _follow(db: Database, append: Append, due: list[Due]) -> Appended:
     children = await _start_children(db, append) if append.children else ()
     if append.effects:
         due += await take_effects(db, append)
-    if append.status not in _FINAL:
-        if append.status is not None:
-            await db.run(
-                "set_status",
-                run=run,
-                status=append.status,
-                reason=append.reason,
-                block_code=append.block_code,
-            )
-        if append.release:
-            await db.run("release", run=run, now=float(append.now), wake_at=append.wake_at)
+    if append.release and append.status not in _FINAL:
+        await db.run("release", run=run, now=float(append.now), wake_at=append.wake_at)
     if append.parent_mail is not None:
         parent = await db.value("parent_of", run=run)
         if parent is not None:
@@ -237,9 +240,7 @@ async def _finish(db: Database, ending: Sequence[Append]) -> dict[int, tuple[int
     await db.run(
         "finish_many",
         runs=runs,
-        statuses=[append.status for append in ending],
-        reasons=[append.reason for append in ending],
-        codes=[append.block_code for append in ending],
+        **_said(ending),
         nows=[float(append.now) for append in ending],
     )
     await db.run("drop_inboxes", runs=runs)

@@ -121,9 +121,13 @@ DELETE FROM perdure.inbox WHERE run = %(run)s::bigint AND id = ANY (%(ids)b::big
 -- name: less_mail
 UPDATE perdure.runs SET mail = mail - %(taken)s::bigint WHERE run = %(run)s::bigint;
 
--- name: set_status
-UPDATE perdure.runs SET status = %(status)s, reason = %(reason)s::text, block_code = %(block_code)s::text
-WHERE run = %(run)s::bigint;
+-- name: set_statuses
+-- Of runs that go on. They come in order.
+UPDATE perdure.runs AS r
+SET status = (%(statuses)b::text[])[width_bucket(r.run, %(runs)b::bigint[])],
+    reason = (%(reasons)b::text[])[width_bucket(r.run, %(runs)b::bigint[])],
+    block_code = (%(codes)b::text[])[width_bucket(r.run, %(runs)b::bigint[])]
+WHERE r.run = ANY (%(runs)b::bigint[]);
 
 -- name: release
 -- Give a run up. Mail that came in meanwhile makes it due at once, unless it is held. One that its driver's
