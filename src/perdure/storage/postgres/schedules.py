@@ -80,13 +80,16 @@ async def _delete(db: Database, name: str) -> bool:
 
 
 async def _due(db: Database, now: float, limit: int) -> Due:
+    ((worthwhile, next_at),) = await db.rows("schedules_idle_until", now=now)
+    if not worthwhile:
+        return Due([], next_at)
     found = {
         row.name: row
         for row in [ScheduleRow(*row) for row in await db.rows("schedules_due", now=now, limit=limit)]
     }
     for row in await db.rows("schedules_free", limit=limit):
         found.setdefault(row[0], ScheduleRow(*row))
-    return Due(list(found.values())[:limit], await db.value("next_schedule_at", now=now))
+    return Due(list(found.values())[:limit], next_at)
 
 
 def _bindings(row: ScheduleRow) -> dict[str, Any]:

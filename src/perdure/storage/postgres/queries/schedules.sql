@@ -22,6 +22,13 @@ WHERE name = %(name)s AND version = %(version)s::bigint;
 -- name: delete_schedule
 DELETE FROM perdure.schedules WHERE name = %(name)s;
 
+-- name: schedules_idle_until
+-- Whether a look at the schedules may find something, and when the next one is due. Most looks are answered by this.
+SELECT EXISTS (SELECT 1 FROM perdure.schedules WHERE due_at <= %(now)s::double precision)
+       OR EXISTS (SELECT 1 FROM perdure.schedules WHERE waiting),
+       (SELECT min(due_at) FROM perdure.schedules
+        WHERE due_at > %(now)s::double precision AND NOT EXISTS (SELECT 1 FROM perdure.moves));
+
 -- name: schedules_due
 SELECT name, version, due_at, waiting, running, data FROM perdure.schedules
 WHERE due_at <= %(now)s::double precision AND NOT EXISTS (SELECT 1 FROM perdure.moves)
@@ -37,7 +44,3 @@ WHERE s.waiting AND NOT EXISTS (SELECT 1 FROM perdure.moves) AND NOT EXISTS (
 )
 ORDER BY s.name
 LIMIT %(limit)s::bigint;
-
--- name: next_schedule_at
-SELECT min(due_at) FROM perdure.schedules
-WHERE due_at > %(now)s::double precision AND NOT EXISTS (SELECT 1 FROM perdure.moves);
