@@ -47,6 +47,9 @@ class TurnInterrupt(BaseException):
 class Turns:
     """Opens and closes turns: `with turns.of(machine): machine.feed(...)`.
 
+    A turn is over without taking the lock, which would be a fiftieth of a step's CPU: its end sets `_since` and then
+    looks at `_aiming`, while the watchdog sets `_aiming` and then looks at `_since`. So one of them sees the other.
+
     Args:
         limit: longest turn in seconds, None for no limit.
     """
@@ -57,7 +60,7 @@ class Turns:
         self._loop: WorkflowLoop | None = None
         self._guarded = False
         self._since = _NEVER
-        self._fired = False
+        self._aiming = False  # the watchdog is about to fire, or has fired
         self._thread = threading.get_ident()
         self._stop = threading.Event()
         self.place = ""  #: where the last interrupted code was
@@ -65,15 +68,15 @@ class Turns:
             threading.Thread(target=self._watch, args=(limit,), name="perdure-turns", daemon=True).start()
 
     def of(self, machine: Machine, guarded: bool) -> Turns:
-        """Prepare the next turn (there is only one at a time)."""
+        """Begin the next turn (there is only one at a time)."""
         self._loop = machine.loop
         self._guarded = guarded
+        self._since = time.monotonic()
+        if guarded:
+            guard.guarded[self._thread] = True
         return self
 
-    def __enter__(self) -> None:
-        self._since = time.monotonic()
-        if self._guarded:
-            guard.guarded[self._thread] = True
+    def __enter__(self) -> None: ...
 
     def again(self) -> None:
         """Another turn of the same machine begins, in the same frame."""
@@ -83,10 +86,10 @@ class Turns:
         """End the turn. Whoever catches a TurnInterrupt calls this again: it may have arrived in here."""
         if (loop := self._loop) is None:
             return
-        with self._lock:  # from here on the watchdog can't fire, and what it has fired doesn't arrive
-            self._since = _NEVER
-            if self._fired:
-                self._fired = False
+        self._since = _NEVER  # from here on the watchdog doesn't begin to aim
+        if self._aiming:
+            with self._lock:  # what it has fired doesn't arrive
+                self._aiming = False
                 _set_async_exc(self._thread, ctypes.py_object())  # NULL takes back what hasn't arrived
         if self._guarded:
             guard.guarded.pop(self._thread, None)
@@ -109,8 +112,10 @@ class Turns:
             if not sightings.often(self._since) or not self._too_long(limit):
                 continue
             with self._lock:
+                self._aiming = True
                 loop = self._loop
                 if loop is None or not self._too_long(limit) or _in_callback(self._thread):
+                    self._aiming = False
                     continue
                 self.place = _place(self._thread)
                 logger.error(
@@ -121,7 +126,6 @@ class Turns:
                     extra={"run_id": loop.name},
                 )
                 loop.interrupted = True
-                self._fired = True
                 _set_async_exc(self._thread, ctypes.py_object(TurnInterrupt))
 
 
