@@ -28,7 +28,7 @@ from helpers.simulation import (
 )
 from perdure.core import events as ev
 from perdure.core.commands import Ending
-from perdure.core.loop import WorkflowLoop
+from perdure.core.handles import Handle
 
 ALL: dict[str, Shape] = SHAPES | ANYIO_SHAPES
 UNCAUGHT = {"fails_at_once", "failing_step_uncaught", "group_error_uncaught", "anyio_error_uncaught"}
@@ -154,13 +154,11 @@ def test_a_collection_in_the_middle_of_a_turn_makes_no_difference(
 ) -> None:
     """Python 3.12 and later may begin one even while that is disabled."""
     live = simulate(SHAPES[name])
-    plain = WorkflowLoop._run
 
-    def collecting(self: WorkflowLoop, handle: Any) -> None:
-        plain(self, handle)
-        gc.collect()
+    def collecting(callback: Any, args: Any, context: Any) -> Handle:
+        return Handle(lambda: (callback(*args), gc.collect()), (), context)
 
-    monkeypatch.setattr(WorkflowLoop, "_run", collecting)
+    monkeypatch.setattr("perdure.core.loop.Handle", collecting)
     again = simulate(SHAPES[name])
     assert again.sights == live.sights
     assert again.history == live.history
@@ -171,14 +169,11 @@ def test_a_collection_in_the_middle_of_a_turn_makes_no_difference(
 def test_a_collection_of_what_is_new_makes_no_difference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that is older isn't itself collected then: it goes with the last thing that refers to it."""
     live = simulate(SHAPES[name])
-    plain = WorkflowLoop._run
 
-    def collecting(self: WorkflowLoop, handle: Any) -> None:
-        gc.collect()
-        plain(self, handle)
-        gc.collect(0)
+    def collecting(callback: Any, args: Any, context: Any) -> Handle:
+        return Handle(lambda: (gc.collect(), callback(*args), gc.collect(0)), (), context)
 
-    monkeypatch.setattr(WorkflowLoop, "_run", collecting)
+    monkeypatch.setattr("perdure.core.loop.Handle", collecting)
     again = simulate(SHAPES[name])
     assert again.sights == live.sights
     assert again.history == live.history

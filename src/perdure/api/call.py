@@ -118,7 +118,7 @@ class Call(Schedulable, Coroutine[Any, Any, R_co], Generic[R_co]):
             self._iterator.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_used", True):
+        if not self._used:
             warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
@@ -154,7 +154,7 @@ class Call(Schedulable, Coroutine[Any, Any, R_co], Generic[R_co]):
 
 
 class StepCall(Call[R_co]):
-    """A step with its arguments and options.
+    """A step with its arguments and options; `step_call` makes it.
 
     Attributes:
         stubbed: it isn't the step itself but what stands in for it.
@@ -164,19 +164,9 @@ class StepCall(Call[R_co]):
 
     __slots__ = ("_copies", "definition", "options")
 
-    def __init__(
-        self, definition: StepDefinition, options: StepOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self._used = True  # until the arguments are known to fit, there is nothing to await
-        definition.arguments.fits(*args, **kwargs)
-        # what Call.__init__ does: each step passes here
-        self.args = args
-        self.kwargs = kwargs
-        self._used = False
-        self._op_id = self._iterator = self._refused = None
-        self.definition = definition
-        self.options = options
-        self._copies: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    _copies: tuple[tuple[Any, ...], dict[str, Any]] | None  #: of the arguments, until they are taken
+    definition: StepDefinition
+    options: StepOptions
 
     @property
     def name(self) -> str:
@@ -255,6 +245,35 @@ class StepCall(Call[R_co]):
         if inspect.isawaitable(value):
             value = await value
         return value  # type: ignore[no-any-return]
+
+
+_bare: Callable[[type[StepCall[Any]]], StepCall[Any]] = object.__new__
+
+
+def step_call(
+    definition: StepDefinition,
+    options: StepOptions,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    kind: type[StepCall[Any]] = StepCall,
+) -> Any:
+    """A call of a step, of this class. Raises TypeError if the arguments don't fit.
+
+    In `StepCall.__init__` the same would take 1.6 times as long, a hundredth of a step's CPU: Python comes there by way
+    of C.
+    """
+    if kwargs:
+        definition.arguments.fits(*args, **kwargs)
+    else:
+        definition.arguments.fits(*args)
+    call = _bare(kind)
+    call.args = args
+    call.kwargs = kwargs
+    call._used = False
+    call._op_id = call._iterator = call._refused = call._copies = None
+    call.definition = definition
+    call.options = options
+    return call
 
 
 def _misplaced(op_id: str, error: Exception) -> NotSerializableError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, get_args
 
-from perdure.api.call import Call, StepCall, WorkflowCall
+from perdure.api.call import Call, WorkflowCall, step_call
 from perdure.core.retry import Retry, seconds
 from perdure.core.scope import checked_key as checked_key
 from perdure.errors import ConfigurationError
@@ -41,7 +41,7 @@ class Step(Generic[P, R]):
         functools.update_wrapper(self, definition.run)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        return StepCall(self.definition, self.options, args, kwargs)
+        return step_call(self.definition, self.options, args, kwargs)  # type: ignore[no-any-return]
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
-from perdure.api.call import StepCall, current_machine
+from perdure.api.call import current_machine, step_call
 from perdure.api.connection import Connection
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import check_size
@@ -184,7 +184,7 @@ class Proxy:
             self._of.arguments(name).fits(*args, **kwargs)
             if current_machine() is not None:
                 step = self._of.step(name)
-                return StepCall[Any](step, step.options, (self._key, *args), kwargs)
+                return step_call(step, step.options, (self._key, *args), kwargs)  # type: ignore[no-any-return]
             return self._call(name, args, kwargs)
 
         return call

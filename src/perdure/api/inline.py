@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar, cast
 
-from perdure.api.call import StepCall, current_machine
+from perdure.api.call import StepCall, current_machine, step_call
 from perdure.codec.arguments import Arguments
 from perdure.codec.values import ValueCodec
 from perdure.core.donor import Donor
@@ -52,11 +52,7 @@ class InlineCall(StepCall[R]):
 
     __slots__ = ("_editable",)
 
-    def __init__(
-        self, definition: StepDefinition, options: StepOptions, given: object, editable: bool
-    ) -> None:
-        super().__init__(definition, options, (given,), {})
-        self._editable = editable
+    _editable: bool
 
     @property
     def takes_edits(self) -> bool:
@@ -137,7 +133,9 @@ def inline_step(
         run=run,
         returns_response=returns_response,
     )
-    return InlineCall(definition, definition.options, given, editable)
+    call: InlineCall[R] = step_call(definition, definition.options, (given,), {}, InlineCall)
+    call._editable = editable
+    return call
 
 
 async def _awaited(body: Callable[[Any], Any], given: Any) -> Any:

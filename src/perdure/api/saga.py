@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any
 
-from perdure.api.call import Call, StepCall, WorkflowCall, current_machine
+from perdure.api.call import Call, StepCall, WorkflowCall, current_machine, step_call
 from perdure.codec.values import check_size
 from perdure.core.continuing import ContinueAs
 from perdure.core.loop import WorkflowLoop
@@ -136,7 +136,7 @@ def _as_it_is_now(call: StepCall[Any] | WorkflowCall[Any], machine: Machine) -> 
     else:
         retry = UNDO_RETRY if call.options.retry is DEFAULT_RETRY else call.options.retry
         options = dataclasses.replace(call.options, retry=retry)
-        copy = StepCall(call.definition, options, args, kwargs)
+        copy = step_call(call.definition, options, args, kwargs)
     copy.mark_used()
     return copy
 

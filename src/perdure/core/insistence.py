@@ -16,10 +16,8 @@ from typing import Any
 from perdure.core.handles import Handle, OrderedHandle
 
 
-class _Redelivery(Handle):
+class _Redelivery(Handle, eq=False):
     """One more delivery of a cancellation."""
-
-    __slots__ = ()
 
 
 def insists(callback: Callable[..., Any]) -> bool:
@@ -67,9 +65,10 @@ def cancel_in_order(ready: deque[Handle], number: int, cancel: Callable[[Any], b
     """Cancel a task; what that makes ready comes before the like of tasks with a higher number."""
     before = len(ready)
     done = cancel(msg)
-    made = [OrderedHandle(number, ready.pop()) for _ in range(len(ready) - before)]
+    last = [ready.pop() for _ in range(len(ready) - before)]
+    made = [OrderedHandle(one._callback, one._args, one._context, number=number) for one in last]
     later: list[Handle] = []
-    while ready and isinstance(last := ready[-1], OrderedHandle) and last.number > number:
+    while ready and isinstance(other := ready[-1], OrderedHandle) and other.number > number:
         later.append(ready.pop())
     ready.extend(reversed(made))
     ready.extend(reversed(later))

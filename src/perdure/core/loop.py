@@ -85,8 +85,16 @@ class WorkflowLoop(TaskMaker):
         entered = self.enter()
         try:
             while ready and not self.interrupted:
-                if not (handle := ready.popleft())._cancelled:
-                    self._run(handle)
+                handle = ready.popleft()
+                if handle._cancelled:
+                    continue
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as asyncio does: it ends only the callback
+                    context = {"message": "exception in a callback", "exception": error}
+                    self.call_exception_handler(context)
         finally:
             if not ready:
                 self._ready = None
@@ -122,8 +130,10 @@ class WorkflowLoop(TaskMaker):
             return False
         if self.dozing:
             self.rouse()
-        self.outer = (_get_running_loop(), gc.isenabled())
-        gc.disable()
+        collecting = gc.isenabled()
+        self.outer = (_get_running_loop(), collecting)
+        if collecting:
+            gc.disable()
         _set_running_loop(self)
         if type(getattr(_hooks()[0], "__self__", None)) is not Hooks:
             watch()
@@ -137,14 +147,6 @@ class WorkflowLoop(TaskMaker):
             if collecting:
                 gc.enable()
             self.outer = None
-
-    def _run(self, handle: Handle) -> None:
-        try:
-            handle._context.run(handle._callback, *handle._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - as asyncio does: a callback's error ends only the callback
-            self.call_exception_handler({"message": "exception in a callback", "exception": error})
 
     def fire(self, timer: TimerHandle) -> None:
         """A timer's time has come: make its callback ready."""
@@ -228,7 +230,8 @@ class WorkflowLoop(TaskMaker):
         kind = timer_kind(callback)
         if context is None:  # what ends a sleep sets a future, in whichever context: a copy would be 64 bytes
             context = self._context if kind == "sleep" and self._context is not None else _copy_context()
-        timer = TimerHandle(self.scope().numbered(kind), when, callback, args, context, self.owner)
+        name = self.scope().numbered(kind)
+        timer = TimerHandle(callback, args, context, id=name, _when=when, _owner=self.owner)
         if when <= self.now:
             self.fire(timer)
         elif when != float("inf"):

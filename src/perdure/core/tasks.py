@@ -34,12 +34,12 @@ class TaskMaker(ForbiddenApi):
         name: name of the root task, shown by asyncio's own tools.
     """
 
-    dozing = False
     _callback_scope: Scope | None = None
     _adopted: dict[int, NumberedTask] | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.dozing = False
         self.root_scope = Scope()
         self.root: asyncio.Task[Any] | None = None
         # tasks of all runs meet in asyncio's own tables: without a base of its own for each run, the

@@ -208,7 +208,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> Handle:
         context = _copy_context() if context is None else context
-        timer = TimerHandle("", when, callback, args, context, None)
+        timer = TimerHandle(callback, args, context, id="", _when=when, _owner=None)
         self._numbers += 1
         heapq.heappush(self._timers, (when, self._numbers, timer))
         return timer
