@@ -15,7 +15,7 @@ setting: contextvars.ContextVar[str] = contextvars.ContextVar("setting", default
 
 
 def begin(body: Any) -> asyncio.Task[None]:
-    return eager.begin(asyncio.get_running_loop(), body, contextvars.copy_context())
+    return eager.beginning_on(asyncio.get_running_loop())(body, contextvars.copy_context())
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

@@ -87,20 +87,21 @@ class Calls:
         current_step.set(attempt.info)
         current_attempt.set(attempt)
         operation = attempt.operation
-        options: StepOptions = operation.call.options
+        call = operation.call
+        options: StepOptions = call.options
         timeout = options.timeout
         limit = None
         try:
-            args, kwargs = operation.call.arguments(operation.input)
+            args, kwargs = call.arguments(operation.input)
             if self._clock() >= self.sure_until:  # as late as can be: it is to hold when the body begins
                 await self._be_sure()
             if attempt.permission is not None and self._void(attempt, function):
                 return None, TooLate()
-            if options.heartbeat_timeout is not None and function is operation.call.definition.run:
+            if options.heartbeat_timeout is not None and function is call.definition.run:
                 self._heartbeats.watch(attempt, options.heartbeat_timeout)
                 attempt.info.heard = self._heartbeats.monotonic()
             if timeout is None:
-                return await function(*args, **kwargs), None
+                return await (function(*args, **kwargs) if kwargs else function(*args)), None
             async with asyncio.timeout(timeout) as limit:
                 value = await function(*args, **kwargs)
                 if not limit.expired():  # else the body has swallowed its cancellation, and has a result

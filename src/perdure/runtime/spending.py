@@ -38,7 +38,7 @@ RETRY_FIRST = 0.05  #: seconds before something is offered to the store again, d
 RETRY_MAX = 2.0
 
 #: Results of these types are no responses.
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None), list, dict, tuple, set, Encoded})
+PLAIN = frozenset({str, int, float, bool, bytes, type(None), list, dict, tuple, set, Encoded})
 
 _lock = threading.Lock()  # few calls are recorded at a time
 _spenders: set[str] = set()  # names of the steps that have recorded a call in this process
@@ -172,7 +172,7 @@ class Bookkeeper:
         self, attempt: Attempt, definition: StepDefinition, value: object, error: BaseException | None
     ) -> None:
         """An attempt is over. What it has spent, if it has, goes with its outcome."""
-        if definition.returns_response is not False and error is None and type(value) not in _PLAIN:
+        if definition.returns_response is not False and error is None and type(value) not in PLAIN:
             notice(attempt.info, value)
         if attempt.info.outlay is not None or attempt.in_thread:
             self._settle(attempt, error)
