@@ -53,11 +53,11 @@ class Steps:
     def begin(self) -> None:
         self.left -= 1
         self.journal.hurried = self.hurried
-        self.journal.submit(of(self.run, self.done), self.ended)
+        self.journal.submit(of(self.run, self.done), self, [])
         if self.hurried:
             self.journal.hurry()
 
-    def ended(self, result: Any) -> None:
+    def appended(self, result: Any, events: Any, append: Any) -> None:
         self.depth += 1
         assert self.depth == 1, "an answer comes within another"
         self.done += 1

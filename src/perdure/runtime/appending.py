@@ -8,6 +8,7 @@ drives it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,13 @@ from perdure.core import events as ev
 from perdure.core.bounds import mended
 from perdure.core.finding import UNSET
 from perdure.core.status import Status
-from perdure.runtime.collecting import NO_EVENTS, Batch, Collecting
+from perdure.runtime.collecting import NO_EVENTS, Collecting
 from perdure.runtime.definitions import WorkflowDefinition
 from perdure.runtime.endings import Last, told_to_parent, without_messages
 from perdure.runtime.fullness import tell_of_length
 from perdure.runtime.generations import successor
 from perdure.runtime.host import Handover, Host
+from perdure.runtime.journal import Events
 from perdure.runtime.logfields import about_run
 from perdure.runtime.parking import why_parked
 from perdure.runtime.pausing import Pause
@@ -33,6 +35,7 @@ from perdure.runtime.takeover import FED
 from perdure.runtime.work import Work
 from perdure.storage.chain import Damage, DamageKind, links
 from perdure.storage.chance import chance
+from perdure.storage.effects import Effect
 from perdure.storage.errands import StopErrand
 from perdure.storage.publications import OpenWait, Publish
 from perdure.storage.records import Append, Appended, BlockCode, RunRow, Stale
@@ -68,7 +71,6 @@ class Appending(Collecting):
         "chain",
         "epoch",
         "gone",
-        "id",
         "last_active",
         "parent_op",
         "pause",
@@ -80,9 +82,8 @@ class Appending(Collecting):
     )  # fmt: skip
 
     def __init__(self, host: Host[Any], row: RunRow) -> None:
-        super().__init__(host, row.started_at or row.created_at)
+        super().__init__(host, row.id, row.started_at or row.created_at)
         self.run = row.run
-        self.id = row.id
         self.epoch = row.epoch
         self.seq = row.seq
         self.size = 0
@@ -164,7 +165,7 @@ class Appending(Collecting):
         if status is not None or self._children or self._consumed or self._effects:
             append = self._with_effects(append, status, release=release)
         self._in_flight = True
-        self.host.journal.submit(append, self._appended, events, append)
+        self.host.journal.submit(append, self, events)
 
     def _with_effects(self, append: Append, status: Status | None, *, release: bool) -> Append:
         """The same append, with what is more than events."""
@@ -198,6 +199,13 @@ class Appending(Collecting):
             successor=following,
         )
 
+    def _effects_done(self, effects: Sequence[Effect]) -> None:
+        """What others may have to do because of what an append has brought about besides."""
+        if any(isinstance(effect, StopErrand) for effect in effects):
+            self.host.changed()  # it may be driven here, and has mail
+        if any(isinstance(effect, Publish | OpenWait) for effect in effects):
+            self.host.distribute()
+
     def told_to_parent(self, last: Last, parent_op: str) -> bytes:
         """What a parent hears of the run's end."""
         return told_to_parent(last, parent_op)
@@ -210,7 +218,8 @@ class Appending(Collecting):
         text = f"its row says that there are {result.seq} events, and {append.expected} were recorded"
         return Damage(DamageKind.HEAD, None, text)
 
-    def _appended(self, result: Appended | Stale, events: Batch, append: Append) -> None:
+    def appended(self, result: Appended | Stale, events: Events, append: Append) -> None:
+        """The journal has done it, or the store has refused it."""
         self._in_flight = False
         if isinstance(result, Stale):
             if (damage := self._damage_of(result, append)) is not None:
@@ -231,10 +240,8 @@ class Appending(Collecting):
             observer.recorded(self, [event for event, _ in events], append)
         if self._reception is not None:
             self._reception.sent()
-        if append.effects and any(isinstance(effect, StopErrand) for effect in append.effects):
-            self.host.changed()  # it may be driven here, and has mail
-        if append.effects and any(isinstance(effect, Publish | OpenWait) for effect in append.effects):
-            self.host.distribute()
+        if append.effects:
+            self._effects_done(append.effects)
         if append.children:
             for child, (run, epoch) in zip(append.children, result.children, strict=True):
                 self.host.child_created(child, run, epoch)

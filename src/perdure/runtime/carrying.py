@@ -63,10 +63,10 @@ def carry_out(run: Run, commands: Sequence[Command]) -> list[Command] | None:
         opened, that is all that comes after it: a step could take its token out of here before it is known.
     """
     for place, command in enumerate(commands):
-        if type(command) is AwaitCallback and not command.recorded:
-            return _hold(run, commands[place:])
         if type(command) is RunStep:  # nearly all are
             run.work.start_step(command)
+        elif type(command) is AwaitCallback and not command.recorded:
+            return _hold(run, commands[place:])
         else:
             _WAYS[type(command)](run, command)
     return None

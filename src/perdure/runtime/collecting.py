@@ -13,16 +13,14 @@ from perdure.core.machine import Machine
 from perdure.core.namespaces import prefix_of
 from perdure.runtime.attempt import Reporter
 from perdure.runtime.host import Host, appended
+from perdure.runtime.journal import Events
 from perdure.runtime.withholding import counterfactual
 from perdure.storage.effects import Effect
 from perdure.storage.records import Append, NewRun
 from perdure.storage.scoping.records import effects_within
 
-#: Events of one append, with their decoded values.
-Batch = list[tuple[ev.Event, Any]]
-
 #: What all runs have collected that have nothing to append; not to be written into.
-NO_EVENTS: Batch = []
+NO_EVENTS: Events = []
 
 
 class Collecting:
@@ -30,6 +28,9 @@ class Collecting:
 
     Attributes:
         id: the run's stored id; its code knows the short one.
+        known_as: the id by which its steps know their run.
+        keys: the generation by which the idempotency keys of its steps are made.
+        keys_of: the stored id by which they are made, if that isn't the run's own.
         has_children: child runs have been started, which may have to be told of the run's end.
     """
 
@@ -37,15 +38,19 @@ class Collecting:
     machine: Machine
 
     __slots__ = (
-        "_buffer", "_children", "_consumed", "_effects", "_last_at", "_riders", "has_children", "host",
+        "_buffer", "_children", "_consumed", "_effects", "_last_at", "_riders", "has_children", "host", "id", "keys",
+        "keys_of", "known_as",
     )  # fmt: skip
 
-    def __init__(self, host: Host[Any], last_at: float) -> None:
+    def __init__(self, host: Host[Any], id: str, last_at: float) -> None:
         self.host = host
+        self.id = self.known_as = id
+        self.keys = 1
+        self.keys_of: str | None = None
         self.has_children = False
         self._last_at = last_at
         self._riders: list[ev.Event] | None = None  # notes that go with the next append, whatever that is
-        self._buffer: Batch = NO_EVENTS  # events to append next, with their decoded values
+        self._buffer: Events = NO_EVENTS  # events to append next, with their decoded values
         self._children: list[NewRun] | None = None  # runs to create with them
         self._effects: list[Effect] | None = None  # what else the store does with them
         self._consumed: list[int] | None = None  # inbox items taken into them
@@ -89,11 +94,6 @@ class Collecting:
         self._riders = appended(self._riders, note)
 
     @property
-    def known_as(self) -> str:
-        """The id by which its steps know their run."""
-        return self.id
-
-    @property
     def streams_of(self) -> int | None:
         """Key of the run into whose streams its steps emit, if that is another one."""
         return None
@@ -107,19 +107,6 @@ class Collecting:
     def quiet(self) -> bool:
         """What its steps publish isn't published."""
         return counterfactual(self.machine) is not None
-
-    @property
-    def keys(self) -> int:
-        """The generation by which the idempotency keys of its steps are made."""
-        assert self.machine.started is not None
-        return self.machine.started.keys
-
-    @property
-    def keys_of(self) -> str | None:
-        """The stored id by which they are made, if that isn't the run's own."""
-        assert self.machine.started is not None
-        of = self.machine.started.keys_of
-        return None if of is None else prefix_of(self.id) + of
 
     def now(self) -> float:
         """The wall clock's time, or that of the run's newest event if the clock was set back."""

@@ -25,6 +25,7 @@ from perdure.core import events as ev
 from perdure.core.commands import Command, RunStep, StartChild
 from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
+from perdure.core.namespaces import prefix_of
 from perdure.core.reuse import Reuse
 from perdure.core.status import Status
 from perdure.errors import DamagedHistoryError, HistoryFullError, NonDeterminismError, UndecodableError
@@ -89,6 +90,8 @@ class Driver(Appending, TimeLimited):
         """Feed the first event of a new run. Nothing the code asks for is carried out before `proceed()`."""
         self._last_at = first_moment(event, self._last_at)
         feed(self, event, self._last_at)
+        if not self.gone:
+            self._met(event)
 
     def recall(self, event: ev.Event) -> None:
         """Feed one recorded event, amid a replay (feeding.py)."""
@@ -100,12 +103,18 @@ class Driver(Appending, TimeLimited):
         elif isinstance(event, ev.RunStarted):
             self._last_at = first_moment(event, self._last_at)
             self.machine.begin(event, self._last_at)
+            self._met(event)
         else:
             self._last_at = max(self._last_at, event.at)
             self.has_children = self.has_children or isinstance(event, ev.ChildStarted | ev.StepSent)
             self.machine.feed(event)
             if kind in TURNING:
                 self.pause = paused_after(event, self.pause)
+
+    def _met(self, started: ev.RunStarted) -> None:
+        """The first event tells as what its steps know the run."""
+        self.keys = started.keys
+        self.keys_of = None if started.keys_of is None else prefix_of(self.id) + started.keys_of
 
     def go_on_from(self, donor: Reuse) -> None:
         """Take over what a donor has, before anything else comes to the code."""
@@ -167,6 +176,9 @@ class Driver(Appending, TimeLimited):
 
     def give(self, event: ev.Event, value: Any) -> None:
         """Give the code something that is durable, and do what follows from that here."""
+        if type(event) is ev.StepCompleted:  # nearly all are of this kind
+            feed(self, event, value)
+            return
         ignored = isinstance(event, ev.StepRerun) and not goes_on(self.machine, event)
         feed(self, event, value)
         if type(event) in FOLLOWED and not ignored:

@@ -162,17 +162,9 @@ class ErrandDriver(Driver):
 
     # -- what the step knows of itself ----------------------------------------------------------------
 
-    @property
-    def known_as(self) -> str:
-        return self.errand.run
-
-    @property
-    def keys(self) -> int:
-        return self.errand.keys
-
-    @property
-    def keys_of(self) -> str | None:
-        return self.errand.keys_of
+    def _met(self, started: ev.RunStarted) -> None:
+        errand = decode_errand(started.input)
+        self.known_as, self.keys, self.keys_of = errand.run, errand.keys, errand.keys_of
 
     @property
     def streams_of(self) -> int | None:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
+from perdure.core.events import Event
 from perdure.errors import StoreError, StoreUnavailableError
 from perdure.runtime.observing import Observer
 from perdure.storage.protocol import Store
@@ -35,7 +36,19 @@ FLUSH_AT = 100
 #: between, which is 10 microseconds of a step's 160. Everything else in the loop waits for as long.
 IN_A_ROW = 4
 
-_Batch = list[tuple[Append, Callable[..., None], tuple[Any, ...]]]
+#: The events of an append, with their decoded values.
+Events = list[tuple[Event, Any]]
+
+
+class Owner(Protocol):
+    """Whose append it is."""
+
+    def appended(self, result: Appended | Stale, events: Events, append: Append) -> None:
+        """What became of it."""
+        ...
+
+
+_Batch = list[tuple[Append, Owner, Events]]
 
 
 class Journal:
@@ -68,17 +81,19 @@ class Journal:
         self.commits = 0
         self.hurried = False
 
-    def submit(self, append: Append, done: Callable[..., None], *args: Any) -> None:
-        """Make an append durable and then call `done(result, *args)` with what became of it."""
+    def submit(self, append: Append, owner: Owner, events: Events) -> None:
+        """Make an append durable and then tell its owner what became of it."""
         if not self._pending and not self.hurried:
             self._loop.call_soon(self._flush)
-        self._pending.append((append, done, args))
+        self._pending.append((append, owner, events))
         if len(self._pending) >= FLUSH_AT and not self._in_flight:
             self._flush()
 
     def hurry(self) -> None:
         """What was `hurried` has been submitted: offer it now. From within an answer: when that has been given."""
         self.hurried = False
+        if not self._pending:
+            return
         if self._in_row:
             self._again = True
         elif not (self._delivering or self._in_flight):
@@ -155,9 +170,9 @@ class Journal:
         gc.disable()
         self._delivering = True
         try:
-            for (append, done, args), result in zip(batch, results, strict=True):
+            for (append, owner, events), result in zip(batch, results, strict=True):
                 try:
-                    done(result, *args)
+                    owner.appended(result, events, append)
                 except Exception:  # the engine's own: the other runs of the batch mustn't suffer from it
                     logger.critical("run key %s made the engine fail", append.run, exc_info=True)
         finally:

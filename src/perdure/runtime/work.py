@@ -119,29 +119,31 @@ class Work:
         """Begin the step's next attempt, now or when its wait is over."""
         if operation.sent is not None or (self._attempts is not None and operation.id in self._attempts):
             return
-        host = self._run.host
+        run = self._run
+        host = run.host
         if operation.parked is not None and (operation.parked.unknown or not operation.concluding):
             if not asks_again(operation, host.clock()):
                 self._park(operation)
                 return
             operation.parked = None
-        waits = operation.retry_at > host.clock()
+        waits = operation.retry_at and operation.retry_at > host.clock()
         # of one that would be sent elsewhere the history tells; so nothing has begun
-        begins = waits or not operation.recalled or operation.elsewhere or operation.parked is not None
-        if operation.concluding and begins:
-            host.steps.give_up(self._run, operation)
+        if operation.concluding and (
+            waits or not operation.recalled or operation.elsewhere or operation.parked is not None
+        ):
+            host.steps.give_up(run, operation)
             return
         if waits:
             self.arm(operation.id, operation.retry_at, Work._retry, operation)
-            host.watch(self._run, operation)
+            host.watch(run, operation)
             return
-        started = self._run.machine.started
-        if started is not None and started.donor is not None and withheld(self._run, operation):
+        started = run.machine.started
+        if started is not None and started.donor is not None and withheld(run, operation):
             return
         if operation.elsewhere:
-            elsewhere.send(self._run, operation)
+            elsewhere.send(run, operation)
             return
-        attempt = host.steps.start(self._run, operation)
+        attempt = host.steps.start(run, operation)
         if not attempt.over:  # eager tasks may be done already
             if self._attempts is None:
                 self._attempts = {}
