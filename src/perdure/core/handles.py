@@ -25,8 +25,11 @@ def timer_kind(callback: Callable[..., Any]) -> str:
 
 
 class Handle(msgspec.Struct, eq=False):
-    """A callback in the ready queue. A Struct, since Python takes three times as long to make anything else: each
-    step has one."""
+    """A callback in the ready queue.
+
+    Each step has one. As a Struct it is made in a tenth of the time that a class with an `__init__` takes, which is a
+    hundredth of a step's CPU.
+    """
 
     _callback: Callable[..., Any]
     _args: Sequence[Any]

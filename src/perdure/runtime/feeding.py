@@ -47,7 +47,7 @@ def feed(run: Run, event: ev.Event, value: Any = UNSET) -> None:
     machine, turns = run.machine, run.host.turns
     try:
         turns.of(machine, run.definition.guard)
-        try:  # a `with` costs as much as three calls, and each step passes here
+        try:  # a `with` takes a microsecond more, a hundredth of a step's CPU
             if type(event) is ev.RunStarted:
                 machine.begin(event, value)
             else:

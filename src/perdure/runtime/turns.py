@@ -47,7 +47,7 @@ class TurnInterrupt(BaseException):
 class Turns:
     """Opens and closes turns: `with turns.of(machine): machine.feed(...)`.
 
-    A turn is over without taking the lock, which would be a fiftieth of a step's CPU: its end sets `_since` and then
+    A turn ends without taking the lock, which would be a hundredth of a step's CPU: its end sets `_since` and then
     looks at `_aiming`, while the watchdog sets `_aiming` and then looks at `_since`. So one of them sees the other.
 
     Args:
