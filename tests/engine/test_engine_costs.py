@@ -144,7 +144,7 @@ def on_sqlite(path: Path, found: Costs) -> Iterator[Engine]:
 
 @contextmanager
 def on_postgres(_: Path, found: Costs) -> Iterator[Engine]:
-    with lent_database() as direct:
+    with lent_database(alone=True) as direct:
         name = str(conninfo_to_dict(direct)["dbname"])
         with costs.of_postgres(shared(), name, found) as url:
             yield Engine(url, lease=3600.0)

@@ -21,6 +21,7 @@ import urllib.parse
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -29,6 +30,9 @@ from helpers.memory import folder_in_memory
 _numbers = itertools.count(1)
 _ports = itertools.cycle(range(20))
 _idle: list[str] = []  # databases that nobody uses, without rows
+_open: dict[
+    str, psycopg.Connection[Any]
+] = {}  # one to each of these: a new one would read all of the catalogue first
 
 #: Called with the url of each database that was lent, before its rows are deleted.
 before_emptied: list[Callable[[str], None]] = []
@@ -177,21 +181,28 @@ def new_database() -> str:
 
 
 @contextlib.contextmanager
-def lent_database() -> Iterator[str]:
+def lent_database(*, alone: bool = False) -> Iterator[str]:
     """The url of a database without rows, which is used again by others afterwards.
 
     Everybody must have left it in the end: a connection that is still open then is a defect.
+
+    Args:
+        alone: not even our own connection stays, as somebody counts what connections do.
     """
     url = _idle.pop() if _idle else new_database()
+    if alone and url in _open:
+        _open.pop(url).close()
     yield url
-    with psycopg.connect(url, autocommit=True) as connection:
-        deadline = time.monotonic() + _PATIENCE
-        while left := connection.execute(_OTHERS).fetchall():
-            assert time.monotonic() < deadline, f"connections were left open: {left}"
-            time.sleep(0.01)
-        for look in before_emptied:
-            look(url)
-        connection.execute(_EMPTY)
+    if url not in _open:
+        _open[url] = psycopg.connect(url, autocommit=True)
+    connection = _open[url]
+    deadline = time.monotonic() + _PATIENCE
+    while left := connection.execute(_OTHERS).fetchall():
+        assert time.monotonic() < deadline, f"connections were left open: {left}"
+        time.sleep(0.01)
+    for look in before_emptied:
+        look(url)
+    connection.execute(_EMPTY)
     _idle.append(url)
 
 
