@@ -18,13 +18,14 @@ from perdure.storage.sealing import SealedStore
 from perdure.storage.sqlite import SqliteStore
 from perdure.testing.conformance import CHECKS, Check, run_check
 
+#: What is sealed doesn't depend on the store below; PERDURE_SOAK=1 tries it on all.
+SEALED = ["memory", "sqlite", "postgres"] if os.environ.get("PERDURE_SOAK") == "1" else ["memory"]
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "sealed-memory", "sealed-sqlite", "sealed-postgres"])
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", *(f"sealed-{kind}" for kind in SEALED)])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
     """Opens stores on one database, of each kind in turn; also of those around which everything is sealed."""
     sealed, _, kind = request.param.rpartition("-")
-    if sealed and kind != "memory" and os.environ.get("PERDURE_SOAK") != "1":
-        pytest.skip("what is sealed doesn't depend on the store below; PERDURE_SOAK=1 tries it on all")
     around = _sealed if sealed else _plain
     if kind == "memory":
         database = MemoryDatabase()
