@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
 
 pytestmark = pytest.mark.acceptance
 
@@ -97,10 +98,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def environment(folder: Path, what: str) -> Path:
-    """The interpreter of a new environment in which something is installed."""
-    run(sys.executable, "-m", "venv", folder)
+    """The interpreter of a new environment with something in it: in a soak as users install it, else in less time."""
     python = folder / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", what)
+    if SOAK:
+        run(sys.executable, "-m", "venv", folder)
+        run(python, "-m", "pip", "install", "-q", what)
+    else:
+        run(sys.executable, "-m", "venv", "--without-pip", folder)
+        run(sys.executable, ROOT / "requirements" / "install.py", "--into", python, what)
     return python
 
 
@@ -137,7 +142,7 @@ def test_the_sdist_holds_what_tests_and_builds_need(built: tuple[Path, Path]) ->
 
 
 def test_the_core_needs_msgspec_and_apsw_only_and_works(core: Path, tmp_path: Path) -> None:
-    listed = json.loads(run(core, "-m", "pip", "list", "--format", "json"))
+    listed = json.loads(run(sys.executable, "-m", "pip", "--python", core, "list", "--format", "json"))
     assert {entry["name"].lower() for entry in listed} - {"pip", "setuptools", "wheel"} == {
         "apsw",
         "msgspec",
@@ -173,9 +178,9 @@ def test_every_extra_is_tried() -> None:
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_an_extra_works_alone(built: tuple[Path, Path], tmp_path: Path, extra: str) -> None:
-    if os.environ.get("PERDURE_SOAK") != "1" and extra != "cli":
+    if not SOAK and extra != "cli":
         pytest.skip("each extra gets an environment of its own in a soak only")
     python = environment(tmp_path / "env", f"{built[0]}[{extra}]")
     for module in EXTRAS[extra]:
         run(python, "-I", "-c", f"import {module}")
-    run(python, "-m", "pip", "check")
+    run(sys.executable, "-m", "pip", "--python", python, "check")
