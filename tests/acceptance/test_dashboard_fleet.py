@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from helpers.browser import PERDURE, PHONE, Chrome, Site, browser, ready, server, shot
+from helpers.browser import PERDURE, PHONE, SOAK, Chrome, Site, browser, ready, server, shot
 from perdure.web import Role, Tokens
 
 pytestmark = pytest.mark.acceptance
@@ -282,7 +282,7 @@ def test_a_budget_that_is_used_up_is_raised(site: Site, chrome: Chrome) -> None:
     page.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", "dark"] if SOAK else ["light"])
 def test_they_fit_on_a_phone(site: Site, chrome: Chrome, theme: Any) -> None:
     phone = on_a_phone(chrome, theme)
     for name, path in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,14 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from helpers.browser import Chrome, Site, browser, ready, server, shot
+from helpers.browser import SOAK, Chrome, Site, browser, ready, server, shot
 from helpers.many_runs import insert_runs
 from perdure.web import Role, Tokens
 
 pytestmark = pytest.mark.acceptance
 
 #: As many as the issue names take a while to be written; a test needs no more than tells pages apart.
-MANY = 100_000 if os.environ.get("PERDURE_SOAK") else 10_000
+MANY = 100_000 if SOAK else 10_000
 MODULE = """
 import asyncio, perdure
 
@@ -228,7 +227,9 @@ def test_there_are_many_pages(full: Site, chrome: Chrome) -> None:
     page.close()
 
 
-@pytest.mark.parametrize(("dark", "phone"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("dark", "phone"), [(False, True), *([(False, False), (True, False)] if SOAK else [])]
+)
 def test_it_looks_right(full: Site, chrome: Chrome, dark: bool, phone: bool) -> None:
     with chrome.other(dark=dark, phone=phone) as looking:
         page = looking.open(full.url, path="/runs")

@@ -4,7 +4,7 @@
         page = chrome.open(site.url + "/runs")
 
 Whatever a page's script complains about, or what its content policy keeps from running, fails the test at the end.
-Pictures go to PERDURE_SHOTS if that is set, for docs/.
+Pictures go to PERDURE_SHOTS if that is set, for docs/. Otherwise they are taken with PERDURE_SOAK=1 only.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 PERDURE = [sys.executable, "-c", "from perdure.cli import main; main()"]
 ROOT = Path(__file__).parents[2]
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
 PATIENCE = 60_000.0  # milliseconds: how long a page may take to show something, on a loaded machine
 CHROMIUM = os.environ.get("PERDURE_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -100,7 +101,12 @@ def ready(page: Page) -> None:
 
 
 def shot(page: Page, name: str) -> None:
-    """Keep a picture of a page, as it is now: an artefact, and (for docs) wherever PERDURE_SHOTS says."""
+    """Keep a picture of a page as it is now, in a soak, or where PERDURE_SHOTS says (for docs). Else it only costs."""
+    if SOAK or os.environ.get("PERDURE_SHOTS"):
+        _shot(page, name)
+
+
+def _shot(page: Page, name: str) -> None:
     folder = Path(os.environ.get("PERDURE_SHOTS") or ROOT / ".shots")
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=folder / f"{name}.png", animations="disabled")
