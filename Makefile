@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start hundreds of processes: they needn't compile everything again, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
-# Test processes at a time; more than cores, as tests wait more than they compute.
-WORKERS ?= 4
+# Test processes at a time; more than cores, as tests wait. Each collects all tests, which costs as much as many of them.
+WORKERS ?= 3
 
 .PHONY: help demo test lint supply audit lock unit acceptance others bench soak mutants docs sbom format clean
 

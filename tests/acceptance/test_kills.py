@@ -19,7 +19,7 @@ from perdure import Engine, Handle
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 63 if SOAK else 25  # in each of eight tests: 504 in a night's run
+KILLS = 63 if SOAK else 12  # in each of eight tests: 504 in a night's run
 AT_ONCE = 12  # runs at a time
 UNFINISHED = [status for status in perdure.Status if not status.final]
 
