@@ -19,7 +19,7 @@ from perdure import Engine, Handle
 
 pytestmark = pytest.mark.acceptance
 
-KILLS = 63 if SOAK else 15  # in each of eight tests: 504 in a night's run, 60 on a file with every `make test`
+KILLS = 63 if SOAK else 32  # of one worker on a file: 60 in all with every `make test`, 504 in a night's run
 AT_ONCE = 12  # runs at a time
 UNFINISHED = [status for status in perdure.Status if not status.final]
 
