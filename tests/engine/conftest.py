@@ -1,7 +1,6 @@
 """A place where engines meet: a shared database in memory, a file, or a PostgreSQL server.
 
-What an engine does doesn't depend on its store, and the stores' own checks say that all verbs do the same on each. So
-a test meets all of them only with PERDURE_SOAK=1; otherwise memory, and one of the others or none.
+With PostgreSQL they take long; most of them do it there only with PERDURE_SOAK=1.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ HERE = Path(__file__).parent
 KINDS = ["memory", "sqlite", "postgres"]
 
 #: What meets PostgreSQL with every `make test`: each kind of verb and of mail, and deaths at appends. Of most of these
-#: files it gets every fourth test, more or less. SQLite gets every other one of all files, none that PostgreSQL has.
+#: files every other test, more or less; the stores' own checks say that all verbs do the same there. All the rest
+#: meets it with PERDURE_SOAK=1.
 ALWAYS = frozenset(
     f"test_{name}.py"
     for name in (
@@ -58,19 +58,8 @@ ALWAYS = frozenset(
 )
 
 
-#: These meet both as a whole.
+#: These meet it as a whole.
 WHOLE = frozenset({"test_engine_costs.py", "test_engine_crashes.py", "test_engine_takeover.py"})
-
-#: Of these PostgreSQL gets every other test: every fourth would be none of them.
-HALF = frozenset(
-    f"test_{name}.py" for name in ("engine_budget_crashes", "engine_diff", "engine_suspicion", "pausing")
-)
-
-#: These meet SQLite as a whole, too: two deaths of a run, deaths amid updates, and what is damaged where it lies.
-ON_FILES = WHOLE | {"test_engine_double_crashes.py", "test_engine_update_crashes.py", "test_engine_damage.py"}
-
-#: `make soak` has passes of its own that needn't all of it either: they get all of SQLite, half of PostgreSQL.
-WIDE = os.environ.get("PERDURE_TEST_HINTS") == "0" or os.environ.get("PERDURE_CANARY") == "1"
 
 #: What counts looks, or waits for more of them than patience allows.
 NEEDS_HINTS = ("test_readers_are_woken_and_need_not_poll", "test_a_message_that_races_the_end_is_never_lost")
@@ -85,24 +74,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _for_a_night(item: pytest.Item) -> bool:
-    if item.path.parent != HERE:  # this is asked about the tests of all folders
+    if (
+        "[postgres" not in item.name or item.path.parent != HERE
+    ):  # this is asked about the tests of all folders
         return False
-    name, file = item.name.partition("[")[0], item.path.name
-    turn = crc32(name.encode()) % 4
-    if isinstance(item, pytest.Function) and _kind(item) == "sqlite":
-        return not WIDE and turn % 2 == 0 and file not in ON_FILES
-    if "[postgres" not in item.name:
-        return False
-    if file not in WHOLE and turn % (2 if WIDE or file in HALF else 4):
+    if item.path.name not in WHOLE and crc32(item.name.partition("[")[0].encode()) % 2:
         return True
-    return file not in ALWAYS or (
-        "a_crash_at_any_append_of_a_chain" in name or "a_crash_at_any_append_loses" in name
+    return item.path.name not in ALWAYS or (
+        "a_crash_at_any_append_of_a_chain" in item.name or "a_crash_at_any_append_loses" in item.name
     )
-
-
-def _kind(item: pytest.Function) -> object:
-    """Of the databases that it gets from here."""
-    return item.callspec.params.get("make_place") if hasattr(item, "callspec") else None
 
 
 @pytest.fixture(autouse=True)
