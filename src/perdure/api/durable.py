@@ -41,7 +41,7 @@ class Step(Generic[P, R]):
         functools.update_wrapper(self, definition.run)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        return step_call(self.definition, self.options, args, kwargs)  # type: ignore[no-any-return]
+        return step_call(self.definition, self.options, args, kwargs)
 
     @property
     def name(self) -> str:

@@ -184,7 +184,7 @@ class Proxy:
             self._of.arguments(name).fits(*args, **kwargs)
             if current_machine() is not None:
                 step = self._of.step(name)
-                return step_call(step, step.options, (self._key, *args), kwargs)  # type: ignore[no-any-return]
+                return step_call(step, step.options, (self._key, *args), kwargs)
             return self._call(name, args, kwargs)
 
         return call

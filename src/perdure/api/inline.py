@@ -133,7 +133,8 @@ def inline_step(
         run=run,
         returns_response=returns_response,
     )
-    call: InlineCall[R] = step_call(definition, definition.options, (given,), {}, InlineCall)
+    made = step_call(definition, definition.options, (given,), {}, InlineCall)
+    call = cast("InlineCall[R]", made)
     call._editable = editable
     return call
 
