@@ -24,6 +24,7 @@ from perdure.runtime.stepcontext import StepInfo
 from perdure.storage.chance import chance
 
 if TYPE_CHECKING:
+    from perdure.runtime.calling import Calls
     from perdure.runtime.definitions import StepOptions
 
 
@@ -35,16 +36,17 @@ class Doorway:
     executing: set[Attempt]
     _line: deque[Attempt]
     _closed: bool
+    _begins_next = False  # within _begin_next
     _concurrency: int
     _clock: Callable[[], float]
     _loop: asyncio.AbstractEventLoop
     heartbeats: Heartbeats
+    calls: Calls
     _providers: dict[str, str]  # by a step's name: what stands for the provider that has turned it away
 
     if TYPE_CHECKING:
 
         def _begin(self, attempt: Attempt) -> None: ...
-        def _begin_next(self) -> None: ...
         def _over(self, attempt: Attempt) -> None: ...
         def _failed(self, attempt: Attempt, error: BaseException) -> None: ...
         def fail(
@@ -69,6 +71,21 @@ class Doorway:
         if operation.pulse is not None:
             operation.pulse.show(info)
         return info
+
+    def _begin_next(self) -> None:
+        if self._begins_next or self._clock() >= self.calls.sure_until:
+            return
+        self._begins_next = True  # one that is over at once lets no others in from within: a line may be long
+        try:
+            while (
+                self._line and len(self.executing) + self.gate.asking < self._concurrency and not self._closed
+            ):
+                following = self._line.popleft()
+                following.started_at = self._clock()
+                if not following.dropped:
+                    self._begin(following)
+        finally:
+            self._begins_next = False
 
     # -- what the gate does with attempts -------------------------------------------------------------
 

@@ -388,12 +388,3 @@ class StepExecutor(Doorway):
             self._begin_next()
         if self.freed is not None:
             self.freed()
-
-    def _begin_next(self) -> None:
-        if self._clock() >= self.calls.sure_until:
-            return
-        while self._line and len(self.executing) + self.gate.asking < self._concurrency and not self._closed:
-            following = self._line.popleft()
-            following.started_at = self._clock()
-            if not following.dropped:
-                self._begin(following)

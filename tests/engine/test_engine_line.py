@@ -1,0 +1,75 @@
+"""Steps that wait in line for room in their worker: they begin one after the other, however many there are."""
+
+from __future__ import annotations
+
+import asyncio
+
+from engine_kit import Place, run, until
+
+from perdure import step, workflow
+
+#: More than the frames that Python lets a stack have.
+MANY = 1_500
+
+#: Of the test that is under way.
+GATES: dict[str, asyncio.Event] = {}
+
+
+@step(name="line.holds")
+async def holds() -> str:
+    await GATES["here"].wait()
+    return "held"
+
+
+@step(name="line.follows")
+async def follows(number: int) -> int:
+    """It waits for nothing, so it is over as soon as it has begun."""
+    return number
+
+
+@workflow(name="line.many")
+async def many() -> list[int]:
+    first = asyncio.create_task(holds())
+    rest = [asyncio.create_task(follows(number)) for number in range(MANY)]
+    await first
+    return list(await asyncio.gather(*rest))
+
+
+def test_a_long_line_is_done_when_the_one_in_front_is(memory: Place) -> None:
+    async def main() -> None:
+        gate = GATES["here"] = asyncio.Event()
+        async with memory.engine(concurrency=1) as engine:
+            handle = await engine.start(many())
+
+            async def all_in_line() -> bool:
+                assert engine._worker is not None
+                return engine._worker.steps.occupied > MANY
+
+            await until(all_in_line)
+            gate.set()
+            assert await handle.result() == list(range(MANY))
+
+    run(main)
+
+
+def test_a_long_line_is_done_once_the_lease_is_sure_again(memory: Place) -> None:
+    """As after a pause of the whole process, amid which its lease was over as far as it knew."""
+
+    async def main() -> None:
+        GATES["here"] = asyncio.Event()
+        GATES["here"].set()
+        async with memory.engine() as engine:
+            assert engine._worker is not None
+            steps = engine._worker.steps
+            now = engine._worker.clock()
+            steps.sure_until(now - 1.0)
+            handle = await engine.start(many())
+
+            async def all_in_line() -> bool:
+                return steps.occupied > MANY
+
+            await until(all_in_line)
+            steps.sure_until(now + 3600.0)
+            assert await handle.result() == list(range(MANY))
+
+    run(main)
