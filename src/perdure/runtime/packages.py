@@ -9,8 +9,11 @@ import msgspec
 from perdure.codec.events import decode_event, encode_event
 from perdure.codec.sealing.envelope import is_sealed
 from perdure.core import events as ev
+from perdure.core.errands import step_of
+from perdure.core.namespaces import short
 from perdure.core.status import Status
 from perdure.errors import MovingError, UndecodableError
+from perdure.runtime.errand import decode_errand, encode_errand
 from perdure.storage.moving import AnyPart, Generation, HistoryPart, MailPart, Package
 from perdure.storage.records import MailKind
 
@@ -60,6 +63,10 @@ def held_back(package: Package, reason: str, now: float) -> Package:
 def renamed(packages: Sequence[Package], old: str, new: str) -> list[Package]:
     """These packages, with the run `old` under another id, for its children, too.
 
+    Under another id it is another run. It acts under that id, also where it acted as the run that it retries. It
+    goes on from its own former generation, not from that of whoever is called `old` there. And no parent waits for
+    it: the end of a copy isn't the end of the child that was copied.
+
     Raises:
         MovingError: its events are sealed.
     """
@@ -72,16 +79,57 @@ def renamed(packages: Sequence[Package], old: str, new: str) -> list[Package]:
                 "under its own id into a database that doesn't have it"
             )
             raise MovingError(msg)
-    tied = [
-        Package(package.id, tuple(_retied(part, old, new) for part in package.parts)) for package in packages
-    ]
-    return [package.under(new) if package.id == old else package for package in tied]
+    found: list[Package] = []
+    for package in packages:
+        tied = Package(package.id, tuple(_retied(part, package.id, old, new) for part in package.parts))
+        if package.id == old:
+            tied = tied.under(new, lambda seq, data: _recast(seq, data, old, new))
+        elif _sent_by(package, old):
+            tied = tied.under(package.id, lambda seq, data: _readdressed(seq, data, old, new))
+        found.append(tied)
+    return found
 
 
-def _retied(part: AnyPart, old: str, new: str) -> AnyPart:
-    if isinstance(part, Generation) and part.parent_id == old:
-        return msgspec.structs.replace(part, parent_id=new)
-    return part
+def _retied(part: AnyPart, id: str, old: str, new: str) -> AnyPart:
+    if not isinstance(part, Generation):
+        return part
+    if id == old:
+        return msgspec.structs.replace(part, parent_id=None, parent_generation=None, parent_op=None)
+    return msgspec.structs.replace(part, parent_id=new) if part.parent_id == old else part
+
+
+def _recast(seq: int, data: bytes, old: str, new: str) -> bytes:
+    """How a generation was started. Its `parent` stays: code may have looked at it."""
+    started = _started(seq, data)
+    if started is None:
+        return data
+    donor = started.donor
+    if donor is not None and donor.run == short(old):
+        donor = msgspec.structs.replace(donor, run=short(new))
+    recast = msgspec.structs.replace(started, keys_of=None, donor=donor)
+    return data if recast == started else encode_event(recast)
+
+
+def _sent_by(package: Package, id: str) -> bool:
+    row = package.generations[0]
+    return row.parent_id == id and step_of(row.workflow) is not None
+
+
+def _readdressed(seq: int, data: bytes, old: str, new: str) -> bytes:
+    """How an errand was started that the run had sent: whose step it is."""
+    started = _started(seq, data)
+    if started is None:
+        return data
+    errand = decode_errand(started.input)
+    if errand.run != old:
+        return data
+    input = encode_errand(msgspec.structs.replace(errand, run=new, keys_of=None))
+    return encode_event(msgspec.structs.replace(started, input=input))
+
+
+def _started(seq: int, data: bytes) -> ev.RunStarted | None:
+    event = _decoded(data) if seq == 1 else None
+    return event if isinstance(event, ev.RunStarted) else None
 
 
 def _pauses(part: AnyPart, row: Generation, reason: str) -> bool:
@@ -92,8 +140,12 @@ def _pauses(part: AnyPart, row: Generation, reason: str) -> bool:
 
 
 def _event(part: HistoryPart | MailPart) -> ev.Event | None:
+    return _decoded(part.data)
+
+
+def _decoded(data: bytes) -> ev.Event | None:
     try:
-        return decode_event(part.data)
+        return decode_event(data)
     except UndecodableError:
         return None
 

@@ -14,7 +14,7 @@ finds out by the mark how far the last one came.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -246,19 +246,20 @@ class Package(msgspec.Struct, frozen=True, gc=False):
             found += proof.finish()
         return found
 
-    def under(self, id: str) -> Package:
-        """The same under another id. What is damaged stays so: where a link doesn't fit, the new one doesn't either."""
-        moved: dict[
-            int, tuple[int, int]
-        ] = {}  # by generation, the chain so far: as it was, and as it is to be
+    def under(self, id: str, recast: Callable[[int, bytes], bytes] | None = None) -> Package:
+        """The same under another id. What is damaged stays so: where a link doesn't fit, the new one doesn't either.
+        `recast` gives the bytes of an event in the new history, by its number and its bytes in this one.
+        """
+        moved: dict[int, tuple[int, int]] = {}  # by generation, the chain so far: as it was, as it is to be
         parts: list[AnyPart] = []
         for part in self.parts:
             number = part.generation
             if isinstance(part, HistoryPart):
                 before, chain = moved.get(number) or (origin(self.id, number), origin(id, number))
-                chain = link(chain, part.data) ^ (link(before, part.data) ^ part.link)
+                data = part.data if recast is None else recast(part.seq, part.data)
+                chain = link(chain, data) ^ (link(before, part.data) ^ part.link)
                 moved[number] = part.link, chain
-                part = msgspec.structs.replace(part, link=chain)
+                part = msgspec.structs.replace(part, link=chain, data=data)
             parts.append(part)
         for place, part in enumerate(parts):
             if isinstance(part, Generation):
