@@ -185,12 +185,12 @@ MEMORY = {
     "crowds": {"events": 11},
 }
 SQLITE = {
-    "steps": {"syncs": 1, "commits": 1, "pages": 2, "rows": 2, "statements": 4},
-    "timers": {"syncs": 1, "commits": 1, "pages": 2, "rows": 2, "statements": 4},
-    "emits": {"syncs": 2, "commits": 2, "pages": 6, "rows": 6, "statements": 10},
-    "runs": {"syncs": 2, "commits": 2, "pages": 13, "rows": 6, "statements": 19},
-    "messages": {"syncs": 2, "commits": 2, "pages": 12, "rows": 8, "statements": 24},
-    "children": {"syncs": 3, "commits": 3, "pages": 29, "rows": 15, "statements": 35},
+    "steps": {"syncs": 1, "commits": 1, "pages": 2, "rows": 2, "statements": 1},
+    "timers": {"syncs": 1, "commits": 1, "pages": 2, "rows": 2, "statements": 1},
+    "emits": {"syncs": 2, "commits": 2, "pages": 6, "rows": 6, "statements": 7},
+    "runs": {"syncs": 2, "commits": 2, "pages": 13, "rows": 6, "statements": 10},
+    "messages": {"syncs": 2, "commits": 2, "pages": 12, "rows": 8, "statements": 19},
+    "children": {"syncs": 3, "commits": 3, "pages": 29, "rows": 15, "statements": 31},
     "crowds": {"syncs": 0, "commits": 0, "pages": 4, "rows": 25, "statements": 1},
 }
 POSTGRES = {

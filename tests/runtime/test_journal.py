@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
-from perdure.runtime.journal import IN_A_ROW, Journal
+from perdure.runtime.journal import FLUSH_AT, IN_A_ROW, Journal
 from perdure.storage.records import Append, Appended, Stale
 
 
@@ -125,3 +125,13 @@ def test_what_is_handed_in_while_a_batch_is_on_its_way_goes_together() -> None:
     assert store.batches[0] == [1]
     assert sorted(chain.from_iterable(store.batches)) == sorted([1, 2, 3] * 5)
     assert len(store.batches) <= 10
+
+
+def test_of_a_crowd_the_first_are_offered_while_others_are_still_at_work() -> None:
+    def main(journal: Journal, _: Answering) -> None:
+        for run in range(FLUSH_AT * 5 // 2):
+            Steps(journal, run, 1, hurried=False).begin()
+
+    store, counts = follow(main, at_once=False)
+    assert [len(batch) for batch in store.batches] == [FLUSH_AT, FLUSH_AT, FLUSH_AT // 2]
+    assert counts[0] == 2

@@ -13,7 +13,25 @@ import perdure.storage.sqlite as package
 from perdure.storage.sql import load_queries
 from perdure.storage.sqlite import SqliteStore
 
-QUERIES = load_queries(Path(package.__file__).parent / "queries")
+
+def statements() -> dict[str, str]:
+    """All statements by name; those of a trigger as they would be alone, as plans of triggers aren't told."""
+    found: dict[str, str] = {}
+    for name, text in load_queries(Path(package.__file__).parent / "queries").items():
+        if name in ("make_lone", "make_wave", "append_lone", "append_wave"):
+            continue  # the views, and what only fires their triggers
+        if "CREATE TEMP TRIGGER" not in text:
+            found[name] = text
+            continue
+        body = re.search(r"\bBEGIN\b(.*)\bEND\b", text, re.DOTALL)
+        assert body
+        alone = re.sub(r"RAISE\(.*?\)", "1", re.sub(r"\bNEW\.", ":", re.sub(r"--.*", "", body[1])))
+        for number, statement in enumerate(alone.strip().removesuffix(";").split(";")):
+            found[f"{name}-{number}"] = statement
+    return found
+
+
+QUERIES = statements()
 
 #: Tables that grow with what runs do.
 LARGE = {

@@ -1,7 +1,8 @@
 """The journal: one group commit for the appends of many runs.
 
-Runs hand in their appends; everything handed in during one turn of the event loop goes to the store as
-one batch, which makes it durable with one fsync. Each append's owner is called back with its result, in
+Runs hand in their appends; what is handed in during one turn of the event loop goes to the store as one batch, which
+makes it durable with one fsync; of many runs in several, so that the store writes while the code of others goes on.
+Each append's owner is called back with its result, in
 the order handed in.
 
 When the store can't be written (disk full, server away) nothing is lost: the batch is kept and offered
@@ -29,7 +30,8 @@ logger = logging.getLogger("perdure.journal")
 RETRY_FIRST = 0.05  #: seconds before a refused batch is offered again, doubling up to
 RETRY_MAX = 2.0
 
-#: So many appends are handed over without waiting for the turn's end, so that disk and code work at once.
+#: So many appends are handed over without waiting for the turn's end, so that disk and code work at once. When a
+#: thousand runs waited for one commit, and the disk then for all of their next steps, both stood still in turn.
 FLUSH_AT = 100
 
 #: So many appends in a row that were handed in during each other's answers are offered without a turn of the loop in
@@ -86,7 +88,7 @@ class Journal:
         if not self._pending and not self.hurried:
             self._loop.call_soon(self._flush)
         self._pending.append((append, owner, events))
-        if len(self._pending) >= FLUSH_AT and not self._in_flight:
+        if len(self._pending) >= FLUSH_AT:
             self._flush()
 
     def hurry(self) -> None:

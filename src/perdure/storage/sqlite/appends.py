@@ -1,13 +1,13 @@
 """Appending: the compare-and-set of many runs' histories, and what follows from it.
 
-The hot path is one UPDATE and one INSERT for a whole wave of appends to different runs, bound as one
-JSON text and one blob. It doesn't tell who in a wave is stale; as that is rare, the writer then rolls back
-and has the appends applied one by one.
+The hot path is one statement for a whole wave of appends to different runs, bound as JSON texts and one blob
+(queries/waves.sql). What is nothing but such a wave needs no transaction around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
+from itertools import count
 
 import apsw
 
@@ -17,123 +17,148 @@ from perdure.storage.errands import any_errand, placed
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.effects import take_effect
-from perdure.storage.sqlite.events import insert_events
 from perdure.storage.sqlite.generations import succeed
 from perdure.storage.sqlite.lifecycle import close_children, create_run, deliver, take_inbox
 from perdure.storage.sqlite.rows import as_json
 
 _FINAL = frozenset(status.value for status in FINAL)
 
-#: Events of one INSERT, so that a batch of large ones neither meets SQLite's limit for a value (1 GB) nor
-#: is copied as a whole.
-_INSERT_BYTES = 4 * 1024 * 1024
+#: Bytes of events in one statement, so that a batch of large ones doesn't meet SQLite's limit for a value (1 GB).
+_WAVE_BYTES = 4 * 1024 * 1024
 
 
-class WaveRefusedError(Exception):
-    """Somebody in a wave is stale: roll back, and apply the appends singly."""
+def prepare(db: Database) -> None:
+    """Make what a connection needs to append."""
+    for query in ("make_lone", "make_lone_rules", "make_wave", "make_wave_rules"):
+        db.run(query)
 
 
-class PlaceTakenError(Exception):
-    """The history of a run has an event already where another is to go: roll back, and leave that run out."""
+def append_at_once(db: Database, appends: Sequence[Append]) -> list[Appended] | None:
+    """Apply appends by one statement, outside a transaction: SQLite makes one of it, and commits it.
 
-    def __init__(self, run: int) -> None:
-        super().__init__(run)
-        self.run = run
-
-
-def apply_appends(
-    db: Database, appends: Sequence[Append], *, singly: bool, damaged: Collection[int] = ()
-) -> list[Appended | Stale]:
-    """Apply appends in order within the open transaction; a stale one has no effect.
-
-    Args:
-        damaged: runs whose histories have no room for what follows.
-
-    Raises:
-        WaveRefusedError: one of them is stale, and not `singly`.
-        PlaceTakenError: one of them has no room, and isn't known to be `damaged`.
+    Returns None when it can't be done so, or one is stale: nothing has happened then.
     """
-    if singly or len(appends) == 1:
-        return [
-            Stale(append.expected, append.epoch, surplus(append.expected))
-            if append.run in damaged and append.events
-            else apply_append(db, append)
-            for append in appends
-        ]
-    answers: list[Appended | Stale] = []
-    wave: list[Append] = []
-    runs: set[int] = set()
     for append in appends:
-        if append.run in runs:
-            answers += _apply_wave(db, wave)
-            wave = []
+        if not (_is_plain(append) or _only_ends(append)):
+            return None
+    if len(appends) != 1 and len(_waves(appends)) != 1:
+        return None
+    try:
+        _append(db, appends)
+    except apsw.ConstraintError:
+        return None
+    return [Appended(append.expected + len(append.events)) for append in appends]
+
+
+def apply_appends(db: Database, appends: Sequence[Append]) -> list[Appended | Stale]:
+    """Apply appends in order within the open transaction; a stale one has no effect."""
+    return [answer for wave in _waves(appends) for answer in _apply_wave(db, wave)]
+
+
+def _waves(appends: Sequence[Append]) -> list[list[Append]]:
+    """Cut a series into parts of different runs each, which one statement can take."""
+    waves: list[list[Append]] = []
+    runs: set[int] = set()
+    room = 0
+    for append in appends:
+        size = sum(map(len, append.events))
+        if not waves or append.run in runs or size > room:
+            waves.append([])
             runs.clear()
-        wave.append(append)
+            room = _WAVE_BYTES
+        waves[-1].append(append)
         runs.add(append.run)
-    return answers + _apply_wave(db, wave)
+        room -= size
+    return waves
 
 
 def _apply_wave(db: Database, wave: Sequence[Append]) -> list[Appended | Stale]:
-    """Apply appends to different runs."""
-    ending = [append.run for append in wave if append.status in _FINAL]
-    if len(wave) == 1 or (ending and _would_terminate(db, ending)):
-        # The end of one run may reach into the rows of others in this wave: the order counts.
-        return [apply_append(db, append) for append in wave]
-    rows = [(a.run, a.expected, a.epoch, a.attempt, a.expected + len(a.events), a.now, a.chain) for a in wave]
-    if db.run("advance_many", (as_json(rows),)) != len(wave):
-        raise WaveRefusedError
-    try:
-        insert_events(db, _numbered(wave))
-    except apsw.ConstraintError as error:
-        raise WaveRefusedError from error
-    ending_plainly = [append for append in wave if _only_ends(append)]
-    if ending_plainly:
-        _finish_many(db, ending_plainly)
-    return [
-        Appended(append.expected + len(append.events)) if _only_ends(append) else _follow(db, append)
-        for append in wave
-    ]
-
-
-def _would_terminate(db: Database, ending: Sequence[int]) -> bool:
-    return bool(db.value("would_terminate", (as_json(ending),)))
-
-
-def _numbered(appends: Sequence[Append]) -> Iterator[tuple[int, int, int, bytes]]:
-    for append in appends:
-        its_links = append.links
-        for place, data in enumerate(append.events):
-            yield append.run, append.expected + place + 1, its_links[place], data
+    """Apply appends to different runs. The statement doesn't tell who in a wave is stale: as that is rare, all are
+    applied one by one then.
+    """
+    if len(wave) > 1:
+        try:
+            _append(db, wave)
+        except apsw.ConstraintError:
+            pass
+        else:
+            return [
+                Appended(append.expected + len(append.events)) if _only_ends(append) else _follow(db, append)
+                for append in wave
+            ]
+    return [apply_append(db, append) for append in wave]
 
 
 def apply_append(db: Database, append: Append) -> Appended | Stale:
-    """Apply one append by plain statements."""
-    run, expected = append.run, append.expected
-    seq = expected + len(append.events)
-    chain = append.links[-1] if append.links else None
-    execute, queries = db.execute, db.queries
-    execute(queries["advance"], (run, expected, append.epoch, append.attempt, seq, append.now, chain))
-    if not db.changes():
-        return _refuse(db, append)
+    """Apply one append within the open transaction."""
     try:
-        if len(append.events) == 1:  # the hot path: one step's outcome
-            execute(queries["insert_event"], (run, seq, append.links[0], append.events[0]))
-        else:
-            for event in _numbered([append]):
-                db.run("insert_event", event)
+        _append(db, (append,), with_ends=False)
     except apsw.ConstraintError as error:
-        raise PlaceTakenError(run) from error
+        return _refuse(db, append, error)
     return _follow(db, append)
 
 
-def _refuse(db: Database, append: Append) -> Appended | Stale:
-    """The answer to an append that didn't pass: it is stale, or it is there already."""
+def _append(db: Database, wave: Sequence[Append], *, with_ends: bool = True) -> None:
+    """Move runs on and write their events; end those that do nothing but end, unless that is done by `_follow`.
+
+    Raises:
+        apsw.ConstraintError: one of them is stale, or has no room, or its end concerns living children.
+    """
+    first = wave[0]
+    if len(wave) == 1 and len(first.events) == 1 and not (with_ends and first.status in _FINAL):
+        # the hot path: one step's outcome
+        db.execute(
+            db.queries["append_lone"],
+            (
+                first.run,
+                first.expected,
+                first.epoch,
+                first.attempt,
+                first.now,
+                first.links[0],
+                first.events[0],
+            ),
+        )
+        return
+    ending = [append for append in wave if append.status in _FINAL] if with_ends else ()
+    places: list[tuple[int, int, int, int, int]] = []
+    offset = 1
+    for append in wave:
+        for seq, link, data in zip(count(append.expected + 1), append.links, append.events, strict=False):
+            places.append((append.run, seq, link, offset, len(data)))
+            offset += len(data)
+    db.execute(
+        db.queries["append_wave"],
+        {
+            "number": len(wave),
+            "appends": as_json(
+                [
+                    (a.run, a.expected, a.epoch, a.attempt, a.expected + len(a.events), a.now, a.chain)
+                    for a in wave
+                ]
+            ),
+            "events": as_json(places),
+            "data": b"".join([data for append in wave for data in append.events]),
+            "ending": as_json([append.run for append in ending]),
+            "ends": as_json(
+                [(a.run, a.status, a.reason, a.block_code, a.now) for a in ending if _only_ends(a)]
+            ),
+        },
+    )
+
+
+def _refuse(db: Database, append: Append, error: apsw.Error) -> Appended | Stale:
+    """The answer to an append that didn't pass: it is stale, or it is there already, or has no room."""
     standing = db.rows("standing", {"run": append.run})
     if not standing:
         return Stale(0, 0)
     seq, epoch, attempt, driver = standing[0]
     if attempt != append.attempt:
-        return Stale(seq, epoch)
+        if (seq, epoch) != (append.expected, append.epoch) or driver is None:
+            return Stale(seq, epoch)
+        if not db.value("has_more", {"run": append.run, "seq": seq}):
+            raise error  # it should have passed
+        return Stale(seq, epoch, surplus(seq))
     children: list[tuple[int, int]] = []
     for child in append.children:
         key, epoch, owner, parent = next(iter(db.rows("key_of", {"id": child.id})), (0, 0, None, None))
@@ -151,6 +176,13 @@ def _successor_again(db: Database, append: Append) -> tuple[int, int] | None:
     return key, 1 if ours else 0
 
 
+def _is_plain(append: Append) -> bool:
+    """Whether it changes no more than its run's history."""
+    return append.status is None and not (
+        append.release or append.consumed or append.children or append.parent_mail or append.effects
+    )
+
+
 def _only_ends(append: Append) -> bool:
     """Whether it is the end of a run and nothing besides."""
     return append.status in _FINAL and not (
@@ -158,22 +190,9 @@ def _only_ends(append: Append) -> bool:
     )
 
 
-def _finish_many(db: Database, appends: Sequence[Append]) -> None:
-    ends = [(a.run, a.status, a.reason, a.block_code, a.now) for a in appends]
-    runs = as_json([append.run for append in appends])
-    db.run("finish_many", {"ends": as_json(ends)})
-    db.run("drop_inboxes", {"runs": runs})
-    db.run("drop_details", {"runs": runs})
-    now = appends[-1].now
-    for (parent,) in db.rows("live_parents", {"runs": runs}):
-        close_children(db, parent, now)
-
-
 def _follow(db: Database, append: Append) -> Appended:
     """What follows from an append that has passed: nothing, if it changes no more than its run's seq."""
-    if append.status is None and not (
-        append.release or append.consumed or append.children or append.parent_mail or append.effects
-    ):
+    if _is_plain(append):
         return Appended(append.expected + len(append.events))
     run, now = append.run, append.now
     if append.consumed:

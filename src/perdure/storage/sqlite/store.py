@@ -246,6 +246,8 @@ class SqliteStore:
         if not self._pending:
             self._loop.call_soon(self._flush)
         self._pending.append(Job(future, verb, work))
+        if verb is None and len(work) > 1:  # others that append wait for the same commit already
+            self._flush()
         return future
 
     def _flush(self) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from perdure.storage.records import Append, Appended, Stale
-from perdure.storage.sqlite.appends import PlaceTakenError, WaveRefusedError, apply_appends
+from perdure.storage.sqlite.appends import append_at_once, apply_appends
 from perdure.storage.sqlite.connection import refuse_moved
 from perdure.storage.sqlite.database import Database
 from perdure.storage.sqlite.job import Job
@@ -28,18 +28,17 @@ class Transaction:
 
     def run(self, db: Database, number: int) -> None:
         """Do the jobs and commit; if it raises, the caller must roll back."""
-        singly = False
-        damaged: set[int] = set()
-        while True:
-            try:
-                self._run(db, number, singly=singly, damaged=damaged)
-            except WaveRefusedError:
-                singly = True
-            except PlaceTakenError as taken:
-                damaged.add(taken.run)
-            else:
-                return
-            db.roll_back()
+        self._mark = None
+        refuse_moved(db, self._path)
+        if self._is_done_at_once(db):
+            return
+        db.begin()
+        before = db.connection.total_changes()
+        self.answers = self._do_jobs(db)
+        if db.connection.total_changes() != before and any(map(_needs_mark, self._jobs)):
+            db.run("mark_commit", {"writer": self._writer, "number": number})
+            self._mark = number
+        db.commit()
 
     def has_happened(self, db: Database) -> bool:
         """Whether a commit of unknown outcome took place, as far as its mark can tell."""
@@ -47,25 +46,24 @@ class Transaction:
             return False
         return bool(db.value("marked_commit", {"writer": self._writer}) == self._mark)
 
-    def _run(self, db: Database, number: int, *, singly: bool, damaged: Collection[int]) -> None:
-        self._mark = None
-        db.begin()
-        refuse_moved(db, self._path)
-        before = db.connection.total_changes()
-        self.answers = self._do_jobs(db, singly=singly, damaged=damaged)
-        if db.connection.total_changes() != before and any(map(_needs_mark, self._jobs)):
-            db.run("mark_commit", {"writer": self._writer, "number": number})
-            self._mark = number
-        db.commit()
+    def _is_done_at_once(self, db: Database) -> bool:
+        """Do them if they are nothing but appends that one statement can do."""
+        if any(job.verb is not None for job in self._jobs):
+            return False
+        done = append_at_once(db, [append for job in self._jobs for append in job.appends])
+        if done is None:
+            return False
+        self.answers = _split(done, [len(job.appends) for job in self._jobs])
+        return True
 
-    def _do_jobs(self, db: Database, *, singly: bool, damaged: Collection[int]) -> list[Any]:
+    def _do_jobs(self, db: Database) -> list[Any]:
         """The jobs' answers, in order. Appends in a row are applied together."""
         answers: list[Any] = []
         sizes: list[int] = []
         appends: list[Append] = []
 
         def apply() -> None:
-            done = apply_appends(db, appends, singly=singly, damaged=damaged)
+            done = apply_appends(db, appends)
             answers.extend(_split(done, sizes))
             sizes.clear()
             appends.clear()

@@ -38,7 +38,7 @@ import apsw
 
 from perdure.errors import DatabaseMovedError, StoreError
 from perdure.storage.records import Append, Appended, Stale
-from perdure.storage.sqlite.appends import apply_append
+from perdure.storage.sqlite.appends import append_at_once, apply_append, prepare
 from perdure.storage.sqlite.checkpoint import Checkpointer
 from perdure.storage.sqlite.connection import moved_error, translate
 from perdure.storage.sqlite.database import Database, moved
@@ -129,13 +129,17 @@ class Writer:
                 return None
             db.patience.limit = 0.0
             try:
-                db.execute("BEGIN IMMEDIATE")
                 if began >= self._look_where:
                     if db.moved():
                         raise moved_error(self._path)
                     self._look_where = began + _LOOK_WHERE_EVERY
-                answer = apply_append(db, append)
-                db.execute("COMMIT")
+                done = append_at_once(db, (append,))
+                if done is not None:
+                    answer: Appended | Stale = done[0]
+                else:
+                    db.begin()
+                    answer = apply_append(db, append)
+                    db.commit()
                 if began - self._looked_at >= _LOOK_EVERY:
                     self._look(idle=True)
             except _OUTCOME_UNKNOWN:
@@ -265,6 +269,7 @@ class Writer:
         try:
             if self._keeper is None:
                 self._keeper = _keeper(db.connection)
+            prepare(db)
             db.run("forget_commits")
             self._version = db.value("data_version")
         except apsw.Error as error:

@@ -1,32 +1,15 @@
--- Appending to histories. Many statements of the SQLite store take their rows as one JSON text and give
+-- What follows from appends to histories, which are made by waves.sql. Many statements of the SQLite store take their rows as one JSON text and give
 -- theirs as one: a statement then crosses between Python and SQLite once, whatever the number of rows. That
 -- matters because each crossing waits for Python's global lock, which costs up to 5 ms when the program's
 -- other threads are busy (measured: 130 times the throughput under load).
 
--- name: advance
--- The compare-and-set that locks a run's row, fences stale drivers off and moves the run on. A repeat
--- of the append that is there already doesn't pass either; it recognises itself by `standing`.
--- ?1 run, ?2 expected, ?3 epoch, ?4 attempt, ?5 seq, ?6 now, ?7 chain
-UPDATE runs
-SET seq = ?5, chain = ifnull(?7, chain), attempt = ?4, updated_at = ?6, recoveries = iif(?5 > ?2, 0, recoveries)
-WHERE run = ?1 AND seq = ?2 AND epoch = ?3 AND owner IS NOT NULL AND attempt IS NOT ?4;
-
--- name: advance_many
--- The same for many different runs: [[run, expected, epoch, attempt, seq, now, chain], ...].
-UPDATE runs
-SET seq = a.seq, chain = ifnull(a.chain, runs.chain), attempt = a.attempt, updated_at = a.now, recoveries = iif(a.seq > a.expected, 0, recoveries)
-FROM (
-    SELECT value ->> 0 AS run, value ->> 1 AS expected, value ->> 2 AS epoch,
-           value ->> 3 AS attempt, value ->> 4 AS seq, value ->> 5 AS now, value ->> 6 AS chain
-    FROM json_each(:appends)
-) AS a
-WHERE runs.run = a.run AND runs.seq = a.expected AND runs.epoch = a.epoch
-  AND +runs.owner IS NOT NULL  -- not by the index of all that are owned
-  AND runs.attempt IS NOT a.attempt;
-
 -- name: standing
 -- What a refused append is told, and by which a repeated one recognises itself.
 SELECT seq, epoch, attempt, owner FROM runs WHERE run = :run;
+
+-- name: has_more
+-- Whether a history has events where none should be: its run's row says that it ends before.
+SELECT EXISTS (SELECT 1 FROM events WHERE run = :run AND seq > :seq);
 
 -- name: insert_event
 INSERT INTO events (run, seq, link, data) VALUES (?, ?, ?, ?);
@@ -86,19 +69,6 @@ SET status = :status, reason = :reason, block_code = :block_code, ended_at = :no
     mail = iif(mail = 0, 0, (SELECT count(*) FROM inbox AS i WHERE i.run = runs.run AND i.kind <> 'control'))
 WHERE run = :run;
 
--- name: finish_many
--- The same for many runs: [[run, status, reason, block_code, now], ...].
-UPDATE runs
-SET status = a.status, reason = a.reason, block_code = a.block_code, ended_at = a.now,
-    owner = NULL, wake_at = NULL,
-    mail = iif(mail = 0, 0, (SELECT count(*) FROM inbox AS i WHERE i.run = runs.run AND i.kind <> 'control'))
-FROM (
-    SELECT value ->> 0 AS run, value ->> 1 AS status, value ->> 2 AS reason, value ->> 3 AS block_code,
-           value ->> 4 AS now
-    FROM json_each(:ends)
-) AS a
-WHERE runs.run = a.run;
-
 -- name: terminate
 -- A run's end from outside: one event more, and an epoch in which its driver can't write.
 UPDATE runs
@@ -111,14 +81,6 @@ RETURNING seq, chain, parent, parent_op;
 -- name: drop_inbox
 DELETE FROM inbox WHERE run = :run AND kind = 'control';
 
--- name: drop_inboxes
-DELETE FROM inbox WHERE run IN (SELECT value FROM json_each(:runs)) AND kind = 'control';
-
--- name: live_parents
--- Which of these runs have children that haven't ended.
-SELECT DISTINCT c.parent FROM json_each(:runs) AS p CROSS JOIN runs AS c ON c.parent = p.value
-WHERE c.ended_at IS NULL;
-
 -- name: parent_of
 SELECT iif(parent_op IS NULL, NULL, parent) FROM runs WHERE run = :run;
 
@@ -127,10 +89,3 @@ SELECT c.run, c.on_parent_close, p.id
 FROM runs AS c CROSS JOIN runs AS p ON p.run = c.parent
 WHERE c.parent = :parent AND c.ended_at IS NULL
 ORDER BY c.run;
-
--- name: would_terminate
--- Whether the end of any of these runs terminates a child.
-SELECT EXISTS (
-    SELECT 1 FROM json_each(:runs) AS p CROSS JOIN runs AS c ON c.parent = p.value
-    WHERE c.on_parent_close = 'terminate' AND c.ended_at IS NULL
-);
