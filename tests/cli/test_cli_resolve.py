@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import flows
 import pytest
 
@@ -52,13 +54,21 @@ def test_a_person_decides_what_happened(cli, drive):
     run = drive()
     assert run["status"] == "completed"
     (done,) = [event for event in run["history"] if event.get("decision")]
-    assert done["decision"] == {"by": "ann", "why": "on the statement"}
+    assert done["decision"] == {"by": "ann", "why": "on the statement", "since": None}
     assert '"paid by hand" (decided by ann: on the statement)' in cli("show", "o-1").out
 
 
+def named(run):
+    """The wait, as the reason names it."""
+    return re.search(r"--since (\S+Z)", run["reason"]).group(1)
+
+
 def test_fresh_attempts_and_a_failure(cli, drive):
-    assert drive(flows.order(1, "anvil"))["reason"].startswith("attempts used up: step 'flows.ship#1'")
-    assert "is to be run again" in cli("resolve", "o-1", "flows.ship#1", "--rerun").err
+    run = drive(flows.order(1, "anvil"))
+    assert run["reason"].startswith("attempts used up: step 'flows.ship#1'")
+    since = named(run)
+    again = cli("resolve", "o-1", "flows.ship#1", "--rerun", "--since", since)
+    assert "is to be run again" in again.err
     run = drive()
     kinds = [event["kind"] for event in run["history"]]
     assert (run["status"], kinds.count("step_parked"), kinds.count("step_rerun")) == ("blocked", 2, 1)
@@ -67,7 +77,13 @@ def test_fresh_attempts_and_a_failure(cli, drive):
     ]
     assert about[0] == about[1] != about[2], "the history says which attempt it was about"
     assert "run again (decided by " in cli("show", "o-1").out
-    assert "counts as failed" in cli("resolve", "o-1", "ship", "--fail", "no lorry").err
+    old = cli.fails("resolve", "o-1", "ship", "--fail", "no lorry", "--since", since)
+    assert "waits for something else by now" in old
+    assert since in old
+    assert "is no moment: give the one" in cli.fails("resolve", "o-1", "ship", "--rerun", "--since", "noon")
+    told = named(run)
+    assert told in old
+    assert "counts as failed" in cli("resolve", "o-1", "ship", "--fail", "no lorry", "--since", told).err
     run = drive()
     assert run["status"] == "failed"
     assert "no lorry" in cli("show", "o-1").out

@@ -214,6 +214,7 @@ SAMPLES: list[Event] = [
     ),
     ev.RunStarted(1.0, "m.w", b"[[1],{}]", b"seed", trace=TraceContext(_PARENT, "a=b", link=True)),
     ev.StepRerun(at=4.0, step="app.pay#1", decision=ev.Decision("ann"), started_at=2.0),
+    ev.StepRerun(at=4.0, step="app.pay#1", decision=ev.Decision("ann", since=3.0), started_at=2.0),
     ev.RunStarted(1.0, "m.w", b"[[1],{}]", b"seed", donor=ev.Donor("r/m.w#1", 1, 0.5), keys_of="r/m.w#1"),
 ]
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from engine_kit import Place, Wrapped, of_kind, reaches, run, until
 
 import perdure
 from perdure import events, step, workflow
-from perdure.codec.events import decode_event
+from perdure.codec.events import decode_event, encode_event
+from perdure.core.timeline import Wait
+from perdure.errors import UsageError
 from perdure.storage.records import Append, Appended, Stale
 
 TURNS = 300  #: of the event loop: more than anything here takes
@@ -19,6 +23,8 @@ TURNS = 300  #: of the event loop: more than anything here takes
 OF_STEPS = (events.StepStarted, events.StepRerun, events.StepCompleted, events.StepParked)
 
 BEGUN: Counter[str] = Counter()
+
+LATE: list[dict[str, Any]] = [{"result": "done"}, {"fail": "lost"}, {"rerun": True}]
 
 
 class Meeting:
@@ -165,9 +171,6 @@ async def pays_twice_in_doubt() -> str:
 def test_a_rerun_that_was_meant_for_an_earlier_attempt_doesnt_count_for_a_later_one(place: Place) -> None:
     """It is on its way while the step is run again, and is in doubt once more: of that its sender knew nothing."""
 
-    async def parked(handle: perdure.Handle[str]) -> int:
-        return len(await of_kind(handle, events.StepParked))
-
     async def main() -> None:
         BEGUN.clear()
         async with place.engine() as engine, place.engine(Held, worker=False) as client:
@@ -191,6 +194,134 @@ def test_a_rerun_that_was_meant_for_an_earlier_attempt_doesnt_count_for_a_later_
             assert [event.started_at for event in reruns] == [event.started_at for event in waited]
 
     run(main)
+
+
+@pytest.mark.parametrize("late", LATE, ids=["result", "fail", "rerun"])
+def test_what_was_said_of_an_earlier_wait_is_refused(place: Place, late: dict[str, Any]) -> None:
+    """Who says which wait they have looked at decides about no other one."""
+
+    async def main() -> None:
+        BEGUN.clear()
+        async with place.engine() as engine:
+            handle = await engine.start(pays_twice_in_doubt(), id="a")
+            await reaches(handle, "blocked")
+            first = await the_wait(handle)
+            assert iso(first.since) in str((await handle.info()).reason), "the reason says how to name it"
+            await handle.resolve("never_answers", rerun=True, since=first.since)
+            await until(lambda: is_true(parked(handle), 2))
+            second = await the_wait(handle)
+            with pytest.raises(perdure.NothingToDecideError) as refused:
+                await handle.resolve("never_answers", since=first.since, **late)
+            told = str(refused.value)
+            assert "waits for something else by now" in told
+            assert iso(first.since) in told
+            assert iso(second.since) in told
+            assert "perdure show a" in told
+            assert refused.value.since == second.since
+            with pytest.raises(perdure.NothingToDecideError, match="waits since"):
+                await handle.resolve("never_answers", since=first.since + 0.001, **late)
+            await until(lambda: read(engine, handle))
+            assert await parked(handle) == 2
+            about = datetime.fromtimestamp(second.since, UTC)  # no finer than microseconds
+            await handle.resolve("never_answers", result="seen", since=about)
+            assert await handle.result() == "seen"
+            (rerun,) = await of_kind(handle, events.StepRerun)
+            (done,) = await of_kind(handle, events.StepCompleted)
+            assert [event.decision.since for event in (rerun, done)] == [first.since, second.since]
+
+    run(main)
+
+
+@pytest.mark.parametrize("late", LATE, ids=["result", "fail", "rerun"])
+def test_what_was_said_of_an_earlier_wait_and_comes_late_changes_nothing(
+    place: Place, late: dict[str, Any]
+) -> None:
+    """It was on its way while the step was run again, and is in doubt once more."""
+
+    async def main() -> None:
+        BEGUN.clear()
+        async with place.engine() as engine, place.engine(Held, worker=False) as client:
+            handle = await engine.start(pays_twice_in_doubt(), id="a")
+            await reaches(handle, "blocked")
+            since = (await the_wait(handle)).since
+            held: Any = client._store
+            said = asyncio.ensure_future(client.get("a").resolve("never_answers", since=since, **late))
+            await held.sends.wait()
+            await handle.resolve("never_answers", rerun=True)
+            await until(lambda: is_true(parked(handle), 2))
+            held.may.set()
+            await said
+            await until(lambda: read(engine, handle))
+            assert BEGUN["never"] == 2
+            assert await parked(handle) == 2
+            assert await of_kind(handle, events.StepCompleted, events.StepFailed) == []
+            await handle.resolve("never_answers", rerun=True)
+            assert await handle.result() == "done"
+
+    run(main)
+
+
+def test_of_two_answers_to_one_wait_the_second_isnt_for_what_the_first_has_made_of_it(place: Place) -> None:
+    """The first doesn't fit the step: it waits on, for another reason, which nobody has seen who gave the second."""
+
+    async def main() -> None:
+        BEGUN.clear()
+        async with place.engine() as engine, place.engine(Held, worker=False) as client:
+            handle = await engine.start(pays_twice_in_doubt(), id="a")
+            await reaches(handle, "blocked")
+            first = await the_wait(handle)
+            held: Any = client._store
+            said = asyncio.ensure_future(
+                client.get("a").resolve("never_answers", rerun=True, since=first.since)
+            )
+            await held.sends.wait()
+            store = place.store()
+            await store.open()
+            event = (await of_kind(handle, events.StepParked))[0]
+            unfit = events.StepCompleted(
+                event.at, event.step, 1, event.started_at, b"7", event.input, decision=events.Decision("bob")
+            )
+            await store.send("a", encode_event(unfit), now=event.at)
+            await store.close()
+            await until(lambda: is_true(parked(handle), 2))
+            second = await the_wait(handle)
+            assert "doesn't fit" in second.detail
+            held.may.set()
+            await said
+            await until(lambda: read(engine, handle))
+            assert BEGUN["never"] == 1
+            with pytest.raises(perdure.NothingToDecideError, match="waits for something else by now"):
+                await handle.resolve("never_answers", rerun=True, since=first.since)
+            await handle.resolve("never_answers", result="seen", since=second.since)
+            assert await handle.result() == "seen"
+
+    run(main)
+
+
+def test_a_moment_without_a_time_zone_is_refused(memory: Place) -> None:
+    async def main() -> None:
+        BEGUN.clear()
+        async with memory.engine() as engine:
+            handle = await engine.start(pays_twice_in_doubt(), id="a")
+            await reaches(handle, "blocked")
+            with pytest.raises(UsageError, match="time zone"):
+                await handle.resolve("never_answers", rerun=True, since=datetime(2026, 1, 1))
+
+    run(main)
+
+
+def iso(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+async def parked(handle: perdure.Handle[str]) -> int:
+    return len(await of_kind(handle, events.StepParked))
+
+
+async def the_wait(handle: perdure.Handle[str]) -> Wait:
+    (wait,) = (await handle.info()).waiting_for
+    assert wait.kind == "decision"
+    return wait
 
 
 async def is_true(count: Awaitable[int], wanted: int) -> bool:

@@ -221,10 +221,20 @@ def test_a_step_that_waits_for_a_person_is_decided() -> None:
                 await asyncio.sleep(0.01)
             (waiting,) = (await ok(client, "GET", "/runs/w"))["waiting_for"]
             path = f"/runs/w/steps/{waiting['id'].replace('#', '%23')}/resolve"
-            await ok(client, "POST", path, json={"rerun": True})
+            await ok(client, "POST", path, json={"rerun": True, "since": waiting["since"]})
             about = await waited_for(engine.get("w"), 2)
             assert about[0] == about[1] != about[2], "it is about that attempt, and about no later one"
-            await ok(client, "POST", path, json={"result": 7, "why": "counted by hand"})
+            late = await client.post(API + path, json={"result": 7, "since": waiting["since"]})
+            assert (late.status_code, late.json()["type"]) == (409, "urn:perdure:error:NothingToDecideError")
+            assert "waits for something else by now" in late.json()["detail"]
+            assert (
+                await client.post(API + path, json={"result": 7, "since": "2026-01-01T00:00:00"})
+            ).status_code == 422
+            while (await ok(client, "GET", "/runs/w"))["status"] != "blocked":
+                await asyncio.sleep(0.01)
+            (waiting,) = (await ok(client, "GET", "/runs/w"))["waiting_for"]
+            body = {"result": 7, "why": "counted by hand", "since": waiting["since"]}
+            await ok(client, "POST", path, json=body)
             assert (await ended(client, "w"))["result"] == 7
             events = [event async for event in engine.get("w").history()]
             assert "local" in repr(events), "the history tells who decided"

@@ -236,7 +236,10 @@ def test_its_answers_are_those_of_an_engine() -> None:
             deciding = await client.start(waits_for_a_person(1), id="p")
             while not any(wait.kind == "decision" for wait in (await deciding.info()).waiting_for):
                 await asyncio.sleep(0.01)
-            await deciding.resolve("test_api.needs_a_person#1", result=7, why="seen to")
+            (wait,) = (await deciding.info()).waiting_for
+            with pytest.raises(perdure.NothingToDecideError, match="waits for something else by now"):
+                await deciding.resolve(wait.id, result=7, since=wait.since - 1)
+            await deciding.resolve("test_api.needs_a_person#1", result=7, why="seen to", since=wait.since)
             assert await deciding.result() == 7
             await client.run(logs(), id="l")
             lines = [line async for line in client.get("l").step_logs(follow=True)]

@@ -71,11 +71,11 @@ def test_charts_hold_no_markup_and_no_code() -> None:
 
 def test_an_action_is_filled_in_for_one_run() -> None:
     (rerun, _) = remedies("decision")
-    held = Held("a b/c", "w", "blocked", None, "pay:1/x")
+    held = Held("a b/c", "w", "blocked", 5.0, "pay:1/x")
     assert outlook.request(rerun, held) == (
         "POST",
         "/runs/a%20b/c/steps/pay%3A1%2Fx/resolve",
-        {"rerun": True},
+        {"rerun": True, "since": 5.0},
     )
     (more, _) = remedies("budget", budget="team", owner="ann")
     assert outlook.request(more, None, "5") == ("POST", "/budgets/team/raise", {"usd": "5", "owner": "ann"})

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
+
+import msgspec
 
 from perdure.codec.events import decode_event
 from perdure.codec.failures import failure_of
 from perdure.codec.values import ValueCodec
 from perdure.core import events as ev
 from perdure.core.scope import operation_name
+from perdure.core.timeline import is_since, wait_named
+from perdure.core.why import quoted
 from perdure.errors import NothingToDecideError, StepFailed, UsageError
 from perdure.runtime.definitions import step_named
 from perdure.storage.records import History
@@ -27,16 +32,29 @@ class Choice(NamedTuple):
     mark: ev.Decision
 
 
-def choice(*, result: Any, rerun: bool, fail: str | bool, by: str | None, why: str | None) -> Choice:
+def choice(
+    *,
+    result: Any,
+    rerun: bool,
+    fail: str | bool,
+    by: str | None,
+    why: str | None,
+    since: float | datetime | None,
+) -> Choice:
     """Check that exactly one way is chosen.
 
     Raises:
-        UsageError: none is, or several are.
+        UsageError: none is, or several are; or `since` has no time zone.
     """
+    if isinstance(since, datetime):
+        if since.tzinfo is None:
+            msg = f"since={since!r}: give a moment with a time zone, or the seconds that the wait tells"
+            raise UsageError(msg)
+        since = since.timestamp()
     if (result is not UNDECIDED) + rerun + (fail is not False) != 1:
         msg = "resolve() takes one of result=..., rerun=True and fail=...: a step can go on in one way only"
         raise UsageError(msg)
-    return Choice(result, rerun, fail, ev.Decision(by, why))
+    return Choice(result, rerun, fail, ev.Decision(by, why, since))
 
 
 def decision(run_id: str, history: History, step: str, chosen: Choice, *, now: float) -> ev.Event:
@@ -47,10 +65,13 @@ def decision(run_id: str, history: History, step: str, chosen: Choice, *, now: f
         step: the step's id, or its name if only one of that name waits.
 
     Raises:
-        NothingToDecideError: no such step waits.
+        NothingToDecideError: no such step waits, or it does because of something else than was looked at.
         NotSerializableError: the result doesn't fit the step.
     """
     parked = _the_one(run_id, _waiting(history), step)
+    if chosen.mark.since is not None:
+        _check_meant(run_id, parked, chosen.mark.since)
+        chosen = chosen._replace(mark=msgspec.structs.replace(chosen.mark, since=parked.at))
     if chosen.rerun:
         return ev.StepRerun(at=now, step=parked.step, decision=chosen.mark, started_at=parked.started_at)
     if chosen.fail is not False:
@@ -115,6 +136,17 @@ def _the_one(run_id: str, waiting: dict[str, ev.StepParked], step: str) -> ev.St
     else:
         msg = f"no step of run {run_id!r} waits for a decision (or one is on its way already): see `perdure show`"
     raise NothingToDecideError(msg)
+
+
+def _check_meant(run_id: str, parked: ev.StepParked, since: float) -> None:
+    if is_since(parked.at, since):
+        return
+    msg = (
+        f"step {parked.step!r} of run {run_id!r} waits for something else by now: the decision is about its wait since "
+        f"{wait_named(since)}, and it waits since {wait_named(parked.at)} ({parked.why}). Nothing was decided. Look at "
+        f"it again (perdure show {quoted(run_id)}), and decide about that wait"
+    )
+    raise NothingToDecideError(msg, since=parked.at)
 
 
 def _failure(parked: ev.StepParked, fail: str | bool) -> ev.Failure:

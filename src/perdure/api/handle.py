@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from perdure.api.connection import Connection
@@ -233,6 +233,7 @@ class Handle(Addressed, Travelled, Operated[R]):
         fail: str | bool = False,
         by: str | None = None,
         why: str | None = None,
+        since: float | datetime | None = None,
     ) -> None:
         """Decide about a step that waits for a person; returns once the decision is durable.
 
@@ -246,17 +247,21 @@ class Handle(Addressed, Travelled, Operated[R]):
             fail: let it fail in the workflow: with this message, or with its last error (True).
             by: who decided; the history keeps it.
             why: and why.
+            since: which of its waits this is about: when it began, as `info().waiting_for` tells. If the step was run
+                again meanwhile, and waits because of another attempt, the decision is refused; one that comes too
+                late for that changes nothing. Without it the decision is about whatever the step waits for now.
 
         Raises:
             UnknownRunError: no run has this id.
-            NothingToDecideError: no such step of the run waits for a decision, or one is on its way already.
+            NothingToDecideError: no such step of the run waits for a decision, or one is on its way already; or it
+                doesn't wait since `since`.
             NotSerializableError: the result can't be recorded, or isn't of the step's declared type.
             UsageError: not exactly one of the three was given.
 
         Example:
             >>> await engine.get("order-7").resolve("charge", result="receipt-1")  # doctest: +SKIP
         """
-        decided = choice(result=result, rerun=rerun, fail=fail, by=by, why=why)
+        decided = choice(result=result, rerun=rerun, fail=fail, by=by, why=why, since=since)
         row = await self._connection.row(self.id)
         (history,) = await self._connection.store.load([row.run])
         refuse_damaged(self.id, history)

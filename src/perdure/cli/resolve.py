@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from perdure.cli.database import UrlOption, reader, unknown
 from perdure.cli.output import tell
 from perdure.cli.trouble import Trouble
 from perdure.cli.who import login
+from perdure.core.timeline import wait_named
 from perdure.errors import UnknownRunError
 
 
@@ -31,6 +33,15 @@ def resolve(
     reason: Annotated[
         str | None, typer.Option("--reason", help="Why; its history keeps it.", show_default=False)
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="MOMENT",
+            help="Only if it waits since then, as its reason says.",
+            show_default=False,
+        ),
+    ] = None,
     url: UrlOption = None,
 ) -> None:
     """Decide how a step goes on that waits for a person."""
@@ -41,7 +52,8 @@ def resolve(
     given: dict[str, Any] = {"rerun": True} if rerun else {"fail": message or True}
     if result is not None:
         given = {"result": _parsed(result)}
-    asyncio.run(_resolve(url, id, step, {**given, "by": by or login(), "why": reason}))
+    given |= {"by": by or login(), "why": reason, "since": None if since is None else _moment(since)}
+    asyncio.run(_resolve(url, id, step, given))
     told = "is to be run again" if rerun else "counts as failed" if fail else "counts as done"
     tell(f"Step {step} of run {id} {told}. A worker takes the run on: perdure show {id}")
 
@@ -52,6 +64,16 @@ async def _resolve(url: str | None, id: str, step: str, given: dict[str, Any]) -
             await engine.get(id).resolve(step, **given)
         except UnknownRunError as error:
             raise await unknown(engine, error) from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Trouble(
+            f"--since {text!r} is no moment: give the one that the reason names (perdure show), such as "
+            f"{wait_named(0.0)}."
+        ) from None
 
 
 def _parsed(text: str) -> Any:

@@ -8,10 +8,14 @@ from perdure.core.events_base import Fact, Failure
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The mark of an event that a person's decision brought about: who decided, and why, if they said so."""
+    """The mark of an event that a person's decision brought about: who decided, and why, if they said so.
+
+    `since` is when the wait began that they had looked at (`StepParked.at`), if they said so: it is about no other one.
+    """
 
     by: str | None = None
     why: str | None = None
+    since: float | None = None
 
 
 class StepStarted(Fact, frozen=True, tag="step_started"):

@@ -43,7 +43,8 @@ class Action(msgspec.Struct, frozen=True):
         label: the verb, for a button.
         path: below /api/v1. `{id}` and `{step}` stand for those of one of the group's runs, and the action is for
             one run at a time then.
-        body: of JSON; None if there is none.
+        body: of JSON; None if there is none. Where a step is decided about, `since` of the run that was looked at can
+            be put into it: then it counts for no later wait.
         asks: a field of the body that a person has to fill in; "" if there is none.
         role: that it takes.
         danger: it can't be taken back.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import msgspec
@@ -42,6 +43,20 @@ class Wait(msgspec.Struct, frozen=True):
     run: str = ""
     budget: ev.Overdrawn | None = None
     question: str = ""
+
+
+def wait_named(since: float) -> str:
+    """How people name a wait among those of a step: by when it began, as ISO 8601 has it.
+
+    >>> wait_named(1764417603.4829154)
+    '2025-11-29T12:00:03.482915Z'
+    """
+    return f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def is_since(wait: float, named: float) -> bool:
+    """Whether that is the wait which somebody means. Moments are told in microseconds, and recorded more finely."""
+    return abs(wait - named) < 2e-6
 
 
 def with_heartbeat(wait: Wait, told: tuple[bytes, float] | None) -> Wait:

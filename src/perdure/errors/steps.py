@@ -11,7 +11,17 @@ from perdure.errors.base import PerdureError
 
 
 class NothingToDecideError(PerdureError):
-    """No step of this name waits for a person's decision in this run; the message lists those that do."""
+    """No step of this name waits for a person's decision in this run, or not for the one that was meant.
+
+    The message lists those that wait.
+
+    Attributes:
+        since: when the step's wait began, wall-clock seconds, if a decision was meant for another one of its waits.
+    """
+
+    def __init__(self, message: str, *, since: float | None = None) -> None:
+        super().__init__(message)
+        self.since = since
 
 
 class StepFailed(PerdureError):

@@ -21,7 +21,7 @@ from perdure.core.machine import Machine
 from perdure.core.why import todo_raise
 from perdure.errors import UndecodableError
 from perdure.runtime.host import Host
-from perdure.runtime.withholding import why_refused
+from perdure.runtime.withholding import only_this, why_refused
 
 logger = logging.getLogger("perdure.budgets")
 
@@ -94,6 +94,7 @@ def _why(run_id: str, parked: ev.StepParked) -> str:
         f"{told}\n{command} --result JSON      it is done, with this result"
         f"\n{command} --rerun            {again}"
         f"\n{command} --fail [MESSAGE]   let it fail in the workflow"
+        f"\n{only_this(parked)}"
     )
 
 
@@ -129,6 +130,8 @@ def too_late(machine: Machine, event: ev.Event) -> bool:
     if not isinstance(operation, RunStep) or operation.parked is None:
         return True
     if operation.decided is operation.parked:
+        return True
+    if event.decision.since not in (None, operation.parked.at):
         return True
     # what is said of an earlier attempt says nothing of the one that has followed meanwhile
     return event.started_at is not None and event.started_at != operation.parked.started_at

@@ -29,6 +29,7 @@ from perdure.core.finding import UNSET
 from perdure.core.machine import Machine
 from perdure.core.namespaces import short
 from perdure.core.reuse import Reuse
+from perdure.core.timeline import wait_named
 from perdure.errors import EffectRefused, UndecodableError
 from perdure.runtime.attempt import recorded_input
 from perdure.runtime.definitions import EffectClass, StepDefinition, StepOptions
@@ -175,7 +176,13 @@ def why_refused(run_id: str, parked: ev.StepParked) -> str:
         f"effect refused: {parked.why}. Say what it would have come to, and the run goes on:"
         f"\n{command} --result JSON      as if it had this result"
         f"\n{command} --fail [MESSAGE]   as if it had failed"
+        f"\n{only_this(parked)}"
     )
+
+
+def only_this(parked: ev.StepParked) -> str:
+    """How to decide about this wait and no later one."""
+    return f"With --since {wait_named(parked.at)} it counts for this wait only."
 
 
 def message_reaches(run: Run, message: SendMessage, receiver: RunRow | None) -> bool:

@@ -150,6 +150,7 @@ async def resolve(engine: EngineHere, id: RunIdHere, step: Name, body: ResolveIn
         fail=body.fail,
         by=who,
         why=body.why,
+        since=body.since,
     )
     return RunRef(id=id)
 

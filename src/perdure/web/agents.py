@@ -207,10 +207,15 @@ def _add_talking(server: MCPServer[Any], engine: Engine, by: str) -> None:
         rerun: Annotated[bool, Field(description="It didn't happen: run it again.")] = False,
         fail: Annotated[str | None, Field(description="Let it fail, with this message.")] = None,
         why: str | None = None,
+        since: Annotated[
+            float | None,
+            Field(description="When the wait began that you looked at: it is about no other one."),
+        ] = None,
     ) -> dict[str, str]:
         """Decide about a step that waits for a person."""
         decided: Any = UNDECIDED if rerun or fail is not None else result
-        await engine.get(id).resolve(step, result=decided, rerun=rerun, fail=fail or False, by=by, why=why)
+        given: dict[str, Any] = {"result": decided, "rerun": rerun, "fail": fail or False}
+        await engine.get(id).resolve(step, **given, by=by, why=why, since=since)
         return {"id": id}
 
 

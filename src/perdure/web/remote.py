@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 from urllib.parse import quote
 
@@ -122,6 +122,7 @@ class RemoteHandle(Generic[R]):
         rerun: bool = False,
         fail: str | bool = False,
         why: str | None = None,
+        since: float | datetime | None = None,
     ) -> None:
         """Decide about a step that waits for a person; the token says who does. As `Handle.resolve`."""
         has_result = result is not UNDECIDED
@@ -132,6 +133,7 @@ class RemoteHandle(Generic[R]):
             rerun=rerun,
             fail=fail,
             why=why,
+            since=since.isoformat() if isinstance(since, datetime) else since,
         )
 
     async def history(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 #: Longest wait that one request may ask for, in seconds; ask again for more.
 WAIT_MAX = 60.0
@@ -55,6 +55,9 @@ class ResolveIn(In):
     rerun: bool = False
     fail: str | bool = False
     why: Annotated[str, Field(max_length=10_000)] | None = None
+    since: AwareDatetime | None = Field(
+        None, description="Which of its waits it is about, as `waiting_for` tells: refused if that is over."
+    )
 
 
 class ArgumentsIn(In):

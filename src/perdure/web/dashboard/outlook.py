@@ -186,11 +186,13 @@ PLACES = {
 def request(
     action: Action, held: Held | None = None, asked: str = ""
 ) -> tuple[str, str, dict[str, Any] | None]:
-    """Method, path and body of an action, for one run or for all."""
+    """Method, path and body of an action, for one run or for all. A step is decided about as it was seen to wait."""
     path = action.path
     if held is not None:
         path = path.replace("{id}", quote(held.id)).replace("{step}", quote(held.step, safe=""))
     body = None if action.body is None else dict(action.body)
+    if body is not None and held is not None and "{step}" in action.path:
+        body["since"] = held.since
     if action.asks:
         body = {**(body or {}), action.asks: asked}
     return action.method, path, body

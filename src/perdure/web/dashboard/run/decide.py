@@ -20,7 +20,7 @@ from perdure.web.views.values import value_markup
 
 
 def step(watch: Watch, op: str, parked: ev.StepParked, after: Callable[[], Any]) -> None:
-    """Open a dialog that decides about a step which waits for a person."""
+    """Open a dialog that decides about a step which waits for a person: about the wait that it shows."""
     path = run_path(watch.id, "steps", op, "resolve")
     with ui.dialog() as dialog, parts.card("Decide about this step").classes("pd-dialog pd-wide-dialog"):
         parts.mono(op)
@@ -31,7 +31,9 @@ def step(watch: Watch, op: str, parked: ev.StepParked, after: Callable[[], Any])
         )
 
         async def send(body: dict[str, Any], done: str) -> None:
-            if await watch.desk.act(done, "POST", path, {**body, "why": str(why.value or "") or None}):
+            if await watch.desk.act(
+                done, "POST", path, {**body, "why": str(why.value or "") or None, "since": parked.at}
+            ):
                 dialog.close()
                 after()
 
