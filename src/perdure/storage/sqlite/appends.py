@@ -1,7 +1,7 @@
 """Appending: the compare-and-set of many runs' histories, and what follows from it.
 
 The hot path is one statement for a whole wave of appends to different runs, bound as JSON texts and one blob
-(queries/waves.sql). What is nothing but such a wave needs no transaction around it.
+(queries/waves.sql, docs/adr/0032). What is nothing but such a wave needs no transaction around it.
 """
 
 from __future__ import annotations
