@@ -80,7 +80,7 @@ class Places:
 def drop_hints(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let stores on PostgreSQL neither send nor hear hints."""
 
-    async def nothing(self: Hints) -> None:
+    async def nothing(self: Hints, hint: str = "") -> None:
         pass
 
     monkeypatch.setattr(Hints, "_notify", nothing)

@@ -15,6 +15,7 @@ from helpers.postgres import Server, lent_database, shared
 from helpers.proxies import Proxy
 from perdure.core.attributes import attributes_of
 from perdure.core.status import Status
+from perdure.storage.changes import OnChange
 from perdure.storage.effects import StepDetail
 from perdure.storage.postgres import PostgresStore
 from perdure.storage.records import Appended, Delivery, MailKind, Successor
@@ -243,7 +244,7 @@ def test_promises_hold_while_replies_get_lost(check: Check, proxy: Proxy, url: s
         store = PostgresStore(url)
         opened = store.open
 
-        async def open(on_change: Callable[[], None] | None = None) -> None:
+        async def open(on_change: OnChange | None = None) -> None:
             proxy.lose_reply = None
             await opened(on_change)
             proxy.lose_reply = lose

@@ -19,6 +19,7 @@ from perdure.runtime.listeners import Listeners
 from perdure.runtime.observing import Observer
 from perdure.runtime.results import Results
 from perdure.runtime.settings import Settings
+from perdure.storage.changes import Change
 from perdure.storage.protocol import Store
 from perdure.storage.records import BlockCode, MailKind, RunRow
 
@@ -169,8 +170,12 @@ class Connection:
         if self.nudge_base is not None:
             self.nudge_base()
             return
+        self.changed(Change.ANYTHING)
+
+    def changed(self, change: Change) -> None:
+        """Somebody has changed something: look for what may follow from that."""
         if self.worker is not None:
-            self.worker.changed()
+            self.worker.changed(change)
         self.results.check_soon()
         self.inquiry.check_soon()
         self.listeners.all_changed()

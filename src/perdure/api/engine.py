@@ -42,6 +42,7 @@ from perdure.runtime.results import Results
 from perdure.runtime.retention import Retention, rules_given
 from perdure.runtime.settings import KEEP_PUBLICATIONS, Settings, processors
 from perdure.runtime.stepcontext import refuse_in_script
+from perdure.storage.changes import Change
 from perdure.storage.protocol import Store
 from perdure.storage.urls import store_for, url_of_environment
 
@@ -303,9 +304,9 @@ class Engine(Besides, Doors, Erasing, Keeping, Namespaces, Outlook, Quoted, Spen
         """Where its runs are kept; for tools, not for programs."""
         return self._store
 
-    def _changed(self) -> None:
+    def _changed(self, change: Change) -> None:
         if self._base is not None:
-            self._base.nudge()
+            self._base.changed(change)
 
     async def _poll_results(self) -> None:
         """A client without a worker asks now and then, in case a hint was lost."""

@@ -80,7 +80,7 @@ class Claims:
         self._poked.set()
 
     def freed(self) -> None:
-        """A run has ended here; others may wait for its slot."""
+        """A run has ended; others may wait for its slot."""
         self._freed = True
         if self._waits:
             self.poke()

@@ -50,6 +50,7 @@ from perdure.runtime.takeover import load_donor
 from perdure.runtime.timers import Timers
 from perdure.runtime.turns import Turns
 from perdure.runtime.uptake import feed_history, take_back
+from perdure.storage.changes import Change
 from perdure.storage.protocol import Store
 from perdure.storage.records import History, RunRow
 
@@ -254,7 +255,7 @@ class Worker(Hosting):
         self._claims.poke()
 
     def freed(self) -> None:
-        """A run has ended here."""
+        """A run has ended, and may have left its slot to others."""
         self._claims.freed()
 
     async def _resume(self, row: RunRow, history: History, emitting: Sequence[str]) -> None:
@@ -322,12 +323,15 @@ class Worker(Hosting):
 
     # -- mail ---------------------------------------------------------------------------------------
 
-    def changed(self) -> None:
+    def changed(self, change: Change = Change.ANYTHING) -> None:
         """Somebody else has committed something."""
+        self.scheduler.hint()
+        if change is Change.ENDS:
+            self.freed()
+            return
         self.poke()
         self.look_soon()
         self._inquiry.look_soon()
-        self.scheduler.hint()
         self.distributor.hint()
 
     def look_soon(self) -> None:

@@ -8,12 +8,13 @@ one file: each hears of the others' changes through on_change.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from perdure.core.bounds import INBOX_MAX
 from perdure.core.errands import step_of
 from perdure.errors import StoreUnavailableError, UnknownRunError
 from perdure.storage.chain import Damage
+from perdure.storage.changes import Change, OnChange, ends_alone
 from perdure.storage.generations import following, gone
 from perdure.storage.memory_attributes import MemoryAttributes, holds
 from perdure.storage.memory_budgets import MemoryBudgets
@@ -70,8 +71,8 @@ class MemoryStore(MemoryWorkers):
     def __init__(self, shared: MemoryDatabase | None = None) -> None:
         self._db = MemoryDatabase() if shared is None else shared
         self._loop: asyncio.AbstractEventLoop
-        self._on_change: Callable[[], None] | None = None
-        self._told = False
+        self._on_change: OnChange | None = None
+        self._untold: Change | None = None
         self.updates = MemoryUpdates(self._open_database, self._changed)
         self.inquiries = MemoryInquiries(self._open_database, self._changed)
         self._is_open = False
@@ -97,7 +98,7 @@ class MemoryStore(MemoryWorkers):
         self.disk = MemoryDisk(self._open_database)
         self.attributes = MemoryAttributes(self._open_database, self._changed)
 
-    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+    async def open(self, on_change: OnChange | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_change = on_change
         self._db.listeners.append(self._hear)
@@ -108,16 +109,16 @@ class MemoryStore(MemoryWorkers):
             self._is_open = False
             self._db.listeners.remove(self._hear)
 
-    def _hear(self) -> None:
+    def _hear(self, change: Change) -> None:
         """Another store has changed something."""
-        if self._on_change is not None and not self._told:
-            self._told = True
+        if self._on_change is not None and self._untold is None:
             self._loop.call_soon(self._tell)
+        self._untold = change.beside(self._untold)
 
     def _tell(self) -> None:
-        self._told = False
-        if self._on_change is not None and self._is_open:
-            self._on_change()
+        change, self._untold = self._untold, None
+        if change is not None and self._on_change is not None and self._is_open:
+            self._on_change(change)
 
     def _open_database(self) -> MemoryDatabase:
         if not self._is_open:
@@ -127,11 +128,11 @@ class MemoryStore(MemoryWorkers):
             )
         return self._db
 
-    def _changed(self) -> None:
+    def _changed(self, change: Change = Change.ANYTHING) -> None:
         """Tell the other stores. Only after true changes, or two stores could keep each other busy."""
         for listener in self._db.listeners:
             if listener != self._hear:
-                listener()
+                listener(change)
 
     # -- clients ------------------------------------------------------------------------------------
 
@@ -235,14 +236,31 @@ class MemoryStore(MemoryWorkers):
         ]
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
-        db = self._open_database()
-        answers = [db.append(append) for append in batch]
-        if any(isinstance(answer, Appended) for answer in answers):
-            self._changed()
+        answers = self.append_now(batch)
         future: asyncio.Future[list[Appended | Stale]] = self._loop.create_future()
         # Never within the call: a caller must not see its answer before it waits for it.
         self._loop.call_soon(_settle, future, answers)
         return future
+
+    def append_now(self, batch: Sequence[Append]) -> list[Appended | Stale]:
+        """What `append` does, and what it answers a turn later."""
+        db = self._open_database()
+        answers: list[Appended | Stale] = []
+        change: Change | None = None
+        for append in batch:
+            what = Change.ENDS if ends_alone(append) and _alone(db, append.run) else Change.ANYTHING
+            answers.append(db.append(append))
+            if isinstance(answers[-1], Appended):
+                change = what.beside(change)
+        if change is not None:
+            self._changed(change)
+        return answers
+
+
+def _alone(db: MemoryDatabase, run: int) -> bool:
+    """Whether a run has neither mail nor live children."""
+    children = [db.runs[child] for child in db.children.get(run, ()) if child in db.runs]
+    return run in db.runs and not db.runs[run].inbox and all(child.ended for child in children)
 
 
 def _settle(future: asyncio.Future[list[Appended | Stale]], answers: list[Appended | Stale]) -> None:

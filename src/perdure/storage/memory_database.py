@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from perdure.codec.events import encode_event
@@ -13,6 +13,7 @@ from perdure.core.quotas import QuotaState
 from perdure.core.status import FINAL, Status
 from perdure.storage.callbacks import CallbackRow
 from perdure.storage.chain import first_link
+from perdure.storage.changes import OnChange
 from perdure.storage.effects import UpdateState
 from perdure.storage.errands import placed
 from perdure.storage.generations import following, goes_over, succeeding
@@ -69,8 +70,7 @@ class MemoryDatabase:
         self.swept: tuple[float, bytes] = 0.0, b""  #: when that was last told, and the rules
         self.callbacks: dict[bytes, CallbackRow] = {}  #: by the hashes of their tokens
         self.streams: dict[tuple[str, str], Stream] = {}  #: by run id and name
-        #: One for each open store; a store that changes something calls those of the others.
-        self.listeners: list[Callable[[], None]] = []
+        self.listeners: list[OnChange] = []  #: of open stores; one that changes something calls the others'
         #: By run id and update id: the key of the run that is to handle it, its state, its answer, its call's digest.
         self.updates: dict[tuple[str, str], tuple[int, UpdateState, bytes | None, bytes]] = {}
         self.inquiries: dict[int, Any] = {}

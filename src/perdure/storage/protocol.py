@@ -13,13 +13,14 @@ A store object belongs to the event loop that opened it; its verbs are called fr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from perdure.storage.attributes import Attributes
 from perdure.storage.budgets import BudgetStore
 from perdure.storage.callbacks import CallbackStore
 from perdure.storage.chain import Damage
+from perdure.storage.changes import OnChange
 from perdure.storage.checkpoints import CheckpointStore
 from perdure.storage.disk import Disk
 from perdure.storage.entities import Entities
@@ -175,13 +176,14 @@ class Store(Protocol):
         """What runs are found by."""
         ...
 
-    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+    async def open(self, on_change: OnChange | None = None) -> None:
         """Connect, migrate if needed, check that the database is sound.
 
         Args:
             on_change: called in the event loop, coalesced, after somebody *else* (another store
                 object, another process) has committed something. A hint: it may come late or for
-                nothing, and losing it only costs latency.
+                nothing, and losing it only costs latency. It tells what has changed; a store that can't
+                know says that anything may have.
 
         Raises:
             NotADatabaseError, NewerSchemaError, StoreUnavailableError.

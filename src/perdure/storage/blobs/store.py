@@ -11,7 +11,7 @@ in the database; it becomes one when the run takes it into its history.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from perdure.storage.blobs.fetching import fetched
 from perdure.storage.blobs.moving import BlobMoving
 from perdure.storage.blobs.places import file_of, folder_of, place_of
 from perdure.storage.chain import Damage, DamageKind, link, origin
+from perdure.storage.changes import OnChange
 from perdure.storage.passing import PassesWorkersOn
 from perdure.storage.protocol import Store
 from perdure.storage.records import (
@@ -92,7 +93,7 @@ class BlobStore(PassesWorkersOn):
             setattr(self, part, getattr(below, part))
         self.moving = BlobMoving(below.moving, self.fetched)
 
-    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+    async def open(self, on_change: OnChange | None = None) -> None:
         await self.below.open(on_change)
 
     async def close(self) -> None:

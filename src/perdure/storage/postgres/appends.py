@@ -35,26 +35,6 @@ _FINAL = frozenset(status.value for status in FINAL)
 _run = operator.attrgetter("run")
 
 
-def plain(append: Append) -> bool:
-    """Whether an append changes nothing but its run's seq."""
-    return not (
-        append.status is not None
-        or append.release
-        or append.consumed
-        or append.children
-        or append.parent_mail
-        or append.effects
-        or append.successor
-    )
-
-
-def ends_alone(append: Append) -> bool:
-    """Whether an append ends its run, and nothing else follows from it as far as its driver knows."""
-    return append.status in _FINAL and not (
-        append.consumed or append.children or append.parent_mail or append.effects or append.successor
-    )
-
-
 def bindings(batch: Sequence[Append]) -> dict[str, Any]:
     """Of the `append_many` query. The runs must differ; they are locked in the order of their keys."""
     batch = sorted(batch, key=_run)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
 from perdure.storage.chain import surplus
+from perdure.storage.changes import Change, concerns_others, ends_alone, plain
 from perdure.storage.postgres import appends
 from perdure.storage.postgres.attempts import Attempts
 from perdure.storage.postgres.express import Express
@@ -58,14 +59,24 @@ Load: TypeAlias = list[tuple[Append, _Ticket, int]]
 class Batches:
     """The way of appends to the database.
 
+    Args:
+        changed: told of what is durable and may concern others.
+
     Attributes:
         commits: batches made durable so far; tests count them.
     """
 
-    def __init__(self, attempts: Attempts, express: Express, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        attempts: Attempts,
+        express: Express,
+        loop: asyncio.AbstractEventLoop,
+        changed: Callable[[Change], None],
+    ) -> None:
         self._attempts = attempts
         self._express = express
         self._loop = loop
+        self._changed = changed
         self._waiting: deque[tuple[Append, _Ticket, int]] = deque()
         self._travelling: dict[int, _Ticket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,7 +155,7 @@ class Batches:
             self._lone is None
             and (not self._awaited or self._crowd() < CROWD)
             and append.run not in self._travelling
-            and appends.plain(append)
+            and plain(append)
             and self._express.send(append, self._lone_arrived)
         ):
             self._lone = [item]
@@ -215,14 +226,17 @@ class Batches:
         return [result for append in batch for result in await self._commit([append])]
 
     async def _commit_together(self, batch: Sequence[Append]) -> list[Result]:
-        if all(map(appends.plain, batch)):
+        if all(map(plain, batch)):
             passed = await self._attempts.alone("append_many", appends.bindings(batch))
             if len(passed) == len(batch):
                 return [Appended(append.expected + len(append.events)) for append in batch]
             return await self._attempts.read(appends.answers, batch, passed)
-        if all(appends.plain(append) or appends.ends_alone(append) for append in batch):
+        if all(plain(append) or ends_alone(append) for append in batch):
             return await self._end(batch)
-        return await self._attempts.write(appends.apply, batch, marked=False)
+        answers = await self._attempts.write(appends.apply, batch, marked=False)
+        if any(map(concerns_others, batch)):
+            self._changed(Change.ANYTHING)
+        return answers
 
     async def _end(self, batch: Sequence[Append]) -> list[Result]:
         """Ends of runs that have mail or live children don't pass like this, they have consequences after all."""
@@ -232,6 +246,7 @@ class Batches:
         if left:
             answers = await self._attempts.write(appends.apply, left, marked=False)
             told = dict(zip((append.run for append in left), answers, strict=True))
+        self._changed(Change.ANYTHING if left else Change.ENDS)
         return [told.get(append.run) or Appended(append.expected + len(append.events)) for append in batch]
 
     def _failed(self, load: Load, error: BaseException) -> None:

@@ -4,6 +4,9 @@ A hint is a NOTIFY of its own, sent after the commit and never inside an append'
 lock that all of the server's committers share. Hints within a few milliseconds are one. Losing any of them, or all
 (a pooler in transaction mode lets none through), only costs latency: workers look by themselves every second.
 
+A hint names its sender and then, unless that is anything, what has changed: `3f... ends`. To workers of before this is
+a name that isn't theirs; what they send, and what isn't known here, means anything.
+
 Each hint makes every other store look, so the work that hints make grows with the square of the fleet. Therefore the
 first change after a while is told at once, and further ones the more rarely the more workers there are; a large
 fleet finds most of what happens by looking.
@@ -15,11 +18,12 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from perdure.storage.changes import Change, OnChange
 
 logger = logging.getLogger("perdure.postgres")
 
@@ -41,7 +45,7 @@ class Hints:
 
     Args:
         conninfo: for a connection of its own to listen on.
-        heard: called, coalesced, when another store has changed something.
+        heard: called, coalesced, with what other stores have changed.
 
     Attributes:
         sent: hints sent so far.
@@ -53,7 +57,7 @@ class Hints:
         pool: AsyncConnectionPool[Any],
         conninfo: str,
         loop: asyncio.AbstractEventLoop,
-        heard: Callable[[], None] | None,
+        heard: OnChange | None,
     ) -> None:
         self._pool = pool
         self._conninfo = conninfo
@@ -65,7 +69,8 @@ class Hints:
         self._listening: asyncio.Task[None] | None = None
         self._listens: asyncio.Future[None] | None = None
         self._closed = False
-        self._told = False
+        self._unsent: Change | None = None
+        self._untold: Change | None = None
         self._sent_at = -GAP_MAX
         self.sent = 0
         self.gap = GAP_MIN
@@ -86,15 +91,19 @@ class Hints:
         self._closed = True
         if self._due is not None:
             self._due.cancel()
-            await self._notify()
+            await self._notify(self._taken())
         for task in (self._sending, self._listening):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
-    def changed(self) -> None:
+    def changed(self, change: Change = Change.ANYTHING) -> None:
         """Something was committed that concerns others."""
+        self._unsent = change.beside(self._unsent)
+        self._plan()
+
+    def _plan(self) -> None:
         if self._due is None and not self._closed:
             wait = max(COALESCE, self._sent_at + self.gap - self._loop.time())
             self._due = self._loop.call_later(wait, self._send)
@@ -103,16 +112,21 @@ class Hints:
         self._due = None
         self._sent_at = self._loop.time()
         if self._sending is not None and not self._sending.done():
-            self.changed()  # one at a time
+            self._plan()  # one at a time
             return
-        self._sending = self._loop.create_task(self._notify())
+        self._sending = self._loop.create_task(self._notify(self._taken()))
 
-    async def _notify(self) -> None:
+    def _taken(self) -> str:
+        """What is to be sent now."""
+        change, self._unsent = self._unsent, None
+        return f"{self._name} {change}" if change is Change.ENDS else self._name
+
+    async def _notify(self, hint: str) -> None:
         self.sent += 1
         for _ in range(_TRIES):  # a connection that was cut is only known by using it
             try:
                 async with self._pool.connection(timeout=1.0) as connection:
-                    await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, self._name))
+                    await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, hint))
                 return
             except PoolTimeout:
                 return  # others look by themselves in a second
@@ -127,20 +141,21 @@ class Hints:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     if self._listens is not None and not self._listens.done():
                         self._listens.set_result(None)
-                    self._tell()  # of what was missed meanwhile
+                    self._hear(Change.ANYTHING)  # of what was missed meanwhile
                     async for notice in connection.notifies():
-                        if notice.payload != self._name:
-                            self._tell_soon()
+                        name, _, what = notice.payload.partition(" ")
+                        if name != self._name:
+                            self._hear(Change.ENDS if what == Change.ENDS else Change.ANYTHING)
             except psycopg.Error as error:
                 logger.debug("not listening for hints: %s", error)
             await asyncio.sleep(_RECONNECT)
 
-    def _tell_soon(self) -> None:
-        if not self._told:
-            self._told = True
+    def _hear(self, change: Change) -> None:
+        if self._untold is None:
             self._loop.call_soon(self._tell)
+        self._untold = change.beside(self._untold)
 
     def _tell(self) -> None:
-        self._told = False
-        if self._heard is not None and not self._closed:
-            self._heard()
+        change, self._untold = self._untold, None
+        if change is not None and self._heard is not None and not self._closed:
+            self._heard(change)

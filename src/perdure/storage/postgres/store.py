@@ -9,9 +9,9 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from perdure.core.status import FINAL
 from perdure.errors import StoreUnavailableError
 from perdure.storage.chain import Damage
+from perdure.storage.changes import OnChange
 from perdure.storage.migrate import Migration
 from perdure.storage.postgres import reads, verbs
 from perdure.storage.postgres.attempts import Attempts
@@ -62,7 +62,6 @@ from perdure.storage.records import (
 from perdure.storage.workers import Heartbeat, WorkerRow
 
 _R = TypeVar("_R")
-_FINAL = frozenset(status.value for status in FINAL)
 
 
 class PostgresStore:
@@ -111,7 +110,7 @@ class PostgresStore:
         self._under_way: set[asyncio.Task[Any]] = set()
         self._unusable: str | None = "it isn't open yet: await store.open() first"
 
-    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+    async def open(self, on_change: OnChange | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         try:  # on a connection of its own, so that what is wrong is told at once and as it is
             async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
@@ -121,8 +120,8 @@ class PostgresStore:
         self._pool = make_pool(self._conninfo, prepares=not pooled)
         self._attempts = Attempts(self._pool, QUERIES, self._where)
         self._express = Express(self._conninfo, self._loop, QUERIES["append_one"], prepares=not pooled)
-        self._batches = Batches(self._attempts, self._express, self._loop)
         self._hints = Hints(self._pool, self._conninfo, self._loop, None if pooled else on_change)
+        self._batches = Batches(self._attempts, self._express, self._loop, self._hints.changed)
         self._lane = Lane(self._attempts, self._loop, self._hints.changed)
         try:
             await self._pool.open()
@@ -153,14 +152,7 @@ class PostgresStore:
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
         self._check()
-        future = self._batches.submit(batch)
-        if any(map(_concerns_others, batch)):
-            future.add_done_callback(self._appended)
-        return future
-
-    def _appended(self, future: asyncio.Future[list[Appended | Stale]]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            self._hints.changed()
+        return self._batches.submit(batch)
 
     async def create(self, runs: Sequence[NewRun]) -> list[Created]:
         return await self.write(verbs.create, runs) if runs else []
@@ -311,10 +303,3 @@ class PostgresStore:
     def _check(self) -> None:
         if self._unusable is not None:
             raise StoreUnavailableError(f"The store on {self._where} can't be used: {self._unusable}.")
-
-
-def _concerns_others(append: Append) -> bool:
-    """Whether somebody may wait for what an append does besides growing a history."""
-    return bool(
-        append.release or append.children or append.parent_mail or append.effects or append.status in _FINAL
-    )

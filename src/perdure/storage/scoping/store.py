@@ -12,12 +12,13 @@ siblings don't name doesn't exist here; a test holds them against the protocols.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from perdure.core.namespaces import check_namespace, prefix_for
 from perdure.storage.chain import Damage
+from perdure.storage.changes import OnChange
 from perdure.storage.protocol import Store
 from perdure.storage.records import (
     Append,
@@ -103,7 +104,7 @@ class ScopedStore:
         self.moving = ScopedMoving(inner.moving)
         self.attributes = ScopedAttributes(inner.attributes, prefix, mine)
 
-    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+    async def open(self, on_change: OnChange | None = None) -> None:
         await self._inner.open(on_change)
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -17,6 +17,7 @@ from perdure.codec.sealing.chain import CannotOpen, Codec, DataKey
 from perdure.errors import UndecodableError
 from perdure.storage.budgets import BudgetStore
 from perdure.storage.chain import Damage
+from perdure.storage.changes import OnChange
 from perdure.storage.disk import Disk
 from perdure.storage.effects import DeliverMessage
 from perdure.storage.entities import Entities
@@ -99,7 +100,7 @@ class SealedStore(PassesWorkersOn):
         self.attributes = parts.SealedAttributes(self)
         below.publications.sealer = parts.Distributing(self.vault)
 
-    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+    async def open(self, on_change: OnChange | None = None) -> None:
         await self.below.open(on_change)
         try:
             await find_index(self.vault, self.below.keys, now=0.0)

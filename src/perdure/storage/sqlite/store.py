@@ -16,6 +16,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from perdure.errors import StoreUnavailableError
 from perdure.storage.chain import Damage
+from perdure.storage.changes import Change, OnChange
 from perdure.storage.migrate import Migration
 from perdure.storage.records import (
     Append,
@@ -116,9 +117,10 @@ class SqliteStore:
         self.retention: Final = SqliteRetention(self._write, self._read)
         self.disk: Final = SqliteDisk(self._write, self._read, self._path)
 
-    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+    async def open(self, on_change: OnChange | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(self._path, self._connect, self._loop, on_change or _ignore)
+        heard = _ignore if on_change is None else functools.partial(on_change, Change.ANYTHING)
+        self._writer = Writer(self._path, self._connect, self._loop, heard)
         await self._writer.open()
         self._reader = Reader(self._path, self._connect, self._loop)
         try:

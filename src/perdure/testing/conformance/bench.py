@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from perdure.storage.chain import links
+from perdure.storage.changes import OnChange
 from perdure.storage.protocol import Store
 from perdure.storage.records import Append, Appended, NewRun, RunRow, Stale
 from perdure.storage.workers import WorkerRow
@@ -36,7 +37,7 @@ class Bench:
         for store in self._stores:
             await store.close()
 
-    async def another(self, on_change: Callable[[], None] | None = None) -> Store:
+    async def another(self, on_change: OnChange | None = None) -> Store:
         """One more open store on the same database."""
         store = self._factory()
         await store.open(on_change)

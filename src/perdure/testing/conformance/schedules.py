@@ -145,7 +145,7 @@ async def a_waiting_schedule_is_due_when_its_runs_have_ended(bench: Bench) -> No
 
 async def others_hear_of_changes_to_schedules(bench: Bench) -> None:
     heard = asyncio.Event()
-    await bench.another(heard.set)
+    await bench.another(lambda _: heard.set())
     for change in (
         lambda: bench.store.schedules.create(schedule()),
         lambda: bench.store.schedules.change(schedule(), now=NOW),

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from perdure.errors import StoreUnavailableError
+from perdure.storage.changes import Change, OnChange
 from perdure.storage.memory import MemoryDatabase, MemoryStore
 from perdure.storage.records import Append, Appended, Stale
 from perdure.testing.simulation.clocks import EPOCH
@@ -139,7 +141,7 @@ class DistantStore:
     def __init__(self, database: MemoryDatabase, line: Line) -> None:
         self._inner = MemoryStore(database)
         self._line = line
-        self._told: Callable[[], None] | None = None
+        self._told: OnChange | None = None
 
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self._inner, name)
@@ -147,7 +149,7 @@ class DistantStore:
         setattr(self, name, made)  # the next time it is found at once
         return made
 
-    async def open(self, on_change: Callable[[], None] | None = None) -> None:
+    async def open(self, on_change: OnChange | None = None) -> None:
         self._told = on_change
         await self._line.send("open", lambda: _at_once(self._inner.open(self._changed)))
 
@@ -157,23 +159,15 @@ class DistantStore:
 
     def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
         kept = list(batch)
-        return self._line.send("append", lambda: self._append(kept))
+        return self._line.send("append", lambda: self._inner.append_now(kept))
 
-    def _append(self, batch: list[Append]) -> list[Appended | Stale]:
-        """What MemoryStore.append does, whose answer comes a turn later."""
-        db = self._inner._open_database()
-        answers = [db.append(append) for append in batch]
-        if any(isinstance(answer, Appended) for answer in answers):
-            self._inner._changed()
-        return answers
-
-    def _changed(self) -> None:
+    def _changed(self, change: Change) -> None:
         if self._told is not None:
-            self._line.hint(self._tell)
+            self._line.hint(partial(self._tell, change))
 
-    def _tell(self) -> None:
+    def _tell(self, change: Change) -> None:
         if self._told is not None:
-            self._told()
+            self._told(change)
 
     def bury_here(self, worker: int, seen_lease: float) -> None:
         """In the database's process: declare a worker dead."""
