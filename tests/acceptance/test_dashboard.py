@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from helpers.browser import Site, browser, program, ready, server
+from helpers.browser import Chrome, Site, browser, program, ready, server
 from perdure.web import Role, Tokens
 
 pytestmark = pytest.mark.acceptance
@@ -46,9 +46,15 @@ def site(folder: Path) -> Iterator[Site]:
         yield found
 
 
-def test_texts_of_runs_stay_texts(site: Site) -> None:
-    with browser() as chrome:
-        page = chrome.open(site.url, path="/runs")
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Chrome]:
+    with browser() as found:
+        yield found
+
+
+def test_texts_of_runs_stay_texts(site: Site, chrome: Chrome) -> None:
+    with chrome.other() as own:
+        page = own.open(site.url, path="/runs")
         expect(page.get_by_role("link", name=EVIL)).to_be_visible()
         assert page.locator("main img").count() == 0
         assert page.evaluate("window.hurt") is None
@@ -59,13 +65,13 @@ def test_texts_of_runs_stay_texts(site: Site) -> None:
         )
         page.wait_for_timeout(200)
         assert page.evaluate("window.hurt") is None
-        assert any("Content Security Policy" in each for each in chrome.complaints)
-        chrome.complaints.clear()
+        assert any("Content Security Policy" in each for each in own.complaints)
+        own.complaints.clear()
 
 
-def test_the_list_is_there_before_the_scripts_are(site: Site) -> None:
-    with browser(allowed="ERR_FAILED|is not defined") as chrome:
-        page = chrome.context.new_page()
+def test_the_list_is_there_before_the_scripts_are(site: Site, chrome: Chrome) -> None:
+    with chrome.other(allowed="ERR_FAILED|is not defined") as own:
+        page = own.context.new_page()
         page.route("**/quasar.umd*.js", lambda route: route.abort())
         page.goto(f"{site.url}/runs")
         expect(page.locator("#pd-early").get_by_role("link", name=EVIL)).to_be_visible()
@@ -75,9 +81,9 @@ def test_the_list_is_there_before_the_scripts_are(site: Site) -> None:
         page.wait_for_url("**/queues")
 
 
-def test_the_keyboard_leads_everywhere(site: Site) -> None:
-    with browser() as chrome:
-        page = chrome.open(site.url, path="/runs")
+def test_the_keyboard_leads_everywhere(site: Site, chrome: Chrome) -> None:
+    with chrome.other() as own:
+        page = own.open(site.url, path="/runs")
         page.keyboard.press("/")
         expect(page.get_by_label("Find a run by its id")).to_be_focused()
         page.keyboard.type("no such run")
@@ -97,9 +103,9 @@ def test_the_keyboard_leads_everywhere(site: Site) -> None:
         assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 2
 
 
-def test_dark_and_light_are_kept(site: Site) -> None:
-    with browser() as chrome:
-        page = chrome.open(site.url, path="/runs")
+def test_dark_and_light_are_kept(site: Site, chrome: Chrome) -> None:
+    with chrome.other() as own:
+        page = own.open(site.url, path="/runs")
         assert "body--dark" not in str(page.locator("body").get_attribute("class"))
         page.keyboard.press("t")
         page.wait_for_function("document.body.classList.contains('body--dark')")
@@ -109,22 +115,22 @@ def test_dark_and_light_are_kept(site: Site) -> None:
         page.wait_for_function("document.body.classList.contains('body--dark')")
 
 
-def test_nothing_is_cut_off_on_a_phone(site: Site) -> None:
-    with browser(phone=True) as chrome:
-        page = chrome.open(site.url, path="/runs")
+def test_nothing_is_cut_off_on_a_phone(site: Site, chrome: Chrome) -> None:
+    with chrome.other(phone=True) as own:
+        page = own.open(site.url, path="/runs")
         assert page.evaluate("document.documentElement.scrollWidth") <= 375
         expect(page.locator("nav")).not_to_be_in_viewport()
         page.get_by_role("button", name="Navigation").click()
         expect(page.locator("nav")).to_be_in_viewport()
 
 
-def test_a_token_opens_it_and_its_end_closes_it(folder: Path) -> None:
+def test_a_token_opens_it_and_its_end_closes_it(folder: Path, chrome: Chrome) -> None:
     made = Tokens()
     token = made.issue("vera", Role.VIEWER)
     made.save(folder / "tokens.json")
     with server(folder, "dev", "framed", "--tokens", "tokens.json", database="sqlite:///other.db") as site:
-        with browser(allowed="401") as chrome:
-            page = chrome.context.new_page()
+        with chrome.other(allowed="401") as own:
+            page = own.context.new_page()
             page.goto(f"{site.url}/runs?text=a")
             page.wait_for_url("**/login?to=*")
             page.get_by_label("Token").fill("pdt_wrong")
@@ -174,10 +180,10 @@ server.run()
 """
 
 
-def test_it_lives_within_another_application(folder: Path) -> None:
+def test_it_lives_within_another_application(folder: Path, chrome: Chrome) -> None:
     (folder / "host.py").write_text(MOUNTED)
-    with program(folder, "host.py", r"running on (http://[^\s]+)") as url, browser() as chrome:
-        page = chrome.open(url, path="/ops/perdure/runs")
+    with program(folder, "host.py", r"running on (http://[^\s]+)") as url, chrome.other() as own:
+        page = own.open(url, path="/ops/perdure/runs")
         page.get_by_role("link", name="Runs").click()
         page.wait_for_url("**/ops/perdure/runs")
         ready(page)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page
 
-from helpers.browser import PATIENCE, PHONE, Chrome, Site, browser, ready, server
+from helpers.browser import PHONE, Chrome, Site, browser, ready, server
 from perdure.web.dashboard.frame import PLACES
 
 pytestmark = pytest.mark.acceptance
@@ -89,10 +89,9 @@ def chrome(site: Site) -> Iterator[Chrome]:
         yield found
 
 
-def opened(chrome: Chrome, url: str) -> Page:
+def opened(chrome: Chrome, url: str, *, phone: bool = False) -> Page:
     """A page that shows all that it will show at first."""
-    page = chrome.context.new_page()
-    page.set_default_timeout(PATIENCE)
+    page = chrome.page(url, phone=phone)
     answer = page.goto(url)
     assert answer is not None
     if answer.status == 404:
@@ -141,17 +140,8 @@ def test_everything_is_reached_seen_and_named(site: Site, chrome: Chrome, path: 
     page.close()
 
 
-def test_nothing_is_wider_than_a_phone(site: Site, chrome: Chrome) -> None:
-    wide = {}
-    with chrome.other(phone=True) as phone:
-        for path in PATHS:
-            page = phone.context.new_page()
-            answer = page.goto(site.url + path)
-            assert answer is not None
-            if answer.status != 404:
-                ready(page)
-                page.wait_for_load_state("networkidle")
-                if (width := page.evaluate("document.documentElement.scrollWidth")) > PHONE["width"]:
-                    wide[path] = width
-            page.close()
-    assert not wide
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_is_wider_than_a_phone(site: Site, chrome: Chrome, path: str) -> None:
+    page = opened(chrome, site.url + path, phone=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.close()

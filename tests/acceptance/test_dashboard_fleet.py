@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from helpers.browser import PERDURE, PHONE, SOAK, Chrome, Site, browser, ready, server, shot
+from helpers.browser import PERDURE, SOAK, Chrome, Site, browser, ready, server, shot
 from perdure.web import Role, Tokens
 
 pytestmark = pytest.mark.acceptance
@@ -284,7 +284,6 @@ def test_a_budget_that_is_used_up_is_raised(site: Site, chrome: Chrome) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"] if SOAK else ["light"])
 def test_they_fit_on_a_phone(site: Site, chrome: Chrome, theme: Any) -> None:
-    phone = on_a_phone(chrome, theme)
     for name, path in (
         ("queues", "/queues"),
         ("queue", "/queues/named/slow%2Fone"),
@@ -293,18 +292,11 @@ def test_they_fit_on_a_phone(site: Site, chrome: Chrome, theme: Any) -> None:
         ("entities", "/entities/fleet.Cart"),
         ("budget", "/budgets/fleet.spends"),
     ):
-        page = phone.open(site.url, path=path)
+        page = chrome.open(site.url, path=path, phone=True, dark=theme == "dark")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 375, path
         shot(page, f"{name}-phone{'-dark' if theme == 'dark' else ''}")
-    phone.context.close()
-
-
-def on_a_phone(chrome: Chrome, theme: Any) -> Chrome:
-    """The same browser with a small screen."""
-    assert chrome.context.browser is not None
-    context = chrome.context.browser.new_context(viewport=PHONE, color_scheme=theme)  # type: ignore[arg-type]
-    return Chrome(context, chrome.complaints)
+        page.close()
 
 
 def test_who_may_only_look_presses_nothing(folder: Path, chrome: Chrome) -> None:

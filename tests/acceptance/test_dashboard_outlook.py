@@ -101,11 +101,11 @@ def test_all_paused_runs_go_on_by_one_button(site: Site, chrome: Chrome) -> None
 @pytest.mark.parametrize(
     ("dark", "phone", "end"), [(False, True, "-phone"), *([(True, False, "-dark")] if SOAK else [])]
 )
-def test_they_fit_any_screen(site: Site, dark: bool, phone: bool, end: str) -> None:
-    with browser(dark=dark, phone=phone) as chrome:
-        for path, name in (("/", "overview"), ("/why", "why")):
-            page = chrome.open(site.url, path=path)
-            expect(page.locator("h1")).to_be_visible()
-            wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-            assert wide <= 0, f"{path} is wider than the screen by {wide} px"
-            shot(page, name + end)
+def test_they_fit_any_screen(site: Site, chrome: Chrome, dark: bool, phone: bool, end: str) -> None:
+    for path, name in (("/", "overview"), ("/why", "why")):
+        page = chrome.open(site.url, path=path, dark=dark, phone=phone)
+        expect(page.locator("h1")).to_be_visible()
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, f"{path} is wider than the screen by {wide} px"
+        shot(page, name + end)
+        page.close()

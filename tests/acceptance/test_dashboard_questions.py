@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from helpers.browser import PHONE, Chrome, Site, browser, ready, server, shot
+from helpers.browser import Chrome, Site, browser, ready, server, shot
 
 pytestmark = pytest.mark.acceptance
 
@@ -165,9 +165,7 @@ def test_what_others_answer_is_seen_at_once(site: Site, chrome: Chrome) -> None:
 def test_it_fits_on_a_phone(site: Site, chrome: Chrome) -> None:
     started = {"workflow": "inbox.article", "args": ["lichen"], "id": "lichen"}
     httpx.post(f"{site.url}/api/v1/runs", json=started, timeout=60)
-    assert chrome.context.browser is not None
-    context = chrome.context.browser.new_context(viewport=PHONE, color_scheme="dark")  # type: ignore[arg-type]
-    page = Chrome(context, chrome.complaints).open(site.url, path="/questions")
+    page = chrome.open(site.url, path="/questions", dark=True, phone=True)
     expect(page.get_by_label("Open questions")).to_contain_text("lichen")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     shot(page, "questions-phone-dark")
@@ -176,4 +174,4 @@ def test_it_fits_on_a_phone(site: Site, chrome: Chrome) -> None:
     ready(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     shot(page, "question-phone-dark")
-    context.close()
+    page.close()

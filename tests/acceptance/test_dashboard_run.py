@@ -393,9 +393,7 @@ def test_a_killed_worker_is_seen_and_the_run_resumes_on_the_page(folder: Path, c
 def test_it_is_readable_on_a_phone_and_in_the_dark(site: Site, chrome: Chrome) -> None:
     start(site, "talks", "moths", id="m-1")
     for dark, size in ((True, DESK), (False, PHONE)):
-        page = chrome.context.new_page()
-        page.set_viewport_size(size)  # type: ignore[arg-type]
-        page.emulate_media(color_scheme="dark" if dark else "light")
+        page = chrome.page(site.url, dark=dark, phone=size is PHONE)
         for tab in TABS[:1] if dark and not SOAK else TABS:  # colours make nothing wider
             page.goto(f"{site.url}/runs/m-1?tab={tab}")
             ready(page)

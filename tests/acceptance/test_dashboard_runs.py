@@ -231,8 +231,8 @@ def test_there_are_many_pages(full: Site, chrome: Chrome) -> None:
     ("dark", "phone"), [(False, True), *([(False, False), (True, False)] if SOAK else [])]
 )
 def test_it_looks_right(full: Site, chrome: Chrome, dark: bool, phone: bool) -> None:
-    with chrome.other(dark=dark, phone=phone) as looking:
-        page = looking.open(full.url, path="/runs")
-        expect(page.locator("main tbody tr")).to_have_count(50)
-        assert page.evaluate("document.documentElement.scrollWidth") <= (375 if phone else 1280)
-        shot(page, "runs" + ("-dark" if dark else "") + ("-phone" if phone else ""))
+    page = chrome.open(full.url, path="/runs", dark=dark, phone=phone)
+    expect(page.locator("main tbody tr")).to_have_count(50)
+    assert page.evaluate("document.documentElement.scrollWidth") <= (375 if phone else 1280)
+    shot(page, "runs" + ("-dark" if dark else "") + ("-phone" if phone else ""))
+    page.close()

@@ -79,8 +79,8 @@ def chrome(site: Site) -> Iterator[Chrome]:
         yield opened
 
 
-def travel(chrome: Chrome, site: Site, id: str = "r-1", query: str = "?seq=1") -> Page:
-    page = chrome.open(site.url, path=f"/runs/{id}/travel{query}")
+def travel(chrome: Chrome, site: Site, id: str = "r-1", query: str = "?seq=1", **screen: bool) -> Page:
+    page = chrome.open(site.url, path=f"/runs/{id}/travel{query}", **screen)
     expect(page.locator("[data-task]").first).to_be_visible()
     return page
 
@@ -210,21 +210,14 @@ def test_a_run_that_goes_on_is_followed(chrome: Chrome, site: Site) -> None:
 def test_it_is_readable_in_dark_and_light_and_on_a_phone(
     chrome: Chrome, site: Site, dark: bool, phone: bool
 ) -> None:
-    running = chrome.context.browser
-    assert running is not None
-    context = running.new_context(
-        viewport={"width": 375, "height": 740} if phone else {"width": 1280, "height": 860},
-        color_scheme="dark" if dark else "light",
-        reduced_motion="reduce",
-    )
-    page = travel(Chrome(context, chrome.complaints), site, query="?seq=6")
+    page = travel(chrome, site, query="?seq=6", dark=dark, phone=phone)
     expect(current(page)).to_be_visible()
     expect(page.locator("body.body--dark")).to_have_count(1 if dark else 0)
     wide = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert wide[0] <= wide[1], "it scrolls sideways"
     name = "travel-phone" if phone else "travel-dark" if dark else "travel"
     shot(page, name)
-    context.close()
+    page.close()
 
 
 def test_code_that_the_server_lacks_is_named(chrome: Chrome, site: Site, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -43,6 +44,7 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    "--process-per-site",  # see `Chrome.page`
 ]
 
 expect.set_options(timeout=PATIENCE)
@@ -63,28 +65,57 @@ class Chrome:
 
     context: BrowserContext
     complaints: list[str] = field(default_factory=list)
+    _stays: Page | None = None
 
     @contextmanager
-    def other(self, *, dark: bool = False, phone: bool = False) -> Iterator[Chrome]:
-        """The same browser with another profile, which is empty; there can be one browser at a time only."""
+    def other(self, *, phone: bool = False, allowed: str | None = None) -> Iterator[Chrome]:
+        """The same browser with another profile, which is empty; there can be one browser at a time only.
+
+        Args:
+            allowed: a pattern of complaints that the test brings about on purpose.
+        """
         started = self.context.browser
         assert started is not None
         context = started.new_context(
             viewport=PHONE if phone else DESK,  # type: ignore[arg-type]
-            color_scheme="dark" if dark else "light",
+            color_scheme="light",
             reduced_motion="reduce",
         )
-        yield Chrome(context, self.complaints)
-        context.close()
+        try:
+            chrome = Chrome(context)
+            yield chrome
+            chrome.check(allowed)
+        finally:
+            context.close()
 
-    def open(self, url: str, *, path: str = "") -> Page:
+    def check(self, allowed: str | None = None) -> None:
+        """Nobody has complained, but for what is allowed."""
+        found = [each for each in self.complaints if not (allowed and re.search(allowed, each))]
+        assert not found, found
+
+    def open(self, url: str, *, path: str = "", dark: bool | None = None, phone: bool = False) -> Page:
         """A new page, once it is connected to its server."""
+        page = self.page(url, dark=dark, phone=phone)
+        page.goto(url + path)
+        ready(page)
+        return page
+
+    def page(self, url: str, *, dark: bool | None = None, phone: bool = False) -> Page:
+        """A new page that isn't there yet. `url` is of its server, or of one on the same machine.
+
+        An empty page stays open beside it, so that all have one process, which has compiled their scripts.
+        """
+        if self._stays is None:
+            self._stays = self.context.new_page()
+            self._stays.goto("{0.scheme}://{0.netloc}/healthz".format(urlsplit(url)))
         page = self.context.new_page()
         page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
         page.on("console", self._hear)
-        page.goto(url + path)
-        ready(page)
+        if phone:
+            page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        if dark is not None:
+            page.emulate_media(color_scheme="dark" if dark else "light")
         return page
 
     def _hear(self, message: Any) -> None:
@@ -113,12 +144,8 @@ def _shot(page: Page, name: str) -> None:
 
 
 @contextmanager
-def browser(*, dark: bool = False, phone: bool = False, allowed: str | None = None) -> Iterator[Chrome]:
-    """A browser with an empty profile.
-
-    Args:
-        allowed: a pattern of complaints that the test brings about on purpose.
-    """
+def browser() -> Iterator[Chrome]:
+    """A browser with an empty profile."""
     if CHROMIUM is None:
         pytest.fail(
             "there is no Chromium: apt-get install chromium (make test does where it may), or set PERDURE_CHROMIUM"
@@ -127,14 +154,13 @@ def browser(*, dark: bool = False, phone: bool = False, allowed: str | None = No
         started: Browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         try:
             context = started.new_context(
-                viewport=PHONE if phone else DESK,  # type: ignore[arg-type]
-                color_scheme="dark" if dark else "light",
+                viewport=DESK,  # type: ignore[arg-type]
+                color_scheme="light",
                 reduced_motion="reduce",
             )
             chrome = Chrome(context)
             yield chrome
-            found = [each for each in chrome.complaints if not (allowed and re.search(allowed, each))]
-            assert not found, found
+            chrome.check()
         finally:
             started.close()
 
