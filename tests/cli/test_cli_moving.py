@@ -18,6 +18,7 @@ import perdure
 from perdure.storage.urls import shown_url
 
 PROGRAM = "from perdure.cli import main; main()"
+SOAK = os.environ.get("PERDURE_SOAK") == "1"
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_a_killed_move_is_completed_by_the_next(cli):
     for attempt in itertools.count():
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
         try:
-            process.wait(0.25 + 0.07 * attempt)
+            process.wait(0.25 + 0.07 * attempt if SOAK else 0.3 * 1.2**attempt)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()
