@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start hundreds of processes: they needn't compile everything again, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
-# Test processes at a time; more than cores, as tests wait. Each collects all tests, which costs as much as many of them.
+# Test processes at a time; more than cores, as tests wait, those of real processes most. Each collects all tests, which
+# costs as much as many of them.
 WORKERS ?= 3
 
 .PHONY: help demo test lint supply audit lock unit acceptance others bench soak mutants docs sbom format clean
@@ -35,7 +36,7 @@ unit: $(VENV)/.compiled  ## all tests but those that kill processes
 		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py --ignore tests/acceptance; }
 
 acceptance: $(VENV)/.dev $(VENV)/.browser  ## black-box tests with real processes and real kills
-	$(BIN)/pytest -q -n $(WORKERS) -m acceptance tests/acceptance || \
+	$(BIN)/pytest -q -n $$(($(WORKERS) + 1)) -m acceptance tests/acceptance || \
 		{ [ $$? = 1 ] && $(BIN)/python tests/once_more.py -m acceptance tests/acceptance; }
 
 others: $(VENV)/.dev  ## the unit tests on the other supported Pythons of this machine

@@ -163,7 +163,7 @@ def test_old_and_new_workers_drive_runs_while_the_schema_changes(ground: Ground,
 
             async def press() -> None:
                 while not stop.is_set():
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.1)
                     await asyncio.gather(
                         *(handle.send("go", None) for handle in before), return_exceptions=True
                     )
