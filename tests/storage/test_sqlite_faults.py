@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 from everything import everything_once, is_sound
 
 from helpers.faulty_disk import FaultyDisk
-from perdure.errors import StoreUnavailableError
+from perdure.errors import StoreError, StoreUnavailableError
 from perdure.storage.records import Appended, RunRow, Stale
 from perdure.storage.sqlite import SqliteStore
 from perdure.storage.sqlite.checkpoint import Checkpointer
@@ -21,6 +23,7 @@ from perdure.testing.conformance.bench import NOW, Bench
 
 FULL = apsw.SQLITE_FULL
 WRITE = apsw.SQLITE_IOERR_WRITE
+READ = apsw.SQLITE_IOERR_READ
 FSYNC = apsw.SQLITE_IOERR_FSYNC
 
 
@@ -281,3 +284,33 @@ def test_a_job_that_is_refused_fails_alone(disk: FaultyDisk, tmp_path: Path) -> 
         assert [row and row.id for row in await bench.store.get(["a", "bad", "b"])] == ["a", None, None]
 
     on_disk(disk, tmp_path / "test.db", test)
+
+
+@pytest.mark.parametrize("times", [1, 1_000_000], ids=["once", "for-ever"])
+@pytest.mark.parametrize(("operation", "error"), [("read", READ), ("write", WRITE), ("sync", FSYNC)])
+def test_an_open_that_fails_leaves_no_connection(
+    operation: str, error: int, times: int, tmp_path: Path
+) -> None:
+    """Whoever is told may keep the error, and with it what the frames on its way held: a connection keeps its lock."""
+    told: list[StoreError] = []
+
+    async def opens(store: SqliteStore) -> None:
+        try:
+            await store.open()
+        except StoreError as error:
+            told.append(error)
+        else:
+            await store.close()
+
+    for nth in count(1):
+        path = tmp_path / f"{nth}.db"
+        asyncio.run(opens(SqliteStore(path)))
+        disk = FaultyDisk()
+        with disk.failing(operation, error, nth=nth, times=times):
+            asyncio.run(opens(SqliteStore(path, vfs=disk.name)))
+        alone: Any = apsw.Connection(str(path))
+        alone.pragma("locking_mode", "EXCLUSIVE")
+        assert alone.pragma("integrity_check") == "ok"
+        alone.close()
+        if not disk.faults:
+            break

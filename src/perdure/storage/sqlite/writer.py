@@ -364,7 +364,13 @@ def _keeper(other: apsw.Connection) -> apsw.Connection:
     """One more connection to the same file, which holds nothing but the log's index."""
     connection = apsw.Connection(other.filename, vfs=other.open_vfs)
     connection.set_busy_timeout(int(BUSY_LIMIT * 1000))
-    cast(Any, connection).pragma("user_version")  # what is to be read, though never so little, opens the log
+    try:
+        cast(Any, connection).pragma(
+            "user_version"
+        )  # what is to be read, though never so little, opens the log
+    except BaseException:
+        _close(connection)  # left to the error's traceback, it would keep the file locked for as long
+        raise
     return connection
 
 
