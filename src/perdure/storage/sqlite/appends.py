@@ -13,6 +13,7 @@ import apsw
 
 from perdure.core.status import FINAL
 from perdure.storage.chain import surplus
+from perdure.storage.changes import ends_alone, plain
 from perdure.storage.errands import any_errand, placed
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite.database import Database
@@ -39,7 +40,7 @@ def append_at_once(db: Database, appends: Sequence[Append]) -> list[Appended] | 
     Returns None when it can't be done so, or one is stale: nothing has happened then.
     """
     for append in appends:
-        if not (_is_plain(append) or _only_ends(append)):
+        if not (plain(append) or ends_alone(append)):
             return None
     if len(appends) != 1 and len(_waves(appends)) != 1:
         return None
@@ -83,7 +84,7 @@ def _apply_wave(db: Database, wave: Sequence[Append]) -> list[Appended | Stale]:
             pass
         else:
             return [
-                Appended(append.expected + len(append.events)) if _only_ends(append) else _follow(db, append)
+                Appended(append.expected + len(append.events)) if ends_alone(append) else _follow(db, append)
                 for append in wave
             ]
     return [apply_append(db, append) for append in wave]
@@ -141,7 +142,7 @@ def _append(db: Database, wave: Sequence[Append], *, with_ends: bool = True) -> 
             "data": b"".join([data for append in wave for data in append.events]),
             "ending": as_json([append.run for append in ending]),
             "ends": as_json(
-                [(a.run, a.status, a.reason, a.block_code, a.now) for a in ending if _only_ends(a)]
+                [(a.run, a.status, a.reason, a.block_code, a.now) for a in ending if ends_alone(a)]
             ),
         },
     )
@@ -176,23 +177,9 @@ def _successor_again(db: Database, append: Append) -> tuple[int, int] | None:
     return key, 1 if ours else 0
 
 
-def _is_plain(append: Append) -> bool:
-    """Whether it changes no more than its run's history."""
-    return append.status is None and not (
-        append.release or append.consumed or append.children or append.parent_mail or append.effects
-    )
-
-
-def _only_ends(append: Append) -> bool:
-    """Whether it is the end of a run and nothing besides."""
-    return append.status in _FINAL and not (
-        append.consumed or append.children or append.parent_mail or append.effects or append.successor
-    )
-
-
 def _follow(db: Database, append: Append) -> Appended:
     """What follows from an append that has passed: nothing, if it changes no more than its run's seq."""
-    if _is_plain(append):
+    if plain(append):
         return Appended(append.expected + len(append.events))
     run, now = append.run, append.now
     if append.consumed:
