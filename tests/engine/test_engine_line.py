@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from engine_kit import Place, run, until
 
 from perdure import step, workflow
+from perdure.runtime.doorway import LINE_AT_ONCE
+from perdure.runtime.steps import StepExecutor
 
 #: More than the frames that Python lets a stack have.
 MANY = 1_500
@@ -48,6 +51,35 @@ def test_a_long_line_is_done_when_the_one_in_front_is(memory: Place) -> None:
             await until(all_in_line)
             gate.set()
             assert await handle.result() == list(range(MANY))
+
+    run(main)
+
+
+def test_the_loop_goes_on_while_a_long_line_is_done(memory: Place) -> None:
+    """Heartbeats, say, don't wait for its end."""
+    turns: list[int] = []
+
+    def turn(steps: StepExecutor) -> None:
+        turns.append(steps.occupied)
+        if steps.occupied:
+            asyncio.get_running_loop().call_soon(turn, steps)
+
+    async def main() -> None:
+        gate = GATES["here"] = asyncio.Event()
+        async with memory.engine(concurrency=1) as engine:
+            handle = await engine.start(many())
+            assert engine._worker is not None
+            steps = engine._worker.steps
+
+            async def all_in_line() -> bool:
+                return steps.occupied > MANY
+
+            await until(all_in_line)
+            turn(steps)
+            gate.set()
+            await handle.result()
+            done = [before - after for before, after in pairwise(turns)]
+            assert max(done) <= 2 * LINE_AT_ONCE < MANY
 
     run(main)
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from perdure.runtime.calling import Calls
     from perdure.runtime.definitions import StepOptions
 
+#: So many of those in line begin within one turn of the loop. Bodies that wait for nothing are over at once, so a whole
+#: line would be done in a turn, and everything else, heartbeats among it, would wait for as long.
+LINE_AT_ONCE = 100
+
 
 class Doorway:
     """What lies between an executor and its gate."""
@@ -76,10 +80,15 @@ class Doorway:
         if self._begins_next or self._clock() >= self.calls.sure_until:
             return
         self._begins_next = True  # one that is over at once lets no others in from within: a line may be long
+        begun = 0
         try:
             while (
                 self._line and len(self.executing) + self.gate.asking < self._concurrency and not self._closed
             ):
+                if begun == LINE_AT_ONCE:
+                    self._loop.call_soon(self._begin_next)
+                    break
+                begun += 1
                 following = self._line.popleft()
                 following.started_at = self._clock()
                 if not following.dropped:
