@@ -12,11 +12,10 @@ import gc
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -30,6 +29,7 @@ from perdure.runtime import fleet, listeners, residency
 from perdure.storage.memory import MemoryDatabase, MemoryStore
 from perdure.storage.sqlite import SqliteStore
 from perdure.storage.sqlite.database import Database
+from perdure.storage.sqlite.transaction import Transaction
 from perdure.storage.sqlite.writer import Writer
 
 FEW, MANY = 10, 60
@@ -223,17 +223,16 @@ def test_what_one_more_costs(on: Any, most: dict[str, dict[str, int]], work: Wor
 
 def test_a_second_sync_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The counting itself: with each step kept by two transactions, by the writer's thread, everything doubles."""
-    commit = Database.commit
+    once = Transaction.run
     monkeypatch.setattr(Writer, "commit_here", lambda self, append: None)
 
-    def commit_twice(self: Database) -> None:
-        commit(self)
-        self.begin()
-        with suppress(apsw.SQLError):  # there is no such table yet
-            self.connection.execute("UPDATE runs SET updated_at = updated_at + 0.001")
-        commit(self)
+    def twice(self: Transaction, db: Database, number: int) -> None:
+        once(self, db, number)
+        db.begin()
+        db.connection.execute("UPDATE runs SET updated_at = updated_at + 0.001")
+        db.commit()
 
-    monkeypatch.setattr(Database, "commit", commit_twice)
+    monkeypatch.setattr(Transaction, "run", twice)
     found = each(on_sqlite, steps, tmp_path)
     assert (round(found["commits"]), round(found["syncs"]), round(found["rows"])) == (2, 2, 3)
 

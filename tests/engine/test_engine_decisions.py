@@ -334,3 +334,56 @@ async def read(engine: perdure.Engine, handle: perdure.Handle[str]) -> bool:
     assert row is not None
     (kept,) = await engine._store.load([row.run])
     return not kept.mail
+
+
+class Told(Wrapped):
+    """Tells of an append that lets a step wait only when somebody has decided about it already."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.parked = asyncio.Event()
+        self.heard = asyncio.Event()
+
+    def append(self, batch: Sequence[Append]) -> asyncio.Future[list[Appended | Stale]]:
+        return asyncio.ensure_future(self._append(batch))
+
+    async def _append(self, batch: Sequence[Append]) -> list[Appended | Stale]:
+        answers = await self.inner.append(batch)
+        kinds = {type(decode_event(data)) for append in batch for data in append.events}
+        if events.StepParked in kinds and not self.parked.is_set():
+            self.parked.set()
+            await self.heard.wait()
+        return answers
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda late: next(iter(late)))
+def test_a_decision_may_be_quicker_than_the_news_that_the_step_waits(
+    place: Place, late: dict[str, Any]
+) -> None:
+    """Who reads the log sees that it waits before the worker hears that this is durable."""
+    BEGUN.clear()
+    MEETINGS.clear()
+
+    async def main() -> None:
+        async with place.engine() as engine:
+            told = engine._store = Told(engine._store)
+            assert engine._worker is not None
+            engine._worker.journal._store = told
+            handle = await engine.start(pays(), id="p")
+            await told.parked.wait()
+            await handle.resolve("transfers", **late)
+
+            async def handed_out() -> bool:
+                assert engine._worker is not None
+                engine._worker.look_soon()
+                return any(driver._last_mail for driver in engine._worker.drivers.values())
+
+            await until(handed_out)
+            told.heard.set()
+            if "fail" in late:
+                with pytest.raises(perdure.RunFailed):
+                    await handle.result()
+            else:
+                assert await handle.result() == "done"
+
+    run(main)

@@ -62,6 +62,7 @@ class Appending(Collecting):
     work: Work
 
     __slots__ = (
+        "_early",
         "_ending",
         "_final_sent",
         "_handover",
@@ -97,6 +98,7 @@ class Appending(Collecting):
         self._state: str | None = row.status  # what the store has, None if that is to be told anew
         self._reception: Reception | None = None  # for callers of its handlers
         self._in_flight = False
+        self._early: list[tuple[int, ev.Event]] | None = None  # decisions about what may be on its way
         self._ending: Last | None = None
         self._final_sent = False
         self._handover: Handover | None = None
@@ -105,6 +107,7 @@ class Appending(Collecting):
 
         def give(self, event: ev.Event, value: Any) -> None: ...
         def proceed(self) -> None: ...
+        def hear_early(self) -> None: ...
         def block(self, error: Exception) -> None: ...
         def lose(self, why: str) -> None: ...
         def check_children(self) -> None: ...
@@ -266,6 +269,8 @@ class Appending(Collecting):
                     self.pause.keep(self, event, value)
                 else:
                     self.give(event, value)
+            if self._early is not None and self.pause is None:
+                self.hear_early()
             try:
                 self.proceed()
             except Exception as error:  # the engine's own: the run mustn't hang for it

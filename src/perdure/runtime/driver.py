@@ -145,16 +145,31 @@ class Driver(Appending, TimeLimited):
             if number > self._last_mail and not self.gone and not self._final_sent:
                 self._last_mail = number
                 if type(sent) in DECISIONS and too_late(self.machine, sent):
-                    self.drop(number)
+                    if self._in_flight:  # that the step waits may be durable, and not known here
+                        self._early = [*(self._early or ()), (number, sent)]
+                    else:
+                        self.drop(number)
                     continue
-                event = admitted(self.machine, sent, self.now()) if type(sent) in DECISIONS else sent
-                if keeps_back(self, number, event):
-                    continue
-                if self._reception is not None or isinstance(event, ev.UpdateAccepted):
-                    self.reception().receive(number, event)
-                else:
-                    self.take(number, event)
+                self._hear(number, sent)
         self.flush()
+
+    def hear_early(self) -> None:
+        """Decisions came before it was known here that their steps wait, or else too late."""
+        early, self._early = self._early or [], None
+        for number, sent in early:
+            if too_late(self.machine, sent):
+                self.drop(number)
+            else:
+                self._hear(number, sent)
+
+    def _hear(self, number: int, sent: ev.Event) -> None:
+        event = admitted(self.machine, sent, self.now()) if type(sent) in DECISIONS else sent
+        if keeps_back(self, number, event):
+            return
+        if self._reception is not None or isinstance(event, ev.UpdateAccepted):
+            self.reception().receive(number, event)
+        else:
+            self.take(number, event)
 
     def take(self, number: int, event: ev.Event) -> None:
         """Take an inbox item into the history."""
