@@ -284,8 +284,8 @@ async def test_a_full_disk_holds_runs_up_and_loses_nothing(
         return write(descriptor, data)
 
     async with engine_of(memory, folder) as engine:
+        monkeypatch.setattr(os, "write", full)  # before the step begins, which may be at once
         handle = await engine.start(waits(LARGE), id="r")
-        monkeypatch.setattr(os, "write", full)
         await handle.send("go", None)
         async with asyncio.timeout(PATIENCE):
             while refused < 2:
