@@ -91,7 +91,8 @@ def test_a_note_that_an_attempt_lasts_is_no_open_entry() -> None:
             held: Any = engine._store
             handle: perdure.Handle[int] = await engine.start(buys(), id="pays")
             first = await engine.start(holds(), id="holds")
-            steps: Any = engine._worker.steps  # type: ignore[union-attr]
+            assert engine._worker is not None
+            steps: Any = engine._worker.steps
             await until(lambda: steps.occupied == 2)
             GATES[1].set()
             await held.noted.wait()

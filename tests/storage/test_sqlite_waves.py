@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
 from perdure.core.status import Status
+from perdure.errors import DatabaseMovedError
 from perdure.storage.records import Append, Appended, Stale
 from perdure.storage.sqlite import SqliteStore, appends
 from perdure.testing.conformance.bench import Bench
@@ -113,3 +115,29 @@ def test_large_batches_are_several_statements_of_one_transaction(
         assert [text for text in said if text in BOUNDS] == ["BEGIN IMMEDIATE", "COMMIT"]
 
     with_bench(tmp_path / "runs.db", check)
+
+
+@pytest.mark.parametrize("children", [False, True], ids=["at-once", "in-a-transaction"])
+def test_a_file_that_goes_while_a_wave_waits_for_the_lock_acknowledges_nothing(
+    tmp_path: Path, said: list[str], children: bool
+) -> None:
+    path, away = tmp_path / "runs.db", tmp_path / "away.db"
+
+    async def check(bench: Bench) -> None:
+        batch = await changes(bench, 2)
+        if children:
+            batch[0] = msgspec.structs.replace(batch[0], children=[bench.new("child")])
+        others = apsw.Connection(str(path))
+        others.execute("BEGIN IMMEDIATE")
+        said.clear()
+        future = bench.store.append(batch)
+        while not any(text.startswith(("INSERT INTO wave", "BEGIN")) for text in said):
+            await asyncio.sleep(0.001)
+        path.rename(away)
+        others.execute("ROLLBACK")
+        others.close()
+        with pytest.raises(DatabaseMovedError):
+            await future
+        away.rename(path)
+
+    with_bench(path, check)

@@ -29,10 +29,10 @@ class Transaction:
     def run(self, db: Database, number: int) -> None:
         """Do the jobs and commit; if it raises, the caller must roll back."""
         self._mark = None
-        refuse_moved(db, self._path)
         if self._is_done_at_once(db):
             return
         db.begin()
+        refuse_moved(db, self._path)
         before = db.connection.total_changes()
         self.answers = self._do_jobs(db)
         if db.connection.total_changes() != before and any(map(_needs_mark, self._jobs)):
@@ -50,9 +50,11 @@ class Transaction:
         """Do them if they are nothing but appends that one statement can do."""
         if any(job.verb is not None for job in self._jobs):
             return False
+        refuse_moved(db, self._path)
         done = append_at_once(db, [append for job in self._jobs for append in job.appends])
         if done is None:
             return False
+        refuse_moved(db, self._path)  # it may have waited long for the lock
         self.answers = _split(done, [len(job.appends) for job in self._jobs])
         return True
 

@@ -1,7 +1,7 @@
--- What follows from appends to histories, which are made by waves.sql. Many statements of the SQLite store take their rows as one JSON text and give
--- theirs as one: a statement then crosses between Python and SQLite once, whatever the number of rows. That
--- matters because each crossing waits for Python's global lock, which costs up to 5 ms when the program's
--- other threads are busy (measured: 130 times the throughput under load).
+-- What follows from appends to histories, which are made by waves.sql. Many statements of the SQLite store take their
+-- rows as one JSON text and give theirs as one: a statement then crosses between Python and SQLite once, whatever the
+-- number of rows. That matters because each crossing waits for Python's global lock, which costs up to 5 ms when the
+-- program's other threads are busy (measured: 130 times the throughput under load).
 
 -- name: standing
 -- What a refused append is told, and by which a repeated one recognises itself.
